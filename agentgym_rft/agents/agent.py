@@ -1,0 +1,84 @@
+"""The chat agent of one episode: observations in, prompts out; sampled ids in, actions out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agentgym_rft.agents.card import AgentCard
+from agentgym_rft.agents.chat import ChatFormat
+from agentgym_rft.agents.context import History, messages, single_prompt
+from agentgym_rft.agents.parse import Parsed, format_reply, parse_reply
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The next action's context: `added` since the last action, or all of it if `restart`; `row` is the row so far."""
+
+    added: tuple[int, ...]
+    row: Sequence[int]
+    restart: bool
+
+
+def chat_format(tokenizer: Any, card: AgentCard) -> ChatFormat:
+    """The chat format of a tokenizer, probed with a reply in the card's grammar."""
+    return ChatFormat(tokenizer, format_reply("look", "t", card.action))
+
+
+class ChatAgent:
+    """Keeps one episode's conversation as text and as a row of tokens.
+
+    With the `full` strategy and a growing template, the sampled ids stay in the row as they were sampled. Otherwise each
+    turn is rendered afresh and opens a new row; then earlier replies are context, and only the new action is trained.
+    """
+
+    def __init__(self, card: AgentCard, chat: ChatFormat) -> None:
+        self.card = card
+        self._chat = chat
+        self._history = History()
+        self._replies: list[str] = []
+        self._row: list[int] = []
+        self._last_id: int | None = None
+
+    @property
+    def observation(self) -> str:
+        """The observation that the next action answers, as shown to the model."""
+        return self._history.observations[-1]
+
+    def observe(self, observation: str, info: Mapping[str, Any]) -> None:
+        """Take in the environment's observation."""
+        self._history.add_observation(observation, info, self.card.context)
+
+    def prompt(self) -> Prompt:
+        """The context of the next action."""
+        is_growing = self.card.context.strategy == "full" and self._chat.is_growing
+        if is_growing and self._replies:
+            added = self._chat.following(self._history.observations[-1], self._last_id)
+            self._row.extend(added)
+            return Prompt(added, self._row, restart=False)
+        added = self._chat.opening(messages(self.card.system, self._conversation()))
+        self._row = list(added)
+        return Prompt(added, self._row, restart=bool(self._replies))
+
+    def act(self, ids: Sequence[int]) -> tuple[str, Parsed]:
+        """The reply's text and the action in it."""
+        text = self._chat.text(ids)
+        parsed = parse_reply(text, self.card.action)
+        self._row.extend(ids)
+        self._last_id = ids[-1] if ids else None
+        self._replies.append(text)
+        self._history.add_action(parsed.action or text.strip())
+        return text, parsed
+
+    def invalid_feedback(self, parsed: Parsed) -> str:
+        """The observation that answers a reply without an action."""
+        return self.card.invalid_feedback.replace("{error}", parsed.error.value if parsed.error else "")
+
+    def _conversation(self) -> list[str]:
+        if self.card.context.strategy != "full":
+            return [single_prompt(self._history, self.card.context)]
+        turns: list[str] = []
+        for index, observation in enumerate(self._history.observations):
+            turns += [observation, *self._replies[index : index + 1]]
+        return turns

@@ -1,0 +1,123 @@
+"""The only place where chat templates are rendered and chat text becomes tokens.
+
+A conversation grows by "what the template puts between two turns". That fragment is found once by rendering probes. A
+template that rewrites earlier turns when later ones are added (Qwen3 drops old thoughts, say) has no such fragment:
+then every turn is rendered whole and opens a new row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Protocol
+
+from agentgym_rft.errors import PolicyError
+
+_USER = "§user§"
+
+
+class Tokenizer(Protocol):
+    """What is used of a Hugging Face tokenizer."""
+
+    eos_token_id: int | None
+    chat_template: Any
+
+    def encode(self, text: str, *, add_special_tokens: bool = ...) -> list[int]: ...
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = ...) -> str: ...
+
+    def apply_chat_template(self, conversation: Any, *, tokenize: bool, add_generation_prompt: bool) -> Any: ...
+
+
+Message = Mapping[str, str]
+
+
+class ChatFormat:
+    """A tokenizer's chat template as token pieces.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer with a chat template.
+        sample_reply: a typical reply of the agent; the template is probed with it.
+    Raises:
+        PolicyError: there is no chat template, or it does not show the user's message.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, sample_reply: str) -> None:
+        if not tokenizer.chat_template:
+            raise PolicyError("The policy's tokenizer has no chat template; add one to its tokenizer_config.json.")
+        self._tokenizer = tokenizer
+        self._encode = lru_cache(maxsize=65536)(self._encode_text)
+        # The two probes differ in length, so a template that treats the last or the first turns apart is noticed.
+        fragments = {self._fragment(sample_reply, num_turns) for num_turns in (1, 2)}
+        self._between = fragments.pop() if len(fragments) == 1 else None
+        self.stop_ids = self._stop_ids(sample_reply)
+
+    @property
+    def is_growing(self) -> bool:
+        """True if earlier turns never change, so that a conversation is one growing row of tokens."""
+        return self._between is not None
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """The conversation as text, ready for the assistant's next reply."""
+        text = self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        if not isinstance(text, str):
+            raise PolicyError(f"The chat template rendered a {type(text).__name__}, expected text.")
+        return text
+
+    def opening(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Token ids of a whole conversation up to the assistant's next reply."""
+        return self._encode(self.render(messages))
+
+    def following(self, user_text: str, last_id: int | None) -> tuple[int, ...]:
+        """Token ids between a reply and the next one, for a growing row.
+
+        Args:
+            user_text: the next message of the user.
+            last_id: the last sampled id; if it already ended the turn, the end token is not repeated.
+        """
+        if self._between is None:
+            raise PolicyError("This chat template rewrites earlier turns; render the conversation whole.")
+        before, after = self._between
+        ids = self._encode(before + user_text + after)
+        return ids[1:] if last_id is not None and ids and ids[0] == last_id else ids
+
+    def reply(self, text: str) -> tuple[int, ...]:
+        """Token ids of a reply as a policy would sample it, the end-of-turn token included."""
+        return (*self._encode(text), self.stop_ids[0])
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of sampled ids, without special tokens."""
+        return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+
+    def _encode_text(self, text: str) -> tuple[int, ...]:
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def _fragment(self, reply: str, num_turns: int) -> tuple[str, str] | None:
+        """The template's text around the user's message after `num_turns` replies, or None if it rewrote history."""
+        messages: list[Message] = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
+        for turn in range(num_turns):
+            if turn:
+                messages.append({"role": "user", "content": f"u{turn}"})
+            head = self.render(messages) + reply
+            messages.append({"role": "assistant", "content": reply})
+        whole = self.render([*messages, {"role": "user", "content": _USER}])
+        if not whole.startswith(head):
+            return None
+        before, found, after = whole[len(head) :].partition(_USER)
+        if not found:
+            raise PolicyError("The chat template does not show the user's message.")
+        return before, after
+
+    def _stop_ids(self, reply: str) -> tuple[int, ...]:
+        """The template's own end-of-turn token first, then the tokenizer's end-of-sequence token."""
+        eos = self._tokenizer.eos_token_id
+        ids: list[int] = []
+        if self._between is not None:
+            before = self._encode(self._between[0])
+            if before and not self.text(before[:1]):  # a special token decodes to nothing
+                ids.append(before[0])
+        if eos is not None and eos not in ids:
+            ids.append(eos)
+        if not ids:
+            raise PolicyError("The tokenizer has neither an end-of-turn nor an end-of-sequence token.")
+        return tuple(ids)

@@ -1,0 +1,74 @@
+"""What a turn's prompt holds: the whole history, the last turns, or notes on what was seen and what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from agentgym_rft.agents.card import ContextCard
+
+CUT_MARK = " [cut]"
+
+
+@dataclass(slots=True)
+class History:
+    """Observations and actions so far; `observations` is one longer than `actions` while an action is awaited."""
+
+    observations: list[str] = field(default_factory=list)
+    actions: list[str] = field(default_factory=list)
+    untried: dict[str, None] = field(default_factory=dict)  # admissible actions never taken, in order of appearance
+
+    def add_observation(self, observation: str, info: Mapping[str, Any], card: ContextCard) -> None:
+        text = observation.strip()
+        if len(text) > card.max_chars:
+            text = text[: card.max_chars] + CUT_MARK
+        admissible = [a for a in info.get("admissible_actions") or () if a not in card.hide_actions]
+        for action in admissible:
+            if action not in self.actions:
+                self.untried.setdefault(action)
+        if card.show_admissible and admissible:
+            text += "\nAdmissible: " + "; ".join(admissible)
+        self.observations.append(text)
+
+    def add_action(self, action: str) -> None:
+        self.actions.append(action)
+        self.untried.pop(action, None)
+
+
+def single_prompt(history: History, card: ContextCard) -> str:
+    """The user message of the `window` and `notes` strategies: one message with all that is shown."""
+    num_past = len(history.actions)
+    first = max(num_past - card.num_turns, 0)
+    lines = [history.observations[0]]
+    if card.strategy == "notes" and num_past:
+        lines += ["", *_notes(history, first)]
+    if num_past:
+        lines += ["", *_last_turns(history, first)]
+    return "\n".join(lines)
+
+
+def _last_turns(history: History, first: int) -> list[str]:
+    lines = []
+    for index in range(first, len(history.actions)):
+        lines += [f"> {history.actions[index]}", history.observations[index + 1]]
+    return lines
+
+
+def _notes(history: History, first: int) -> list[str]:
+    """What turns before the shown ones taught (the last result of each distinct action), and what was never tried."""
+    seen: dict[str, str] = {}
+    for action, result in zip(history.actions[:first], history.observations[1:], strict=False):
+        seen[action] = result
+    lines = [f"Notes, turn {len(history.actions)}."]
+    lines += [f"- {action}: {result.splitlines()[0] if result else ''}" for action, result in seen.items()]
+    if history.untried:
+        lines.append("Not tried: " + "; ".join(history.untried) + ".")
+    return lines
+
+
+def messages(system: str, user_and_replies: Sequence[str]) -> list[dict[str, str]]:
+    """A conversation that alternates user and assistant, after a system prompt if there is one."""
+    head = [{"role": "system", "content": system}] if system else []
+    roles = ("user", "assistant")
+    return head + [{"role": roles[i % 2], "content": text} for i, text in enumerate(user_and_replies)]

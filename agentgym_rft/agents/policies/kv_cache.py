@@ -1,0 +1,136 @@
+"""Key-value cache of many rows: one slot for each episode, tensors that grow as rows do."""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+import torch
+
+_CAPACITY_STEP = 128  # tokens; small enough to waste little, large enough to grow seldom
+
+
+class KVPool:
+    """Keys and values of every layer, [slots, kv heads, capacity, head dim], position by position of each slot's row.
+
+    Tensors are made when a layer first writes, with that layer's own head count and sizes, and are zero where nothing
+    was written: attention multiplies masked positions by zero, which would not hide a NaN.
+    """
+
+    def __init__(self) -> None:
+        self._layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.num_slots = 0
+        self.capacity = 0
+
+    def clear(self) -> None:
+        """Drops all tensors and their memory."""
+        self._layers.clear()
+        self.num_slots = 0
+        self.capacity = 0
+
+    def reserve(self, num_slots: int, length: int) -> None:
+        """Makes room for rows of `length` tokens in `num_slots` slots. Grows to at least double, so copying is rare."""
+        if num_slots > self.num_slots:
+            self.num_slots = max(num_slots, 2 * self.num_slots)
+        if length > self.capacity:
+            wanted = max(length, 2 * self.capacity)
+            self.capacity = -(-wanted // _CAPACITY_STEP) * _CAPACITY_STEP
+        for index, (keys, values) in self._layers.items():
+            if keys.shape[0] < self.num_slots or keys.shape[2] < self.capacity:
+                self._layers[index] = (self._grown(keys), self._grown(values))
+
+    def layer(self, index: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The tensors of one layer, made if need be for keys and values like these, [kv heads, tokens, head dim]."""
+        if index not in self._layers:
+            self._layers[index] = (self._zeros(key), self._zeros(value))
+        return self._layers[index]
+
+    def _zeros(self, like: torch.Tensor) -> torch.Tensor:
+        return like.new_zeros(self.num_slots, like.shape[0], self.capacity, like.shape[-1])
+
+    def _grown(self, old: torch.Tensor) -> torch.Tensor:
+        slots, heads, capacity, size = old.shape
+        new = old.new_zeros(self.num_slots, heads, self.capacity, size)
+        new[:slots, :, :capacity] = old
+        return new
+
+
+@dataclass(slots=True)
+class Slot:
+    """One place in the pool and the tokens whose keys and values it holds."""
+
+    index: int
+    key: str
+    ids: list[int] = field(default_factory=list)
+    is_busy: bool = False
+    idle_since: int = -1  # the step after which it became idle
+
+
+class SlotTable:
+    """Which episode owns which slot. Idle owners lose theirs, least recently used first, when slots run out."""
+
+    def __init__(self, max_slots: int) -> None:
+        self._max_slots = max_slots
+        self._by_key: dict[str, Slot] = {}
+        self._idle: OrderedDict[str, Slot] = OrderedDict()  # oldest first
+        self._free: list[int] = []  # heap: low indices first, so that the slots in use stay close together
+        self._num_made = 0
+
+    def __len__(self) -> int:
+        """Number of slots that belong to an episode."""
+        return len(self._by_key)
+
+    @property
+    def num_made(self) -> int:
+        """One more than the highest slot index ever given out."""
+        return self._num_made
+
+    def clear(self) -> None:
+        """Forgets all episodes. No slot may be busy."""
+        assert len(self._idle) == len(self._by_key)
+        self._by_key.clear()
+        self._idle.clear()
+        self._free.clear()
+        self._num_made = 0
+
+    def owns(self, key: str) -> bool:
+        return key in self._by_key
+
+    def acquire(self, key: str, idle_before: int) -> Slot | None:
+        """Takes the key's slot, or a new one; None if every other slot is busy or idle only since `idle_before`."""
+        slot = self._by_key.get(key)
+        if slot is None:
+            index = self._take_index(idle_before)
+            if index is None:
+                return None
+            slot = self._by_key[key] = Slot(index, key)
+        assert not slot.is_busy
+        self._idle.pop(key, None)
+        slot.is_busy = True
+        return slot
+
+    def park(self, slot: Slot, step: int) -> None:
+        """The slot's request is over, its row stays for the next turn of the episode."""
+        slot.is_busy = False
+        slot.idle_since = step
+        self._idle[slot.key] = slot
+
+    def release(self, key: str) -> None:
+        """Frees an idle key's slot. Unknown keys are fine."""
+        slot = self._idle.pop(key, None)
+        if slot is not None:
+            del self._by_key[key]
+            heapq.heappush(self._free, slot.index)
+
+    def _take_index(self, idle_before: int) -> int | None:
+        if self._free:
+            return heapq.heappop(self._free)
+        if self._num_made < self._max_slots:
+            self._num_made += 1
+            return self._num_made - 1
+        oldest = next(iter(self._idle.values()), None)
+        if oldest is None or oldest.idle_since >= idle_before:
+            return None
+        self.release(oldest.key)
+        return heapq.heappop(self._free)

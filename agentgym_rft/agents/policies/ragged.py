@@ -1,0 +1,252 @@
+"""One forward pass over rows of different lengths, packed without padding.
+
+The new tokens of all rows lie one after another in a single row of the model, each with its own position id, so every
+layer but attention sees only real tokens. Attention is ours: it writes each token's key and value into its row's slot
+of the `KVPool` and lets each row see its own slot alone. transformers hands it to any model that takes its attention
+from `ALL_ATTENTION_FUNCTIONS`, and builds no mask for it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AttentionInterface
+
+from agentgym_rft.agents.policies.kv_cache import KVPool
+
+ATTENTION_NAME = "agentgym_ragged"
+_MAX_IDLE_SHARE = 4  # decode all slots at once unless fewer than one in this many takes part
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """New tokens of one row: they take the positions `start`, `start + 1`, ... of the slot."""
+
+    slot: int
+    start: int
+    ids: Sequence[int]
+    wants_logits: bool = True
+
+
+class RaggedBatch:
+    """Where each packed token belongs, and the masks; shared by the layers of one forward pass.
+
+    The first `num_decode` tokens are segments of one token in rising slot order, which attend in one batched product over the
+    slots `low` to `high`; each later segment attends on its own, at its exact length.
+    """
+
+    def __init__(self, segments: Sequence[Segment], pool: KVPool, device: torch.device) -> None:
+        self.pool = pool
+        self.windows: dict[int, int | None] = {}  # sliding window that each layer asked for
+        self._device = device
+        decode = sorted((s for s in segments if len(s.ids) == 1), key=lambda s: s.slot)
+        self.low = decode[0].slot if decode else 0
+        self.high = decode[-1].slot + 1 if decode else 0
+        if len(decode) * _MAX_IDLE_SHARE < self.high - self.low:
+            decode = []
+        self.num_decode = len(decode)
+        batched = {s.slot for s in decode}
+        self.singles = [s for s in segments if s.slot not in batched]
+        self.segments = [*decode, *self.singles]
+        self.token_ids = self._tensor([t for s in self.segments for t in s.ids])
+        self._token_slots = self._tensor([s.slot for s in self.segments for _ in s.ids])
+        self.positions = self._tensor([p for s in self.segments for p in range(s.start, s.start + len(s.ids))])
+        self._lengths = [s.start + 1 for s in decode]
+        self.decode_length = max(self._lengths, default=0)
+        self.decode_slots = self._token_slots[: self.num_decode] - self.low  # [decode]
+        self._write_indices: dict[int, torch.Tensor] = {}
+        self._decode_masks: dict[int | None, torch.Tensor] = {}
+        self._single_masks: dict[tuple[int, int, int | None], torch.Tensor] = {}
+
+    def logit_indices(self) -> tuple[torch.Tensor, list[int]]:
+        """Packed index of the last token of each segment that wants logits, and the slots of these in that order."""
+        indices, slots, end = [], [], 0
+        for segment in self.segments:
+            end += len(segment.ids)
+            if segment.wants_logits:
+                indices.append(end - 1)
+                slots.append(segment.slot)
+        return self._tensor(indices), slots
+
+    def write(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Stores the new keys and values, [kv heads, tokens, head dim]; returns the layer's whole tensors."""
+        keys, values = self.pool.layer(layer, key, value)
+        index = self._write_index(key.shape[0])
+        keys.view(-1, keys.shape[-1]).index_copy_(0, index, key.reshape(-1, key.shape[-1]))
+        values.view(-1, values.shape[-1]).index_copy_(0, index, value.reshape(-1, value.shape[-1]))
+        return keys, values
+
+    def decode_mask(self, window: int | None) -> torch.Tensor:
+        """0 where a slot's newest token may look, -inf elsewhere, [high - low, 1, decode_length]."""
+        if window not in self._decode_masks:
+            # Slots that take no part see their first position: any finite value will do, it is thrown away.
+            lengths = torch.ones(self.high - self.low, dtype=torch.long, device=self._device)
+            lengths[self.decode_slots] = self._tensor(self._lengths)
+            columns = torch.arange(self.decode_length, device=self._device)
+            hidden = columns >= lengths[:, None]
+            if window is not None:
+                hidden |= columns < lengths[:, None] - window
+            self._decode_masks[window] = _additive(hidden).unsqueeze(1)
+        return self._decode_masks[window]
+
+    def single_mask(self, start: int, count: int, window: int | None) -> tuple[int, torch.Tensor]:
+        """First column that the mask covers, and the mask: [count, start + count - that column]."""
+        first = start if window is None else 0
+        key = (count, start - first, window)
+        if key not in self._single_masks:
+            rows = torch.arange(start, start + count, device=self._device)[:, None]
+            columns = torch.arange(first, start + count, device=self._device)
+            hidden = columns > rows
+            if window is not None:
+                hidden |= columns <= rows - window
+            self._single_masks[key] = _additive(hidden)
+        return first, self._single_masks[key]
+
+    def _write_index(self, heads: int) -> torch.Tensor:
+        """Place of each head's key of each token in a layer's tensors seen as one long list, [heads * tokens]."""
+        if heads not in self._write_indices:
+            head = torch.arange(heads, device=self._device)[:, None]
+            place = (self._token_slots * heads + head) * self.pool.capacity + self.positions
+            self._write_indices[heads] = place.view(-1)
+        return self._write_indices[heads]
+
+    def _tensor(self, values: list[int]) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.long, device=self._device)
+
+
+def ragged_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention of packed tokens, each over its own slot, as transformers calls it: [1, tokens, heads, head dim].
+
+    The query heads that share a key head are folded into the query length, so no key is ever repeated.
+
+    Args:
+        query: [1, heads, tokens, head dim].
+        key, value: [1, kv heads, tokens, head dim], of the new tokens only.
+        options: `kv_batch` is the `RaggedBatch`; `scaling`, `sliding_window` and `softcap` are the layer's own. What
+            else transformers passes along is about other kinds of attention.
+    """
+    batch: RaggedBatch = options["kv_batch"]
+    layer = int(module.layer_idx)  # type: ignore[arg-type]  # every attention module of transformers has one
+    window, softcap = options.get("sliding_window"), options.get("softcap")
+    scaling = options.get("scaling")
+    batch.windows[layer] = window
+    keys, values = batch.write(layer, key[0], value[0])
+    scaled = query[0] * (query.shape[-1] ** -0.5 if scaling is None else scaling)  # [H, T, D]
+    out = query.new_empty(query.shape[2], query.shape[1], values.shape[-1])  # [T, H, D]
+    if batch.num_decode:
+        out[: batch.num_decode] = _attend_decode(batch, scaled, keys, values, window, softcap)
+    end = batch.num_decode
+    for segment in batch.singles:
+        begin, end = end, end + len(segment.ids)
+        out[begin:end] = _attend_single(batch, segment, scaled[:, begin:end], keys, values, window, softcap)
+    return out.unsqueeze(0), None
+
+
+def _attend_decode(
+    batch: RaggedBatch,
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    window: int | None,
+    softcap: float | None,
+) -> torch.Tensor:
+    """Output of the one-token segments, [decode, heads, head dim], in one product over neighbouring slots."""
+    span, length, heads = batch.high - batch.low, batch.decode_length, keys.shape[1]
+    rows = query[:, : batch.num_decode].transpose(0, 1)  # [decode, H, D]
+    is_dense = batch.num_decode == span
+    if not is_dense:
+        rows = query.new_zeros(span, *rows.shape[1:]).index_copy_(0, batch.decode_slots, rows)
+    folded = rows.reshape(span * heads, -1, rows.shape[-1])  # [span * Hkv, G, D]
+    # Slots and heads merge into one dimension without a copy, since only positions are cut off.
+    near_keys = keys[batch.low : batch.high, :, :length].view(span * heads, length, -1)
+    near_values = values[batch.low : batch.high, :, :length].view(span * heads, length, -1)
+    scores = _scores(folded, near_keys, softcap)  # [span * Hkv, G, L]
+    scores.view(span, -1, length).add_(batch.decode_mask(window))
+    out = torch.bmm(_weights(scores, values), near_values).view(span, rows.shape[1], -1)
+    return out if is_dense else out[batch.decode_slots]
+
+
+def _attend_single(
+    batch: RaggedBatch,
+    segment: Segment,
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    window: int | None,
+    softcap: float | None,
+) -> torch.Tensor:
+    """Output of one segment's tokens, [tokens, heads, head dim], for its queries [heads, tokens, head dim]."""
+    count, heads = len(segment.ids), keys.shape[1]
+    length = segment.start + count
+    folded = query.reshape(heads, -1, query.shape[-1])  # [Hkv, G * n, D]
+    scores = _scores(folded, keys[segment.slot, :, :length], softcap)  # [Hkv, G * n, L]
+    if count > 1 or window is not None:
+        first, mask = batch.single_mask(segment.start, count, window)
+        scores.view(-1, count, length)[:, :, first:].add_(mask)
+    out = torch.bmm(_weights(scores, values), values[segment.slot, :, :length])
+    return out.view(query.shape[0], count, -1).transpose(0, 1)
+
+
+def _scores(query: torch.Tensor, keys: torch.Tensor, softcap: float | None) -> torch.Tensor:
+    scores = torch.bmm(query, keys.transpose(1, 2))
+    return scores if softcap is None else scores.div_(softcap).tanh_().mul_(softcap)
+
+
+def _weights(scores: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    return torch.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype)
+
+
+def _additive(hidden: torch.Tensor) -> torch.Tensor:
+    return torch.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, float("-inf"))
+
+
+class RaggedModel:
+    """A causal LM with a pool of cached rows: feeds segments, returns the next-token logits of each."""
+
+    def __init__(self, model: Any) -> None:
+        AttentionInterface.register(ATTENTION_NAME, ragged_attention)
+        self.model = model
+        self.pool = KVPool()
+        self.device: torch.device = model.device
+        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+
+    def forward(self, segments: Sequence[Segment]) -> tuple[torch.Tensor, list[int], RaggedBatch]:
+        """Logits [rows, vocabulary] after each segment that wants them, the slots of these rows, and the batch.
+
+        At most one segment a slot. The pool must have room for all slots and positions (`KVPool.reserve`).
+        """
+        batch = RaggedBatch(segments, self.pool, self.device)
+        indices, slots = batch.logit_indices()
+        inputs: dict[str, Any] = {"logits_to_keep": indices} if self._keeps_logits else {}
+        with torch.inference_mode(), self._own_attention():
+            logits = self.model(
+                input_ids=batch.token_ids.unsqueeze(0),
+                position_ids=batch.positions.unsqueeze(0),
+                use_cache=False,
+                kv_batch=batch,
+                **inputs,
+            ).logits[0]
+            return (logits if self._keeps_logits else logits[indices]), slots, batch
+
+    @contextmanager
+    def _own_attention(self) -> Iterator[None]:
+        """Our attention for this pass only, so that the model stays as it was for whoever else uses it."""
+        config = self.model.config
+        before = config._attn_implementation
+        config._attn_implementation = ATTENTION_NAME
+        try:
+            yield
+        finally:
+            config._attn_implementation = before

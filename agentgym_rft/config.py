@@ -1,0 +1,250 @@
+"""The configuration of a run: pydantic models <- YAML recipe <- `--section.key=value`.
+
+`load_config` is the only way in. It names the wrong key, the expected type and the closest known key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from agentgym_rft.errors import ConfigError, did_you_mean
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are refused, values are fixed after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EnvSection(Section):
+    id: str = Field("agentgym/ALFWorld-v0", description="environment id, short name, or module:Class")
+    split: str = Field("train", description="split that training tasks are drawn from")
+    options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the environment, e.g. data")
+
+
+class AgentSection(Section):
+    card: str = Field("plain", description="agent card: a shipped name or a YAML file")
+    overrides: dict[str, Any] = Field(default_factory=dict, description="card fields to replace, e.g. context.strategy")
+
+
+class PolicySection(Section):
+    path: str = Field("seed", description="'seed' (embedded policy) or a directory in Hugging Face format")
+    device: str = Field("auto", description="auto (CUDA if present), cpu, cuda, cuda:0 ...")
+    max_concurrency: int = Field(64, ge=1, description="episodes that share one forward pass")
+    max_context: int = Field(2048, ge=16, description="tokens in one row before the episode ends with token_limit")
+    num_threads: int | None = Field(None, ge=1, description="torch threads; default: all cores")
+
+
+class RolloutSection(Section):
+    strategy: str = Field("plain", description="rollout strategy")
+    num_tasks: int = Field(8, ge=1, description="tasks (groups) a step")
+    group_size: int = Field(8, ge=1, description="trajectories a group")
+    temperature: float = Field(1.0, gt=0, description="sampling temperature")
+    max_steps: int = Field(50, ge=1, description="environment steps before an episode is cut")
+    step_timeout_s: float | None = Field(None, gt=0, description="deadline of one environment call; default: none")
+    max_retries: int = Field(1, ge=0, description="repeats of an errored trajectory before it is counted as lost")
+    max_resample: int = Field(0, ge=0, description="extra rounds that replace groups without signal")
+    workers: Literal["local", "ray"] = Field("local", description="where episodes run")
+
+
+class AlgorithmSection(Section):
+    name: str = Field("grpo", description="registered algorithm")
+    options: dict[str, Any] = Field(default_factory=dict, description="options of the composition, e.g. scale")
+    clip_low: float = Field(0.2, ge=0, description="the ratio is bounded below by 1 - clip_low")
+    clip_high: float = Field(0.2, ge=0, description="the ratio is bounded above by 1 + clip_high")
+    kl_coef: float = Field(0.0, ge=0, description="weight of the KL penalty to the reference policy; 0: no reference")
+    kl_estimator: Literal["k1", "k2", "k3"] = Field("k3", description="estimator of that KL")
+    entropy_coef: float = Field(0.0, description="weight of the entropy bonus")
+    aggregation: Literal["token_mean", "sequence_mean", "fixed_length"] = Field("token_mean", description="loss mean")
+    fixed_length: int = Field(256, ge=1, description="divisor of aggregation=fixed_length, tokens a trajectory")
+
+
+class TrainerSection(Section):
+    steps: int = Field(60, ge=1, description="training steps (one batch of rollouts each)")
+    learning_rate: float = Field(1e-4, gt=0, description="peak learning rate of AdamW")
+    warmup_steps: int = Field(2, ge=0, description="steps of linear warm-up")
+    weight_decay: float = Field(0.0, ge=0)
+    betas: tuple[float, float] = Field((0.9, 0.95))
+    max_grad_norm: float = Field(1.0, gt=0, description="gradient clipping")
+    num_minibatches: int = Field(1, ge=1, description="optimizer steps a batch, over whole groups")
+    num_epochs: int = Field(1, ge=1, description="passes over a batch")
+    micro_batch_tokens: int = Field(8192, ge=1, description="padded tokens in one forward pass")
+    bf16: bool = Field(False, description="autocast the trainer's forward pass to bfloat16")
+    logprob_tolerance: float = Field(0.05, gt=0, description="mean |re-scored - sampled| log-prob that stops the run")
+
+
+class EvalSection(Section):
+    every: int = Field(0, ge=0, description="steps between evaluations; 0: only before and after")
+    split: str = Field("valid_unseen")
+    num_tasks: int = Field(200, ge=0, description="first tasks of the frozen panel; 0: no evaluation")
+    temperature: float = Field(0.0, ge=0, description="0 is greedy")
+
+
+class RunSection(Section):
+    seed: int = Field(0, ge=0)
+    out: str | None = Field(None, description="run directory; default: runs/<env>-<algorithm>-<time>")
+    checkpoint_every: int = Field(10, ge=1, description="steps between checkpoints")
+    keep_checkpoints: int = Field(2, ge=1)
+    save_trajectories: bool = Field(True)
+
+
+class Config(Section):
+    """A whole run, fully resolved."""
+
+    env: EnvSection = EnvSection()
+    agent: AgentSection = AgentSection()
+    policy: PolicySection = PolicySection()
+    rollout: RolloutSection = RolloutSection()
+    algorithm: AlgorithmSection = AlgorithmSection()
+    trainer: TrainerSection = TrainerSection()
+    eval: EvalSection = EvalSection()
+    run: RunSection = RunSection()
+
+
+class ModelSection(Section):
+    """A small decoder built from scratch."""
+
+    vocab_size: int = Field(1024, ge=300, description="byte-level BPE tokens, special ones included")
+    hidden_size: int = Field(128, ge=8)
+    intermediate_size: int = Field(384, ge=8)
+    num_layers: int = Field(4, ge=1)
+    num_heads: int = Field(4, ge=1)
+    num_kv_heads: int = Field(1, ge=1)
+    head_dim: int = Field(32, ge=2)
+    max_context: int = Field(2048, ge=16, description="longest row, tokens")
+
+
+class SftSection(Section):
+    """Supervised fine-tuning on demonstrations of an environment's expert."""
+
+    tokens: int = Field(20_000_000, ge=1, description="trained tokens in all")
+    batch_episodes: int = Field(32, ge=1, description="demonstrations an optimizer step")
+    noise: float = Field(0.1, ge=0, lt=1, description="rate of other plausible actions in demonstrations")
+    context_weight: float = Field(0.3, ge=0, description="loss weight of context tokens; action tokens weigh 1")
+    tokenizer_episodes: int = Field(400, ge=1, description="demonstrations that the tokenizer is trained on")
+    learning_rate: float = Field(3e-3, gt=0, description="of AdamW, for embeddings and vectors")
+    matrix_learning_rate: float = Field(2e-2, gt=0, description="of Muon, for hidden matrices")
+    warmup_fraction: float = Field(0.02, ge=0, le=1)
+    cooldown_fraction: float = Field(0.4, ge=0, le=1, description="last part of the steps, linearly to zero")
+    max_grad_norm: float = Field(1.0, gt=0)
+    bf16: bool = Field(False, description="autocast to bfloat16")
+
+
+class SftConfig(Section):
+    """A supervised run, fully resolved."""
+
+    env: EnvSection = EnvSection()
+    agent: AgentSection = AgentSection()
+    init: str = Field("scratch", description="'scratch', or a directory in Hugging Face format to go on from")
+    device: str = Field("auto")
+    num_threads: int | None = Field(None, ge=1)
+    model: ModelSection = ModelSection()
+    sft: SftSection = SftSection()
+    eval: EvalSection = EvalSection()
+    run: RunSection = RunSection()
+
+
+def shipped_dir(kind: Literal["agents", "trainers"]) -> Path:
+    """The folder of shipped cards or recipes: inside the wheel, or at the repository root in a source checkout."""
+    package = Path(str(resources.files("agentgym_rft")))
+    inside = package / "_shipped" / kind
+    return inside if inside.is_dir() else package.parent / kind
+
+
+def find_yaml(kind: Literal["agents", "trainers"], name: str) -> Path:
+    """The YAML file of a shipped name or a path. Raises `ConfigError` naming the closest shipped one."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return path
+        raise ConfigError(f"There is no file '{name}'. Give an existing YAML file or a shipped name.")
+    folder = shipped_dir(kind)
+    if (folder / f"{name}.yaml").is_file():
+        return folder / f"{name}.yaml"
+    what = {"agents": "agent card", "trainers": "recipe"}[kind]
+    raise ConfigError(f"No {what} is called '{name}'.{did_you_mean(name, [p.stem for p in folder.glob('*.yaml')])}")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises `ConfigError` if it is not one."""
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"Cannot read '{path}' as YAML: {str(error).splitlines()[0]}") from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"'{path}' holds a {type(data).__name__}, expected a mapping of sections.")
+    return data
+
+
+def parse_override(text: str) -> tuple[list[str], Any]:
+    """`section.key=value` -> path and YAML value."""
+    key, sep, value = text.partition("=")
+    if not sep or "." not in key:
+        raise ConfigError(f"'{text}' is not an override. Write section.key=value, for example trainer.steps=20.")
+    try:
+        return key.split("."), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"The value in '{text}' is not valid YAML; quote it.") from error
+
+
+def merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `update` laid over it, mapping by mapping."""
+    result = dict(base)
+    for key, value in update.items():
+        old = result.get(key)
+        result[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def nest(path: Sequence[str], value: Any) -> dict[str, Any]:
+    """`["a", "b"], 1` -> `{"a": {"b": 1}}`."""
+    for key in reversed(path):
+        value = {key: value}
+    return dict(value)
+
+
+def load_config(recipe: str | None = None, overrides: Sequence[tuple[Sequence[str], Any]] = ()) -> Config:
+    """The resolved configuration of a recipe (shipped name or file) with overrides laid over it, in order."""
+    data = read_yaml(find_yaml("trainers", recipe)) if recipe else {}
+    for path, value in overrides:
+        data = merge(data, nest(path, value))
+    return validate_config(data)
+
+
+def validate_config(data: Mapping[str, Any]) -> Config:
+    """The configuration in a plain mapping. Raises `ConfigError` with one sentence about the first problem."""
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(_sentence(error)) from error
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    name = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        section = _section_at(path[:-1])
+        known = list(section.model_fields) if section else []
+        prefix = ".".join(path[:-1])
+        hint = did_you_mean(path[-1], known)
+        return f"There is no configuration key '{name}'.{hint}" + (f" (in section '{prefix}')" if prefix else "")
+    return f"Configuration key '{name}' is {first.get('input')!r}: {first['msg'][0].lower()}{first['msg'][1:]}."
+
+
+def _section_at(path: Sequence[str]) -> type[Section] | None:
+    section: type[Section] = Config
+    for key in path:
+        field = section.model_fields.get(key)
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, Section):
+            return None
+        section = field.annotation
+    return section

@@ -1,0 +1,112 @@
+"""Data that flows through the gym: turns, trajectories and groups.
+
+No torch and no I/O here, so that environments, agents, rollouts and trainers can all share these types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class StopReason(StrEnum):
+    """Why a trajectory ended. The last three are errors: data with a type, never a reward."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    STEP_LIMIT = "step_limit"
+    TOKEN_LIMIT = "token_limit"
+    ENV_ERROR = "env_error"
+    POLICY_ERROR = "policy_error"
+    TIMEOUT = "timeout"
+
+    @property
+    def is_error(self) -> bool:
+        """True if the episode broke; such a trajectory has no return and enters no baseline."""
+        return self in (StopReason.ENV_ERROR, StopReason.POLICY_ERROR, StopReason.TIMEOUT)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One model action with the tokens that led to it.
+
+    Example: three turns of one growing row, the sampled ids being the trained ids:
+
+        context_ids  [sys goal obs0]   [obs1]   [obs2]
+        action_ids          [a0 end]   [a1 end] [a2 end]
+        the row:      sys goal obs0 a0 end obs1 a1 end obs2 a2 end
+
+    A turn with `restart=True` begins a new row: its `context_ids` are then the whole context, not an addition.
+    """
+
+    context_ids: Sequence[int]  # tokens added to the row since the last turn's action
+    action_ids: Sequence[int]  # sampled tokens, the end-of-turn token included
+    logprobs: Sequence[float]  # nats, one for each action id, from the sampler
+    reward: float = 0.0
+    state_key: str = ""  # of the state the action was taken in; equal key <=> equal state
+    policy_version: int = 0
+    restart: bool = False
+    trainable: bool = True
+    info: Mapping[str, Any] = field(default_factory=dict)  # action text, observation text, invalid_action, ...
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """One agent's part of one episode."""
+
+    task_id: str
+    group_id: str
+    episode_id: str
+    turns: tuple[Turn, ...]
+    stop_reason: StopReason
+    agent_id: str = "agent"
+    parent_id: str | None = None  # episode this one was forked from
+    fork_turn: int | None = None
+    rewards: Mapping[str, float] = field(default_factory=dict)  # by source; the return is their sum
+    info: Mapping[str, Any] = field(default_factory=dict)  # won, score, task_type, error, ...
+
+    @property
+    def is_error(self) -> bool:
+        return self.stop_reason.is_error
+
+    @property
+    def won(self) -> bool:
+        return self.stop_reason is StopReason.SUCCESS
+
+    @property
+    def episode_return(self) -> float:
+        """Sum of the named rewards. Raises ValueError for an errored trajectory: an error is not a reward."""
+        if self.is_error:
+            raise ValueError(f"Trajectory {self.episode_id} ended with {self.stop_reason.value}; it has no return.")
+        return float(sum(self.rewards.values()))
+
+    @property
+    def num_action_tokens(self) -> int:
+        return sum(len(turn.action_ids) for turn in self.turns)
+
+    def rows(self) -> Iterator[tuple[Turn, ...]]:
+        """Turns that share one growing row of tokens; a rewritten history (`restart`) opens the next row."""
+        row: list[Turn] = []
+        for turn in self.turns:
+            if turn.restart and row:
+                yield tuple(row)
+                row = []
+            row.append(turn)
+        if row:
+            yield tuple(row)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Trajectories of one task from the same start, which share a baseline."""
+
+    group_id: str
+    task_id: str
+    trajectories: tuple[Trajectory, ...]
+
+    @property
+    def valid(self) -> tuple[Trajectory, ...]:
+        """The trajectories that ended without an error."""
+        return tuple(t for t in self.trajectories if not t.is_error)

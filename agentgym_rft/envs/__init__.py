@@ -1,0 +1,6 @@
+"""Text environments: the contract, its checker, and one folder per environment."""
+
+from agentgym_rft.envs.base import AnyText, TextEnv
+from agentgym_rft.envs.check import check_env
+
+__all__ = ["AnyText", "TextEnv", "check_env"]

@@ -1,0 +1,81 @@
+"""The contract of every environment: gymnasium's five-tuple with text on both sides."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from agentgym_rft.errors import EnvError
+
+SPLITS = ("train", "valid_seen", "valid_unseen")
+
+
+class AnyText(spaces.Text):
+    """Text of any characters up to a length.
+
+    gymnasium's `Text` has a finite character set; a language model can write anything, so membership here is only
+    "a str of at most `max_length` characters". Samples are printable ASCII.
+    """
+
+    def __init__(self, max_length: int = 1_000_000, seed: int | np.random.Generator | None = None) -> None:
+        super().__init__(max_length=max_length, min_length=0, charset=string.printable, seed=seed)
+
+    def contains(self, x: Any) -> bool:
+        return isinstance(x, str) and len(x) <= self.max_length
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AnyText) and other.max_length == self.max_length
+
+    def __repr__(self) -> str:
+        return f"AnyText({self.max_length})"
+
+
+class Expert(Protocol):
+    """A scripted player of one episode, for demonstrations and baselines."""
+
+    def act(self, observation: str) -> str:
+        """The action that answers an observation."""
+        ...
+
+
+class TextEnv(gym.Env[str, str]):
+    """Base of text environments.
+
+    `info` keys with fixed meaning: `task_id`, `won` (bool), `score` in [0, 1], `admissible_actions` (list, optional),
+    `state_key` (equal state <=> equal key), `invalid_action` (bool), `task_type` (optional, for tables by type).
+    `reset(options={"task_id": ...})` selects a task; without it a task of the split is drawn with the env's own RNG.
+    A step after the end raises `EnvError`.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
+    can_snapshot: ClassVar[bool] = False
+    observation_space: spaces.Space[str] = AnyText()
+    action_space: spaces.Space[str] = AnyText(10_000)
+
+    def task_ids(self, split: str) -> Sequence[str]:
+        """Task ids of a split, in the frozen order of its panel. Raises `DataError` for an unknown split."""
+        raise NotImplementedError
+
+    def task_content(self, task_id: str) -> bytes:
+        """Canonical content of a task: what its content hash is taken of."""
+        raise NotImplementedError
+
+    def snapshot(self) -> bytes:
+        """The state of the running episode; `restore` of it continues bit by bit."""
+        raise EnvError(f"{type(self).__name__} cannot snapshot; use reset and replay instead.")
+
+    def restore(self, snapshot: bytes) -> tuple[str, dict[str, Any]]:
+        """Continue from a snapshot, of this or another instance. Returns the observation and info at that point."""
+        raise EnvError(f"{type(self).__name__} cannot restore; use reset and replay instead.")
+
+    def expert(self, observation: str, rng: np.random.Generator, noise: float = 0.0) -> Expert:
+        """A player for the episode that began with `observation`, which knows only what it observes.
+
+        At rate `noise` it does something else that is plausible, and recovers.
+        """
+        raise EnvError(f"{type(self).__name__} has no scripted expert.")

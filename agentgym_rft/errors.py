@@ -1,0 +1,59 @@
+"""One exception per boundary. Each is also the builtin a caller would expect to catch."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AgentGymError(Exception):
+    """Base of every error that the package raises on purpose."""
+
+
+class ConfigError(AgentGymError, ValueError):
+    """A recipe, option or combination of them is wrong. The command line exits with 2."""
+
+
+class RegistryError(AgentGymError, LookupError):
+    """A name is not registered (or registered twice). The command line exits with 2."""
+
+
+class DataError(AgentGymError, ValueError):
+    """A file or folder given by the user is missing, damaged or of an unknown kind. The command line exits with 2."""
+
+
+class EnvError(AgentGymError, RuntimeError):
+    """An environment was used against its contract, or broke it."""
+
+
+class UnsupportedGameError(DataError):
+    """A game file whose domain or grammar the own engine does not know."""
+
+
+class ReplayDiverged(EnvError):
+    """Replaying an action log gave another observation than the recorded one."""
+
+
+class PolicyError(AgentGymError, RuntimeError):
+    """A policy could not be loaded or could not sample."""
+
+
+class TokenMismatchError(AgentGymError, RuntimeError):
+    """Trained tokens are not the sampled ones, or their log-probs do not agree."""
+
+
+class CheckpointError(AgentGymError, ValueError):
+    """A checkpoint is missing, damaged or of another model."""
+
+
+class EnvContractError(EnvError):
+    """`check_env` found a broken rule."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A sentence part: the closest known name, else the list of all. Starts with a space."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=1, cutoff=0.6)
+    if close:
+        return f" Did you mean '{next(n for n in names if n.lower() == close[0])}'?"
+    return f" Known: {', '.join(names)}." if names else ""

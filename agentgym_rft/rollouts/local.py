@@ -1,0 +1,72 @@
+"""Rollouts in this process: many episodes at once on one event loop, each at its own pace."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from agentgym_rft.agents.agent import ChatAgent, chat_format
+from agentgym_rft.agents.card import AgentCard
+from agentgym_rft.agents.policies.base import Policy
+from agentgym_rft.core import Trajectory
+from agentgym_rft.envs.base import TextEnv
+from agentgym_rft.rollouts.episode import EpisodeSpec, run_episode
+
+T = TypeVar("T")
+
+
+class LocalWorkers:
+    """Runs episodes with a bounded number of environments at once.
+
+    Environments are reused between episodes; one whose episode ended with an error is closed and not used again.
+
+    Args:
+        make_env: builds one environment.
+        card, tokenizer: what the agents are made of.
+        policy: shared by all episodes.
+        max_concurrency: episodes at once; a finished one frees its place immediately.
+        max_context: tokens in one row.
+    """
+
+    def __init__(
+        self,
+        make_env: Callable[[], TextEnv],
+        card: AgentCard,
+        tokenizer: Any,
+        policy: Policy,
+        *,
+        max_concurrency: int,
+        max_context: int,
+    ) -> None:
+        self.card = card
+        self.max_context = max_context
+        self.chat = chat_format(tokenizer, card)
+        self._make_env = make_env
+        self._policy = policy
+        self._max_concurrency = max_concurrency
+        self._idle: list[TextEnv] = []
+
+    def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine that plays episodes, on an event loop of its own."""
+        return asyncio.run(self._bounded(work))
+
+    async def _bounded(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        self._places = asyncio.Semaphore(self._max_concurrency)
+        return await work()
+
+    async def play(self, spec: EpisodeSpec) -> Trajectory:
+        """One episode, as soon as there is a place for it."""
+        async with self._places:
+            env = self._idle.pop() if self._idle else self._make_env()
+            trajectory = await run_episode(env, ChatAgent(self.card, self.chat), self._policy, spec)
+            if trajectory.is_error:
+                env.close()
+            else:
+                self._idle.append(env)
+            return trajectory
+
+    def close(self) -> None:
+        """Close all idle environments."""
+        while self._idle:
+            self._idle.pop().close()

@@ -1,0 +1,11 @@
+"""Random streams by name: every draw of a run follows from the run's seed and what it is drawn for."""
+
+from __future__ import annotations
+
+import hashlib
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A 63-bit seed from parts such as (run seed, step, group, member, turn). The same on every machine."""
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1

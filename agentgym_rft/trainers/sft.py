@@ -1,0 +1,164 @@
+"""Supervised fine-tuning on an expert's demonstrations: how the embedded seed policy is made.
+
+Loss on all tokens of an episode, with the context weighted lower: predicting observations is what teaches a small model
+to look things up in its history. Hidden matrices train with Muon, everything else with AdamW.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from agentgym_rft.agents.agent import chat_format
+from agentgym_rft.agents.card import AgentCard
+from agentgym_rft.agents.policies.loading import load_model
+from agentgym_rft.config import SftConfig, SftSection
+from agentgym_rft.core import Trajectory
+from agentgym_rft.envs.base import TextEnv
+from agentgym_rft.trainers.demonstrations import demonstrations
+from agentgym_rft.trainers.scratch import build_model, train_tokenizer
+
+Report = Callable[[dict[str, float]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SftBatch:
+    """Right-padded rows, [num_rows, length]. `weights` is each token's loss weight as a target; padding weighs 0."""
+
+    ids: torch.Tensor
+    weights: torch.Tensor
+    is_action: torch.Tensor
+
+
+def pad_batch(trajectories: Sequence[Trajectory], context_weight: float, max_context: int) -> SftBatch:
+    """The rows of some trajectories as one batch, cut at `max_context` tokens."""
+    rows = [row for trajectory in trajectories for row in trajectory.rows()]
+    tokens = [np.concatenate([np.r_[t.context_ids, t.action_ids] for t in row])[:max_context] for row in rows]
+    actions = [
+        np.concatenate([np.r_[np.zeros(len(t.context_ids)), np.ones(len(t.action_ids))] for t in row])[:max_context]
+        for row in rows
+    ]
+    shape = (len(rows), max(len(row) for row in tokens))
+    ids, weights, is_action = np.zeros(shape, np.int64), np.zeros(shape, np.float32), np.zeros(shape, bool)
+    for index, (row, mask) in enumerate(zip(tokens, actions, strict=True)):
+        ids[index, : len(row)] = row
+        is_action[index, : len(row)] = mask > 0
+        weights[index, : len(row)] = np.where(mask > 0, 1.0, context_weight)
+    return SftBatch(torch.from_numpy(ids), torch.from_numpy(weights), torch.from_numpy(is_action))
+
+
+def sft_loss(model: nn.Module, batch: SftBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weighted mean negative log-likelihood of the next tokens, and the plain mean over action tokens (nats)."""
+    logits = model(input_ids=batch.ids[:, :-1], use_cache=False).logits.float()  # [num_rows, length - 1, vocab]
+    nll = F.cross_entropy(logits.flatten(0, 1), batch.ids[:, 1:].flatten(), reduction="none")
+    weights = batch.weights[:, 1:].flatten()
+    actions = batch.is_action[:, 1:].flatten()
+    return (nll * weights).sum() / weights.sum(), nll.detach()[actions].mean()
+
+
+def build_optimizers(model: nn.Module, section: SftSection) -> list[torch.optim.Optimizer]:
+    """Muon for the hidden matrices, AdamW for embeddings, norms and biases."""
+    embeddings = {id(p) for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
+    matrices = [p for p in model.parameters() if p.ndim == 2 and id(p) not in embeddings]
+    others = [p for p in model.parameters() if p.ndim != 2 or id(p) in embeddings]
+    return [
+        torch.optim.Muon(matrices, lr=section.matrix_learning_rate, momentum=0.95, weight_decay=0.0),
+        torch.optim.AdamW(others, lr=section.learning_rate, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
+
+
+def schedule(progress: float, section: SftSection) -> float:
+    """Factor of the learning rate at a share of the token budget: warm-up, constant, linear to zero."""
+    if progress < section.warmup_fraction:
+        return max(progress / section.warmup_fraction, 0.05)
+    if progress > 1 - section.cooldown_fraction:
+        return max((1 - progress) / section.cooldown_fraction, 0.0)
+    return 1.0
+
+
+def _set_rates(optimizers: Sequence[torch.optim.Optimizer], factor: float) -> None:
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+
+
+def fit(model: nn.Module, batches: Iterator[SftBatch], section: SftSection, report: Report) -> int:
+    """Train on batches until the token budget is spent. Returns the number of optimizer steps."""
+    optimizers = build_optimizers(model, section)
+    device = next(model.parameters()).device
+    num_tokens, step, start = 0, 0, time.perf_counter()
+    model.train()
+    while num_tokens < section.tokens:
+        batch = next(batches)
+        batch = SftBatch(batch.ids.to(device), batch.weights.to(device), batch.is_action.to(device))
+        _set_rates(optimizers, schedule(num_tokens / section.tokens, section))
+        with torch.autocast(device.type, torch.bfloat16, enabled=section.bf16):
+            loss, action_loss = sft_loss(model, batch)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), section.max_grad_norm, error_if_nonfinite=True)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        num_tokens += int((batch.weights > 0).sum())
+        step += 1
+        report(
+            {
+                "step": step,
+                "tokens/total": num_tokens,
+                "loss/all": loss.item(),
+                "loss/action": action_loss.item(),
+                "grad/norm": norm.item(),
+                "time_s": time.perf_counter() - start,
+            }
+        )
+    model.eval()
+    return step
+
+
+def first_texts(env: TextEnv, card: AgentCard, split: str, num_episodes: int, seed: int) -> Iterator[str]:
+    """Text of some expert episodes, for training a tokenizer before there is one."""
+    for task_id in env.task_ids(split)[:num_episodes]:
+        observation, _ = env.reset(seed=seed % 2**31, options={"task_id": task_id})
+        expert = env.expert(observation, np.random.default_rng(seed))
+        yield card.system
+        yield observation.strip()
+        ended = False
+        while not ended:
+            action = expert.act(observation)
+            observation, _, terminated, truncated, _ = env.step(action)
+            ended = terminated or truncated
+            yield action
+            yield observation.strip()
+
+
+def start_policy(config: SftConfig, env: TextEnv, card: AgentCard) -> tuple[Any, Any]:
+    """The model and tokenizer to train: fresh ones, or those of a directory."""
+    if config.init != "scratch":
+        return load_model(Path(config.init))
+    texts = first_texts(env, card, config.env.split, config.sft.tokenizer_episodes, config.run.seed)
+    tokenizer = train_tokenizer(texts, config.model.vocab_size)
+    return build_model(config.model, len(tokenizer), config.run.seed), tokenizer
+
+
+def train_sft(
+    config: SftConfig, env: TextEnv, card: AgentCard, model: nn.Module, tokenizer: Any, report: Report
+) -> int:
+    """Train a model in place on the expert's demonstrations. Returns the number of optimizer steps."""
+    chat = chat_format(tokenizer, card)
+    stream = demonstrations(env, card, chat, split=config.env.split, seed=config.run.seed, noise=config.sft.noise)
+
+    def batches() -> Iterator[SftBatch]:
+        while True:
+            chosen = list(islice(stream, config.sft.batch_episodes))
+            yield pad_batch(chosen, config.sft.context_weight, config.model.max_context)
+
+    return fit(model, batches(), config.sft, report)
