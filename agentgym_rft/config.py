@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agentgym_rft.errors import ConfigError, did_you_mean
+
+S = TypeVar("S", bound="Section")
 
 
 class Section(BaseModel):
@@ -124,7 +126,7 @@ class SftSection(Section):
     """Supervised fine-tuning on demonstrations of an environment's expert."""
 
     tokens: int = Field(20_000_000, ge=1, description="trained tokens in all")
-    batch_episodes: int = Field(32, ge=1, description="demonstrations an optimizer step")
+    batch_tokens: int = Field(10_000, ge=1, description="tokens an optimizer step, padding included")
     noise: float = Field(0.1, ge=0, lt=1, description="rate of other plausible actions in demonstrations")
     context_weight: float = Field(0.3, ge=0, description="loss weight of context tokens; action tokens weigh 1")
     tokenizer_episodes: int = Field(400, ge=1, description="demonstrations that the tokenizer is trained on")
@@ -213,38 +215,62 @@ def nest(path: Sequence[str], value: Any) -> dict[str, Any]:
 
 def load_config(recipe: str | None = None, overrides: Sequence[tuple[Sequence[str], Any]] = ()) -> Config:
     """The resolved configuration of a recipe (shipped name or file) with overrides laid over it, in order."""
-    data = read_yaml(find_yaml("trainers", recipe)) if recipe else {}
+    return validate_config(merge_overrides(read_yaml(find_yaml("trainers", recipe)) if recipe else {}, overrides))
+
+
+def load_sft_config(recipe: str | None = None, overrides: Sequence[tuple[Sequence[str], Any]] = ()) -> SftConfig:
+    """Like `load_config`, for a supervised run."""
+    data = merge_overrides(read_yaml(find_yaml("trainers", recipe)) if recipe else {}, overrides)
+    return _validate(SftConfig, data)
+
+
+def merge_overrides(data: Mapping[str, Any], overrides: Sequence[tuple[Sequence[str], Any]]) -> dict[str, Any]:
+    """`data` with the value at each path replaced, in order."""
+    result = dict(data)
     for path, value in overrides:
-        data = merge(data, nest(path, value))
-    return validate_config(data)
+        result = merge(result, nest(path, value))
+    return result
 
 
 def validate_config(data: Mapping[str, Any]) -> Config:
     """The configuration in a plain mapping. Raises `ConfigError` with one sentence about the first problem."""
+    return _validate(Config, data)
+
+
+def leaf_names(section: type[Section], prefix: str = "") -> list[str]:
+    """Dotted names of all keys that hold a value: `trainer.steps`."""
+    names: list[str] = []
+    for key, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            names += leaf_names(field.annotation, f"{prefix}{key}.")
+        else:
+            names.append(f"{prefix}{key}")
+    return names
+
+
+def closest_leaf(name: str, names: Sequence[str]) -> str:
+    """A sentence part with the key in another section, else the closest name; empty if none is close."""
+    elsewhere = [known for known in names if known.rpartition(".")[2] == name.rpartition(".")[2]]
+    if elsewhere:
+        return f" Did you mean '{elsewhere[0]}'?"
+    hint = did_you_mean(name, names)
+    return hint if hint.startswith(" Did") else ""
+
+
+def _validate(model: type[S], data: Mapping[str, Any]) -> S:
     try:
-        return Config.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(_sentence(error)) from error
+        raise ConfigError(_sentence(error, model)) from error
 
 
-def _sentence(error: ValidationError) -> str:
+def _sentence(error: ValidationError, model: type[Section]) -> str:
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
     name = ".".join(path)
     if first["type"] == "extra_forbidden":
-        section = _section_at(path[:-1])
-        known = list(section.model_fields) if section else []
-        prefix = ".".join(path[:-1])
-        hint = did_you_mean(path[-1], known)
-        return f"There is no configuration key '{name}'.{hint}" + (f" (in section '{prefix}')" if prefix else "")
+        if len(path) == 1:
+            return f"There is no configuration section '{name}'.{did_you_mean(name, model.model_fields)}"
+        hint = closest_leaf(name, leaf_names(model)) or f" See the options that start with --{path[0]} in --help."
+        return f"There is no configuration key '{name}'.{hint}"
     return f"Configuration key '{name}' is {first.get('input')!r}: {first['msg'][0].lower()}{first['msg'][1:]}."
-
-
-def _section_at(path: Sequence[str]) -> type[Section] | None:
-    section: type[Section] = Config
-    for key in path:
-        field = section.model_fields.get(key)
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, Section):
-            return None
-        section = field.annotation
-    return section

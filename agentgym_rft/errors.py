@@ -42,6 +42,10 @@ class TokenMismatchError(AgentGymError, RuntimeError):
     """Trained tokens are not the sampled ones, or their log-probs do not agree."""
 
 
+class NumericsError(AgentGymError, ArithmeticError):
+    """A loss or gradient is not a finite number; the weights were not changed by it."""
+
+
 class CheckpointError(AgentGymError, ValueError):
     """A checkpoint is missing, damaged or of another model."""
 

@@ -10,7 +10,6 @@ import inspect
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar, cast
 
 import gymnasium as gym
@@ -63,6 +62,8 @@ class Registry(Generic[T]):
         if self._is_discovered:
             return
         self._is_discovered = True
+        from importlib.metadata import entry_points  # 40 ms, which `import agentgym_rft` need not pay
+
         for point in entry_points(group=self._group or ""):
             self.register(point.name, point.value)
 
@@ -136,7 +137,7 @@ def env_spec(id: str) -> EnvSpec:
 
 
 def resolve_env_id(name: str) -> str:
-    """The full id of an id, a short name in any case (`alfworld`, `ALFWorld-v0`), or `module:Class` (returned as given).
+    """The full id of an id or of a short name in any case (`alfworld`, `ALFWorld-v0`); `module:Class` stays as it is.
 
     A name without version means the highest one. Raises `RegistryError` for an unknown or ambiguous name.
     """

@@ -36,7 +36,12 @@ class Scorer:
 
     @property
     def device(self) -> torch.device:
-        return next(self.model.parameters()).device
+        return _weight(self.model).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of log-probs and entropies: float32, or float64 for a float64 model."""
+        return torch.promote_types(_weight(self.model).dtype, torch.float32)
 
     def score(self, batch: MicroBatch, *, need_entropy: bool, grad: bool, entropy_grad: bool = False) -> Scores:
         """Log-probs of `batch.targets` and, if asked for, entropies, both [K] in at least float32.
@@ -72,8 +77,8 @@ class Scorer:
 def make_scorer(model: PreTrainedModel, *, bf16: bool = False) -> Scorer:
     """A scorer for any Hugging Face causal language model; puts the model in eval mode (no dropout).
 
-    Whether head(body(ids)) gives the model's logits is tried once on a few ids. Where it does not (soft-capped or scaled
-    logits) the scorer uses the model's own logits at every position, which costs more memory.
+    Whether head(body(ids)) gives the model's logits is tried once on a few ids. Where it does not (soft-capped or
+    scaled logits) the scorer uses the model's own logits at every position, which costs more memory.
     """
     model.eval()
     body, head = model.base_model, model.get_output_embeddings()
@@ -84,12 +89,16 @@ def make_scorer(model: PreTrainedModel, *, bf16: bool = False) -> Scorer:
 
 @torch.no_grad()
 def _is_plain(model: PreTrainedModel, body: nn.Module, head: nn.Module) -> bool:
-    weight = next(model.parameters())
+    weight = _weight(model)
     ids = torch.arange(8, device=weight.device).remainder(model.config.get_text_config().vocab_size)[None]
     logits = model(input_ids=ids, use_cache=False).logits.float()
     ours = head(body(input_ids=ids, use_cache=False).last_hidden_state).float()
     tolerance = 1e-5 if weight.dtype in (torch.float32, torch.float64) else 1e-2
     return ours.shape == logits.shape and torch.allclose(ours, logits, rtol=tolerance, atol=tolerance)
+
+
+def _weight(model: nn.Module) -> Tensor:
+    return next(model.parameters())
 
 
 def _identity(logits: Tensor) -> Tensor:
@@ -107,12 +116,15 @@ def _log_probs(
     chunk = max(1, CHUNK_ELEMENTS // _vocabulary(head, hidden))
     if len(targets) <= chunk:
         return Scores(*score(hidden, targets))
-    parts = []
+    lps: list[Tensor] = []
+    entropies: list[Tensor] = []
     for start in range(0, len(targets), chunk):
         piece = hidden[start : start + chunk], targets[start : start + chunk]
-        parts.append(checkpoint(score, *piece, use_reentrant=False) if hidden.requires_grad else score(*piece))
-    entropy = torch.cat([part[1] for part in parts]) if need_entropy else None
-    return Scores(torch.cat([part[0] for part in parts]), entropy)
+        lp, entropy = checkpoint(score, *piece, use_reentrant=False) if hidden.requires_grad else score(*piece)
+        lps.append(lp)
+        if entropy is not None:
+            entropies.append(entropy)
+    return Scores(torch.cat(lps), torch.cat(entropies) if need_entropy else None)
 
 
 @torch.no_grad()
@@ -139,12 +151,12 @@ def score_rows(
     scorer: Scorer, rows: Sequence[Row], num_tokens: int, micro_batch_tokens: int, *, need_entropy: bool
 ) -> Scores:
     """Scores of all table entries of `rows`, [num_tokens], without gradient; zero for entries not in `rows`."""
-    lp = torch.zeros(num_tokens, device=scorer.device)
-    entropy = torch.zeros(num_tokens, device=scorer.device) if need_entropy else None
+    lp = torch.zeros(num_tokens, dtype=scorer.dtype, device=scorer.device)
+    entropy = torch.zeros_like(lp) if need_entropy else None
     for batch in pack(rows, micro_batch_tokens):
         scores = scorer.score(batch, need_entropy=need_entropy, grad=False)
         index = batch.index.to(scorer.device)
-        lp[index] = scores.lp.float()
+        lp[index] = scores.lp
         if entropy is not None and scores.entropy is not None:
-            entropy[index] = scores.entropy.float()
+            entropy[index] = scores.entropy
     return Scores(lp, entropy)

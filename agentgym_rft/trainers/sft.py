@@ -27,6 +27,8 @@ from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.trainers.demonstrations import demonstrations
 from agentgym_rft.trainers.scratch import build_model, train_tokenizer
 
+POOL_ROWS = 512
+
 Report = Callable[[dict[str, float]], None]
 
 
@@ -39,21 +41,46 @@ class SftBatch:
     is_action: torch.Tensor
 
 
-def pad_batch(trajectories: Sequence[Trajectory], context_weight: float, max_context: int) -> SftBatch:
-    """The rows of some trajectories as one batch, cut at `max_context` tokens."""
-    rows = [row for trajectory in trajectories for row in trajectory.rows()]
-    tokens = [np.concatenate([np.r_[t.context_ids, t.action_ids] for t in row])[:max_context] for row in rows]
-    actions = [
-        np.concatenate([np.r_[np.zeros(len(t.context_ids)), np.ones(len(t.action_ids))] for t in row])[:max_context]
-        for row in rows
-    ]
-    shape = (len(rows), max(len(row) for row in tokens))
+@dataclass(frozen=True, slots=True)
+class SftRow:
+    """One row of tokens, [length]; `is_action` marks those that a policy would sample."""
+
+    ids: np.ndarray
+    is_action: np.ndarray
+
+
+def sft_rows(trajectory: Trajectory, max_context: int) -> Iterator[SftRow]:
+    """The rows of a trajectory, each cut at `max_context` tokens."""
+    for turns in trajectory.rows():
+        ids = [i for turn in turns for i in (*turn.context_ids, *turn.action_ids)]
+        kinds = [kind for turn in turns for kind in (False,) * len(turn.context_ids) + (True,) * len(turn.action_ids)]
+        yield SftRow(np.array(ids[:max_context], np.int64), np.array(kinds[:max_context], bool))
+
+
+def pad_batch(rows: Sequence[SftRow], context_weight: float) -> SftBatch:
+    """Rows as one batch."""
+    shape = (len(rows), max(len(row.ids) for row in rows))
     ids, weights, is_action = np.zeros(shape, np.int64), np.zeros(shape, np.float32), np.zeros(shape, bool)
-    for index, (row, mask) in enumerate(zip(tokens, actions, strict=True)):
-        ids[index, : len(row)] = row
-        is_action[index, : len(row)] = mask > 0
-        weights[index, : len(row)] = np.where(mask > 0, 1.0, context_weight)
+    for index, row in enumerate(rows):
+        length = len(row.ids)
+        ids[index, :length] = row.ids
+        is_action[index, :length] = row.is_action
+        weights[index, :length] = np.where(row.is_action, 1.0, context_weight)
     return SftBatch(torch.from_numpy(ids), torch.from_numpy(weights), torch.from_numpy(is_action))
+
+
+def length_batches(rows: Iterator[SftRow], section: SftSection, seed: int) -> Iterator[SftBatch]:
+    """Batches of rows of similar length, so that little is padding; their order is shuffled within a pool of rows."""
+    rng = np.random.default_rng(seed)
+    while True:
+        pool = sorted(islice(rows, POOL_ROWS), key=lambda row: len(row.ids))
+        batches: list[list[SftRow]] = [[]]
+        for row in pool:
+            if batches[-1] and (len(batches[-1]) + 1) * len(row.ids) > section.batch_tokens:
+                batches.append([])
+            batches[-1].append(row)
+        for index in rng.permutation(len(batches)):
+            yield pad_batch(batches[index], section.context_weight)
 
 
 def sft_loss(model: nn.Module, batch: SftBatch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -103,7 +130,7 @@ def fit(model: nn.Module, batches: Iterator[SftBatch], section: SftSection, repo
         _set_rates(optimizers, schedule(num_tokens / section.tokens, section))
         with torch.autocast(device.type, torch.bfloat16, enabled=section.bf16):
             loss, action_loss = sft_loss(model, batch)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), section.max_grad_norm, error_if_nonfinite=True)
         for optimizer in optimizers:
             optimizer.step()
@@ -156,9 +183,5 @@ def train_sft(
     chat = chat_format(tokenizer, card)
     stream = demonstrations(env, card, chat, split=config.env.split, seed=config.run.seed, noise=config.sft.noise)
 
-    def batches() -> Iterator[SftBatch]:
-        while True:
-            chosen = list(islice(stream, config.sft.batch_episodes))
-            yield pad_batch(chosen, config.sft.context_weight, config.model.max_context)
-
-    return fit(model, batches(), config.sft, report)
+    rows = (row for trajectory in stream for row in sft_rows(trajectory, config.model.max_context))
+    return fit(model, length_batches(rows, config.sft, config.run.seed), config.sft, report)

@@ -71,6 +71,14 @@ class TokenTable:
         """Names of the columns of every level."""
         return frozenset(self.columns) | frozenset(self.turn_columns) | frozenset(self.trajectory_columns)
 
+    def token_column(self, name: str) -> Tensor:
+        """A column of any level, given to each token, [N]. Raises KeyError for an unknown name."""
+        if name in self.turn_columns:
+            return self.turn_columns[name][self.turn]
+        if name in self.trajectory_columns:
+            return self.trajectory_columns[name][self.trajectory]
+        return self.columns[name]
+
     def with_columns(self, columns: Mapping[str, Tensor]) -> TokenTable:
         """A table with more (or other) token columns, each [N]. Raises ValueError for another shape."""
         for name, column in columns.items():
@@ -180,9 +188,7 @@ class _Builder:
             self.rows.append(Row(row_ids, np.array(positions, dtype=np.int64), index, number, group))
 
 
-def _table(
-    builder: _Builder, trajectories: Sequence[Trajectory], group_ids: Sequence[int], version: int
-) -> TokenTable:
+def _table(builder: _Builder, trajectories: Sequence[Trajectory], group_ids: Sequence[int], version: int) -> TokenTable:
     turns = [turn for trajectory in trajectories for turn in trajectory.turns]
     tasks = _ids([trajectory.task_id for trajectory in trajectories])
     states = _ids([(t.task_id, turn.state_key) for t in trajectories for turn in t.turns])
@@ -244,7 +250,9 @@ def check_rows(rows: Sequence[Row], trajectories: Sequence[Trajectory]) -> None:
         sampled = [i for turn in trajectory.turns if turn.trainable for i in turn.action_ids]
         if got != sampled:
             at = next((n for n, (a, b) in enumerate(zip(got, sampled, strict=False)) if a != b), None)
-            where = f"trained token {at} is {got[at]}, sampled was {sampled[at]}" if at is not None else "numbers differ"
+            where = (
+                f"trained token {at} is {got[at]}, sampled was {sampled[at]}" if at is not None else "numbers differ"
+            )
             raise TokenMismatchError(
                 f"Episode {trajectory.episode_id}: {len(got)} trained and {len(sampled)} sampled tokens, {where}."
             )

@@ -29,6 +29,13 @@ class KVPool:
         self.num_slots = 0
         self.capacity = 0
 
+    def wipe(self, slots: slice) -> None:
+        """Sets the keys and values of these slots to zero."""
+        with torch.inference_mode():
+            for keys, values in self._layers.values():
+                keys[slots].zero_()
+                values[slots].zero_()
+
     def reserve(self, num_slots: int, length: int) -> None:
         """Makes room for rows of `length` tokens in `num_slots` slots. Grows to at least double, so copying is rare."""
         if num_slots > self.num_slots:

@@ -36,8 +36,8 @@ class Segment:
 class RaggedBatch:
     """Where each packed token belongs, and the masks; shared by the layers of one forward pass.
 
-    The first `num_decode` tokens are segments of one token in rising slot order, which attend in one batched product over the
-    slots `low` to `high`; each later segment attends on its own, at its exact length.
+    The first `num_decode` tokens are segments of one token in rising slot order, which attend in one batched product
+    over the slots `low` to `high`; each later segment attends on its own, at its exact length.
     """
 
     def __init__(self, segments: Sequence[Segment], pool: KVPool, device: torch.device) -> None:

@@ -30,6 +30,7 @@ class Goal:
     task_type: TaskType
     object_type: str
     target_type: str
+    sliced: bool = False  # the object must also have been sliced
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,8 @@ class Game:
     """One game.
 
     `objects`, `receptacles`, `locations` are instance ids (`Mug_bar__plus_01...`), in file order; class names that the
-    official files list as untyped objects are not among them. `facts` maps a predicate (domain spelling, `inReceptacle`)
-    to its argument tuples in file order; type arguments keep their `Type` suffix.
+    official files list as untyped objects are not among them. `facts` maps a predicate (domain spelling,
+    `inReceptacle`) to its argument tuples in file order; type arguments keep their `Type` suffix.
     """
 
     objects: tuple[str, ...]
@@ -48,17 +49,21 @@ class Game:
     goal: Goal
     task: str  # the sentence after "Your task is to: "
     walkthrough: tuple[str, ...] = ()
+    clean_with: tuple[str, ...] = ("SinkBasinType",)  # receptacle types that clean; older domains add SinkType
 
     def content(self) -> bytes:
-        """Canonical content: equal for equal games, whatever the order of their facts and whatever their walkthrough."""
-        body = {
+        """Canonical content: equal for equal games, whatever the order of their facts and their walkthrough."""
+        goal = [self.goal.task_type.value, self.goal.object_type, self.goal.target_type]
+        body: dict[str, object] = {
             "objects": sorted(self.objects),
             "receptacles": sorted(self.receptacles),
             "locations": sorted(self.locations),
             "facts": {name: sorted(rows) for name, rows in sorted(self.facts.items()) if rows},
-            "goal": [self.goal.task_type.value, self.goal.object_type, self.goal.target_type],
+            "goal": [*goal, "sliced"] if self.goal.sliced else goal,
             "task": self.task,
         }
+        if self.clean_with != ("SinkBasinType",):
+            body["clean_with"] = sorted(self.clean_with)
         return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
 
     def content_hash(self) -> str:

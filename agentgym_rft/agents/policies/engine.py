@@ -1,0 +1,181 @@
+"""Continuous batching, one step at a time: admits requests into slots, feeds what rows lack, samples a token each."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from agentgym_rft.agents.policies.base import SampleRequest
+from agentgym_rft.agents.policies.kv_cache import Slot, SlotTable
+from agentgym_rft.agents.policies.ragged import RaggedModel, Segment
+from agentgym_rft.agents.policies.sampling import request_uniforms, sample_rows
+from agentgym_rft.errors import PolicyError
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """A request on its way: `tokens` is the prompt and what was sampled, of which the cache holds `fed`."""
+
+    request: SampleRequest
+    tokens: list[int]
+    uniforms: list[float]
+    slot: Slot | None = None
+    fed: int = 0
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    stop: Literal["stop", "length"] | None = None
+    error: PolicyError | None = None
+
+
+def new_row(request: SampleRequest) -> Row:
+    """A row that has fed and sampled nothing yet."""
+    return Row(request, list(request.prompt_ids), request_uniforms(request.seed, request.max_new_tokens))
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """Number of equal leading tokens."""
+    shorter = min(len(a), len(b))
+    if a[:shorter] == b[:shorter]:
+        return shorter
+    return next(i for i in range(shorter) if a[i] != b[i])
+
+
+class Engine:
+    """The rows that run and those that wait. Knows nothing of asyncio: `step` does one forward pass and returns."""
+
+    def __init__(self, model: RaggedModel, max_concurrency: int, step_tokens: int) -> None:
+        """`step_tokens`: prompt tokens fed in one step; rows that generate always take part."""
+        self._model = model
+        self._step_tokens = step_tokens
+        self._slots = SlotTable(max_concurrency)
+        self._waiting: deque[Row] = deque()
+        self._running: list[Row] = []  # in order of admission
+        self._num_steps = 0
+        self.num_forward_tokens = 0  # fed to the model since the start, prompts and samples
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._running or self._waiting)
+
+    @property
+    def num_cached(self) -> int:
+        """Episodes that hold a slot."""
+        return len(self._slots)
+
+    def add(self, row: Row) -> None:
+        self._waiting.append(row)
+
+    def discard(self, row: Row) -> None:
+        """Stops a row that nobody waits for any more; what was fed stays cached. A row that ended is left alone."""
+        if row in self._running:
+            self._running.remove(row)
+            self._park(row)
+        elif row in self._waiting:
+            self._waiting.remove(row)
+
+    def release(self, key: str) -> None:
+        """Frees the slot of a key without running requests."""
+        self._slots.release(key)
+
+    def forget(self, *, keep_memory: bool) -> None:
+        """Drops every row and all cached keys and values; the pool's memory is kept for later rows or given back."""
+        self._waiting.clear()
+        for row in self._running:
+            self._park(row)
+        self._running.clear()
+        self._slots.clear()
+        if keep_memory:
+            self._model.pool.wipe(slice(None))
+        else:
+            self._model.pool.clear()
+
+    def step(self) -> list[Row]:
+        """Admits, feeds and samples once; returns the rows that ended, with `stop` or `error` set."""
+        self._admit()
+        segments = self._plan()
+        self._model.pool.reserve(self._slots.num_made, max(s.start + len(s.ids) for s in segments))
+        logits, slots, _ = self._model.forward(segments)
+        self._num_steps += 1
+        self.num_forward_tokens += sum(len(s.ids) for s in segments)
+        by_slot = {row.slot.index: row for row in self._running if row.slot is not None}
+        for segment in segments:
+            by_slot[segment.slot].fed += len(segment.ids)
+        rows = [by_slot[slot] for slot in slots]
+        if rows:
+            temperatures = [row.request.temperature for row in rows]
+            ids, logprobs = sample_rows(logits, temperatures, [row.uniforms[len(row.ids)] for row in rows])
+            for row, token, logprob in zip(rows, ids, logprobs, strict=True):
+                _append(row, token, logprob)
+        return self._collect()
+
+    def _admit(self) -> None:
+        """Gives slots to waiting rows: first to episodes whose row is cached, so that these are not evicted by others.
+
+        A slot that became idle after the last step is not taken from its episode, which may still be stepping its
+        environment, unless nothing else could run.
+        """
+        cached = [row for row in self._waiting if self._slots.owns(row.request.cache_key)]
+        fresh = [row for row in self._waiting if not self._slots.owns(row.request.cache_key)]
+        self._waiting = deque(row for row in [*cached, *fresh] if not self._start(row, self._num_steps))
+        if not self._running:
+            self._waiting = deque(row for row in self._waiting if not self._start(row, self._num_steps + 1))
+
+    def _start(self, row: Row, idle_before: int) -> bool:
+        slot = self._slots.acquire(row.request.cache_key, idle_before)
+        if slot is None:
+            return False
+        # The last prompt token is always fed: its logits give the first sample.
+        row.fed = min(common_prefix(slot.ids, row.tokens), len(row.tokens) - 1)
+        row.slot = slot
+        self._running.append(row)
+        return True
+
+    def _plan(self) -> list[Segment]:
+        """One segment for each running row: a sampled token, or a part of the prompt within the budget of the step."""
+        segments, budget = [], self._step_tokens
+        for row in self._running:
+            assert row.slot is not None
+            pending = len(row.tokens) - row.fed
+            count = pending if pending == 1 else min(pending, budget)
+            if count > 0:
+                budget -= count if pending > 1 else 0
+                ids = row.tokens[row.fed : row.fed + count]
+                segments.append(Segment(row.slot.index, row.fed, ids, wants_logits=count == pending))
+        return segments
+
+    def _collect(self) -> list[Row]:
+        ended = [row for row in self._running if row.stop is not None or row.error is not None]
+        if ended:
+            self._running = [row for row in self._running if row.stop is None and row.error is None]
+            for row in ended:
+                self._park(row)
+        return ended
+
+    def _park(self, row: Row) -> None:
+        assert row.slot is not None
+        if row.error is None:
+            row.slot.ids = row.tokens[: row.fed]
+        else:  # its keys may be NaN, which no mask would hide from the slot's next row
+            row.slot.ids = []
+            self._model.pool.wipe(slice(row.slot.index, row.slot.index + 1))
+        self._slots.park(row.slot, self._num_steps)
+
+
+def _append(row: Row, token: int, logprob: float) -> None:
+    """Adds a sampled token and sets `stop`, or sets `error` if the model gave no distribution."""
+    if not math.isfinite(logprob):
+        row.error = PolicyError(
+            f"The model's logits for '{row.request.cache_key}' are not finite after {row.fed} tokens (version and "
+            "weights of the last `load` are at fault, or the learning rate that made them)."
+        )
+        return
+    row.ids.append(token)
+    row.logprobs.append(logprob)
+    row.tokens.append(token)
+    if token in row.request.stop_ids:
+        row.stop = "stop"
+    elif len(row.ids) == row.request.max_new_tokens:
+        row.stop = "length"

@@ -1,0 +1,214 @@
+"""Policy `hf`: any Hugging Face causal LM in this process, on CPU or one GPU, sampling for many episodes at once.
+
+There is no barrier between turns. A task in the caller's event loop runs one forward pass after another: each feeds
+the prompt tokens that newly arrived rows lack together with one token for every row that generates, then lets the
+episodes whose action is complete step their environment and come back before the next pass. No threads, so that one
+seed gives one run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from agentgym_rft.agents.policies.base import Completion, SampleRequest
+from agentgym_rft.agents.policies.engine import Engine, Row, new_row
+from agentgym_rft.agents.policies.ragged import RaggedModel
+from agentgym_rft.agents.policies.support import check_model, context_limit
+from agentgym_rft.agents.policies.weights import copy_weights
+from agentgym_rft.errors import PolicyError
+
+_STEP_TOKENS_CPU = 512  # more makes activations outgrow the CPU's caches
+_STEP_TOKENS_GPU = 8192
+_MAX_YIELDS = 5  # turns of the event loop an episode may need to come back, `asyncio.wait_for` around it included
+
+
+class HFPolicy:
+    """Samples from a causal LM with one cached row for each episode.
+
+    The policy puts the model in evaluation mode whenever it starts to sample. Keep `max_concurrency` at or above the
+    number of episodes that run at once: with fewer slots than episodes it stays correct, but rows that lost their
+    slot are fed again.
+
+    Args:
+        model: a transformers causal LM. Its attention must go through `ALL_ATTENTION_FUNCTIONS`; models that also
+            keep another state than keys and values (Mamba, RWKV) or other attention biases are refused.
+        device: where to move the model; by default it stays.
+        max_concurrency: rows that run at once, and slots of the cache. Further requests wait.
+        max_context: longest row in tokens, prompt and action; by default the model's own limit.
+        version: of the weights that the model has now.
+    Raises:
+        PolicyError: the model cannot be served, or not up to `max_context`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        device: torch.device | str | None = None,
+        max_concurrency: int = 64,
+        max_context: int | None = None,
+        version: int = 0,
+    ) -> None:
+        if max_concurrency < 1:
+            raise PolicyError(f"max_concurrency is {max_concurrency}; expected at least 1.")
+        self._model = model if device is None else model.to(device)
+        self._max_context = context_limit(model.config, max_context)
+        self._vocab_size: int = model.get_input_embeddings().num_embeddings
+        self._version = version
+        ragged = RaggedModel(self._model)
+        self._model.eval()
+        check_model(ragged, self._max_context)
+        step_tokens = _STEP_TOKENS_CPU if ragged.device.type == "cpu" else _STEP_TOKENS_GPU
+        self._engine = Engine(ragged, max_concurrency, step_tokens)
+        self._futures: dict[str, tuple[Row, asyncio.Future[Completion]]] = {}  # by cache key
+        self._task: asyncio.Task[None] | None = None
+        self._num_tasks = 0
+        self._num_arrived = 0
+
+    @property
+    def version(self) -> int:
+        return self._version
+
+    @property
+    def max_context(self) -> int:
+        """Longest row in tokens, prompt and action together."""
+        return self._max_context
+
+    @property
+    def num_cached(self) -> int:
+        """Episodes whose row is cached now."""
+        return self._engine.num_cached
+
+    @property
+    def num_forward_tokens(self) -> int:
+        """Tokens fed to the model so far, those of prompts included."""
+        return self._engine.num_forward_tokens
+
+    async def sample(self, request: SampleRequest) -> Completion:
+        """Sample one action.
+
+        Raises:
+            PolicyError: the request is not valid, the row would be longer than `max_context`, another request of the
+                same `cache_key` runs, the key is released meanwhile, or the model fails.
+        """
+        self._check(request)
+        loop = asyncio.get_running_loop()
+        self._attach(loop)
+        key, row = request.cache_key, new_row(request)
+        future: asyncio.Future[Completion] = loop.create_future()
+        self._futures[key] = (row, future)
+        self._engine.add(row)
+        self._num_arrived += 1
+        try:
+            return await future
+        finally:
+            if (key, (row, future)) in self._futures.items():  # still there: the caller was cancelled
+                del self._futures[key]
+                self._engine.discard(row)
+
+    def release(self, cache_key: str) -> None:
+        """Forget the episode's cached row. A request of that episode which still runs gets a `PolicyError`."""
+        if cache_key in self._futures:
+            row, future = self._futures.pop(cache_key)
+            self._engine.discard(row)
+            _fail(future, f"'{cache_key}' was released while it was sampling.")
+        self._engine.release(cache_key)
+
+    def load(self, weights: Mapping[str, Any], version: int) -> None:
+        """Copy the weights into the model in place and drop all cached rows.
+
+        Every parameter must be given (one name is enough for tied ones); nothing is copied if anything is wrong.
+
+        Raises:
+            PolicyError: a request runs or waits, since its action would mix two versions; or names or shapes differ.
+        """
+        if self._futures:
+            raise PolicyError(
+                f"Cannot load weights while {len(self._futures)} requests are sampling; await them first."
+            )
+        copy_weights(self._model, weights)
+        self._engine.forget(keep_memory=True)
+        self._version = version
+
+    def _check(self, request: SampleRequest) -> None:
+        key, num_prompt = request.cache_key, len(request.prompt_ids)
+        length = num_prompt + request.max_new_tokens
+        if num_prompt < 1 or request.max_new_tokens < 1:
+            raise PolicyError(
+                f"'{key}' asks for {request.max_new_tokens} tokens after a prompt of {num_prompt}; expected at least 1."
+            )
+        if not 0.0 <= request.temperature < float("inf"):
+            raise PolicyError(
+                f"'{key}' has temperature {request.temperature}; expected 0 (greedy) or a positive number."
+            )
+        if length > self._max_context:
+            raise PolicyError(
+                f"The row of '{key}' would have {length} tokens ({num_prompt} in the prompt and up to "
+                f"{request.max_new_tokens} new), more than max_context {self._max_context}. Use a context strategy "
+                "that keeps fewer turns, or fewer steps an episode."
+            )
+        if min(request.prompt_ids) < 0 or max(request.prompt_ids) >= self._vocab_size:
+            raise PolicyError(
+                f"The prompt of '{key}' has token ids from {min(request.prompt_ids)} to {max(request.prompt_ids)}, but "
+                f"the model knows 0 to {self._vocab_size - 1}. Is the tokenizer of another model?"
+            )
+        if key in self._futures:
+            raise PolicyError(f"'{key}' is already sampling; an episode can have one request at a time.")
+
+    def _attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Makes sure that the sampling task runs in this event loop."""
+        if self._task is not None and not self._task.done():
+            if self._task.get_loop() is loop:
+                return
+            self._abandon("The event loop that it was sampling in was left.")
+        self._model.eval()
+        self._num_tasks += 1
+        self._task = loop.create_task(self._run(self._num_tasks))
+
+    async def _run(self, number: int) -> None:
+        """Steps until nothing runs or waits. `number` tells this task from a later one in another event loop."""
+        try:
+            await asyncio.sleep(0)  # let the episodes that start together arrive before the first pass
+            while self._engine.is_busy:
+                num_before = self._num_arrived
+                num_ended = self._resolve(self._engine.step())
+                await asyncio.sleep(0)
+                for _ in range(_MAX_YIELDS - 1):
+                    if self._num_arrived - num_before >= num_ended:
+                        break
+                    await asyncio.sleep(0)
+        except RuntimeError as error:  # what torch raises, memory included; which row is at fault cannot be told
+            self._abandon(f"The model failed while sampling: {error}")
+        finally:
+            if self._futures and number == self._num_tasks:
+                self._abandon("The sampling task ended early.")
+
+    def _resolve(self, ended: list[Row]) -> int:
+        """Hands the finished rows to their callers; returns how many."""
+        for row in ended:
+            _, future = self._futures.pop(row.request.cache_key)
+            if future.done():  # the caller was cancelled in this very turn of the loop
+                continue
+            if row.error is not None:
+                future.set_exception(row.error)
+            elif row.stop is not None:
+                future.set_result(Completion(tuple(row.ids), tuple(row.logprobs), row.stop, self._version))
+        return len(ended)
+
+    def _abandon(self, reason: str) -> None:
+        """Fails all requests and starts over with an empty cache."""
+        futures = [future for _, future in self._futures.values()]
+        self._futures.clear()
+        self._engine.forget(keep_memory=False)
+        self._task = None
+        for future in futures:
+            _fail(future, reason)
+
+
+def _fail(future: asyncio.Future[Completion], reason: str) -> None:
+    if not future.done() and not future.get_loop().is_closed():
+        future.set_exception(PolicyError(reason))

@@ -1,0 +1,150 @@
+"""Reads and writes a policy as a directory in Hugging Face format, local files only."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from agentgym_rft.errors import DataError, PolicyError
+
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+
+
+def seed_policy_path() -> Path:
+    """The directory of the small policy that ships with the package.
+
+    Raises:
+        PolicyError: this installation does not have it.
+    """
+    path = Path(__file__).parent / "seed"
+    if not (path / "config.json").is_file():
+        raise PolicyError(
+            f"This installation has no seed policy ({path} is missing or empty). Install the package's wheel, train "
+            "one with `agentgym sft`, or name a directory with --policy."
+        )
+    return path
+
+
+def load_model(
+    path: str | Path, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+) -> tuple[Any, Any]:
+    """The causal LM, in evaluation mode, and the tokenizer of a directory.
+
+    Args:
+        device: by default the first CUDA device, or the CPU of a machine without one.
+        dtype: by default bfloat16 on CUDA and float32 elsewhere.
+    Raises:
+        DataError: a file is missing or damaged, or the weights or the tokenizer do not fit the model.
+    """
+    folder = Path(path)
+    _check_files(folder)
+    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    kind = dtype or (torch.bfloat16 if target.type == "cuda" else torch.float32)
+    with _quiet_transformers():
+        tokenizer = _read_tokenizer(folder)
+        model = _read_weights(folder, kind)
+    size = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > size:
+        raise DataError(
+            f"The tokenizer of {folder} has {len(tokenizer)} tokens, but the model has embeddings for {size}. "
+            "Take the tokenizer that the model was trained with, or resize the model's embeddings and train them."
+        )
+    return model.to(target).eval(), tokenizer
+
+
+def save_model(path: str | Path, model: Any, tokenizer: Any) -> None:
+    """Writes model and tokenizer to `path`, so that the directory is there completely or not at all.
+
+    An older policy at `path` is replaced; between its removal and the new name there is a moment without either.
+
+    Raises:
+        DataError: `path` is something else than a policy directory, or cannot be written.
+    """
+    folder = Path(path)
+    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or (folder / "config.json").is_file())):
+        raise DataError(f"{folder} exists and is not a policy directory; it is left as it is. Choose another path.")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise DataError(f"Cannot write a policy to {folder}: {error}.") from error
+    try:
+        with _quiet_transformers():
+            model.save_pretrained(staging)
+            tokenizer.save_pretrained(staging)
+        staging.chmod(0o755)  # mkdtemp makes it private
+        _replace(folder, staging)
+    except OSError as error:
+        raise DataError(f"Cannot write a policy to {folder}: {error}.") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No progress bars and reports of transformers meanwhile: what matters in them is raised here as an error."""
+    had_bars, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if had_bars:
+            transformers_logging.enable_progress_bar()
+
+
+def _replace(folder: Path, staging: Path) -> None:
+    """Gives `staging` the name `folder`, moving an older directory aside first."""
+    old = staging.with_name(staging.name + ".old")
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(staging, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _check_files(folder: Path) -> None:
+    if not folder.is_dir():
+        raise DataError(
+            f"Policy directory {folder} does not exist. Expected a directory in Hugging Face format, or 'seed'."
+        )
+    if not (folder / "config.json").is_file():
+        raise DataError(f"{folder} has no config.json; it is not a model in Hugging Face format.")
+    if not any(file for pattern in _WEIGHTS for file in folder.glob(pattern)):
+        raise DataError(f"{folder} has no weights (model.safetensors).")
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise DataError(f"{folder} has no tokenizer (tokenizer.json). Save it there with `tokenizer.save_pretrained`.")
+
+
+def _read_tokenizer(folder: Path) -> Any:
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"The tokenizer of {folder} cannot be read: {error}") from error
+
+
+def _read_weights(folder: Path, dtype: torch.dtype) -> Any:
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder, config=config, local_files_only=True, dtype=dtype, output_loading_info=True
+        )
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise DataError(f"The model of {folder} cannot be read: {type(error).__name__}: {error}") from error
+    lost = sorted(report["missing_keys"])
+    if lost:
+        raise DataError(
+            f"The weights of {folder} lack {', '.join(lost[:3])} ({len(lost)} tensors), or have other shapes."
+        )
+    return model

@@ -1,0 +1,40 @@
+"""A policy that plays given actions through the token interface: for rule-based experts and for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from agentgym_rft.agents.policies.base import Completion, SampleRequest
+
+
+class ScriptedPolicy:
+    """Answers each prompt with what `respond` makes of its ids, with log-probs 0.
+
+    An answer longer than `max_new_tokens` is cut there and one past a stop id after it, as a model's would be.
+
+    Args:
+        respond: from prompt ids to action ids, the end-of-turn id included.
+    """
+
+    def __init__(self, respond: Callable[[Sequence[int]], Sequence[int]], *, version: int = 0) -> None:
+        self._respond = respond
+        self._version = version
+
+    @property
+    def version(self) -> int:
+        return self._version
+
+    async def sample(self, request: SampleRequest) -> Completion:
+        """The scripted action. What `respond` raises is raised here."""
+        ids = tuple(self._respond(request.prompt_ids))[: request.max_new_tokens]
+        end = next((i + 1 for i, token in enumerate(ids) if token in request.stop_ids), None)
+        ids = ids[:end]
+        return Completion(ids, (0.0,) * len(ids), "length" if end is None else "stop", self._version)
+
+    def release(self, cache_key: str) -> None:
+        """Nothing is cached."""
+
+    def load(self, weights: Mapping[str, Any], version: int) -> None:
+        """Takes over the version; a script has no weights."""
+        self._version = version

@@ -1,0 +1,95 @@
+"""`agentgym`: the command line. A command is one file, imported when it is the one to run."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any, cast
+
+import typer
+
+from agentgym_rft.errors import CheckpointError, ConfigError, DataError, RegistryError
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+# Name -> module, and its line in `agentgym --help`.
+COMMANDS = {
+    "train": ("train", "Train an agent in an environment."),
+    "eval": ("evaluate", "Success of a policy on a frozen panel of tasks."),
+    "play": ("play", "Play an episode yourself."),
+    "envs": ("envs", "List the registered environments."),
+    "check-env": ("check_env", "Check that an environment keeps the contract."),
+    "sft": ("sft", "Train a model on an expert's demonstrations."),
+    "view": ("view", "Write the report of a run."),
+}
+
+# Keys below a mapping, such as --env.options.data, are no options of their own: they arrive as extra arguments.
+_TAKES_CONFIG = {"train", "sft"}
+_EXTRA_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+# typer carries its own copy of click or uses the installed one, by version; this is the usage error of either.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+def make_app(chosen: str | None = None) -> typer.Typer:
+    """The command line. Only the chosen command is imported; the others are there by name and help."""
+    app = typer.Typer(
+        help="Train LLM agents by reinforcement fine-tuning in multi-turn text environments.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    for name, (module, line) in COMMANDS.items():
+        command = _load(module) if name == chosen else _not_chosen
+        settings = _EXTRA_ARGUMENTS if name in _TAKES_CONFIG else {}
+        app.command(name, short_help=line, context_settings=settings)(command)
+    return app
+
+
+def _load(module: str) -> Callable[..., None]:
+    command: Callable[..., None] = vars(import_module(f"agentgym_rft.cli.{module}"))[f"{module}_command"]
+    return command
+
+
+def _not_chosen() -> None:
+    raise AssertionError("a command that was not chosen ran")
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 1 failed, 2 usage or configuration, 130 interrupted."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(args: Sequence[str]) -> int:
+    """Run one command and return its exit code. An error is one sentence on stderr; a traceback if AGENTGYM_DEBUG=1."""
+    try:
+        app = make_app(next((arg for arg in args if not arg.startswith("-")), None))
+        result = app(args=list(args), prog_name="agentgym", standalone_mode=False)
+        return result if isinstance(result, int) else DONE
+    except (KeyboardInterrupt, typer.Abort):
+        return _report("Interrupted.", INTERRUPTED)
+    except _UsageError as error:
+        return _report(f"{_usage_sentence(error)} See --help.", USAGE)
+    except (ConfigError, RegistryError, DataError, CheckpointError) as error:
+        return _report(str(error), USAGE)
+    except Exception as error:  # the end of the program: whatever failed, say so and exit with 1
+        return _report(str(error) or type(error).__name__, FAILED)
+
+
+def _report(sentence: str, code: int) -> int:
+    if os.environ.get("AGENTGYM_DEBUG") == "1":
+        traceback.print_exc()
+    typer.secho(sentence, fg="red", err=True)
+    return code
+
+
+def _usage_sentence(error: Exception) -> str:
+    sentence = str(cast(Any, error).format_message())
+    return sentence if sentence.endswith((".", "?")) else f"{sentence}."
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""`agentgym sft`: supervised fine-tuning on demonstrations of an environment's expert."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from agentgym_rft import registry
+from agentgym_rft.cli.options import Override, accepts_config
+from agentgym_rft.config import SftConfig, load_sft_config
+from agentgym_rft.errors import ConfigError
+
+_LINE_EVERY_S = 10.0
+
+
+@accepts_config(SftConfig)
+def sft_command(
+    *,
+    env: Annotated[str | None, typer.Option(help="Environment: id, short name, or module:Class.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Shipped recipe or YAML file.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Short for --run.seed.")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Short for --run.out; the model is saved in its folder model.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Short for --env.options.data.")] = None,
+    overrides: Sequence[Override] = (),
+) -> None:
+    """Train a model on an expert's demonstrations, from scratch or from --init, and save it in Hugging Face format."""
+    given: dict[tuple[str, ...], str | int | None] = {
+        ("env", "id"): env,
+        ("env", "options", "data"): data,
+        ("run", "seed"): seed,
+        ("run", "out"): out,
+    }
+    shorthands = [(path, value) for path, value in given.items() if value is not None]
+    config = load_sft_config(recipe, [*shorthands, *overrides])
+    env_section = config.env.model_copy(update={"id": registry.resolve_env_id(config.env.id)})
+    _run(config.model_copy(update={"env": env_section}))
+
+
+def _run(config: SftConfig) -> None:
+    import torch
+
+    from agentgym_rft.agents.policies.loading import save_model
+    from agentgym_rft.report.metrics import MetricsWriter
+    from agentgym_rft.rollouts.build import find_device, load_card
+    from agentgym_rft.trainers.sft import start_policy, train_sft
+
+    device = find_device(config.device)
+    if config.num_threads is not None:
+        torch.set_num_threads(config.num_threads)
+    out = _make_out(config)
+    env = registry.make(config.env.id, **config.env.options)
+    card = load_card(config.agent)
+    model, tokenizer = start_policy(config, env, card)
+    metrics = MetricsWriter(out / "metrics.jsonl")
+    lines = _Lines(config.sft.tokens)
+
+    def report(row: Mapping[str, float]) -> None:
+        metrics.write(row)
+        lines.show(row)
+
+    train_sft(config, env, card, model.to(device), tokenizer, report)
+    metrics.close()
+    env.close()
+    save_model(out / "model", model, tokenizer)
+    typer.echo(f"model {out / 'model'}")
+
+
+def _make_out(config: SftConfig) -> Path:
+    """The output directory with the resolved configuration in it. Raises `ConfigError` if it cannot be written."""
+    name = f"sft-{config.env.id.rpartition('/')[2].lower()}-{time.strftime('%Y%m%d-%H%M%S')}"
+    out = Path(config.run.out or f"runs/{name}")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+        (out / "config.yaml").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"Cannot write to '{out}': {error.strerror}. Choose another --out.") from error
+    return out
+
+
+class _Lines:
+    """A line of progress every few seconds."""
+
+    def __init__(self, num_tokens: int) -> None:
+        self._num_tokens = num_tokens
+        self._last_s = -_LINE_EVERY_S
+
+    def show(self, row: Mapping[str, float]) -> None:
+        now = time.monotonic()
+        is_last = row["tokens/total"] >= self._num_tokens
+        if now - self._last_s < _LINE_EVERY_S and not is_last:
+            return
+        self._last_s = now
+        share = min(1.0, row["tokens/total"] / self._num_tokens)
+        typer.echo(
+            f"step {row['step']:.0f}  {100 * share:.0f} % of {self._num_tokens:,} tokens  "
+            f"loss {row['loss/all']:.3f}  action loss {row['loss/action']:.3f}  {row['time_s']:.0f} s"
+        )

@@ -1,0 +1,84 @@
+"""`agentgym train`: one run of reinforcement fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from agentgym_rft.cli.options import Override, accepts_config
+from agentgym_rft.cli.settings import fresh_config, resumed_config
+from agentgym_rft.config import Config
+from agentgym_rft.errors import ConfigError
+
+INTERRUPTED = 130
+
+
+@accepts_config(Config)
+def train_command(
+    *,
+    env: Annotated[str | None, typer.Option(help="Environment: id, short name, or module:Class.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Shipped recipe or YAML file; default: the environment's.")] = None,
+    policy: Annotated[str | None, typer.Option(help="Short for --policy.path.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Short for --trainer.steps.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Short for --run.seed.")] = None,
+    out: Annotated[str | None, typer.Option(help="Short for --run.out.")] = None,
+    workers: Annotated[str | None, typer.Option(help="Short for --rollout.workers.")] = None,
+    data: Annotated[str | None, typer.Option(help="Short for --env.options.data.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this directory.")] = None,
+    overrides: Sequence[Override] = (),
+) -> None:
+    """Train an agent in an environment.
+
+    Every configuration key is an option. Defaults shown are those of a run without a recipe; a recipe sets its own.
+    """
+    given: dict[tuple[str, ...], str | int | None] = {
+        ("policy", "path"): policy,
+        ("trainer", "steps"): steps,
+        ("run", "seed"): seed,
+        ("run", "out"): out,
+        ("rollout", "workers"): workers,
+        ("env", "options", "data"): data,
+    }
+    shorthands = [(path, value) for path, value in given.items() if value is not None]
+    if resume is None:
+        config = fresh_config(env, recipe, [*shorthands, *overrides])
+    elif env is not None or recipe is not None:
+        raise ConfigError("A resumed run keeps its environment and recipe: leave out --env and --recipe.")
+    else:
+        config = resumed_config(resume, [*shorthands, *overrides])
+    _run(config, resume)
+
+
+def _run(config: Config, resume: Path | None) -> None:
+    from agentgym_rft.report.html import write_report
+    from agentgym_rft.report.progress import make_progress
+    from agentgym_rft.trainers.loop import train
+
+    progress = make_progress()
+    try:
+        result = train(config, resume=resume, progress=progress)
+    finally:
+        progress.finish()
+    report = write_report(result.run_dir)
+    if len(result.evaluations) > 1:
+        typer.echo(_change(result.evaluations[0], result.evaluations[-1]))
+    typer.echo(f"report {report}")
+    typer.echo(f"run {result.run_dir}")
+    if result.is_interrupted:
+        typer.echo(f"interrupted after step {result.num_steps}; go on with: agentgym train --resume {result.run_dir}")
+        raise typer.Exit(INTERRUPTED)
+
+
+def _change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    rates = " -> ".join(_rate(summary) for summary in (before, after))
+    return f"success on {after['num_tasks']} tasks of {after['split']}: {rates} (95 % intervals)"
+
+
+def _rate(summary: Mapping[str, Any]) -> str:
+    from agentgym_rft.report.tables import percent
+
+    low, high = summary["success_ci95"]
+    return f"{percent(summary['success'])} ({100 * low:.1f} - {100 * high:.1f})"

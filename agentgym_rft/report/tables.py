@@ -1,0 +1,65 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+
+def success_table(summary: Mapping[str, Any]) -> Table:
+    """Success with its Wilson 95 % interval, score and turns: a row a task type, and all tasks last."""
+    table = Table(box=box.SIMPLE_HEAD, show_footer=False)
+    table.add_column("task type")
+    for heading in ("tasks", "errors", "success", "95 % interval", "score", "turns"):
+        table.add_column(heading, justify="right")
+    rows = list(summary["by_type"].items())
+    for index, (name, totals) in enumerate(rows):
+        table.add_row(*_cells(name, totals), end_section=index == len(rows) - 1)
+    table.add_row(*_cells("all", summary), style="bold")
+    return table
+
+
+def evaluation_view(summary: Mapping[str, Any]) -> RenderableType:
+    """The table with the lines above and below that say what was evaluated."""
+    above = Text(f"{summary['env']} {summary['split']}, policy {summary['policy']}, {_decoding(summary)}")
+    below = Text(f"panel {summary['panel_hash'][:16]} ({summary['num_tasks']} tasks), seed {summary['seed']}")
+    parts: list[RenderableType] = [above, success_table(summary), below]
+    if summary["num_errors"]:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in summary["errors"].items())
+        parts.append(
+            Text(f"{summary['num_errors']} tasks ended with an error and are not in the rates: {kinds}", "red")
+        )
+    return Group(*parts)
+
+
+def print_wide(file: TextIO, view: RenderableType) -> None:
+    """Print a view; into a file or pipe at a width that cuts no cell."""
+    Console(file=file, width=None if file.isatty() else 200).print(view)
+
+
+def percent(rate: float | None) -> str:
+    """`0.4312` -> `43.1 %`; a dash for None."""
+    return "-" if rate is None else f"{100 * rate:.1f} %"
+
+
+def _cells(name: str, totals: Mapping[str, Any]) -> list[str]:
+    low, high = totals["success_ci95"]
+    return [
+        name,
+        str(totals["num_tasks"]),
+        str(totals["num_errors"]),
+        percent(totals["success"]),
+        f"{100 * low:.1f} - {100 * high:.1f}",
+        "-" if totals["score"] is None else f"{totals['score']:.3f}",
+        "-" if totals["mean_turns"] is None else f"{totals['mean_turns']:.1f}",
+    ]
+
+
+def _decoding(summary: Mapping[str, Any]) -> str:
+    temperature = summary["temperature"]
+    return "greedy" if temperature == 0 else f"temperature {temperature:g}"

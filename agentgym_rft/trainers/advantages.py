@@ -1,0 +1,82 @@
+"""Advantages = baseline x scale x unit, each a pure function over values and a group key.
+
+Statistics are float64 and taken over the global batch. A group whose values are all equal has exactly zero advantage,
+so that rounding cannot turn "no signal" into a gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from agentgym_rft.trainers.stages import Context, Stage
+from agentgym_rft.trainers.table import TokenTable, segment_sum
+
+STD_EPSILON = 1e-6
+
+Baseline = Callable[[Tensor, Tensor, int], Tensor]  # values [T], group key [T], number of groups -> [T]
+Scale = Callable[[Tensor, Tensor, int], Tensor]  # centred values [T], group key, number of groups -> divisor [T]
+
+
+def group_mean(values: Tensor, key: Tensor, num_groups: int) -> Tensor:
+    """Mean of the group's values, [T]. Source: GRPO, arXiv 2402.03300 section 4.1.2."""
+    mean = segment_sum(values, key, num_groups) / group_counts(key, num_groups)
+    return torch.where(is_constant(values, key, num_groups), values, mean[key])
+
+
+def leave_one_out(values: Tensor, key: Tensor, num_groups: int) -> Tensor:
+    """Mean of the other values in the group, [T]; a value without others is its own baseline.
+
+    Source: RLOO, Ahmadian et al. 2024, arXiv 2402.14740 section 3.3.
+    """
+    others = (group_counts(key, num_groups)[key] - 1).clamp_min(1)
+    baseline = (segment_sum(values, key, num_groups)[key] - values) / others
+    return torch.where(is_constant(values, key, num_groups), values, baseline)
+
+
+def unscaled(centred: Tensor, key: Tensor, num_groups: int) -> Tensor:
+    """Ones: the advantage keeps the unit of the reward. Source: Dr. GRPO, arXiv 2503.20783 eq. 3."""
+    return torch.ones_like(centred)
+
+
+def group_std(centred: Tensor, key: Tensor, num_groups: int) -> Tensor:
+    """Sample standard deviation (divisor G - 1) of each group plus 1e-6, [T].
+
+    The paper writes std without naming the divisor; G - 1 is what TRL and verl compute.
+    Source: GRPO, arXiv 2402.03300 section 4.1.2.
+    """
+    divisor = (group_counts(key, num_groups) - 1).clamp_min(1)
+    variance = segment_sum(centred.square(), key, num_groups) / divisor
+    return variance.sqrt()[key] + STD_EPSILON
+
+
+def group_counts(key: Tensor, num_groups: int) -> Tensor:
+    """Members of each group, [num_groups] float64."""
+    return segment_sum(torch.ones_like(key, dtype=torch.float64), key, num_groups)
+
+
+def is_constant(values: Tensor, key: Tensor, num_groups: int) -> Tensor:
+    """For each value, whether all values of its group are equal, [T] bool."""
+    low = torch.full((num_groups,), torch.inf, dtype=values.dtype, device=values.device)
+    low = low.scatter_reduce(0, key, values, "amin")
+    high = (-torch.full_like(low, torch.inf)).scatter_reduce(0, key, values, "amax")
+    return (high - low <= 0)[key]
+
+
+def group_relative(values: Tensor, key: Tensor, num_groups: int, baseline: Baseline, scale: Scale) -> Tensor:
+    """(value - baseline) / scale within each group, [T]."""
+    centred = values - baseline(values, key, num_groups)
+    return centred / scale(centred, key, num_groups)
+
+
+def trajectory_advantage(baseline: Baseline, scale: Scale = unscaled) -> Stage:
+    """The stage that gives every token the group-relative return of its trajectory."""
+
+    def fn(table: TokenTable, context: Context) -> Mapping[str, Tensor]:
+        returns = table.trajectory_columns["episode_return"]
+        values = group_relative(returns, table.trajectory_group, table.num_groups, baseline, scale)
+        return {"advantage": values.float()[table.trajectory]}
+
+    return Stage("trajectory_advantage", fn, frozenset({"episode_return"}), frozenset({"advantage"}))

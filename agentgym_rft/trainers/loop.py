@@ -1,0 +1,237 @@
+"""Training, top to bottom: tasks -> episodes -> token table -> loss -> weights -> back to the policy."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from agentgym_rft.config import Config
+from agentgym_rft.core import Group, Trajectory
+from agentgym_rft.errors import PolicyError
+from agentgym_rft.report.evaluation import EvaluationSettings, read_evaluations, summarise, write_evaluation
+from agentgym_rft.report.metrics import MetricsWriter
+from agentgym_rft.report.progress import NoProgress, Progress
+from agentgym_rft.rollouts.episode import EpisodeSpec
+from agentgym_rft.rollouts.evaluate import evaluate
+from agentgym_rft.rollouts.seeds import derive_seed
+from agentgym_rft.rollouts.strategies import GroupPlan
+from agentgym_rft.store.checkpoint import load_checkpoint, restore, save_checkpoint
+from agentgym_rft.store.trajectories import TrajectoryWriter
+from agentgym_rft.trainers.filters import has_signal
+from agentgym_rft.trainers.run import Parts, build, opened, run_directory
+from agentgym_rft.trainers.scoring import score_rows
+from agentgym_rft.trainers.stages import Context
+from agentgym_rft.trainers.table import build_table, split_errors
+from agentgym_rft.trainers.update import update
+
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """Where a run is and how far it came."""
+
+    run_dir: Path
+    num_steps: int
+    is_interrupted: bool
+    evaluations: tuple[dict[str, Any], ...]  # summaries, first and last included
+
+
+def train(config: Config, *, resume: Path | None = None, progress: Progress | None = None) -> RunResult:
+    """Train a policy; returns when all steps are done, or after the step in which Ctrl-C was pressed.
+
+    Args:
+        config: fully resolved; for a resumed run, the run's own.
+        resume: directory of a run to go on with, from its newest good checkpoint.
+    Raises:
+        ConfigError, RegistryError, DataError, CheckpointError: refused before the first rollout.
+        PolicyError, TokenMismatchError, NumericsError: the run failed; its last checkpoint stays usable.
+    """
+    progress = progress or NoProgress()
+    parts = build(config)
+    with opened(resume or run_directory(config), config, is_new=resume is None) as run_dir:
+        try:
+            return _train(parts, run_dir, progress, is_resumed=resume is not None)
+        finally:
+            parts.workers.close()
+
+
+def _train(parts: Parts, run_dir: Path, progress: Progress, *, is_resumed: bool) -> RunResult:
+    config = parts.config
+    done, trained_s = _restore(parts, run_dir) if is_resumed else (0, 0.0)
+    metrics_file = MetricsWriter(run_dir / "metrics.jsonl", last_step=done if is_resumed else None)
+    trajectories = TrajectoryWriter(run_dir / "trajectories") if config.run.save_trajectories else None
+    progress.start(run_dir=run_dir, first_step=done + 1, num_steps=config.trainer.steps)
+    with _interruptible(progress) as interrupted:
+        if done == 0:
+            _evaluate(parts, run_dir, 0, progress)
+        while done < config.trainer.steps and not interrupted.is_set():
+            start = time.perf_counter()
+            metrics, played = train_step(parts, done)
+            done += 1
+            trained_s += time.perf_counter() - start
+            if trajectories is not None:
+                trajectories.write(done, played)
+            row = {"step": done, "time_s": trained_s, **metrics}
+            is_last = done == config.trainer.steps
+            if is_last or (config.eval.every and done % config.eval.every == 0):
+                row |= _evaluate(parts, run_dir, done, progress)
+            metrics_file.write(row)
+            progress.step(done, row)
+            if is_last or interrupted.is_set() or done % config.run.checkpoint_every == 0:
+                _save(parts, run_dir, done, trained_s)
+    metrics_file.close()
+    summaries = tuple(summary for _, summary in read_evaluations(run_dir))
+    return RunResult(run_dir, done, done < config.trainer.steps, summaries)
+
+
+def train_step(parts: Parts, step: int) -> tuple[Metrics, list[Trajectory]]:
+    """One step (from 0): roll out, train, hand the new weights to the policy. Returns metrics and what was played."""
+    start = time.perf_counter()
+    played = parts.workers.run(lambda: _collect(parts, step))
+    rolled_out = time.perf_counter()
+    groups, errors = split_errors(played)
+    metrics = rollout_metrics(played, errors)
+    if not groups:
+        raise PolicyError(f"Every episode of step {step + 1} ended with an error: {_first_error(played)}")
+    table, rows = build_table(groups, parts.policy.version)
+    if rows:
+        if parts.reference is not None:
+            tokens = parts.config.trainer.micro_batch_tokens
+            scores = score_rows(parts.reference, rows, table.num_tokens, tokens, need_entropy=False)
+            table = table.with_columns({"ref_lp": scores.lp.cpu()})
+        context = Context(step=step, seed=parts.config.run.seed)
+        metrics |= update(parts.scorer, parts.optimizer, table, rows, parts.algorithm, parts.config.trainer, context)
+    parts.policy.load(parts.model.state_dict(), version=step + 1)
+    end = time.perf_counter()
+    metrics |= {
+        "time/rollout_s": rolled_out - start,
+        "time/update_s": end - rolled_out,
+        "speed/tokens_per_s": metrics.get("tokens/total", 0.0) / (end - start),
+    }
+    return metrics, [trajectory for group in played for trajectory in group.trajectories]
+
+
+async def _collect(parts: Parts, step: int) -> list[Group]:
+    """The groups of a step. Groups without signal are replaced by other tasks, `max_resample` times at most."""
+    groups: list[Group] = []
+    num_wanted = parts.config.rollout.num_tasks
+    for attempt in range(parts.config.rollout.max_resample + 1):
+        plans = [_plan(parts, step, attempt, task_id) for task_id in parts.sampler.draw(num_wanted)]
+        groups += await asyncio.gather(*(parts.strategy(plan, parts.workers) for plan in plans))
+        num_wanted = parts.config.rollout.num_tasks - sum(has_signal(group) for group in groups)
+        if num_wanted <= 0:
+            break
+    return groups
+
+
+def _plan(parts: Parts, step: int, attempt: int, task_id: str) -> GroupPlan:
+    rollout = parts.config.rollout
+    group_id = f"{step}.{attempt}/{task_id}"
+    spec = EpisodeSpec(
+        task_id=task_id,
+        group_id=group_id,
+        episode_id=group_id,
+        seed=derive_seed(parts.config.run.seed, group_id),
+        temperature=rollout.temperature,
+        max_steps=rollout.max_steps,
+        max_context=parts.workers.max_context,
+        stop_ids=parts.workers.chat.stop_ids,
+        step_timeout_s=rollout.step_timeout_s,
+    )
+    return GroupPlan(spec, rollout.group_size, rollout.max_retries)
+
+
+def rollout_metrics(groups: Sequence[Group], errors: dict[str, int]) -> Metrics:
+    """What the episodes of a step were like. Means are over the trajectories without an error."""
+    valid = [trajectory for group in groups for trajectory in group.valid]
+    turns = [turn for trajectory in valid for turn in trajectory.turns]
+    invalid = Counter(bool(turn.info.get("invalid_action")) for turn in turns)
+    per_episode = max(len(valid), 1)
+    return {
+        "episode/num": float(len(valid)),
+        "episode/success": sum(t.won for t in valid) / per_episode,
+        "episode/score": sum(float(t.info.get("score", t.won)) for t in valid) / per_episode,
+        "episode/return": sum(t.episode_return for t in valid) / per_episode,
+        "episode/turns": len(turns) / per_episode,
+        "episode/action_tokens": sum(t.num_action_tokens for t in valid) / per_episode,
+        "episode/invalid_actions": invalid[True] / max(len(turns), 1),
+        "episode/errors": float(sum(errors.values())),
+        "group/num": float(len(groups)),
+        "group/without_signal": float(sum(not has_signal(group) for group in groups)),
+        **{f"error/{reason}": float(count) for reason, count in errors.items()},
+    }
+
+
+def _first_error(groups: Sequence[Group]) -> str:
+    error = next(t.info["error"] for group in groups for t in group.trajectories if t.is_error)
+    return f"{error['type']} at turn {error['turn']}: {error['message']}"
+
+
+def _evaluate(parts: Parts, run_dir: Path, step: int, progress: Progress) -> Metrics:
+    """Play the panel and save the summary in the run directory. Returns its metrics; none without a panel."""
+    if parts.panel is None:
+        return {}
+    config = parts.config
+    settings = EvaluationSettings(
+        f"{run_dir.name}@{step}", config.run.seed, config.eval.temperature, config.rollout.max_steps
+    )
+    trajectories = evaluate(
+        parts.workers,
+        parts.panel.task_ids,
+        temperature=settings.temperature,
+        seed=settings.seed,
+        max_steps=settings.max_steps,
+    )
+    summary = summarise(trajectories, parts.panel, settings)
+    write_evaluation(run_dir, step, summary)
+    progress.evaluation(step, summary)
+    return {f"eval/{key}": summary[key] for key in ("success", "score", "mean_turns")}
+
+
+def _save(parts: Parts, run_dir: Path, done: int, trained_s: float) -> None:
+    state = {"cursor": parts.sampler.cursor, "time_s": trained_s}
+    keep = parts.config.run.keep_checkpoints
+    save_checkpoint(run_dir / "checkpoints", done, parts.model, parts.tokenizer, parts.optimizer, state, keep)
+
+
+def _restore(parts: Parts, run_dir: Path) -> tuple[int, float]:
+    """Put the newest good checkpoint back. Returns the steps done and the seconds they took; 0 before the first one."""
+    if not (run_dir / "checkpoints").is_dir():
+        return 0, 0.0
+    checkpoint = load_checkpoint(run_dir / "checkpoints")
+    restore(checkpoint, parts.model, parts.optimizer)
+    parts.policy.load(parts.model.state_dict(), version=checkpoint.step)
+    parts.sampler.cursor = int(checkpoint.state["cursor"])
+    return checkpoint.step, float(checkpoint.state["time_s"])
+
+
+@contextmanager
+def _interruptible(progress: Progress) -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C sets; a second one interrupts at once. Only the main thread gets signals."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+        progress.note("Interrupted: this step is finished and saved first. Press Ctrl-C again to stop at once.")
+
+    signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,47 @@
+"""AdamW with warm-up and clipping."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from agentgym_rft.config import TrainerSection
+from agentgym_rft.errors import NumericsError
+
+
+def make_optimizer(model: nn.Module, cfg: TrainerSection) -> torch.optim.AdamW:
+    """AdamW over the trainable weights of `model`; weight decay only on matrices, not on norms and biases."""
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    groups = [
+        {"params": [weight for weight in weights if weight.ndim >= 2], "weight_decay": cfg.weight_decay},
+        {"params": [weight for weight in weights if weight.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=cfg.learning_rate, betas=cfg.betas, fused=True)
+
+
+def learning_rate(step: int, cfg: TrainerSection) -> float:
+    """Learning rate of a step (from 0): linear over `warmup_steps` steps below the peak, then the peak."""
+    return cfg.learning_rate * min(1.0, (step + 1) / (cfg.warmup_steps + 1))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
+    """Use this learning rate for every parameter group from now on."""
+    for group in optimizer.param_groups:
+        group["lr"] = value
+
+
+def clipped_step(optimizer: torch.optim.Optimizer, max_grad_norm: float) -> float:
+    """Clip the gradients to a total norm, take one step, clear them; returns the norm before clipping.
+
+    Raises:
+        NumericsError: the norm is not finite. The weights are unchanged then.
+    """
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    norm = float(nn.utils.clip_grad_norm_(weights, max_grad_norm))
+    if not math.isfinite(norm):
+        raise NumericsError(f"The gradient norm is {norm}. Lower trainer.learning_rate or look at the last batch.")
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return norm

@@ -1,0 +1,131 @@
+"""A run's directory and its parts: everything that can be refused is refused here, before the first rollout."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from agentgym_rft import registry
+from agentgym_rft.agents.policies.hf import HFPolicy
+from agentgym_rft.config import Config
+from agentgym_rft.envs.panels import Panel, assert_disjoint, load_panel
+from agentgym_rft.errors import ConfigError, RegistryError, did_you_mean
+from agentgym_rft.rollouts.build import load_policy_model, make_workers
+from agentgym_rft.rollouts.local import LocalWorkers
+from agentgym_rft.rollouts.sampler import TaskSampler
+from agentgym_rft.rollouts.strategies import STRATEGIES, Strategy
+from agentgym_rft.trainers.algorithms import build_algorithm
+from agentgym_rft.trainers.optimizer import make_optimizer
+from agentgym_rft.trainers.scoring import Scorer, make_scorer
+from agentgym_rft.trainers.stages import Algorithm
+from agentgym_rft.trainers.table import available_columns
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a training step works with. `policy` samples from the very model that `scorer` and `optimizer` train."""
+
+    config: Config
+    model: Any
+    tokenizer: Any
+    policy: HFPolicy
+    workers: LocalWorkers
+    strategy: Strategy
+    sampler: TaskSampler
+    panel: Panel | None  # for evaluation
+    algorithm: Algorithm
+    scorer: Scorer
+    reference: Scorer | None
+    optimizer: torch.optim.Optimizer
+
+
+def build(config: Config) -> Parts:
+    """All parts of a run. Raises ConfigError, RegistryError, DataError or PolicyError for what cannot work."""
+    algorithm = build_algorithm(config.algorithm)
+    algorithm.validate(available_columns(reference=True), config.rollout.group_size)
+    strategy = _strategy(config.rollout.strategy)
+    if config.rollout.workers != "local":
+        raise ConfigError(f"rollout.workers is '{config.rollout.workers}'; this version has 'local' only.")
+    task_ids, panel = _tasks(config)
+    model, tokenizer = load_policy_model(config.policy, dtype=torch.float32)
+    section = config.policy
+    policy = HFPolicy(model, max_concurrency=section.max_concurrency, max_context=section.max_context)
+    scorer = make_scorer(model, bf16=config.trainer.bf16)
+    reference = make_scorer(deepcopy(model), bf16=config.trainer.bf16) if algorithm.needs_reference else None
+    return Parts(
+        config=config,
+        model=model,
+        tokenizer=tokenizer,
+        policy=policy,
+        workers=make_workers(config, tokenizer, policy),
+        strategy=strategy,
+        sampler=TaskSampler(task_ids, config.run.seed),
+        panel=panel,
+        algorithm=algorithm,
+        scorer=scorer,
+        reference=reference,
+        optimizer=make_optimizer(model, config.trainer),
+    )
+
+
+def _strategy(name: str) -> Strategy:
+    if name not in STRATEGIES:
+        raise RegistryError(f"No rollout strategy is called '{name}'.{did_you_mean(name, STRATEGIES)}")
+    return STRATEGIES[name]
+
+
+def _tasks(config: Config) -> tuple[list[str], Panel | None]:
+    """Training tasks and the evaluation panel, which must not share content with them."""
+    env = registry.make(config.env.id, **config.env.options)
+    try:
+        task_ids = list(env.task_ids(config.env.split))
+        if not config.eval.num_tasks:
+            return task_ids, None
+        panel = load_panel(env, config.eval.split, config.eval.num_tasks, env_id=config.env.id)
+        if config.eval.split != config.env.split:
+            assert_disjoint(env, config.env.split, config.eval.split)
+        return task_ids, panel
+    finally:
+        env.close()
+
+
+def run_directory(config: Config) -> Path:
+    """The directory of a run: the given one, or a new one named after environment, algorithm and time."""
+    if config.run.out:
+        return Path(config.run.out)
+    env_name = config.env.id.rpartition("/")[2].rpartition(":")[2].lower()
+    return Path("runs") / f"{env_name}-{config.algorithm.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+@contextmanager
+def opened(folder: Path, config: Config, *, is_new: bool) -> Iterator[Path]:
+    """The run directory, made if need be, with `config.yaml`, and locked while the run lives.
+
+    Raises:
+        ConfigError: it cannot be written, holds another run already, or is in use.
+    """
+    if is_new and (folder / "config.yaml").exists():
+        raise ConfigError(f"'{folder}' holds a run already. Go on with --resume {folder}, or choose another --out.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise ConfigError(f"Cannot write to '{folder}': {error.strerror}. Choose another --out.") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        yield folder
+    except BlockingIOError as error:
+        raise ConfigError(f"Another process is writing to '{folder}'. Wait for it, or choose another --out.") from error
+    finally:
+        os.close(lock)

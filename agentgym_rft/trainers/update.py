@@ -1,0 +1,193 @@
+"""One training step on a batch: score, prepare the global columns, then optimise over minibatches.
+
+`update` is the only place that calls backward. Log-probs of the policy before the step (`old_lp`) cost an extra forward
+pass only where they can differ from those of the training pass: with several optimizer steps a batch, or when a stage
+needs them (or the entropy) first. In the strictly on-policy single step they are the training pass's own, detached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agentgym_rft.config import TrainerSection
+from agentgym_rft.errors import TokenMismatchError
+from agentgym_rft.trainers.objective import (
+    Measured,
+    Objective,
+    minibatch_weights,
+    new_measured,
+    token_indicator,
+    unit_log_ratio,
+)
+from agentgym_rft.trainers.optimizer import clipped_step, learning_rate, set_learning_rate
+from agentgym_rft.trainers.packing import pack
+from agentgym_rft.trainers.scoring import Scorer, score_rows
+from agentgym_rft.trainers.stages import Algorithm, Context
+from agentgym_rft.trainers.table import SCORED_COLUMNS, Row, TokenTable
+
+
+def update(
+    scorer: Scorer,
+    optimizer: torch.optim.Optimizer,
+    table: TokenTable,
+    rows: Sequence[Row],
+    algorithm: Algorithm,
+    cfg: TrainerSection,
+    context: Context,
+) -> dict[str, float]:
+    """Train the scorer's model on one batch; returns the metrics of the step.
+
+    A minibatch in which no token has a gradient takes no optimizer step (`update/num_steps` counts those taken).
+
+    Raises:
+        ValueError: the batch has no trained token.
+        ConfigError: the algorithm needs a column that is missing (for example `ref_lp`).
+        TokenMismatchError: re-scored log-probs of on-policy tokens differ from the sampler's by more than
+            `cfg.logprob_tolerance` on average.
+        NumericsError: a gradient is not finite.
+    """
+    if not rows:
+        raise ValueError("The batch has no trained token.")
+    algorithm.validate(table.names | SCORED_COLUMNS)
+    table = table.to(scorer.device)
+    is_single = cfg.num_minibatches * cfg.num_epochs == 1
+    drift: dict[str, float] = {}
+    if not is_single or algorithm.scored_columns:
+        table = _score_before(scorer, table, rows, algorithm, cfg)
+        drift = check_drift(table, table.columns["old_lp"], cfg.logprob_tolerance)
+    table = algorithm.prepare(table, context)
+    rate = learning_rate(context.step, cfg)
+    set_learning_rate(optimizer, rate)
+    optimizer.zero_grad(set_to_none=True)
+    steps: list[dict[str, float]] = []
+    for part in minibatches(rows, cfg.num_minibatches, cfg.num_epochs, context):
+        objective = _objective(scorer, table, part, algorithm, cfg)
+        measured, has_gradient = _accumulate(scorer, objective, part, cfg.micro_batch_tokens)
+        drift = drift or check_drift(table, measured.lp, cfg.logprob_tolerance)
+        metrics = pass_metrics(objective, measured, token_indicator(table, part) > 0)
+        if has_gradient:
+            metrics["grad/norm"] = clipped_step(optimizer, cfg.max_grad_norm)
+        steps.append(metrics)
+    sizes = {"tokens/action": float(table.num_tokens), "tokens/total": float(sum(len(row.ids) for row in rows))}
+    return {**merge_metrics(steps), **drift, **sizes, "update/learning_rate": rate}
+
+
+def minibatches(rows: Sequence[Row], num_minibatches: int, num_epochs: int, context: Context) -> list[list[Row]]:
+    """Rows of each optimizer step: every epoch deals whole groups, shuffled by seed and step, into near-equal parts.
+
+    With fewer groups than `num_minibatches` there are as many minibatches as groups.
+    """
+    groups = sorted({row.group for row in rows})
+    parts: list[list[Row]] = []
+    for epoch in range(num_epochs):
+        order = groups
+        if num_minibatches > 1:
+            random = np.random.default_rng([context.seed, context.step, epoch])
+            order = [groups[i] for i in random.permutation(len(groups))]
+        for number in range(min(num_minibatches, len(groups))):
+            chosen = set(order[number::num_minibatches])
+            parts.append([row for row in rows if row.group in chosen])
+    return parts
+
+
+def logprob_drift(lp: Tensor, behaviour_lp: Tensor) -> tuple[float, float]:
+    """Mean and largest absolute difference of re-scored and sampled log-probs, nats; (0, 0) for no tokens."""
+    if not len(lp):
+        return 0.0, 0.0
+    difference = (lp - behaviour_lp).abs()
+    return float(difference.mean()), float(difference.max())
+
+
+def check_drift(table: TokenTable, lp: Tensor, tolerance: float) -> dict[str, float]:
+    """Drift metrics over the on-policy tokens. Raises `TokenMismatchError` if the mean is above the tolerance."""
+    on_policy = table.token_column("on_policy") > 0
+    mean, largest = logprob_drift(lp[on_policy], table.columns["behaviour_lp"][on_policy])
+    if not mean <= tolerance:  # also true for nan
+        raise TokenMismatchError(
+            f"Re-scored log-probs differ from the sampled ones by {mean:.4g} nats on average (largest {largest:.4g}), "
+            f"more than trainer.logprob_tolerance={tolerance}. The trained rows are not what the policy saw."
+        )
+    return {"drift/logprob_mean": mean, "drift/logprob_max": largest}
+
+
+def _score_before(
+    scorer: Scorer, table: TokenTable, rows: Sequence[Row], algorithm: Algorithm, cfg: TrainerSection
+) -> TokenTable:
+    """The table with `old_lp` and, if a stage needs it, `entropy` of the policy before the update."""
+    need_entropy = "entropy" in algorithm.scored_columns
+    scores = score_rows(scorer, rows, table.num_tokens, cfg.micro_batch_tokens, need_entropy=need_entropy)
+    columns = {"old_lp": scores.lp}
+    if scores.entropy is not None:
+        columns["entropy"] = scores.entropy
+    return table.with_columns(columns)
+
+
+def _objective(
+    scorer: Scorer, table: TokenTable, rows: Sequence[Row], algorithm: Algorithm, cfg: TrainerSection
+) -> Objective:
+    """The loss of one minibatch. A ratio over turns or trajectories first needs the log-probs of whole units."""
+    weights = minibatch_weights(algorithm, table, token_indicator(table, rows))
+    is_fresh = cfg.num_minibatches * cfg.num_epochs == 1 and algorithm.ratio.anchor == "old_lp"
+    objective = Objective(algorithm, table, weights, is_fresh)
+    if is_fresh or algorithm.ratio.unit == "token":
+        return objective
+    scores = score_rows(scorer, rows, table.num_tokens, cfg.micro_batch_tokens, need_entropy=False)
+    return replace(objective, unit_log_ratio=unit_log_ratio(algorithm, table, scores.lp))
+
+
+def _accumulate(scorer: Scorer, objective: Objective, rows: Sequence[Row], tokens: int) -> tuple[Measured, bool]:
+    """Add the gradient of the minibatch's loss, micro-batch by micro-batch; whether there was any.
+
+    Rows without a token that has a gradient (groups without signal) are only scored, for the metrics.
+    """
+    table = objective.table
+    measured = new_measured(objective.algorithm, table.num_tokens, scorer.dtype, scorer.device)
+    token_has_gradient = objective.has_gradient()
+    trained = [row for row in rows if token_has_gradient[row.index].any()]
+    scored = [row for row in rows if not token_has_gradient[row.index].any()]
+    for batch in pack(trained, tokens):
+        objective.micro_batch(scorer, batch, measured, grad=True).backward()  # type: ignore[no-untyped-call]
+    for batch in pack(scored, tokens):
+        objective.micro_batch(scorer, batch, measured, grad=False)
+    return measured, bool(trained)
+
+
+def pass_metrics(objective: Objective, measured: Measured, inside: Tensor) -> dict[str, float]:
+    """Metrics of one pass over a minibatch whose tokens are `inside` [N] bool.
+
+    `kl/approx` is the k3 estimate of KL(anchor || policy), nats a token; `ratio/clip_fraction` is over trained tokens.
+    """
+    log_ratio = measured.log_ratio[inside]
+    ratio = log_ratio.exp()
+    trained = inside & (objective.table.columns["mask"] != 0)
+    clip_fraction = measured.is_clipped[trained].float().mean() if trained.any() else ratio.new_zeros(())
+    losses = {f"loss/{name}": float(loss) for name, loss in measured.losses.items()}
+    return {
+        **losses,
+        "loss/total": sum(losses.values()),
+        "entropy/mean": float(measured.entropy[inside].mean()),
+        "ratio/clip_fraction": float(clip_fraction),
+        "ratio/min": float(ratio.min()),
+        "ratio/max": float(ratio.max()),
+        "kl/approx": float((ratio - 1 - log_ratio).mean()),
+    }
+
+
+def merge_metrics(steps: Sequence[dict[str, float]]) -> dict[str, float]:
+    """One mapping from those of several optimizer steps: means, but the extremes of `ratio/min` and `ratio/max`.
+
+    `update/num_steps` counts the steps that had a gradient; `grad/norm` is 0 if none had.
+    """
+    taken = [metrics["grad/norm"] for metrics in steps if "grad/norm" in metrics]
+    names = [name for name in steps[0] if name != "grad/norm"]
+    merged = {name: sum(metrics[name] for metrics in steps) / len(steps) for name in names}
+    merged["ratio/min"] = min(metrics["ratio/min"] for metrics in steps)
+    merged["ratio/max"] = max(metrics["ratio/max"] for metrics in steps)
+    merged["grad/norm"] = sum(taken) / len(taken) if taken else 0.0
+    merged["update/num_steps"] = float(len(taken))
+    return merged

@@ -1,0 +1,108 @@
+"""Policy directories are read completely or refused with the reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_lms import VOCAB, make_model, make_tokenizer
+
+from agentgym_rft.agents.policies import loading
+from agentgym_rft.agents.policies.hf import HFPolicy
+from agentgym_rft.agents.policies.loading import load_model, save_model, seed_policy_path
+from agentgym_rft.errors import DataError, PolicyError
+
+SEED = Path(loading.__file__).parent / "seed"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_model(tmp_path / "runs" / "policy", make_model(), make_tokenizer())
+    return tmp_path / "runs" / "policy"
+
+
+def test_a_saved_policy_is_read_back(folder: Path) -> None:
+    model, tokenizer = load_model(folder, device="cpu")
+    expected = make_model().state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+    assert (len(tokenizer), model.dtype, model.training) == (VOCAB, torch.float32, False)
+    assert tokenizer.encode("w3 w7") == [3, 7]
+
+
+def test_saving_again_replaces_the_policy_and_leaves_nothing_else(folder: Path) -> None:
+    save_model(folder, make_model(seed=1), make_tokenizer())
+    model, _ = load_model(folder, device="cpu")
+    assert torch.equal(model.lm_head.weight, make_model(seed=1).lm_head.weight)
+    assert [path.name for path in folder.parent.iterdir()] == ["policy"]
+
+
+def test_saving_never_replaces_a_directory_of_something_else(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(DataError, match="not a policy directory"):
+        save_model(tmp_path, make_model(), make_tokenizer())
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_saving_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="Cannot write"):
+        save_model(tmp_path / "file" / "policy", make_model(), make_tokenizer())
+
+
+def change_config(folder: Path, **values: object) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **values}))
+
+
+def cut_weights(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-64])
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "config.json").unlink(), "no config.json"),
+        (lambda f: (f / "model.safetensors").unlink(), "no weights"),
+        (lambda f: (f / "tokenizer.json").unlink(), "no tokenizer"),
+        (lambda f: (f / "tokenizer.json").write_text("{"), "tokenizer of .* cannot be read"),
+        (lambda f: (f / "config.json").write_text("{}"), "cannot be read"),
+        (lambda f: change_config(f, model_type="nonesuch"), "cannot be read"),
+        (cut_weights, "cannot be read"),
+        (lambda f: change_config(f, hidden_size=64), "cannot be read"),
+        (lambda f: change_config(f, num_hidden_layers=4, layer_types=["full_attention"] * 4), "lack model.layers.3"),
+    ],
+)
+def test_a_damaged_directory_is_refused_with_the_reason(
+    folder: Path, damage: Callable[[Path], object], message: str
+) -> None:
+    damage(folder)
+    with pytest.raises(DataError, match=message):
+        load_model(folder, device="cpu")
+
+
+def test_a_missing_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        load_model(tmp_path / "nowhere")
+
+
+def test_a_tokenizer_larger_than_the_embedding_is_refused(tmp_path: Path) -> None:
+    save_model(tmp_path / "policy", make_model(), make_tokenizer(size=VOCAB + 1))
+    with pytest.raises(DataError, match="62 tokens, but the model has embeddings for 61"):
+        load_model(tmp_path / "policy", device="cpu")
+
+
+@pytest.mark.skipif(not (SEED / "config.json").is_file(), reason="no seed policy in this checkout")
+def test_the_seed_policy_is_served_from_its_directory() -> None:
+    assert seed_policy_path() == SEED
+    model, _ = load_model(SEED, device="cpu")
+    assert HFPolicy(model).version == 0
+
+
+@pytest.mark.skipif((SEED / "config.json").is_file(), reason="this checkout has the seed policy")
+def test_a_missing_seed_policy_is_said() -> None:
+    with pytest.raises(PolicyError, match="no seed policy"):
+        seed_policy_path()

@@ -1,0 +1,184 @@
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import agentgym_rft
+from agentgym_rft.cli import main as cli
+from agentgym_rft.cli.options import leaves, type_name
+from agentgym_rft.config import Config, SftConfig
+
+ROOT = Path(agentgym_rft.__file__).parent.parent
+COUNTER = "tests.envs.counter_env:CounterEnv"
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Run a command line in this process: exit code, stdout, stderr."""
+
+    def call(*args, stdin=""):
+        monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
+        code = cli.run([str(arg) for arg in args])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+def _process(*args, **env):
+    command = [sys.executable, "-m", "agentgym_rft.cli.main", *args]
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True)
+
+
+def test_help_lists_every_command(run):
+    code, out, _ = run("--help")
+    assert code == 0
+    for command in ("train", "eval", "play", "envs", "check-env", "sft", "view"):
+        assert command in out
+
+
+@pytest.mark.parametrize("name", list(cli.COMMANDS))
+def test_every_command_has_help(run, name):
+    code, out, _ = run(name, "--help")
+    assert code == 0
+    assert f"agentgym {name}" in out
+
+
+@pytest.mark.parametrize(("command", "model"), [("train", Config), ("sft", SftConfig)])
+def test_help_shows_every_key_with_type_and_default(run, monkeypatch, command, model):
+    monkeypatch.setenv("COLUMNS", "250")
+    lines = run(command, "--help")[1].splitlines()
+    for leaf in leaves(model):
+        line = next(line for line in lines if f" {leaf.option} " in line)
+        assert type_name(leaf.annotation) in line
+        assert leaf.description in line
+        assert "(default: " in line
+
+
+def test_help_shows_defaults_as_they_are_written(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "250")
+    lines = run("train", "--help")[1].splitlines()
+    expected = {"--trainer.betas": "0.9,0.95", "--trainer.bf16": "false", "--run.out": "null", "--env.id": "agentgym/"}
+    for option, default in expected.items():
+        assert f"(default: {default}" in next(line for line in lines if f" {option} " in line)
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["trian"], "No such command 'trian'."),
+        (["train", "--stepz", "3"], "There is no option '--stepz'. Did you mean '--steps'?"),
+        (["train", "--trainer.stepz=3"], "There is no option '--trainer.stepz'. Did you mean '--trainer.steps'?"),
+        (["train", "--trainer.group_size=3"], "There is no option '--trainer.group_size'. Did you mean '--rollout.gr"),
+        (["train", "--qqqqqqqqqqqq"], "There is no option '--qqqqqqqqqqqq'. See --help for all options."),
+        (["train", "--env.options.data"], "Option '--env.options.data' needs a value: --env.options.data=value."),
+        (["train", "--env.options.data", "--steps", "3"], "Option '--env.options.data' needs a value"),
+        (["train", "junk"], "'junk' is not expected here; options are written --section.key=value."),
+        (["train", "--env", "alfwrld"], "Environment 'alfwrld' is not registered. Did you mean 'ALFWorld'?"),
+        (["train", "--recipe", "no-such"], "No recipe is called 'no-such'."),
+        (["train", "--recipe", "none.yaml"], "There is no file 'none.yaml'."),
+        (
+            ["train", "--steps", "0"],
+            "Configuration key 'trainer.steps' is 0: input should be greater than or equal to 1.",
+        ),
+        (["train", "--trainer.steps=x"], "Configuration key 'trainer.steps' is 'x': input should be a valid integer"),
+        (["train", "--workers", "slurm"], "Configuration key 'rollout.workers' is 'slurm': input should be 'local' or"),
+        (["train", "--resume", "/no/such/run"], "There is no run in '/no/such/run': it has no config.yaml."),
+        (["eval"], "Missing"),
+        (["eval", "--policy", "seed", "--tasks", "0"], "Invalid value for '--tasks'"),
+        (
+            ["eval", "--policy", "seed", "--out", "/no/dir/x.json"],
+            "Cannot write '/no/dir/x.json': there is no directory",
+        ),
+        (["play", "--env", f"{COUNTER}x"], "Module 'tests.envs.counter_env' has no 'CounterEnvx'."),
+        (["play", "--env", COUNTER, "--task", "nope"], "There is no task 'nope'."),
+        (["play", "--env", COUNTER, "--data", "x"], f"Environment '{COUNTER}' has no option 'data'."),
+        (["check-env", "Nope-v0"], "Environment 'Nope-v0' is not registered."),
+        (["view", "/no/such/run"], "'/no/such/run' is no run directory"),
+        (["sft", "--sft.token=3"], "There is no option '--sft.token'. Did you mean '--sft.tokens'?"),
+    ],
+)
+def test_a_usage_error_is_one_sentence_and_exit_code_2(run, args, sentence):
+    code, out, err = run(*args)
+    assert code == 2
+    assert out == ""
+    assert err.startswith(sentence)
+    assert err.count("\n") == 1
+
+
+def test_a_process_exits_with_the_code_and_prints_no_traceback():
+    result = _process("train", "--env", "alfwrld")
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr == "Environment 'alfwrld' is not registered. Did you mean 'ALFWorld'?\n"
+
+
+def test_a_traceback_is_shown_on_request():
+    result = _process("train", "--env", "alfwrld", AGENTGYM_DEBUG="1")
+    assert result.returncode == 2
+    assert "Traceback" in result.stderr
+
+
+@pytest.mark.parametrize("error", [RuntimeError("the disk is full"), KeyError(), OSError(28, "No space left")])
+def test_any_other_failure_exits_with_1_and_a_sentence(run, monkeypatch, error):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr("agentgym_rft.cli.play.play_episode", fails)
+    code, _, err = run("play", "--env", COUNTER)
+    assert code == 1
+    assert err.strip() == (str(error) or type(error).__name__)
+
+
+def test_an_interrupt_exits_with_130(run, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("agentgym_rft.cli.play.play_episode", interrupted)
+    assert run("play", "--env", COUNTER)[0] == 130
+
+
+def test_envs_lists_ids_and_short_names(run):
+    code, out, _ = run("envs")
+    assert code == 0
+    assert ["agentgym/ALFWorld-v0", "alfworld", "agentgym_rft.envs.alfworld.env:ALFWorldEnv"] in [
+        line.split() for line in out.splitlines()
+    ]
+
+
+def test_check_env_names_the_rules_that_hold_and_the_one_that_does_not(run):
+    code, out, _ = run("check-env", COUNTER)
+    assert code == 0
+    assert "ok  same seed gives the same episode" in out
+    assert f"{COUNTER} keeps all 16 rules." in out
+    code, _, err = run("check-env", "tests.envs.test_check:NoTasks")
+    assert code == 1
+    assert err == "task_ids('train') is empty.\n"
+
+
+def test_a_person_plays_and_wins(run):
+    code, out, _ = run("play", "--env", COUNTER, "--task", "train-1", stdin="?\nup\njump\nup\nup\n")
+    assert code == 0
+    assert "task train-1." in out
+    assert "up\ndown" in out
+    assert "the counter shows 3." in out
+    assert out.rstrip().endswith("won after 4 turns, score 1.00")
+
+
+@pytest.mark.parametrize(("stdin", "outcome"), [("down\n", "lost after 1 turns"), ("up\n", "left after 1 turns")])
+def test_a_person_loses_or_leaves(run, stdin, outcome):
+    code, out, _ = run("play", "--env", COUNTER, "--split", "valid_seen", stdin=stdin)
+    assert code == 0
+    assert "task valid_seen-0." in out
+    assert outcome in out
+
+
+def test_view_writes_the_report_of_a_run(run, tmp_path):
+    (tmp_path / "config.yaml").write_text("run: {seed: 0}\n")
+    code, out, _ = run("view", tmp_path)
+    assert code == 0
+    assert out.strip() == str(tmp_path / "report.html")
+    assert (tmp_path / "report.html").is_file()

@@ -1,0 +1,74 @@
+import pytest
+import yaml
+
+from agentgym_rft.cli.settings import default_recipe, fresh_config, is_run_dir, resumed_config
+from agentgym_rft.config import Config, load_config, shipped_dir
+from agentgym_rft.errors import CheckpointError, ConfigError, RegistryError
+
+COUNTER = "tests.envs.counter_env:CounterEnv"
+
+
+def _run_dir(path, overrides=()):
+    (path / "checkpoints").mkdir(parents=True)
+    config = load_config(None, [(["env", "id"], COUNTER), (["trainer", "steps"], 5), *overrides])
+    (path / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    return path
+
+
+def test_an_environment_without_recipe_takes_the_defaults():
+    assert default_recipe(COUNTER) is None
+    assert fresh_config(COUNTER, None, ()).trainer == Config().trainer
+    assert fresh_config(COUNTER, None, ()).env.id == COUNTER
+
+
+def test_the_default_recipe_is_the_one_named_like_the_environment():
+    exists = (shipped_dir("trainers") / "alfworld.yaml").is_file()
+    for name in ("alfworld", "ALFWorld-v0", "agentgym/ALFWorld-v0"):
+        assert default_recipe(name) == ("alfworld" if exists else None)
+    assert fresh_config(None, None, ()) == fresh_config("ALFWORLD", None, ())
+
+
+def test_the_environment_id_is_written_out():
+    assert fresh_config("alfworld", None, ()).env.id == "agentgym/ALFWorld-v0"
+    assert fresh_config(None, None, [(["env", "id"], "alfworld")]).env.id == "agentgym/ALFWorld-v0"
+
+
+def test_a_named_environment_replaces_that_of_the_recipe(tmp_path):
+    (tmp_path / "r.yaml").write_text("env: {id: Nope-v0}\ntrainer: {steps: 3}\n")
+    config = fresh_config(COUNTER, str(tmp_path / "r.yaml"), ())
+    assert (config.env.id, config.trainer.steps) == (COUNTER, 3)
+    with pytest.raises(RegistryError, match="'Nope-v0' is not registered"):
+        fresh_config(None, str(tmp_path / "r.yaml"), ())
+
+
+def test_overrides_go_over_the_recipe(tmp_path):
+    (tmp_path / "r.yaml").write_text("trainer: {steps: 3}\n")
+    config = fresh_config(COUNTER, str(tmp_path / "r.yaml"), [(["trainer", "steps"], 4), (["trainer", "steps"], 5)])
+    assert config.trainer.steps == 5
+
+
+def test_a_resumed_run_keeps_its_configuration_and_directory(tmp_path):
+    run_dir = _run_dir(tmp_path / "run")
+    config = resumed_config(run_dir, [(["trainer", "steps"], 9)])
+    assert (config.env.id, config.trainer.steps, config.run.out) == (COUNTER, 9, str(run_dir))
+
+
+def test_a_resumed_run_has_no_other_directory(tmp_path):
+    run_dir = _run_dir(tmp_path / "run")
+    assert resumed_config(run_dir, [(["run", "out"], str(run_dir))]).run.out == str(run_dir)
+    with pytest.raises(ConfigError, match="goes on in its own directory"):
+        resumed_config(run_dir, [(["run", "out"], str(tmp_path / "other"))])
+
+
+def test_only_a_run_can_be_resumed(tmp_path):
+    with pytest.raises(CheckpointError, match="There is no run in"):
+        resumed_config(tmp_path, ())
+    (tmp_path / "config.yaml").write_text("trainer: {steps: many}\n")
+    with pytest.raises(ConfigError, match=r"'trainer\.steps' is 'many'"):
+        resumed_config(tmp_path, ())
+
+
+def test_a_run_is_told_from_a_model(tmp_path):
+    assert is_run_dir(_run_dir(tmp_path / "run"))
+    (tmp_path / "config.yaml").write_text("")
+    assert not is_run_dir(tmp_path)

@@ -1,0 +1,85 @@
+"""What every registered algorithm must keep, by itself and in every mode of the update."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from agentgym_rft.config import AlgorithmSection
+from agentgym_rft.trainers.algorithms import ALGORITHMS, build_algorithm
+from agentgym_rft.trainers.stages import Context
+from agentgym_rft.trainers.table import available_columns, build_table
+from tests.trainers.tiny import step, tiny_groups, tiny_model
+
+MODES = {
+    "one step": {},
+    "minibatches and epochs": {"num_minibatches": 2, "num_epochs": 2, "learning_rate": 0.01},
+}
+
+
+@pytest.fixture(scope="module")
+def sampled():
+    torch.set_num_threads(1)
+    model = tiny_model()
+    groups = tiny_groups(model)
+    return model, groups, *build_table(groups, 0)
+
+
+@pytest.fixture(params=sorted(ALGORITHMS))
+def algorithm(request):
+    return build_algorithm(AlgorithmSection(name=request.param, entropy_coef=0.01))
+
+
+def assert_same(got, expected):
+    (change, metrics), (expected_change, expected_metrics) = got, expected
+    assert expected_change.norm() > 0
+    torch.testing.assert_close(change, expected_change, rtol=1e-6, atol=1e-6 * float(expected_change.abs().max()))
+    assert metrics == pytest.approx(expected_metrics, rel=1e-6, abs=1e-7)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_micro_batch_size_changes_nothing(algorithm, sampled, mode):
+    model, _, table, rows = sampled
+    expected = step(model, table, rows, algorithm, micro_batch_tokens=10**6, **MODES[mode])
+    for tokens in (1, 33):
+        assert_same(step(model, table, rows, algorithm, micro_batch_tokens=tokens, **MODES[mode]), expected)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_order_of_rows_changes_nothing(algorithm, sampled, mode):
+    model, _, table, rows = sampled
+    expected = step(model, table, rows, algorithm, **MODES[mode])
+    shuffled = [rows[i] for i in np.random.default_rng(1).permutation(len(rows))]
+    assert_same(step(model, table, shuffled, algorithm, **MODES[mode]), expected)
+
+
+def test_the_order_of_groups_changes_nothing(algorithm, sampled):
+    model, groups, table, rows = sampled
+    reordered = build_table(groups[::-1], 0)
+    assert_same(step(model, *reordered, algorithm), step(model, table, rows, algorithm))
+
+
+def test_it_runs_with_the_columns_that_every_run_has(algorithm):
+    algorithm.validate(available_columns(reference=False), group_size=8)
+
+
+def test_it_refuses_to_run_without_what_it_needs(algorithm):
+    for name in sorted(algorithm.needs):
+        with pytest.raises(ValueError, match=f"needs the column '{name}'"):
+            algorithm.validate(available_columns(reference=True) - {name})
+
+
+def test_its_columns_are_finite_and_cover_every_token(algorithm, sampled):
+    table = algorithm.prepare(sampled[2], Context())
+    for name in ("advantage", "mask", "counted"):
+        assert table.columns[name].shape == (table.num_tokens,)
+        assert table.columns[name].isfinite().all()
+    assert (table.columns["advantage"] != 0).any()
+
+
+def test_its_section_can_be_sent_to_another_process(algorithm):
+    section = AlgorithmSection(name=algorithm.name)
+    assert build_algorithm(pickle.loads(pickle.dumps(section))).name == algorithm.name

@@ -1,0 +1,105 @@
+import json
+
+import pytest
+
+from agentgym_rft import __version__
+from agentgym_rft.core import StopReason, Trajectory, Turn
+from agentgym_rft.envs.panels import Panel
+from agentgym_rft.errors import DataError
+from agentgym_rft.report.evaluation import EvaluationSettings, read_evaluations, summarise, write_evaluation
+
+SETTINGS = EvaluationSettings(policy="seed", seed=3, temperature=0.0, max_steps=50)
+PANEL = Panel("agentgym/ALFWorld-v0", "valid_unseen", ("a", "b", "c", "d", "e"), "ab" * 32)
+
+
+def _trajectory(task_id, stop, num_turns, task_type="heat", score=None):
+    info = {"task_type": task_type, "score": float(stop == "success") if score is None else score}
+    if stop == "env_error":
+        info["error"] = {"type": "KeyError", "message": "mug", "turn": 1}
+    turns = tuple(Turn((1,), (2,), (-0.5,)) for _ in range(num_turns))
+    return Trajectory(task_id, task_id, task_id, turns, StopReason(stop), info=info)
+
+
+TRAJECTORIES = [
+    _trajectory("e", "env_error", 1, "cool"),
+    _trajectory("a", "success", 4),
+    _trajectory("b", "failure", 6, score=0.5),
+    _trajectory("c", "success", 2, "cool"),
+    _trajectory("d", "step_limit", 8, "cool", score=0.25),
+]
+
+
+def test_rates_are_over_the_tasks_without_error():
+    summary = summarise(TRAJECTORIES, PANEL, SETTINGS)
+    assert (summary["num_tasks"], summary["num_errors"], summary["num_won"]) == (5, 1, 2)
+    assert summary["success"] == 0.5
+    # Wilson, 2 of 4: z^2 = 3.841459, spread 1.959964 sqrt(0.0625 + 3.841459 / 64) / 1.960365 = 0.349986
+    assert summary["success_ci95"] == [pytest.approx(0.150036, abs=1e-5), pytest.approx(0.849964, abs=1e-5)]
+    assert summary["score"] == pytest.approx((1 + 0.5 + 1 + 0.25) / 4)
+    assert summary["mean_turns"] == 5.0
+    assert summary["errors"] == {"env_error": 1}
+
+
+def test_the_summary_names_what_the_result_depends_on():
+    summary = summarise(TRAJECTORIES, PANEL, SETTINGS)
+    expected = {
+        "env": "agentgym/ALFWorld-v0",
+        "split": "valid_unseen",
+        "panel_hash": "ab" * 32,
+        "policy": "seed",
+        "seed": 3,
+        "temperature": 0.0,
+        "max_steps": 50,
+        "version": __version__,
+    }
+    assert {key: summary[key] for key in expected} == expected
+    assert json.loads(json.dumps(summary)) == summary
+
+
+def test_there_is_a_row_a_task_in_the_order_of_the_panel():
+    rows = summarise(TRAJECTORIES, PANEL, SETTINGS)["tasks"]
+    assert [row["task_id"] for row in rows] == list(PANEL.task_ids)
+    assert rows[1] == {
+        "task_id": "b",
+        "task_type": "heat",
+        "success": False,
+        "score": 0.5,
+        "turns": 6,
+        "stop_reason": "failure",
+    }
+    assert rows[4]["success"] is None
+    assert rows[4]["error"]["message"] == "mug"
+
+
+def test_types_are_summed_apart():
+    by_type = summarise(TRAJECTORIES, PANEL, SETTINGS)["by_type"]
+    assert list(by_type) == ["cool", "heat"]
+    assert (by_type["cool"]["num_tasks"], by_type["cool"]["num_errors"], by_type["cool"]["success"]) == (3, 1, 0.5)
+    assert by_type["heat"]["success"] == 0.5
+
+
+def test_an_environment_without_types_has_no_rows_by_type():
+    trajectory = _trajectory("a", "success", 1, task_type="")
+    assert summarise([trajectory], Panel("e", "train", ("a",), ""), SETTINGS)["by_type"] == {}
+
+
+def test_only_errors_leave_no_rate():
+    summary = summarise([_trajectory("a", "env_error", 0)], Panel("e", "train", ("a",), ""), SETTINGS)
+    assert summary["success"] is None
+    assert summary["success_ci95"] == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("wrong", [TRAJECTORIES[:4], [*TRAJECTORIES, TRAJECTORIES[0]], [*TRAJECTORIES[:4]] * 2])
+def test_trajectories_must_cover_the_panel_once(wrong):
+    with pytest.raises(ValueError, match="do not cover the panel's 5 tasks"):
+        summarise(wrong, PANEL, SETTINGS)
+
+
+def test_evaluations_of_a_run_are_read_in_order(tmp_path):
+    summary = summarise(TRAJECTORIES, PANEL, SETTINGS)
+    for step in (20, 0, 100):
+        write_evaluation(tmp_path, step, summary)
+    assert read_evaluations(tmp_path) == [(0, summary), (20, summary), (100, summary)]
+    (tmp_path / "evaluations" / "step_000020_valid_unseen.json").write_text("{")
+    with pytest.raises(DataError, match=r"step_000020_valid_unseen\.json' is no evaluation"):
+        read_evaluations(tmp_path)

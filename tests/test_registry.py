@@ -1,0 +1,139 @@
+import gymnasium as gym
+import pytest
+
+import agentgym_rft
+from agentgym_rft import registry
+from agentgym_rft.envs import TextEnv
+from agentgym_rft.errors import ConfigError, RegistryError
+
+COUNTER = "tests.envs.counter_env:CounterEnv"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _counter():
+    agentgym_rft.register_env("tests/Counter-v0", COUNTER)
+    agentgym_rft.register_env("tests/Counter-v3", COUNTER, kwargs={"goal": 5})
+    agentgym_rft.register_env("tests/WebStore-v0", COUNTER)
+
+
+@pytest.mark.parametrize(
+    "name", ["agentgym/ALFWorld-v0", "ALFWorld-v0", "alfworld", "alfworld-V0", "AgentGym/alfworld"]
+)
+def test_a_short_name_in_any_case_is_the_full_id(name):
+    assert registry.resolve_env_id(name) == "agentgym/ALFWorld-v0"
+
+
+def test_a_name_without_version_is_the_highest_version():
+    assert registry.resolve_env_id("counter") == "tests/Counter-v3"
+    assert registry.make("counter").goal == 5
+
+
+def test_a_wrong_version_is_answered_with_the_right_one_in_the_same_form():
+    with pytest.raises(RegistryError) as error:
+        registry.resolve_env_id("WebStore-v1")
+    assert str(error.value) == "Environment 'WebStore-v1' is not registered. Did you mean 'WebStore-v0'?"
+    with pytest.raises(RegistryError, match=r"Did you mean 'WebStore'\?"):
+        registry.resolve_env_id("webstor")
+    with pytest.raises(RegistryError, match=r"Did you mean 'agentgym/ALFWorld-v0'\?"):
+        registry.resolve_env_id("agentgym/alfword-v0")
+
+
+def test_a_name_like_no_other_is_answered_with_the_list():
+    with pytest.raises(RegistryError, match=r"'zzz' is not registered\. Known: .*ALFWorld"):
+        registry.resolve_env_id("zzz")
+
+
+def test_two_namespaces_with_one_name_are_ambiguous():
+    agentgym_rft.register_env("left/Twin-v0", COUNTER)
+    agentgym_rft.register_env("right/Twin-v0", COUNTER)
+    with pytest.raises(RegistryError, match=r"'twin' is ambiguous\. Write one of: left/Twin-v0, right/Twin-v0\."):
+        registry.resolve_env_id("twin")
+
+
+def test_registering_the_same_twice_is_fine_and_another_is_refused():
+    agentgym_rft.register_env("tests/Counter-v0", COUNTER)
+    with pytest.raises(RegistryError, match="'tests/Counter-v0' is registered already"):
+        agentgym_rft.register_env("tests/Counter-v0", "somewhere:Else")
+
+
+@pytest.mark.parametrize("name", ["Counter", "a b-v0", "x/y/z-v0", "-v0", "Counter-v", ""])
+def test_a_malformed_id_is_refused(name):
+    with pytest.raises(RegistryError, match=r"Write Name-v0 or namespace/Name-v0\."):
+        agentgym_rft.register_env(name, COUNTER)
+
+
+def test_make_gives_the_bare_environment_with_its_arguments():
+    env = registry.make("tests/Counter-v0", goal=3)
+    assert isinstance(env, TextEnv)
+    assert env.goal == 3
+    assert env.spec.id == "tests/Counter-v0"
+
+
+def test_make_takes_module_and_class():
+    assert registry.make(COUNTER, goal=4).goal == 4
+    assert registry.resolve_env_id(COUNTER) == COUNTER
+
+
+def test_gymnasium_makes_the_same_environment():
+    env = gym.make("tests/Counter-v0", goal=3)
+    assert env.unwrapped.task_ids("train")
+    observation, info = env.reset(seed=0, options={"task_id": "train-1"})
+    assert isinstance(observation, str)
+    assert info["task_id"] == "train-1"
+
+
+def test_alfworld_is_known_to_gymnasium():
+    assert gym.spec("agentgym/ALFWorld-v0").entry_point == "agentgym_rft.envs.alfworld.env:ALFWorldEnv"
+
+
+def test_an_unknown_option_of_an_environment_is_named():
+    with pytest.raises(ConfigError) as error:
+        registry.make("tests/Counter-v0", gaol=3)
+    assert str(error.value) == "Environment 'tests/Counter-v0' has no option 'gaol'. Did you mean 'goal'?"
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("no_such_module_1:Env", "'no_such_module_1:Env' cannot be imported: there is no module 'no_such_module_1'."),
+        (
+            "tests.envs.counter_env:Countr",
+            "Module 'tests.envs.counter_env' has no 'Countr'. Did you mean 'CounterEnv'?",
+        ),
+        ("tests.envs.counter_env:", "'tests.envs.counter_env:' names no object."),
+        ("tests.envs.counter_env:SPLIT_SIZES", "'tests.envs.counter_env:SPLIT_SIZES' is a dict, expected"),
+    ],
+)
+def test_a_wrong_module_or_class_is_named(path, sentence):
+    with pytest.raises(RegistryError) as error:
+        registry.make(path)
+    assert str(error.value).startswith(sentence)
+
+
+def test_env_specs_lists_ids_with_short_names():
+    specs = {spec.id: spec for spec in registry.env_specs()}
+    assert specs["agentgym/ALFWorld-v0"].short_name == "alfworld"
+    assert list(specs) == sorted(specs)
+
+
+def test_an_installed_package_adds_environments_by_its_entry_point(tmp_path, monkeypatch):
+    info = tmp_path / "plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[agentgym_rft.envs]\nplugin/Maze-v0 = plugin_maze:Maze\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    envs = registry._EnvRegistry("Environment", registry.ENV_GROUP)
+    assert envs.names() == ["plugin/Maze-v0"]
+    assert envs.lookup("plugin/Maze-v0").entry_point == "plugin_maze:Maze"
+    assert gym.spec("plugin/Maze-v0").entry_point == "plugin_maze:Maze"
+
+
+def test_a_registry_imports_an_entry_at_its_first_lookup():
+    things = registry.Registry("Thing")
+    things.register("ordered", "collections:OrderedDict")
+    things.register("number", 3)
+    assert things.lookup("ordered").__name__ == "OrderedDict"
+    assert things.lookup("number") == 3
+    assert things.names() == ["number", "ordered"]
+    with pytest.raises(RegistryError, match=r"Thing 'numbr' is not registered\. Did you mean 'number'\?"):
+        things.lookup("numbr")

@@ -1,0 +1,127 @@
+"""A tiny real model and batches that it sampled itself, for the trainer's tests."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
+
+from agentgym_rft.config import TrainerSection
+from agentgym_rft.core import Group, StopReason, Trajectory, Turn
+from agentgym_rft.trainers.scoring import make_scorer
+from agentgym_rft.trainers.stages import Algorithm, Context
+from agentgym_rft.trainers.table import Row, TokenTable, build_table
+from agentgym_rft.trainers.update import update
+
+VOCABULARY = 23
+CFG = TrainerSection(learning_rate=1e-2, warmup_steps=0, max_grad_norm=1e9, micro_batch_tokens=64)
+
+
+def tiny_model(seed: int = 0, dtype: torch.dtype = torch.float64) -> Qwen3ForCausalLM:
+    """A Qwen3-shaped model of about 3,000 weights with peaked enough outputs."""
+    torch.manual_seed(seed)
+    config = Qwen3Config(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        max_position_embeddings=128,
+        initializer_range=0.3,
+    )
+    model = Qwen3ForCausalLM(config)
+    if dtype is torch.float64:
+        _use_double_norms(model)
+    return model.to(dtype).eval()
+
+
+def _use_double_norms(module: torch.nn.Module) -> None:
+    """Qwen3's own norm rounds to float32 whatever the model's type, which would drown finite differences."""
+    for name, child in module.named_children():
+        if isinstance(child, Qwen3RMSNorm):
+            setattr(module, name, torch.nn.RMSNorm(child.weight.shape, eps=child.variance_epsilon))
+        else:
+            _use_double_norms(child)
+
+
+@torch.no_grad()
+def sample(model: Qwen3ForCausalLM, row: list[int], number: int, rng: np.random.Generator) -> Turn:
+    """An action of `number` tokens after `row` (without context ids), with its log-probs. `row` grows."""
+    ids, lps = [], []
+    for _ in range(number):
+        lp = model(torch.tensor([row])).logits[0, -1].double().log_softmax(-1)
+        ids.append(int(rng.choice(VOCABULARY, p=lp.exp().numpy())))
+        lps.append(float(lp[ids[-1]]))
+        row.append(ids[-1])
+    return Turn((), tuple(ids), tuple(lps))
+
+
+def play(model: Qwen3ForCausalLM, rng: np.random.Generator, number: int, group: int, reward: float) -> Trajectory:
+    """An episode of one to three turns of one to four tokens; now and then a turn restarts the row."""
+    row: list[int] = []
+    turns = []
+    for at in range(int(rng.integers(1, 4))):
+        restart = at > 0 and rng.random() < 0.3
+        row = [] if restart else row
+        context = rng.integers(0, VOCABULARY, int(rng.integers(2, 6))).tolist()
+        row.extend(context)
+        turn = sample(model, row, int(rng.integers(1, 5)), rng)
+        turns.append(replace(turn, context_ids=tuple(context), restart=restart, state_key=f"s{at}"))
+    stop = StopReason.SUCCESS if reward > 0 else StopReason.FAILURE
+    return Trajectory(f"t{group}", f"g{group}", f"e{group}.{number}", tuple(turns), stop, rewards={"task": reward})
+
+
+def tiny_groups(
+    model: Qwen3ForCausalLM, returns: Sequence[Sequence[float]] = ((1, 0, 0), (0, 0), (0.5, 1, 0, 0)), seed: int = 0
+) -> list[Group]:
+    """One group for each list of returns, sampled by the model at version 0."""
+    rng = np.random.default_rng(seed)
+    return [
+        Group(f"g{g}", f"t{g}", tuple(play(model, rng, n, g, reward) for n, reward in enumerate(rewards)))
+        for g, rewards in enumerate(returns)
+    ]
+
+
+def tiny_batch(model: Qwen3ForCausalLM, seed: int = 0) -> tuple[TokenTable, list[Row]]:
+    """Table and rows of `tiny_groups`."""
+    return build_table(tiny_groups(model, seed=seed), version=0)
+
+
+def fixed_groups(returns: Sequence[Sequence[float]], lengths: Sequence[Sequence[int]] | None = None) -> list[Group]:
+    """Groups of one-turn trajectories with given returns and numbers of action tokens (default 1), without a model."""
+    groups = []
+    for g, rewards in enumerate(returns):
+        trajectories = []
+        for n, reward in enumerate(rewards):
+            length = lengths[g][n] if lengths else 1
+            turn = Turn((1, 2), tuple(range(3, 3 + length)), (-1.0,) * length)
+            stop = StopReason.SUCCESS if reward > 0 else StopReason.FAILURE
+            trajectories.append(Trajectory(f"t{g}", f"g{g}", f"e{g}.{n}", (turn,), stop, rewards={"task": reward}))
+        groups.append(Group(f"g{g}", f"t{g}", tuple(trajectories)))
+    return groups
+
+
+def weights(model: torch.nn.Module) -> torch.Tensor:
+    """A copy of all weights as one vector."""
+    return torch.cat([p.detach().flatten().double() for p in model.parameters()]).clone()
+
+
+def step(
+    model: Qwen3ForCausalLM, table: TokenTable, rows: Sequence[Row], algorithm: Algorithm, **cfg: object
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """Weights before minus after one update by plain gradient descent at rate 1 (so the gradient, for one optimizer
+    step), and the metrics. The model itself is left as it was.
+    """
+    model = copy.deepcopy(model)
+    before = weights(model)
+    section = CFG.model_copy(update={"learning_rate": 1.0, "logprob_tolerance": 1e9, **cfg})
+    optimizer = torch.optim.SGD(model.parameters())
+    metrics = update(make_scorer(model), optimizer, table, rows, algorithm, section, Context())
+    return before - weights(model), metrics
