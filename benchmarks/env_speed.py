@@ -11,11 +11,8 @@ Needs the extra `alfworld` for the right-hand side; without it only our side is 
 from __future__ import annotations
 
 import argparse
-import datetime
 import importlib.util
 import json
-import os
-import platform
 import random
 import tempfile
 import time
@@ -23,6 +20,8 @@ import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from machine import describe
 
 from agentgym_rft.envs.alfworld.compiled import CompiledGame
 from agentgym_rft.envs.alfworld.compiling import compile_game
@@ -157,19 +156,10 @@ def bytes_per_env(data: Path, cases: Sequence[Case]) -> float:
     return size
 
 
-def machine() -> str:
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
-        cpu = names[0] if names else cpu
-    return f"{cpu}, {os.cpu_count()} cores, Python {platform.python_version()}, {datetime.date.today().isoformat()}"
-
-
 def report(data: Path, arguments: argparse.Namespace) -> None:
     cases = make_cases(data, arguments.split, arguments.games)
     source = task_source(data)
-    print(f"{machine()}\n{len(cases)} games, episodes of {EPISODE} steps\n")
+    print(f"{describe()}\n{len(cases)} games, episodes of {EPISODE} steps\n")
     env = ALFWorldEnv(data=str(data))
     rates = {
         "own engine": steps_per_s(bare, cases, arguments.seconds),

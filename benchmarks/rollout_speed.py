@@ -22,14 +22,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import numpy as np
 import torch
+from machine import describe
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from agentgym_rft.agents.policies.base import SampleRequest
@@ -212,8 +211,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     episodes, model = make_episodes(args.episodes, args.max_turns, args.seed), make_model(args.kv_heads)
     longest = max(sum(map(len, e.contexts)) + ACTION_TOKENS * len(e.contexts) for e in episodes)
-    machine = f"{platform.machine()} {platform.system()}, {args.threads} threads, torch {torch.__version__}"
-    print(f"{datetime.now(UTC):%Y-%m-%d} {machine}, OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY', 'unset')}")
+    print(f"{describe()}, {args.threads} threads, OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY', 'unset')}")
     print(
         f"{args.episodes} episodes, {args.concurrency} at once, longest row {longest} tokens, "
         f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {args.kv_heads} kv heads"

@@ -13,6 +13,10 @@ import typer
 
 from agentgym_rft.errors import CheckpointError, ConfigError, DataError, RegistryError
 
+# OpenMP threads that wait for work spin by default, and on a machine with other work that slows every step many times.
+# It is read when torch is imported, which only the chosen command does.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 # Name -> module, and its line in `agentgym --help`.

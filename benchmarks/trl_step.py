@@ -1,0 +1,159 @@
+"""Time of one GRPO step: this package against TRL's `GRPOTrainer`, same model, prompts, group size and token counts.
+
+    pip install "trl==1.16.*" && python benchmarks/trl_step.py [--steps 6] [--threads 2]
+
+Both generate 32 completions (4 prompts x 8) of at most 64 tokens after prompts of 150 tokens from one randomly
+initialised 0.9 M-parameter model in float32 on the CPU and take one AdamW step on them. A random model ends few
+completions early; the table shows the tokens that each generated. The first step is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from machine import describe
+
+from agentgym_rft.agents.policies.loading import load_model, save_model
+from agentgym_rft.config import Config, ModelSection, validate_config
+from agentgym_rft.envs.base import TextEnv
+from agentgym_rft.trainers.loop import train_step
+from agentgym_rft.trainers.run import build
+from agentgym_rft.trainers.scratch import build_model, train_tokenizer
+
+PROMPT_TOKENS, COMPLETION_TOKENS, NUM_PROMPTS, GROUP_SIZE = 150, 64, 4, 8
+
+
+class Prompts(TextEnv):
+    """One turn a task: a long prompt, any answer, a reward that differs between answers."""
+
+    def task_ids(self, split: str) -> Sequence[str]:
+        return [str(number) for number in range(1000)]
+
+    def task_content(self, task_id: str) -> bytes:
+        return task_id.encode()
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        super().reset(seed=seed)
+        task_id = (options or {})["task_id"]
+        return prompt_text(int(task_id)), {"task_id": task_id, "won": False, "score": 0.0}
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        return "", reward_of(action), True, False, {"won": False, "score": 0.0}
+
+
+def prompt_text(number: int) -> str:
+    """About `PROMPT_TOKENS` tokens: every word is one."""
+    rng = np.random.default_rng(number)
+    return " ".join(f"w{i}" for i in rng.integers(0, 100, PROMPT_TOKENS - 4))
+
+
+def reward_of(text: str) -> float:
+    return (sum(map(ord, text)) % 101) / 100
+
+
+def make_policy(folder: Path) -> Path:
+    """A random model with a tokenizer that knows the prompts' words."""
+    words = " ".join(f"w{i}" for i in range(100))
+    tokenizer = train_tokenizer([words] * 3, 1024)
+    model = build_model(ModelSection(num_kv_heads=2), 1024, seed=0)
+    tokenizer.add_tokens([f"<extra{i}>" for i in range(1024 - len(tokenizer))])
+    save_model(folder, model, tokenizer)
+    return folder
+
+
+def run_ours(policy: Path, steps: int) -> list[dict[str, float]]:
+    config: Config = validate_config(
+        {
+            "env": {"id": f"{Path(__file__).stem}:Prompts"},
+            "agent": {"card": "plain", "overrides": {"system": "", "action": {"max_tokens": COMPLETION_TOKENS}}},
+            "policy": {"path": str(policy), "max_context": 512, "max_concurrency": 32, "device": "cpu"},
+            "rollout": {"num_tasks": NUM_PROMPTS, "group_size": GROUP_SIZE, "max_steps": 1},
+            "eval": {"num_tasks": 0},
+        }
+    )
+    parts = build(config)
+    rows = []
+    for step in range(steps):
+        start = time.perf_counter()
+        metrics, played = train_step(parts, step)
+        tokens = sum(t.num_action_tokens for t in played)
+        rows.append({"s": time.perf_counter() - start, "generated": tokens, "rollout": metrics["time/rollout_s"]})
+    return rows
+
+
+def run_trl(policy: Path, steps: int) -> list[dict[str, float]]:
+    from datasets import Dataset
+    from transformers import TrainerCallback
+    from trl import GRPOConfig, GRPOTrainer
+
+    rows: list[dict[str, float]] = []
+    generated: list[int] = []
+
+    class Clock(TrainerCallback):
+        """Notes the wall time of each step, generation included."""
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.start = time.perf_counter()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            rows.append({"s": time.perf_counter() - self.start, "generated": generated[-1]})
+
+    def reward(completions: list[str], completion_ids: list[list[int]], **_: Any) -> list[float]:
+        generated.append(sum(map(len, completion_ids)))
+        return [reward_of(text) for text in completions]
+
+    model, tokenizer = load_model(policy, dtype=torch.float32)
+    with tempfile.TemporaryDirectory() as out:
+        config = GRPOConfig(
+            output_dir=out,
+            per_device_train_batch_size=NUM_PROMPTS * GROUP_SIZE,
+            num_generations=GROUP_SIZE,
+            max_completion_length=COMPLETION_TOKENS,
+            max_steps=steps,
+            beta=0.0,
+            learning_rate=1e-4,
+            use_cpu=True,
+            bf16=False,
+            gradient_checkpointing=False,
+            report_to=[],
+            save_strategy="no",
+            logging_strategy="no",
+            disable_tqdm=True,
+        )
+        data = Dataset.from_dict({"prompt": [prompt_text(i) for i in range(NUM_PROMPTS * steps * 2)]})
+        trainer = GRPOTrainer(
+            model=model, reward_funcs=reward, args=config, train_dataset=data, processing_class=tokenizer
+        )
+        trainer.add_callback(Clock())
+        trainer.train()
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        policy = make_policy(Path(folder) / "policy")
+        results = {"agentgym_rft": run_ours(policy, args.steps), "TRL": run_trl(policy, args.steps)}
+    print(describe(), f"\nmedian of {args.steps - 1} steps after the first, {args.threads} threads\n")
+    print("| trainer | step s | completion tokens a step |\n|---|---|---|")
+    medians = {}
+    for name, rows in results.items():
+        medians[name] = statistics.median(row["s"] for row in rows[1:])
+        print(f"| {name} | {medians[name]:.2f} | {statistics.mean(row['generated'] for row in rows[1:]):.0f} |")
+    print(f"\nratio agentgym_rft / TRL: {medians['agentgym_rft'] / medians['TRL']:.2f}")
+
+
+if __name__ == "__main__":
+    main()
