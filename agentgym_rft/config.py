@@ -8,20 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from agentgym_rft.errors import ConfigError, did_you_mean
 
 S = TypeVar("S", bound="Section")
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Section(BaseModel):
-    """Base of all sections: unknown keys are refused, values are fixed after loading."""
+    """Base of all sections: unknown keys are refused, values are fixed after loading, numbers are finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class EnvSection(Section):
@@ -72,7 +73,7 @@ class TrainerSection(Section):
     learning_rate: float = Field(1e-4, gt=0, description="peak learning rate of AdamW")
     warmup_steps: int = Field(2, ge=0, description="steps of linear warm-up")
     weight_decay: float = Field(0.0, ge=0)
-    betas: tuple[float, float] = Field((0.9, 0.95))
+    betas: tuple[Beta, Beta] = Field((0.9, 0.95))
     max_grad_norm: float = Field(1.0, gt=0, description="gradient clipping")
     num_minibatches: int = Field(1, ge=1, description="optimizer steps a batch, over whole groups")
     num_epochs: int = Field(1, ge=1, description="passes over a batch")
@@ -86,6 +87,7 @@ class EvalSection(Section):
     split: str = Field("valid_unseen")
     num_tasks: int = Field(200, ge=0, description="first tasks of the frozen panel; 0: no evaluation")
     temperature: float = Field(0.0, ge=0, description="0 is greedy")
+    max_steps: int = Field(50, ge=1, description="environment steps before an episode is cut")
 
 
 class RunSection(Section):
@@ -120,6 +122,14 @@ class ModelSection(Section):
     num_kv_heads: int = Field(1, ge=1)
     head_dim: int = Field(32, ge=2)
     max_context: int = Field(2048, ge=16, description="longest row, tokens")
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> Self:
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(f"num_heads {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}")
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim {self.head_dim} is odd; rotary positions need an even one")
+        return self
 
 
 class SftSection(Section):
@@ -177,8 +187,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises `ConfigError` if it is not one."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"Cannot read '{path}' as YAML: {str(error).splitlines()[0]}") from error
+    except OSError as error:
+        raise ConfigError(f"Cannot read '{path}': {error.strerror}.") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"'{path}' is not valid YAML: {_yaml_problem(error)}.") from error
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -186,15 +198,26 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
+def _yaml_problem(error: UnicodeDecodeError | yaml.YAMLError) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
+    return str(error).splitlines()[0].rstrip(".")
+
+
 def parse_override(text: str) -> tuple[list[str], Any]:
     """`section.key=value` -> path and YAML value."""
     key, sep, value = text.partition("=")
     if not sep or "." not in key:
         raise ConfigError(f"'{text}' is not an override. Write section.key=value, for example trainer.steps=20.")
+    return key.split("."), parse_value(key, value)
+
+
+def parse_value(key: str, value: str) -> Any:
+    """The value of a key's text, read as YAML."""
     try:
-        return key.split("."), yaml.safe_load(value)
+        return yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise ConfigError(f"The value in '{text}' is not valid YAML; quote it.") from error
+        raise ConfigError(f"The value in '{key}={value}' is not valid YAML; quote it.") from error
 
 
 def merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,13 +238,25 @@ def nest(path: Sequence[str], value: Any) -> dict[str, Any]:
 
 def load_config(recipe: str | None = None, overrides: Sequence[tuple[Sequence[str], Any]] = ()) -> Config:
     """The resolved configuration of a recipe (shipped name or file) with overrides laid over it, in order."""
-    return validate_config(merge_overrides(read_yaml(find_yaml("trainers", recipe)) if recipe else {}, overrides))
+    return validate_config(merge_overrides(_read_recipe(recipe, Config), overrides))
 
 
 def load_sft_config(recipe: str | None = None, overrides: Sequence[tuple[Sequence[str], Any]] = ()) -> SftConfig:
     """Like `load_config`, for a supervised run."""
-    data = merge_overrides(read_yaml(find_yaml("trainers", recipe)) if recipe else {}, overrides)
-    return _validate(SftConfig, data)
+    return _validate(SftConfig, merge_overrides(_read_recipe(recipe, SftConfig), overrides))
+
+
+def _read_recipe(recipe: str | None, model: type[Section]) -> dict[str, Any]:
+    """What a recipe holds, {} for none. It is checked by itself, so that an override cannot hide its mistakes."""
+    if recipe is None:
+        return {}
+    path = find_yaml("trainers", recipe)
+    data = read_yaml(path)
+    try:
+        _validate(model, data)
+    except ConfigError as error:
+        raise ConfigError(f"Recipe '{path}': {error}") from error
+    return data
 
 
 def merge_overrides(data: Mapping[str, Any], overrides: Sequence[tuple[Sequence[str], Any]]) -> dict[str, Any]:
@@ -273,4 +308,7 @@ def _sentence(error: ValidationError, model: type[Section]) -> str:
             return f"There is no configuration section '{name}'.{did_you_mean(name, model.model_fields)}"
         hint = closest_leaf(name, leaf_names(model)) or f" See the options that start with --{path[0]} in --help."
         return f"There is no configuration key '{name}'.{hint}"
-    return f"Configuration key '{name}' is {first.get('input')!r}: {first['msg'][0].lower()}{first['msg'][1:]}."
+    if first["type"] == "value_error":
+        return f"Configuration section '{name}': {first['ctx']['error']}."
+    expected = "expected a mapping" if first["type"] in ("model_type", "dict_type") else first["msg"]
+    return f"Configuration key '{name}' is {first.get('input')!r}: {expected[0].lower()}{expected[1:]}."

@@ -2,8 +2,8 @@
 
     python benchmarks/alfworld_learning.py --out runs/learning [--seeds 0 1 2] [--jobs 1] [--plot PNG] [-- OVERRIDES]
 
-Runs the command once a seed (`--jobs` at once, each on its own share of the cores), then prints a table with Wilson 95 %
-intervals and draws the learning curves. Everything after `--` goes to `agentgym train`, for example the real games:
+Runs the command once a seed (`--jobs` at once, each on its own share of the cores), prints a table with Wilson 95 %
+intervals, and draws the learning curves. Everything after `--` goes to `agentgym train`, for example the real games:
 
     ... --label "real games" -- --data DIR --eval.split=valid_seen --eval.num_tasks=140
 

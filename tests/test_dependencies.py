@@ -27,9 +27,9 @@ FORBIDDEN = {
 ALLOWED = {
     "core": (),
     "errors": (),
-    # The contract and the panels are for all; what is forbidden above is naming a concrete environment.
-    "rollouts": ("agentgym_rft.envs.base", "agentgym_rft.envs.panels"),
-    "trainers": ("agentgym_rft.envs.base", "agentgym_rft.envs.panels"),
+    # The contract, making and the panels are for all; what is forbidden above is naming a concrete environment.
+    "rollouts": ("agentgym_rft.envs.base", "agentgym_rft.envs.making", "agentgym_rft.envs.panels"),
+    "trainers": ("agentgym_rft.envs.base", "agentgym_rft.envs.making", "agentgym_rft.envs.panels"),
 }
 
 

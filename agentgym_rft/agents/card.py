@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from agentgym_rft.errors import ConfigError
+from agentgym_rft.errors import ConfigError, did_you_mean
 
 
 class Part(BaseModel):
@@ -27,6 +27,7 @@ class ContextCard(Part):
     strategy: Literal["full", "window", "notes"] = Field("full", description="what a turn's prompt holds")
     num_turns: int = Field(4, ge=0, description="window and notes: last turns shown")
     show_admissible: bool = Field(False, description="list the admissible actions with each observation")
+    show_goal: bool = Field(False, description="repeat info['goal'] after each observation")
     hide_actions: tuple[str, ...] = Field(("help",), description="admissible actions that are not listed")
     max_chars: int = Field(8000, ge=1, description="an observation is cut after this many characters")
 
@@ -48,6 +49,17 @@ def parse_card(data: Mapping[str, Any]) -> AgentCard:
     try:
         return AgentCard.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"Agent card field '{where}': {first['msg']}.") from error
+        raise ConfigError(_sentence(error)) from error
+
+
+def _sentence(error: ValidationError) -> str:
+    """One sentence about the first problem: what was given, what was expected."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return f"The agent card has no '{where}'; give it one."
+    if first["type"] == "extra_forbidden":
+        part = {"action": ActionCard, "context": ContextCard}.get(str(first["loc"][0]), AgentCard)
+        name = str(first["loc"][-1])
+        return f"An agent card has no field '{where}'.{did_you_mean(name, part.model_fields)}"
+    return f"Agent card field '{where}' is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}."

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
+from jinja2 import TemplateError
+
 from agentgym_rft.errors import PolicyError
 
 _USER = "§user§"
@@ -39,13 +41,15 @@ class ChatFormat:
         tokenizer: a Hugging Face tokenizer with a chat template.
         sample_reply: a typical reply of the agent; the template is probed with it.
     Raises:
-        PolicyError: there is no chat template, or it does not show the user's message.
+        PolicyError: there is no chat template, it fails, or it does not show the user's message.
     """
 
     def __init__(self, tokenizer: Tokenizer, sample_reply: str) -> None:
         if not tokenizer.chat_template:
             raise PolicyError("The policy's tokenizer has no chat template; add one to its tokenizer_config.json.")
         self._tokenizer = tokenizer
+        if _USER not in self.render([{"role": "system", "content": "s"}, {"role": "user", "content": _USER}]):
+            raise PolicyError("The chat template does not show the user's message.")
         self._encode = lru_cache(maxsize=65536)(self._encode_text)
         # The two probes differ in length, so a template that treats the last or the first turns apart is noticed.
         fragments = {self._fragment(sample_reply, num_turns) for num_turns in (1, 2)}
@@ -59,7 +63,10 @@ class ChatFormat:
 
     def render(self, messages: Sequence[Message]) -> str:
         """The conversation as text, ready for the assistant's next reply."""
-        text = self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        try:
+            text = self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:
+            raise PolicyError(f"The chat template cannot be rendered: {error}.") from error
         if not isinstance(text, str):
             raise PolicyError(f"The chat template rendered a {type(text).__name__}, expected text.")
         return text

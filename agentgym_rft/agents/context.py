@@ -29,6 +29,8 @@ class History:
                 self.untried.setdefault(action)
         if card.show_admissible and admissible:
             text += "\nAdmissible: " + "; ".join(admissible)
+        if card.show_goal and info.get("goal"):
+            text += f"\nGoal: {info['goal']}"
         self.observations.append(text)
 
     def add_action(self, action: str) -> None:

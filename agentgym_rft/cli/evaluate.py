@@ -38,8 +38,7 @@ def evaluate_command(
         raise ConfigError(f"Cannot write '{out}': there is no directory '{out.parent}'.")
     updates: dict[str, dict[str, Any]] = {
         "policy": _given(device=device),
-        "eval": _given(split=split, num_tasks=tasks, temperature=temperature),
-        "rollout": _given(max_steps=max_steps),
+        "eval": _given(split=split, num_tasks=tasks, temperature=temperature, max_steps=max_steps),
         "run": {"seed": seed},
     }
     config = merge_settings(base_settings(policy, env), updates, data, card)
@@ -91,7 +90,7 @@ def evaluate_policy(config: Config, label: str) -> dict[str, Any]:
     panel = load_panel(env, config.eval.split, config.eval.num_tasks or None, env_id=config.env.id)
     env.close()
     workers = open_workers(config)
-    seed, temperature, max_steps = config.run.seed, config.eval.temperature, config.rollout.max_steps
+    seed, temperature, max_steps = config.run.seed, config.eval.temperature, config.eval.max_steps
     try:
         trajectories = evaluate(workers, panel.task_ids, temperature=temperature, seed=seed, max_steps=max_steps)
     finally:

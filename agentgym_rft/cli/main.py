@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import typer
 
-from agentgym_rft.errors import CheckpointError, ConfigError, DataError, RegistryError
+from agentgym_rft.errors import AgentGymError, CheckpointError, ConfigError, DataError, RegistryError
 
 # OpenMP threads that wait for work spin by default, and on a machine with other work that slows every step many times.
 # It is read when torch is imported, which only the chosen command does.
@@ -76,23 +76,36 @@ def run(args: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _report("Interrupted.", INTERRUPTED)
     except _UsageError as error:
-        return _report(f"{_usage_sentence(error)} See --help.", USAGE)
+        return _report(_usage_sentence(error), USAGE)
     except (ConfigError, RegistryError, DataError, CheckpointError) as error:
         return _report(str(error), USAGE)
     except Exception as error:  # the end of the program: whatever failed, say so and exit with 1
-        return _report(str(error) or type(error).__name__, FAILED)
+        return _report(_failure_sentence(error), FAILED)
 
 
 def _report(sentence: str, code: int) -> int:
+    """Print a sentence, unless it is empty, on one line of stderr."""
     if os.environ.get("AGENTGYM_DEBUG") == "1":
         traceback.print_exc()
-    typer.secho(sentence, fg="red", err=True)
+    if sentence:
+        typer.secho(" ".join(sentence.split()), fg="red", err=True)
     return code
 
 
 def _usage_sentence(error: Exception) -> str:
+    """What is wrong with the arguments; empty where there are none, because the help was printed then."""
     sentence = str(cast(Any, error).format_message())
-    return sentence if sentence.endswith((".", "?")) else f"{sentence}."
+    if not sentence:
+        return ""
+    return f"{sentence if sentence.endswith(('.', '?')) else f'{sentence}.'} See --help."
+
+
+def _failure_sentence(error: Exception) -> str:
+    """The package's own errors speak for themselves; of any other, its type and where to read more."""
+    if isinstance(error, AgentGymError):
+        return str(error)
+    text = f"{type(error).__name__}: {error}".rstrip(": .")
+    return f"{text}. Set AGENTGYM_DEBUG=1 to see where it was raised."
 
 
 if __name__ == "__main__":

@@ -7,12 +7,12 @@ import inspect
 import types
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 from pydantic_core import PydanticUndefined
 
-from agentgym_rft.config import Section, closest_leaf, parse_override
+from agentgym_rft.config import Section, closest_leaf, parse_override, parse_value
 from agentgym_rft.errors import ConfigError
 
 Override = tuple[Sequence[str], Any]
@@ -43,7 +43,7 @@ class Leaf:
         """The value of the option's text: as it is for plain text keys, else as YAML."""
         if self.annotation is str or (text != "null" and self.annotation == str | None):
             return text
-        return parse_override(f"{'.'.join(('option', *self.path))}={text}")[1]
+        return parse_value(self.option, text)
 
 
 def leaves(section: type[Section], prefix: tuple[str, ...] = ()) -> Iterator[Leaf]:
@@ -137,6 +137,8 @@ def _parameter(leaf: Leaf) -> inspect.Parameter:
 def type_name(annotation: Any) -> str:
     """A short name of a leaf's type: `int`, `a|b|c`, `float,float`, `mapping`."""
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return type_name(arguments[0])
     if origin is Literal:
         return "|".join(str(value) for value in arguments)
     if origin is dict:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from agentgym_rft import registry
 from agentgym_rft.agents.card import AgentCard, parse_card
 from agentgym_rft.agents.policies.base import Policy
 from agentgym_rft.agents.policies.hf import HFPolicy
 from agentgym_rft.agents.policies.loading import load_model, seed_policy_path
 from agentgym_rft.config import AgentSection, Config, PolicySection, find_yaml, merge, read_yaml
-from agentgym_rft.errors import ConfigError
+from agentgym_rft.envs.making import make_env
+from agentgym_rft.errors import ConfigError, DataError, PolicyError
 from agentgym_rft.rollouts.local import LocalWorkers
+from agentgym_rft.store.checkpoint import load_checkpoint
 
 
 def load_card(section: AgentSection) -> AgentCard:
@@ -33,7 +36,44 @@ def find_device(name: str) -> torch.device:
         raise ConfigError(f"'{name}' is no device. Write auto, cpu, cuda or cuda:0.") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"Device '{name}' is not there: this machine has {torch.cuda.device_count()} CUDA devices.")
+    try:
+        torch.ones(1, device=device).item()
+    except (RuntimeError, NotImplementedError) as error:
+        problem = str(error).splitlines()[0].rstrip(".")
+        raise ConfigError(f"Device '{name}' cannot be used here: {problem}. Write auto, cpu or cuda.") from error
     return device
+
+
+def policy_dir(name: str) -> Path:
+    """The model directory that a policy's name means.
+
+    `seed` is the embedded policy; the output of `agentgym sft` means its model, and a training run the model of its
+    newest good checkpoint. Any other name is a directory in Hugging Face format, and not looked at here.
+
+    Raises:
+        DataError: the name is empty, or this installation has no seed policy.
+        CheckpointError: the run has no good checkpoint.
+    """
+    if not name.strip():
+        raise DataError("The policy has an empty name. Expected 'seed', or a directory in Hugging Face format.")
+    if name == "seed":
+        with _refused_as_data():
+            return seed_policy_path()
+    path = Path(name)
+    if (path / "config.json").is_file():
+        return path
+    if (path / "model" / "config.json").is_file():
+        return path / "model"
+    return load_checkpoint(path / "checkpoints").model_dir if (path / "config.yaml").is_file() else path
+
+
+@contextmanager
+def _refused_as_data(path: str = "") -> Iterator[None]:
+    """A policy that cannot be used at all is the fault of what was given, not of the run."""
+    try:
+        yield
+    except PolicyError as error:
+        raise DataError(f"Policy '{path}' cannot be used. {error}" if path else str(error)) from error
 
 
 def load_policy_model(section: PolicySection, dtype: torch.dtype | None = None) -> tuple[Any, Any]:
@@ -42,32 +82,42 @@ def load_policy_model(section: PolicySection, dtype: torch.dtype | None = None) 
     Args:
         dtype: of the weights; default: bfloat16 on CUDA, float32 elsewhere.
     Raises:
-        DataError: the directory holds no usable model.
-        PolicyError: this installation has no seed policy.
+        DataError: the directory holds no usable model, or this installation has no seed policy.
+        CheckpointError: the directory is a training run without a good checkpoint.
         ConfigError: the device is not there.
     """
     if section.num_threads is not None:
         torch.set_num_threads(section.num_threads)
     device = find_device(section.device)
-    path = seed_policy_path() if section.path == "seed" else Path(section.path)
-    return load_model(path, device=device, dtype=dtype)
+    return load_model(policy_dir(section.path), device=device, dtype=dtype)
+
+
+def serve(model: Any, section: PolicySection) -> HFPolicy:
+    """The policy that samples from a model. Raises `DataError` or `ConfigError` if it cannot be served so."""
+    with _refused_as_data(section.path):
+        return HFPolicy(model, max_concurrency=section.max_concurrency, max_context=section.max_context)
 
 
 def make_workers(config: Config, tokenizer: Any, policy: Policy) -> LocalWorkers:
-    """Workers in this process that play the run's environment with its agent card."""
-    return LocalWorkers(
-        partial(registry.make, config.env.id, **config.env.options),
-        load_card(config.agent),
-        tokenizer,
-        policy,
-        max_concurrency=config.policy.max_concurrency,
-        max_context=config.policy.max_context,
-    )
+    """Workers in this process that play the run's environment with its agent card.
+
+    Raises:
+        ConfigError: there is no such card, or it is wrong.
+        DataError: the tokenizer's chat template cannot be used.
+    """
+    card = load_card(config.agent)
+    with _refused_as_data(config.policy.path):
+        return LocalWorkers(
+            partial(make_env, config.env.id, config.env.options),
+            card,
+            tokenizer,
+            policy,
+            max_concurrency=config.policy.max_concurrency,
+            max_context=config.policy.max_context,
+        )
 
 
 def open_workers(config: Config) -> LocalWorkers:
     """Workers with a policy of their own, for evaluation."""
     model, tokenizer = load_policy_model(config.policy)
-    section = config.policy
-    policy = HFPolicy(model, max_concurrency=section.max_concurrency, max_context=section.max_context)
-    return make_workers(config, tokenizer, policy)
+    return make_workers(config, tokenizer, serve(model, config.policy))

@@ -7,5 +7,5 @@ import hashlib
 
 def derive_seed(*parts: int | str) -> int:
     """A 63-bit seed from parts such as (run seed, step, group, member, turn). The same on every machine."""
-    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    digest = hashlib.blake2b("/".join(map(repr, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1

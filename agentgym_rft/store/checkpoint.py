@@ -89,14 +89,21 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     found = _found(folder)
     if not found:
         raise CheckpointError(f"There is no checkpoint in '{folder}'. Give the run directory of a run that saved one.")
-    problems = []
+    problems: list[tuple[Path, str]] = []
     for step, path in found:
         problem = _problem(path)
         if problem is None:
+            for damaged, why in problems:
+                _log.warning("Checkpoint '%s' is damaged and skipped: %s.", damaged, why)
             return Checkpoint(path, step, json.loads((path / "state.json").read_text(encoding="utf-8")))
-        _log.warning("Checkpoint '%s' is damaged and skipped: %s", path, problem)
-        problems.append(f"{path.name}: {problem}")
-    raise CheckpointError(f"Every checkpoint in '{folder}' is damaged ({'; '.join(problems)}).")
+        problems.append((path, problem))
+    reasons = "; ".join(f"{path.name}: {problem}" for path, problem in problems)
+    raise CheckpointError(f"Every checkpoint in '{folder}' is damaged ({reasons}). Restore one from a copy.")
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """True if there is a checkpoint in a folder, damaged or not. A save that never finished does not count."""
+    return bool(_found(folder))
 
 
 def restore(checkpoint: Checkpoint, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
@@ -141,6 +148,8 @@ def _problem(path: Path) -> str | None:
         if manifest["format"] != FORMAT:
             return f"its format is {manifest['format']}, expected {FORMAT}"
         expected, actual = manifest["files"], _file_sums(path)
+    except FileNotFoundError:
+        return "manifest.json is missing"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     except (ValueError, KeyError, TypeError):

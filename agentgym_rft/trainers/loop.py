@@ -183,7 +183,7 @@ def _evaluate(parts: Parts, run_dir: Path, step: int, progress: Progress) -> Met
         return {}
     config = parts.config
     settings = EvaluationSettings(
-        f"{run_dir.name}@{step}", config.run.seed, config.eval.temperature, config.rollout.max_steps
+        f"{run_dir.name}@{step}", config.run.seed, config.eval.temperature, config.eval.max_steps
     )
     trajectories = evaluate(
         parts.workers,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,15 +16,17 @@ from typing import Any
 import torch
 import yaml
 
-from agentgym_rft import registry
 from agentgym_rft.agents.policies.hf import HFPolicy
-from agentgym_rft.config import Config
+from agentgym_rft.config import Config, Section
+from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.panels import Panel, assert_disjoint, load_panel
 from agentgym_rft.errors import ConfigError, RegistryError, did_you_mean
-from agentgym_rft.rollouts.build import load_policy_model, make_workers
+from agentgym_rft.rollouts.build import load_policy_model, make_workers, serve
 from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.strategies import STRATEGIES, Strategy
+from agentgym_rft.store.checkpoint import has_checkpoint
+from agentgym_rft.store.files import write_atomically
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.optimizer import make_optimizer
 from agentgym_rft.trainers.scoring import Scorer, make_scorer
@@ -50,7 +53,7 @@ class Parts:
 
 
 def build(config: Config) -> Parts:
-    """All parts of a run. Raises ConfigError, RegistryError, DataError or PolicyError for what cannot work."""
+    """All parts of a run. Raises ConfigError, RegistryError, DataError or CheckpointError for what cannot work."""
     algorithm = build_algorithm(config.algorithm)
     algorithm.validate(available_columns(reference=True), config.rollout.group_size)
     strategy = _strategy(config.rollout.strategy)
@@ -58,8 +61,7 @@ def build(config: Config) -> Parts:
         raise ConfigError(f"rollout.workers is '{config.rollout.workers}'; this version has 'local' only.")
     task_ids, panel = _tasks(config)
     model, tokenizer = load_policy_model(config.policy, dtype=torch.float32)
-    section = config.policy
-    policy = HFPolicy(model, max_concurrency=section.max_concurrency, max_context=section.max_context)
+    policy = serve(model, config.policy)
     scorer = make_scorer(model, bf16=config.trainer.bf16)
     reference = make_scorer(deepcopy(model), bf16=config.trainer.bf16) if algorithm.needs_reference else None
     return Parts(
@@ -86,7 +88,7 @@ def _strategy(name: str) -> Strategy:
 
 def _tasks(config: Config) -> tuple[list[str], Panel | None]:
     """Training tasks and the evaluation panel, which must not share content with them."""
-    env = registry.make(config.env.id, **config.env.options)
+    env = make_env(config.env.id, config.env.options)
     try:
         task_ids = list(env.task_ids(config.env.split))
         if not config.eval.num_tasks:
@@ -107,25 +109,51 @@ def run_directory(config: Config) -> Path:
     return Path("runs") / f"{env_name}-{config.algorithm.name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
+def holds_run(folder: Path) -> bool:
+    """True if a run left something in a directory: a finished step, a checkpoint or a model.
+
+    One that was stopped before that can be started anew in the same place.
+    """
+    metrics = folder / "metrics.jsonl"
+    has_steps = metrics.is_file() and metrics.stat().st_size > 0
+    return has_steps or (folder / "model").exists() or has_checkpoint(folder / "checkpoints")
+
+
 @contextmanager
-def opened(folder: Path, config: Config, *, is_new: bool) -> Iterator[Path]:
+def opened(folder: Path, config: Section, *, is_new: bool) -> Iterator[Path]:
     """The run directory, made if need be, with `config.yaml`, and locked while the run lives.
 
     Raises:
-        ConfigError: it cannot be written, holds another run already, or is in use.
+        ConfigError: it cannot be written, is in use, or is new and holds another run already.
     """
-    if is_new and (folder / "config.yaml").exists():
-        raise ConfigError(f"'{folder}' holds a run already. Go on with --resume {folder}, or choose another --out.")
+    advice = " Choose another --out." if is_new else ""
     try:
+        if folder.exists() and not folder.is_dir():
+            raise ConfigError(f"'{folder}' is a file, expected a directory.{advice}")
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise ConfigError(f"Cannot write to '{folder}': {error.strerror}. Choose another --out.") from error
+        raise ConfigError(f"Cannot write to '{folder}': {error.strerror}.{advice}") from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        _claim(folder, lock, config, is_new)
         yield folder
-    except BlockingIOError as error:
-        raise ConfigError(f"Another process is writing to '{folder}'. Wait for it, or choose another --out.") from error
     finally:
         os.close(lock)
+
+
+def _claim(folder: Path, lock: int, config: Section, is_new: bool) -> None:
+    """Lock the directory and write `config.yaml`."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ConfigError(f"Another process is writing to '{folder}'. Wait for it, or choose another --out.") from error
+    if is_new and holds_run(folder):
+        resume = f"Go on with --resume {folder}, or choose" if isinstance(config, Config) else "Choose"
+        raise ConfigError(f"'{folder}' holds a run already. {resume} another --out.")
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    try:
+        write_atomically(folder / "config.yaml", text.encode())
+        if is_new:
+            shutil.rmtree(folder / "evaluations", ignore_errors=True)  # of a start that finished no step
+    except OSError as error:
+        raise ConfigError(f"Cannot write to '{folder}': {error.strerror}.") from error

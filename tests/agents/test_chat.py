@@ -112,6 +112,15 @@ def test_admissible_actions_are_listed_without_the_hidden_ones(tokenizer):
     assert agent.observation == "Start.\nAdmissible: look; go to b"
 
 
+def test_the_goal_is_repeated_after_each_observation(tokenizer):
+    card = parse_card({"name": "g", "context": {"show_goal": True}})
+    agent = ChatAgent(card, chat_format(tokenizer, card))
+    agent.observe("Start.", {"goal": "find the desk."})
+    assert agent.observation == "Start.\nGoal: find the desk."
+    agent.observe("Next.", {})
+    assert agent.observation == "Next."
+
+
 def test_a_long_observation_is_cut_and_says_so(tokenizer):
     card = parse_card({"name": "c", "context": {"max_chars": 5}})
     agent = ChatAgent(card, chat_format(tokenizer, card))

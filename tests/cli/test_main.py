@@ -122,15 +122,24 @@ def test_a_traceback_is_shown_on_request():
     assert "Traceback" in result.stderr
 
 
-@pytest.mark.parametrize("error", [RuntimeError("the disk is full"), KeyError(), OSError(28, "No space left")])
-def test_any_other_failure_exits_with_1_and_a_sentence(run, monkeypatch, error):
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("the disk is full."), "RuntimeError: the disk is full"),
+        (KeyError(), "KeyError"),
+        (KeyError("x"), "KeyError: 'x'"),
+        (OSError(28, "No space left"), "OSError: [Errno 28] No space left"),
+        (ValueError("one\ntwo"), "ValueError: one two"),
+    ],
+)
+def test_any_other_failure_exits_with_1_and_a_sentence(run, monkeypatch, error, said):
     def fails(*_):
         raise error
 
     monkeypatch.setattr("agentgym_rft.cli.play.play_episode", fails)
     code, _, err = run("play", "--env", COUNTER)
     assert code == 1
-    assert err.strip() == (str(error) or type(error).__name__)
+    assert err == f"{said}. Set AGENTGYM_DEBUG=1 to see where it was raised.\n"
 
 
 def test_an_interrupt_exits_with_130(run, monkeypatch):

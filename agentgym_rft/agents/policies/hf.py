@@ -41,7 +41,8 @@ class HFPolicy:
         max_context: longest row in tokens, prompt and action; by default the model's own limit.
         version: of the weights that the model has now.
     Raises:
-        PolicyError: the model cannot be served, or not up to `max_context`.
+        PolicyError: the model cannot be served.
+        ConfigError: it cannot be served up to `max_context`.
     """
 
     def __init__(

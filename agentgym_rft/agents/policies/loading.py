@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
@@ -18,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 from agentgym_rft.errors import DataError, PolicyError
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
 
@@ -116,8 +118,10 @@ def _replace(folder: Path, staging: Path) -> None:
 
 def _check_files(folder: Path) -> None:
     if not folder.is_dir():
+        problem = "is a file" if folder.exists() else "does not exist"
         raise DataError(
-            f"Policy directory {folder} does not exist. Expected a directory in Hugging Face format, or 'seed'."
+            f"Policy directory {folder} {problem}. Expected 'seed', or a directory in Hugging Face format; models are "
+            "not downloaded."
         )
     if not (folder / "config.json").is_file():
         raise DataError(f"{folder} has no config.json; it is not a model in Hugging Face format.")
@@ -129,22 +133,38 @@ def _check_files(folder: Path) -> None:
 
 def _read_tokenizer(folder: Path) -> Any:
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"The tokenizer of {folder} cannot be read: {error}") from error
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (*_UNREADABLE, StrictDataclassError) as error:
+        raise DataError(f"The tokenizer of {folder} cannot be read: {_first_line(error)}") from error
 
 
 def _read_weights(folder: Path, dtype: torch.dtype) -> Any:
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         model, report = AutoModelForCausalLM.from_pretrained(
-            folder, config=config, local_files_only=True, dtype=dtype, output_loading_info=True
+            folder,
+            config=config,
+            local_files_only=True,
+            trust_remote_code=False,
+            dtype=dtype,
+            ignore_mismatched_sizes=True,  # refused below, with the name of the tensor
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise DataError(f"The model of {folder} cannot be read: {type(error).__name__}: {error}") from error
+    except (*_UNREADABLE, StrictDataclassError) as error:
+        raise DataError(f"The model of {folder} cannot be read: {_first_line(error)}") from error
+    for name, stored, expected in sorted(report["mismatched_keys"]):
+        raise DataError(
+            f"The model of {folder} cannot be read: '{name}' is {tuple(stored)} in its weights and {tuple(expected)} "
+            "by its config.json."
+        )
     lost = sorted(report["missing_keys"])
     if lost:
-        raise DataError(
-            f"The weights of {folder} lack {', '.join(lost[:3])} ({len(lost)} tensors), or have other shapes."
-        )
+        raise DataError(f"The weights of {folder} lack {', '.join(lost[:3])} ({len(lost)} tensors).")
     return model
+
+
+def _first_line(error: Exception) -> str:
+    """The first line of another library's message, as a sentence. Where it only announces the next one, both."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
+    return f"{type(error).__name__}: {text.rstrip('.')}."

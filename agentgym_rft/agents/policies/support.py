@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from agentgym_rft.agents.policies.ragged import RaggedModel, Segment
-from agentgym_rft.errors import PolicyError
+from agentgym_rft.errors import ConfigError, PolicyError
 
 DEFAULT_MAX_CONTEXT = 4096  # tokens, for models that state no limit
 _PROBE_LENGTH = 24
@@ -19,13 +19,13 @@ def context_limit(config: Any, max_context: int | None) -> int:
     """Longest row in tokens: what was asked for, else the model's own limit.
 
     Raises:
-        PolicyError: the model cannot have rows as long as asked for.
+        ConfigError: the model cannot have rows as long as asked for.
     """
     limit = config.to_dict().get("max_position_embeddings")
     if max_context is None:
         return DEFAULT_MAX_CONTEXT if limit is None else int(limit)
     if max_context < 2 or (limit is not None and max_context > limit):
-        raise PolicyError(f"max_context is {max_context}; the model allows 2 to {limit or 'any number of'} tokens.")
+        raise ConfigError(f"max_context is {max_context}; the model allows 2 to {limit or 'any number of'} tokens.")
     return max_context
 
 

@@ -86,6 +86,8 @@ class ALFWorldEnv(TextEnv):
         return self._source.task_ids(split)
 
     def task_content(self, task_id: str) -> bytes:
+        if self._backend == "engine":
+            return self._source.game(task_id).content()  # refuses a game that this engine does not know
         return self._source.content(task_id)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:

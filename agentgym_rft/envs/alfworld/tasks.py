@@ -153,12 +153,18 @@ def _official_ids(root: Path, split: str) -> tuple[str, ...]:
 
 
 def _is_solvable(path: Path) -> bool:
-    """True if the file says so. Looks at its two ends first, because a split has hundreds of megabytes."""
+    """True if the file says so. Looks at its two ends first, because a split has hundreds of megabytes.
+
+    Raises `DataError` for a file that is not whole, which would otherwise be left out without a word.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(_EDGE)
             file.seek(max(0, path.stat().st_size - _EDGE))
-            match = _SOLVABLE.search(file.read()) or _SOLVABLE.search(head)
+            tail = file.read()
+        if not tail.rstrip().endswith(b"}"):
+            raise DataError(f"{path} is cut off; copy the game file again.")
+        match = _SOLVABLE.search(tail) or _SOLVABLE.search(head)
         match = match or _SOLVABLE.search(path.read_bytes())
     except OSError as error:
         raise DataError(f"Cannot read {path} ({error.strerror}); check its permissions.") from error

@@ -12,7 +12,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from agentgym_rft.agents.policies.base import Completion
 from agentgym_rft.agents.policies.hf import HFPolicy
-from agentgym_rft.errors import PolicyError
+from agentgym_rft.errors import ConfigError, PolicyError
 
 
 async def play(policy: HFPolicy, key: str, num_turns: int, temperature: float) -> list[tuple[list[int], Completion]]:
@@ -75,7 +75,7 @@ def test_rotary_positions_that_depend_on_the_batch_are_refused() -> None:
 
 
 def test_a_context_beyond_the_models_own_is_refused() -> None:
-    with pytest.raises(PolicyError, match="2 to 64 tokens"):
+    with pytest.raises(ConfigError, match="2 to 64 tokens"):
         HFPolicy(qwen3(), max_context=65)
     assert HFPolicy(qwen3()).max_context == 64
 

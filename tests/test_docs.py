@@ -1,0 +1,118 @@
+"""The documentation says what the code does: commands, options, keys, metrics, examples and links."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from agentgym_rft.cli.main import COMMANDS, make_app
+from agentgym_rft.cli.options import leaves, type_name
+from agentgym_rft.config import Config, SftConfig
+from agentgym_rft.envs import check_env
+from agentgym_rft.envs.check import RULES
+from agentgym_rft.trainers.algorithms import ALGORITHMS, build_algorithm
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+MAPPINGS = ("env.options.", "agent.overrides.", "algorithm.options.")
+
+
+def blocks(page, language):
+    """The code blocks of a language in a page."""
+    return re.findall(
+        rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+
+
+def commands():
+    """Every `agentgym` command in a shell block, as page and words."""
+    for page in PAGES:
+        for line in "\n".join(blocks(page, "sh")).splitlines():
+            words = shlex.split(line, comments=True)
+            if "agentgym" in words:
+                yield page.name, tuple(words[words.index("agentgym") + 1 :])
+
+
+def shown(default):
+    """A default as the tables write it."""
+    if default is None or isinstance(default, bool):
+        return {None: "null", True: "true", False: "false"}[default]
+    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+@pytest.mark.parametrize(("page", "words"), sorted(set(commands())))
+def test_every_command_in_the_documentation_has_the_options_it_is_shown_with(page, words):
+    name, *rest = words
+    assert name in COMMANDS
+    command = typer.main.get_command(make_app(name)).commands[name]
+    known = {option for parameter in command.params for option in parameter.opts}
+    given = {word.partition("=")[0] for word in rest if word.startswith("--")}
+    assert {option for option in given - known if not option[2:].startswith(MAPPINGS)} == set()
+
+
+@pytest.mark.parametrize("model", [Config, SftConfig])
+def test_the_configuration_page_lists_every_key_with_type_and_default(model):
+    page = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
+    rows = []
+    for leaf in leaves(model):
+        kind = type_name(leaf.annotation).replace("|", "\\|")
+        rows.append(f"| `{'.'.join(leaf.path)}` | {kind} | `{shown(leaf.default)}` | ")
+    assert [row for row in rows if row not in page] == []
+
+
+def test_the_configuration_page_lists_no_other_key():
+    page = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
+    known = {".".join(leaf.path) for model in (Config, SftConfig) for leaf in leaves(model)}
+    assert set(re.findall(r"^\| `([\w.]+)` \|", page, re.MULTILINE)) == known
+
+
+def test_the_algorithms_page_has_a_row_for_every_algorithm():
+    page = (ROOT / "docs/algorithms.md").read_text(encoding="utf-8")
+    assert [name for name in ALGORITHMS if page.count(f"\n| `{name}` |") != 2] == []
+
+
+@pytest.mark.parametrize("module", ["loop", "update"])
+def test_the_algorithms_page_explains_every_metric(module):
+    source = (ROOT / f"agentgym_rft/trainers/{module}.py").read_text(encoding="utf-8")
+    metrics = set(re.findall(r'"([a-z]+/[a-z_]+)"', source))
+    assert len(metrics) > 5
+    _, _, page = (ROOT / "docs/algorithms.md").read_text(encoding="utf-8").partition("\n## Metrics\n")
+    assert [metric for metric in sorted(metrics) if f"`{metric}`" not in page] == []
+
+
+def test_the_example_environment_keeps_the_contract(tmp_path, monkeypatch):
+    (tmp_path / "guess.py").write_text(blocks("docs/environments.md", "python")[0], encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert len(check_env("guess:GuessNumber")) == len(RULES)
+
+
+def test_the_other_examples_of_the_environments_page_run(tmp_path):
+    example, register, export = blocks("docs/environments.md", "python")
+    (tmp_path / "guess.py").write_text(example, encoding="utf-8")
+    for code in (register, export):
+        path = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(tmp_path)!r}]\n"
+        subprocess.run([sys.executable, "-c", path + code], cwd=tmp_path, check=True)
+    assert len(list(tmp_path.glob("games/json_2.1.1/valid_unseen/*/*/game.tw-pddl"))) == 2
+
+
+def test_the_example_algorithm_is_a_valid_composition():
+    (code,) = blocks("docs/algorithms.md", "python")
+    before = set(ALGORITHMS)
+    try:
+        exec(compile(code, "docs/algorithms.md", "exec"), {})
+        (name,) = set(ALGORITHMS) - before
+        algorithm = build_algorithm(Config().algorithm.model_copy(update={"name": name}))
+        assert algorithm.ratio.unit == "turn"
+    finally:
+        for added in set(ALGORITHMS) - before:
+            del ALGORITHMS[added]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page):
+    links = re.findall(r"(?<!!)\[[^\]]*\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
