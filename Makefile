@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
+# OpenMP threads that spin while they wait slow a machine with other work many times.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .PHONY: install train test check bench clean
 
 install: $(STAMP)
@@ -35,7 +38,8 @@ check: install
 	$(BIN)/python -m pytest
 
 bench: install
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+	$(BIN)/python benchmarks/env_speed.py
+	$(BIN)/python benchmarks/rollout_speed.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -37,7 +37,7 @@ class AgentSection(Section):
 
 
 class PolicySection(Section):
-    path: str = Field("seed", description="'seed' (embedded policy) or a directory in Hugging Face format")
+    path: str = Field("seed", description="'seed' (embedded policy), a directory in Hugging Face format, or a run")
     device: str = Field("auto", description="auto (CUDA if present), cpu, cuda, cuda:0 ...")
     max_concurrency: int = Field(64, ge=1, description="episodes that share one forward pass")
     max_context: int = Field(2048, ge=16, description="tokens in one row before the episode ends with token_limit")
@@ -50,6 +50,7 @@ class RolloutSection(Section):
     group_size: int = Field(8, ge=1, description="trajectories a group")
     temperature: float = Field(1.0, gt=0, description="sampling temperature")
     max_steps: int = Field(50, ge=1, description="environment steps before an episode is cut")
+    invalid_penalty: float = Field(0.0, ge=0, description="taken off the reward for each invalid action")
     step_timeout_s: float | None = Field(None, gt=0, description="deadline of one environment call; default: none")
     max_retries: int = Field(1, ge=0, description="repeats of an errored trajectory before it is counted as lost")
     max_resample: int = Field(0, ge=0, description="extra rounds that replace groups without signal")
@@ -148,6 +149,11 @@ class SftSection(Section):
     bf16: bool = Field(False, description="autocast to bfloat16")
 
 
+class SftRunSection(Section):
+    seed: int = Field(0, ge=0)
+    out: str | None = Field(None, description="directory for the model; default: runs/sft-<env>-<time>")
+
+
 class SftConfig(Section):
     """A supervised run, fully resolved."""
 
@@ -158,8 +164,7 @@ class SftConfig(Section):
     num_threads: int | None = Field(None, ge=1)
     model: ModelSection = ModelSection()
     sft: SftSection = SftSection()
-    eval: EvalSection = EvalSection()
-    run: RunSection = RunSection()
+    run: SftRunSection = SftRunSection()
 
 
 def shipped_dir(kind: Literal["agents", "trainers"]) -> Path:

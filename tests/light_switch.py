@@ -13,7 +13,7 @@ from agentgym_rft.agents.agent import chat_format
 from agentgym_rft.agents.policies.loading import save_model
 from agentgym_rft.config import AgentSection, ModelSection, SftSection
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.errors import EnvError
+from agentgym_rft.errors import DataError, EnvError
 from agentgym_rft.rollouts.build import load_card
 from agentgym_rft.trainers.demonstrations import demonstrations
 from agentgym_rft.trainers.scratch import build_model, train_tokenizer
@@ -35,7 +35,10 @@ class LightSwitch(TextEnv):
         self._won = False
 
     def task_ids(self, split: str) -> Sequence[str]:
-        start = {"train": 0, "valid_seen": 30, "valid_unseen": 60}[split]
+        starts = {"train": 0, "valid_seen": 30, "valid_unseen": 60}
+        if split not in starts:
+            raise DataError(f"There is no split '{split}'; expected one of {', '.join(starts)}.")
+        start = starts[split]
         return [str(number) for number in range(start, start + 30)]
 
     def task_content(self, task_id: str) -> bytes:

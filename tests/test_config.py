@@ -77,7 +77,7 @@ def test_every_shipped_recipe_is_valid(name):
         ),
         (["trainer", "steps"], 1.5, "Configuration key 'trainer.steps' is 1.5: input should be a valid integer"),
         (["rollout", "workers"], "slurm", "Configuration key 'rollout.workers' is 'slurm': input should be 'local' or"),
-        (["trainer"], 3, "Configuration key 'trainer' is 3: input should be a valid dictionary"),
+        (["trainer"], 3, "Configuration key 'trainer' is 3: expected a mapping."),
     ],
 )
 def test_a_wrong_value_is_named_in_one_sentence(path, value, sentence):
@@ -114,7 +114,9 @@ def test_recipes_that_cannot_be_read_are_named(tmp_path):
     (tmp_path / "broken.yaml").write_text("a: [1\n")
     assert _error(load_config, str(tmp_path / "none.yaml")).startswith("There is no file '")
     assert "holds a list, expected a mapping of sections." in _error(load_config, str(tmp_path / "list.yaml"))
-    assert _error(load_config, str(tmp_path / "broken.yaml")).startswith("Cannot read '")
+    assert _error(load_config, str(tmp_path / "broken.yaml")).endswith(
+        "broken.yaml' is not valid YAML: line 2: expected ',' or ']', but got '<stream end>'."
+    )
     assert _error(load_config, "no-such-recipe").startswith("No recipe is called 'no-such-recipe'.")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from agentgym_rft.agents.card import ActionCard, AgentCard, ContextCard
 from agentgym_rft.cli.main import COMMANDS, make_app
 from agentgym_rft.cli.options import leaves, type_name
 from agentgym_rft.config import Config, SftConfig
@@ -68,6 +69,14 @@ def test_the_configuration_page_lists_no_other_key():
     page = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
     known = {".".join(leaf.path) for model in (Config, SftConfig) for leaf in leaves(model)}
     assert set(re.findall(r"^\| `([\w.]+)` \|", page, re.MULTILINE)) == known
+
+
+def test_the_agents_page_lists_every_field_of_a_card():
+    page = (ROOT / "docs/agents.md").read_text(encoding="utf-8")
+    parts = {"action.": ActionCard, "context.": ContextCard, "": AgentCard}
+    fields = {prefix + name for prefix, part in parts.items() for name in part.model_fields} - {"action", "context"}
+    _, _, table = page.partition("\n## Card fields\n")
+    assert set(re.findall(r"^\| `([\w.]+)` \|", table, re.MULTILINE)) == fields
 
 
 def test_the_algorithms_page_has_a_row_for_every_algorithm():

@@ -29,8 +29,9 @@ def chat_format(tokenizer: Any, card: AgentCard) -> ChatFormat:
 class ChatAgent:
     """Keeps one episode's conversation as text and as a row of tokens.
 
-    With the `full` strategy and a growing template, the sampled ids stay in the row as they were sampled. Otherwise each
-    turn is rendered afresh and opens a new row; then earlier replies are context, and only the new action is trained.
+    With the `full` strategy and a growing template, the sampled ids stay in the row as they were sampled. Otherwise
+    each turn is rendered afresh and opens a new row; then earlier replies are context, and only the new action is
+    trained.
     """
 
     def __init__(self, card: AgentCard, chat: ChatFormat) -> None:

@@ -59,7 +59,7 @@ def _sentence(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"The agent card has no '{where}'; give it one."
     if first["type"] == "extra_forbidden":
-        part = {"action": ActionCard, "context": ContextCard}.get(str(first["loc"][0]), AgentCard)
-        name = str(first["loc"][-1])
-        return f"An agent card has no field '{where}'.{did_you_mean(name, part.model_fields)}"
+        parts: dict[str, type[Part]] = {"action": ActionCard, "context": ContextCard}
+        part = parts.get(str(first["loc"][0]), AgentCard)
+        return f"An agent card has no field '{where}'.{did_you_mean(str(first['loc'][-1]), part.model_fields)}"
     return f"Agent card field '{where}' is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}."

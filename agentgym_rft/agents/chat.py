@@ -66,7 +66,7 @@ class ChatFormat:
         try:
             text = self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
         except TemplateError as error:
-            raise PolicyError(f"The chat template cannot be rendered: {error}.") from error
+            raise PolicyError(f"The chat template cannot be rendered: {str(error).rstrip('.')}.") from error
         if not isinstance(text, str):
             raise PolicyError(f"The chat template rendered a {type(text).__name__}, expected text.")
         return text

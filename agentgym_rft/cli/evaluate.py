@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,24 +29,34 @@ def evaluate_command(
     seed: Annotated[int, typer.Option(min=0, help="Seed of environments and sampling.")] = 0,
     card: Annotated[str | None, typer.Option(help="Agent card; default: the run's or recipe's.")] = None,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Steps before an episode is cut.")] = None,
+    max_context: Annotated[int | None, typer.Option(min=16, help="Tokens in one row; default: the run's.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, ...; default: the run's or recipe's.")] = None,
 ) -> None:
     """Evaluate a policy: success by task type with 95 % intervals, and JSON with a row a task.
 
     A terminal shows the table, and --out writes the JSON. In a pipe, JSON goes to stdout and the table to stderr.
     """
-    if out is not None and not out.parent.is_dir():
-        raise ConfigError(f"Cannot write '{out}': there is no directory '{out.parent}'.")
+    if out is not None:
+        _check_out(out)
     updates: dict[str, dict[str, Any]] = {
-        "policy": _given(device=device),
+        "policy": _given(device=device, max_context=max_context),
         "eval": _given(split=split, num_tasks=tasks, temperature=temperature, max_steps=max_steps),
         "run": {"seed": seed},
     }
     config = merge_settings(base_settings(policy, env), updates, data, card)
-    summary = evaluate_policy(config, policy)
-    _show(summary, out)
-    if summary["num_errors"] == summary["num_tasks"]:
-        raise PolicyError(f"All {summary['num_tasks']} episodes ended with an error: {summary['tasks'][0]['error']}.")
+    _show(evaluate_policy(config, policy), out)
+
+
+def _check_out(out: Path) -> None:
+    """Refuse a file that cannot be written now, not after the evaluation."""
+    if out.is_dir():
+        raise ConfigError(f"Cannot write '{out}': it is a directory. Give --out a file.")
+    if not out.parent.is_dir():
+        raise ConfigError(f"Cannot write '{out}': there is no directory '{out.parent}'.")
+    try:
+        tempfile.TemporaryFile(dir=out.parent).close()
+    except OSError as error:
+        raise ConfigError(f"Cannot write '{out}': {error.strerror}. Choose another --out.") from error
 
 
 def _given(**values: Any) -> dict[str, Any]:
@@ -53,18 +64,15 @@ def _given(**values: Any) -> dict[str, Any]:
 
 
 def base_settings(policy: str, env: str | None) -> dict[str, Any]:
-    """The run's configuration if `policy` is a run, else the environment's recipe, with `policy.path` a model."""
+    """The run's configuration if `policy` is a run, else the environment's recipe, with `policy` in it."""
+    named = {"policy": {"path": policy}}
     path = Path(policy)
     if policy == "seed" or not is_run_dir(path):
-        model = path / "model" if (path / "model" / "config.json").is_file() else policy
-        return merge(fresh_config(env or DEFAULT_ENV, None, ()).model_dump(), {"policy": {"path": str(model)}})
-    from agentgym_rft.store.checkpoint import load_checkpoint
-
-    model_dir = load_checkpoint(path / "checkpoints").model_dir
+        return merge(fresh_config(env or DEFAULT_ENV, None, ()).model_dump(), named)
     config = with_full_env_id(validate_config(read_run_config(path))).model_dump()
     if env is not None and registry.resolve_env_id(env) != config["env"]["id"]:
         config["env"] = {"id": env}
-    return merge(config, {"policy": {"path": str(model_dir)}})
+    return merge(config, named)
 
 
 def merge_settings(
@@ -80,13 +88,18 @@ def merge_settings(
 
 
 def evaluate_policy(config: Config, label: str) -> dict[str, Any]:
-    """Play the panel that a configuration names, and summarise it. `label` names the policy in the result."""
+    """Play the panel that a configuration names, and summarise it. `label` names the policy in the result.
+
+    Raises `PolicyError` if no episode could be played.
+    """
+    from agentgym_rft.envs.making import make_env
     from agentgym_rft.envs.panels import load_panel
     from agentgym_rft.report.evaluation import EvaluationSettings, summarise
     from agentgym_rft.rollouts.build import open_workers
     from agentgym_rft.rollouts.evaluate import evaluate
+    from agentgym_rft.rollouts.outcome import why_unplayed
 
-    env = registry.make(config.env.id, **config.env.options)
+    env = make_env(config.env.id, config.env.options)
     panel = load_panel(env, config.eval.split, config.eval.num_tasks or None, env_id=config.env.id)
     env.close()
     workers = open_workers(config)
@@ -95,6 +108,8 @@ def evaluate_policy(config: Config, label: str) -> dict[str, Any]:
         trajectories = evaluate(workers, panel.task_ids, temperature=temperature, seed=seed, max_steps=max_steps)
     finally:
         workers.close()
+    if problem := why_unplayed(trajectories, workers.max_context):
+        raise PolicyError(f"Every episode {problem}")
     return summarise(trajectories, panel, EvaluationSettings(label, seed, temperature, max_steps))
 
 

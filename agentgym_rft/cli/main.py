@@ -64,6 +64,7 @@ def _not_chosen() -> None:
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 usage or configuration, 130 interrupted."""
+    sys.path.insert(0, "")  # so that `--env my_module:MyEnv` finds a module in the current folder
     sys.exit(run(sys.argv[1:]))
 
 
@@ -72,6 +73,8 @@ def run(args: Sequence[str]) -> int:
     try:
         app = make_app(next((arg for arg in args if not arg.startswith("-")), None))
         result = app(args=list(args), prog_name="agentgym", standalone_mode=False)
+        if result == INTERRUPTED:  # what typer makes of Ctrl-C
+            return _report("Interrupted.", INTERRUPTED)
         return result if isinstance(result, int) else DONE
     except (KeyboardInterrupt, typer.Abort):
         return _report("Interrupted.", INTERRUPTED)

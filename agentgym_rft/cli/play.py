@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from agentgym_rft import registry
+from agentgym_rft.envs.making import make_env
 
 HELP = "Type an action; ? lists what is possible; Ctrl-D ends."
 
@@ -20,7 +20,7 @@ def play_command(
     data: Annotated[str | None, typer.Option(help="Data directory, for environments that take one.")] = None,
 ) -> None:
     """Play one episode yourself."""
-    instance = registry.make(env, **({} if data is None else {"data": data}))
+    instance = make_env(env, {} if data is None else {"data": data})
     try:
         if task is None and split is not None:
             task = instance.task_ids(split)[0]

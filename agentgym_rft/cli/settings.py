@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agentgym_rft import registry
@@ -33,32 +33,56 @@ def fresh_config(env: str | None, recipe: str | None, overrides: Sequence[Overri
     return with_full_env_id(load_config(recipe, [*named, *overrides]))
 
 
+def with_shorthands(
+    paths: Mapping[str, tuple[str, ...]], values: Mapping[str, str | int | None], overrides: Sequence[Override]
+) -> list[Override]:
+    """The overrides together with the short options that were given, by their names.
+
+    Raises `ConfigError` if a key is given by its short and by its long name.
+    """
+    given = {name: value for name, value in values.items() if value is not None}
+    long_names = {tuple(path) for path, _ in overrides}
+    for name in given:
+        if paths[name] in long_names:
+            raise ConfigError(f"--{name} is short for --{'.'.join(paths[name])}: give one of the two.")
+    return [*((paths[name], value) for name, value in given.items()), *overrides]
+
+
 def resumed_config(run_dir: Path, overrides: Sequence[Override]) -> Config:
     """The configuration of a run that goes on in its own directory, with overrides laid over it.
 
     Raises:
-        CheckpointError: the directory holds no run.
-        ConfigError: the configuration is damaged, or asks for another directory.
+        CheckpointError: the directory holds no run, or a supervised one.
+        ConfigError: the configuration is damaged, or asks for another directory or environment.
     """
     data = read_run_config(run_dir)
+    if "sft" in data:
+        raise CheckpointError(f"'{run_dir}' holds a supervised run; only one of `agentgym train` can be resumed.")
+    env_id = with_full_env_id(validate_config(data)).env.id
     for path, value in overrides:
         if tuple(path) == ("run", "out") and Path(value) != run_dir:
             raise ConfigError("A resumed run goes on in its own directory: leave out --out, or leave out --resume.")
         data = merge(data, nest(path, value))
-    return with_full_env_id(validate_config(merge(data, {"run": {"out": str(run_dir)}})))
+    config = with_full_env_id(validate_config(merge(data, {"run": {"out": str(run_dir)}})))
+    if config.env.id != env_id:
+        raise ConfigError(f"A resumed run keeps its environment, '{env_id}': leave out --env.id.")
+    return config
 
 
 def read_run_config(run_dir: Path) -> dict[str, object]:
-    """What `config.yaml` of a run directory holds. Raises `CheckpointError` if it is no run directory."""
+    """What `config.yaml` of a run directory holds. Raises `CheckpointError` if it is none, or the file is empty."""
     path = run_dir / "config.yaml"
     if not path.is_file():
         raise CheckpointError(f"There is no run in '{run_dir}': it has no config.yaml.")
-    return read_yaml(path)
+    data = read_yaml(path)
+    if not data:
+        raise CheckpointError(f"The run in '{run_dir}' is damaged: its config.yaml is empty.")
+    return data
 
 
 def is_run_dir(path: Path) -> bool:
-    """True for the directory of a training run, false for that of a model."""
-    return (path / "config.yaml").is_file() and (path / "checkpoints").is_dir()
+    """True for the directory of a training run, false for that of a model or of a supervised run."""
+    return (path / "config.yaml").is_file() and not (path / "model").is_dir()
 
 
 def with_full_env_id(config: Config) -> Config:

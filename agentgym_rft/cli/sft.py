@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 
 from agentgym_rft import registry
 from agentgym_rft.cli.options import Override, accepts_config
+from agentgym_rft.cli.settings import with_shorthands
 from agentgym_rft.config import SftConfig, load_sft_config
-from agentgym_rft.errors import ConfigError
 
 _LINE_EVERY_S = 10.0
+_SHORT = {"env": ("env", "id"), "data": ("env", "options", "data"), "seed": ("run", "seed"), "out": ("run", "out")}
 
 
 @accepts_config(SftConfig)
@@ -31,14 +31,8 @@ def sft_command(
     overrides: Sequence[Override] = (),
 ) -> None:
     """Train a model on an expert's demonstrations, from scratch or from --init, and save it in Hugging Face format."""
-    given: dict[tuple[str, ...], str | int | None] = {
-        ("env", "id"): env,
-        ("env", "options", "data"): data,
-        ("run", "seed"): seed,
-        ("run", "out"): out,
-    }
-    shorthands = [(path, value) for path, value in given.items() if value is not None]
-    config = load_sft_config(recipe, [*shorthands, *overrides])
+    given = {"env": env, "data": data, "seed": seed, "out": out}
+    config = load_sft_config(recipe, with_shorthands(_SHORT, given, overrides))
     env_section = config.env.model_copy(update={"id": registry.resolve_env_id(config.env.id)})
     _run(config.model_copy(update={"env": env_section}))
 
@@ -47,42 +41,37 @@ def _run(config: SftConfig) -> None:
     import torch
 
     from agentgym_rft.agents.policies.loading import save_model
+    from agentgym_rft.envs.making import make_env
     from agentgym_rft.report.metrics import MetricsWriter
     from agentgym_rft.rollouts.build import find_device, load_card
+    from agentgym_rft.trainers.run import opened
     from agentgym_rft.trainers.sft import start_policy, train_sft
 
     device = find_device(config.device)
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
-    out = _make_out(config)
-    env = registry.make(config.env.id, **config.env.options)
     card = load_card(config.agent)
-    model, tokenizer = start_policy(config, env, card)
-    metrics = MetricsWriter(out / "metrics.jsonl")
-    lines = _Lines(config.sft.tokens)
+    env = make_env(config.env.id, config.env.options)
+    with opened(_out(config), config, is_new=True) as out:
+        model, tokenizer = start_policy(config, env, card)
+        metrics = MetricsWriter(out / "metrics.jsonl")
+        lines = _Lines(config.sft.tokens)
 
-    def report(row: Mapping[str, float]) -> None:
-        metrics.write(row)
-        lines.show(row)
+        def report(row: Mapping[str, float]) -> None:
+            metrics.write(row)
+            lines.show(row)
 
-    train_sft(config, env, card, model.to(device), tokenizer, report)
-    metrics.close()
-    env.close()
-    save_model(out / "model", model, tokenizer)
+        train_sft(config, env, card, model.to(device), tokenizer, report)
+        metrics.close()
+        env.close()
+        save_model(out / "model", model, tokenizer)
     typer.echo(f"model {out / 'model'}")
 
 
-def _make_out(config: SftConfig) -> Path:
-    """The output directory with the resolved configuration in it. Raises `ConfigError` if it cannot be written."""
-    name = f"sft-{config.env.id.rpartition('/')[2].lower()}-{time.strftime('%Y%m%d-%H%M%S')}"
-    out = Path(config.run.out or f"runs/{name}")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-        (out / "config.yaml").write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"Cannot write to '{out}': {error.strerror}. Choose another --out.") from error
-    return out
+def _out(config: SftConfig) -> Path:
+    """The output directory: the given one, or a new one named after environment and time."""
+    name = f"sft-{config.env.id.rpartition('/')[2].rpartition(':')[2].lower()}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return Path(config.run.out or f"runs/{name}")
 
 
 class _Lines:

@@ -9,11 +9,21 @@ from typing import Annotated, Any
 import typer
 
 from agentgym_rft.cli.options import Override, accepts_config
-from agentgym_rft.cli.settings import fresh_config, resumed_config
+from agentgym_rft.cli.settings import fresh_config, resumed_config, with_shorthands
 from agentgym_rft.config import Config
 from agentgym_rft.errors import ConfigError
 
 INTERRUPTED = 130
+
+_SHORT = {
+    "env": ("env", "id"),
+    "policy": ("policy", "path"),
+    "steps": ("trainer", "steps"),
+    "seed": ("run", "seed"),
+    "out": ("run", "out"),
+    "workers": ("rollout", "workers"),
+    "data": ("env", "options", "data"),
+}
 
 
 @accepts_config(Config)
@@ -21,7 +31,9 @@ def train_command(
     *,
     env: Annotated[str | None, typer.Option(help="Environment: id, short name, or module:Class.")] = None,
     recipe: Annotated[str | None, typer.Option(help="Shipped recipe or YAML file; default: the environment's.")] = None,
-    policy: Annotated[str | None, typer.Option(help="Short for --policy.path.")] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="Short for --policy.path: seed, a model directory, or a run (its last model).")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Short for --trainer.steps.")] = None,
     seed: Annotated[int | None, typer.Option(help="Short for --run.seed.")] = None,
     out: Annotated[str | None, typer.Option(help="Short for --run.out.")] = None,
@@ -34,29 +46,25 @@ def train_command(
 
     Every configuration key is an option. Defaults shown are those of a run without a recipe; a recipe sets its own.
     """
-    given: dict[tuple[str, ...], str | int | None] = {
-        ("policy", "path"): policy,
-        ("trainer", "steps"): steps,
-        ("run", "seed"): seed,
-        ("run", "out"): out,
-        ("rollout", "workers"): workers,
-        ("env", "options", "data"): data,
-    }
-    shorthands = [(path, value) for path, value in given.items() if value is not None]
+    given = {"env": env, "policy": policy, "steps": steps, "seed": seed, "out": out, "workers": workers, "data": data}
     if resume is None:
-        config = fresh_config(env, recipe, [*shorthands, *overrides])
+        config = fresh_config(env, recipe, with_shorthands(_SHORT, given, overrides))
     elif env is not None or recipe is not None:
         raise ConfigError("A resumed run keeps its environment and recipe: leave out --env and --recipe.")
     else:
-        config = resumed_config(resume, [*shorthands, *overrides])
+        config = resumed_config(resume, with_shorthands(_SHORT, given, overrides))
     _run(config, resume)
 
 
 def _run(config: Config, resume: Path | None) -> None:
     from agentgym_rft.report.html import write_report
     from agentgym_rft.report.progress import make_progress
+    from agentgym_rft.rollouts.build import policy_dir
     from agentgym_rft.trainers.loop import train
 
+    if config.policy.path != "seed":  # a run's newest checkpoint changes; the record says which one it was
+        policy = config.policy.model_copy(update={"path": str(policy_dir(config.policy.path))})
+        config = config.model_copy(update={"policy": policy})
     progress = make_progress()
     try:
         result = train(config, resume=resume, progress=progress)

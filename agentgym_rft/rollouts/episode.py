@@ -33,6 +33,7 @@ class EpisodeSpec:
     max_context: int
     stop_ids: tuple[int, ...]
     step_timeout_s: float | None = None
+    invalid_penalty: float = 0.0  # taken off the reward of a turn whose action was invalid
 
 
 async def run_episode(env: TextEnv, agent: ChatAgent, policy: Policy, spec: EpisodeSpec) -> Trajectory:
@@ -62,7 +63,8 @@ class _Episode:
     def __init__(self, env: TextEnv, agent: ChatAgent, policy: Policy, spec: EpisodeSpec) -> None:
         self.env, self.agent, self.policy, self.spec = env, agent, policy, spec
         self.turns: list[Turn] = []
-        self.reward = 0.0
+        self.reward = 0.0  # the environment's, without penalties
+        self.penalty = 0.0
         self.info: dict[str, Any] = {}
 
     async def play(self) -> StopReason:
@@ -101,12 +103,14 @@ class _Episode:
         state_key = str(self.info.get("state_key", ""))
         text, parsed = self.agent.act(completion.ids)
         observation, reward, terminated, truncated, info = await self._outcome(parsed)
+        invalid = _invalid_reason(parsed, info)
+        penalty = self.spec.invalid_penalty if invalid else 0.0
         self.turns.append(
             Turn(
                 context_ids=prompt.added,
                 action_ids=completion.ids,
                 logprobs=completion.logprobs,
-                reward=reward,
+                reward=reward - penalty,
                 state_key=state_key,
                 policy_version=completion.policy_version,
                 restart=prompt.restart,
@@ -114,11 +118,12 @@ class _Episode:
                     "observation": asked,
                     "text": text,
                     "action": parsed.action,
-                    "invalid_action": _invalid_reason(parsed, info),
+                    "invalid_action": invalid,
                 },
             )
         )
         self.reward += reward
+        self.penalty += penalty
         self._take(observation, info)
         return terminated, truncated
 
@@ -146,6 +151,9 @@ class _Episode:
             raise EnvError(f"The environment gave score {self.info['score']}, expected 0 to 1.")
         self.agent.observe(observation, info)
 
+    def _rewards(self) -> dict[str, float]:
+        return {"env": self.reward} | ({"invalid_action": -self.penalty} if self.spec.invalid_penalty else {})
+
     def trajectory(self, stop: StopReason, error: dict[str, Any] | None) -> Trajectory:
         spec = self.spec
         info: dict[str, Any] = {
@@ -160,7 +168,7 @@ class _Episode:
             episode_id=spec.episode_id,
             turns=tuple(self.turns),
             stop_reason=stop,
-            rewards={} if stop.is_error else {"env": self.reward},
+            rewards={} if stop.is_error else self._rewards(),
             info=info | ({"error": error} if error else {}),
         )
 

@@ -49,7 +49,19 @@ class LocalWorkers:
 
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine that plays episodes, on an event loop of its own."""
-        return asyncio.run(self._bounded(work))
+        is_interrupted = False
+
+        def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            if not is_interrupted:  # after Ctrl-C every episode is cut off; a traceback for each would say nothing more
+                loop.default_exception_handler(context)
+
+        with asyncio.Runner() as runner:
+            runner.get_loop().set_exception_handler(report)
+            try:
+                return runner.run(self._bounded(work))
+            except KeyboardInterrupt:
+                is_interrupted = True
+                raise
 
     async def _bounded(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         self._places = asyncio.Semaphore(self._max_concurrency)

@@ -22,9 +22,10 @@ from agentgym_rft.report.metrics import MetricsWriter
 from agentgym_rft.report.progress import NoProgress, Progress
 from agentgym_rft.rollouts.episode import EpisodeSpec
 from agentgym_rft.rollouts.evaluate import evaluate
+from agentgym_rft.rollouts.outcome import why_unplayed
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.rollouts.strategies import GroupPlan
-from agentgym_rft.store.checkpoint import load_checkpoint, restore, save_checkpoint
+from agentgym_rft.store.checkpoint import has_checkpoint, load_checkpoint, restore, save_checkpoint
 from agentgym_rft.store.trajectories import TrajectoryWriter
 from agentgym_rft.trainers.filters import has_signal
 from agentgym_rft.trainers.run import Parts, build, opened, run_directory
@@ -71,6 +72,10 @@ def _train(parts: Parts, run_dir: Path, progress: Progress, *, is_resumed: bool)
     metrics_file = MetricsWriter(run_dir / "metrics.jsonl", last_step=done if is_resumed else None)
     trajectories = TrajectoryWriter(run_dir / "trajectories") if config.run.save_trajectories else None
     progress.start(run_dir=run_dir, first_step=done + 1, num_steps=config.trainer.steps)
+    if is_resumed and done == 0:
+        progress.note("The run has no checkpoint yet, so it starts again.")
+    elif done >= config.trainer.steps:
+        progress.note(f"All of its {done} steps are done. Give it more with --steps.")
     with _interruptible(progress) as interrupted:
         if done == 0:
             _evaluate(parts, run_dir, 0, progress)
@@ -101,8 +106,9 @@ def train_step(parts: Parts, step: int) -> tuple[Metrics, list[Trajectory]]:
     rolled_out = time.perf_counter()
     groups, errors = split_errors(played)
     metrics = rollout_metrics(played, errors)
-    if not groups:
-        raise PolicyError(f"Every episode of step {step + 1} ended with an error: {_first_error(played)}")
+    trajectories = [trajectory for group in played for trajectory in group.trajectories]
+    if problem := why_unplayed(trajectories, parts.workers.max_context):
+        raise PolicyError(f"Every episode of step {step + 1} {problem}")
     table, rows = build_table(groups, parts.policy.version)
     if rows:
         if parts.reference is not None:
@@ -118,7 +124,7 @@ def train_step(parts: Parts, step: int) -> tuple[Metrics, list[Trajectory]]:
         "time/update_s": end - rolled_out,
         "speed/tokens_per_s": metrics.get("tokens/total", 0.0) / (end - start),
     }
-    return metrics, [trajectory for group in played for trajectory in group.trajectories]
+    return metrics, trajectories
 
 
 async def _collect(parts: Parts, step: int) -> list[Group]:
@@ -147,6 +153,7 @@ def _plan(parts: Parts, step: int, attempt: int, task_id: str) -> GroupPlan:
         max_context=parts.workers.max_context,
         stop_ids=parts.workers.chat.stop_ids,
         step_timeout_s=rollout.step_timeout_s,
+        invalid_penalty=rollout.invalid_penalty,
     )
     return GroupPlan(spec, rollout.group_size, rollout.max_retries)
 
@@ -172,11 +179,6 @@ def rollout_metrics(groups: Sequence[Group], errors: dict[str, int]) -> Metrics:
     }
 
 
-def _first_error(groups: Sequence[Group]) -> str:
-    error = next(t.info["error"] for group in groups for t in group.trajectories if t.is_error)
-    return f"{error['type']} at turn {error['turn']}: {error['message']}"
-
-
 def _evaluate(parts: Parts, run_dir: Path, step: int, progress: Progress) -> Metrics:
     """Play the panel and save the summary in the run directory. Returns its metrics; none without a panel."""
     if parts.panel is None:
@@ -192,6 +194,9 @@ def _evaluate(parts: Parts, run_dir: Path, step: int, progress: Progress) -> Met
         seed=settings.seed,
         max_steps=settings.max_steps,
     )
+    problem = why_unplayed(trajectories, parts.workers.max_context)
+    if problem and step == 0:  # later, it may be a passing fault of the environment, and is recorded as one
+        raise PolicyError(f"Every episode of the first evaluation {problem}")
     summary = summarise(trajectories, parts.panel, settings)
     write_evaluation(run_dir, step, summary)
     progress.evaluation(step, summary)
@@ -206,7 +211,7 @@ def _save(parts: Parts, run_dir: Path, done: int, trained_s: float) -> None:
 
 def _restore(parts: Parts, run_dir: Path) -> tuple[int, float]:
     """Put the newest good checkpoint back. Returns the steps done and the seconds they took; 0 before the first one."""
-    if not (run_dir / "checkpoints").is_dir():
+    if not has_checkpoint(run_dir / "checkpoints"):
         return 0, 0.0
     checkpoint = load_checkpoint(run_dir / "checkpoints")
     restore(checkpoint, parts.model, parts.optimizer)

@@ -21,7 +21,7 @@ from agentgym_rft.config import Config, Section
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.panels import Panel, assert_disjoint, load_panel
 from agentgym_rft.errors import ConfigError, RegistryError, did_you_mean
-from agentgym_rft.rollouts.build import load_policy_model, make_workers, serve
+from agentgym_rft.rollouts.build import load_card, load_policy_model, make_workers, serve
 from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.strategies import STRATEGIES, Strategy
@@ -59,6 +59,7 @@ def build(config: Config) -> Parts:
     strategy = _strategy(config.rollout.strategy)
     if config.rollout.workers != "local":
         raise ConfigError(f"rollout.workers is '{config.rollout.workers}'; this version has 'local' only.")
+    load_card(config.agent)  # what is wrong with it is said before the model is loaded
     task_ids, panel = _tasks(config)
     model, tokenizer = load_policy_model(config.policy, dtype=torch.float32)
     policy = serve(model, config.policy)

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,8 @@ from agentgym_rft.agents.policies.loading import load_model
 from agentgym_rft.config import SftConfig, SftSection
 from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.base import TextEnv
+from agentgym_rft.errors import NumericsError
+from agentgym_rft.rollouts.build import policy_dir
 from agentgym_rft.trainers.demonstrations import demonstrations
 from agentgym_rft.trainers.scratch import build_model, train_tokenizer
 
@@ -131,7 +132,12 @@ def fit(model: nn.Module, batches: Iterator[SftBatch], section: SftSection, repo
         with torch.autocast(device.type, torch.bfloat16, enabled=section.bf16):
             loss, action_loss = sft_loss(model, batch)
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), section.max_grad_norm, error_if_nonfinite=True)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), section.max_grad_norm)
+        if not norm.isfinite():
+            raise NumericsError(
+                f"The gradient norm is {norm.item()} at step {step + 1}. "
+                "Lower sft.learning_rate and sft.matrix_learning_rate."
+            )
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -170,7 +176,7 @@ def first_texts(env: TextEnv, card: AgentCard, split: str, num_episodes: int, se
 def start_policy(config: SftConfig, env: TextEnv, card: AgentCard) -> tuple[Any, Any]:
     """The model and tokenizer to train: fresh ones, or those of a directory."""
     if config.init != "scratch":
-        return load_model(Path(config.init))
+        return load_model(policy_dir(config.init))
     texts = first_texts(env, card, config.env.split, config.sft.tokenizer_episodes, config.run.seed)
     tokenizer = train_tokenizer(texts, config.model.vocab_size)
     return build_model(config.model, len(tokenizer), config.run.seed), tokenizer

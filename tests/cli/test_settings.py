@@ -70,5 +70,8 @@ def test_only_a_run_can_be_resumed(tmp_path):
 
 def test_a_run_is_told_from_a_model(tmp_path):
     assert is_run_dir(_run_dir(tmp_path / "run"))
-    (tmp_path / "config.yaml").write_text("")
     assert not is_run_dir(tmp_path)
+    supervised = tmp_path / "sft"
+    (supervised / "model").mkdir(parents=True)
+    (supervised / "config.yaml").write_text("")
+    assert not is_run_dir(supervised)

@@ -78,6 +78,16 @@ def test_unparsable_replies_count_as_turns_and_never_reach_the_environment():
     assert trajectory.turns[1].info["observation"] == "That was not a valid reply (empty)."
 
 
+def test_each_invalid_action_costs_its_penalty_apart_from_the_environments_reward():
+    replies = iter(["", "red", "red"])
+    pool = workers(ScriptedPolicy(lambda prompt: reply(next(replies))))
+    spec = EpisodeSpec("1", "g", "e", 0, 1.0, 5, 200, pool.chat.stop_ids, invalid_penalty=0.25)
+    trajectory = pool.run(lambda: pool.play(spec))
+    assert trajectory.rewards == {"env": 1.0, "invalid_action": -0.25}
+    assert [turn.reward for turn in trajectory.turns] == [-0.25, 0.0, 1.0]
+    assert trajectory.episode_return == 0.75
+
+
 def test_a_row_without_room_for_another_action_ends_with_the_token_limit():
     trajectory = play(workers(always("red"), max_context=30))
     assert trajectory.stop_reason is StopReason.TOKEN_LIMIT

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from agentgym_rft.config import Config, validate_config
+from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.errors import ConfigError, DataError, PolicyError
 from agentgym_rft.report.metrics import read_metrics
 from agentgym_rft.store.trajectories import read_trajectories
@@ -109,13 +110,29 @@ def test_broken_episodes_are_counted_and_never_trained_on(switch_policy, tmp_pat
 
 
 def test_a_step_in_which_every_episode_broke_fails_the_run(switch_policy, tmp_path):
-    config = switch_config(switch_policy, tmp_path / "run")
-    broken = validate_config(config.model_dump() | {"policy": config.policy.model_dump() | {"max_context": 24}})
-    with pytest.raises(PolicyError, match="Every episode of step 1 ended with an error"):
-        train(validate_config(broken.model_dump() | {"env": {"id": "tests.trainers.test_loop:Absent"}}))
+    config = switch_config(switch_policy, tmp_path / "run").model_dump()
+    absent = config | {"env": {"id": "tests.trainers.test_loop:Absent"}}
+    with pytest.raises(
+        PolicyError, match="Every episode of the first evaluation ended with an error: OSError at turn 0"
+    ):
+        train(validate_config(absent))
+    with pytest.raises(
+        PolicyError, match="Every episode of step 1 ended with an error: OSError at turn 0: no such house"
+    ):
+        train(validate_config(absent | {"eval": {"num_tasks": 0}}))
 
 
-class Absent:
+def test_prompts_without_room_for_an_action_fail_the_run(switch_policy, tmp_path):
+    config = switch_config(switch_policy, tmp_path / "run").model_dump()
+    narrow = config | {"policy": config["policy"] | {"max_context": 24}}
+    for evaluation, when in (({}, "the first evaluation"), ({"num_tasks": 0}, "step 1")):
+        with pytest.raises(
+            PolicyError, match=f"{when} ended before its first action: .* policy.max_context, 24 tokens"
+        ):
+            train(validate_config(narrow | {"eval": evaluation}))
+
+
+class Absent(TextEnv):
     """An environment that cannot even start an episode."""
 
     def task_ids(self, split):
@@ -124,11 +141,8 @@ class Absent:
     def task_content(self, task_id):
         return task_id.encode()
 
-    def reset(self, *, seed, options):
+    def reset(self, *, seed=None, options=None):
         raise OSError("no such house")
-
-    def close(self):
-        pass
 
 
 def test_two_runs_on_one_directory_are_refused(switch_policy, tmp_path):

@@ -25,7 +25,10 @@ def context_limit(config: Any, max_context: int | None) -> int:
     if max_context is None:
         return DEFAULT_MAX_CONTEXT if limit is None else int(limit)
     if max_context < 2 or (limit is not None and max_context > limit):
-        raise ConfigError(f"max_context is {max_context}; the model allows 2 to {limit or 'any number of'} tokens.")
+        allowed = f"2 to {limit or 'any number of'} tokens"
+        raise ConfigError(
+            f"max_context is {max_context}; the model allows {allowed}. Set policy.max_context to fit it."
+        )
     return max_context
 
 

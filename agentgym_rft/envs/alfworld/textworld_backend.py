@@ -9,12 +9,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from agentgym_rft.errors import ConfigError, EnvError, ReplayDiverged
 
 _UNSEEN = frozenset({"checked", "examined", "ison", "not_ison"})  # facts that nothing printed or allowed depends on
+
+
+@contextmanager
+def _same_data_folder() -> Iterator[None]:
+    """Importing alfworld sets ALFWORLD_DATA where it was not, and generated games are what it not being set means."""
+    was_set = "ALFWORLD_DATA" in os.environ
+    try:
+        yield
+    finally:
+        if not was_set:
+            os.environ.pop("ALFWORLD_DATA", None)
 
 
 class RealWorld:
@@ -23,9 +36,10 @@ class RealWorld:
     def __init__(self, document: Mapping[str, Any]) -> None:
         """Load the real engine and a game. Raises `ConfigError` if alfworld is not installed."""
         try:
-            from alfworld.agents.environment.alfred_tw_env import AlfredDemangler
-            from textworld import EnvInfos
-            from textworld.envs.pddl.pddl import PddlEnv
+            with _same_data_folder():
+                from alfworld.agents.environment.alfred_tw_env import AlfredDemangler
+                from textworld import EnvInfos
+                from textworld.envs.pddl.pddl import PddlEnv
         except ImportError as error:
             raise ConfigError(
                 f'backend="textworld" needs the real engine ({error}); '

@@ -262,7 +262,17 @@ def test_games_of_unknown_rules_name_the_other_backend(tmp_path):
     task_id = "train/pick_and_place_simple-Mug-None-Shelf-1/old"
     with pytest.raises(UnsupportedGameError, match='backend="textworld"'):
         env.reset(options={"task_id": task_id})
-    assert b"in/on" in env.task_content(task_id)
+    with pytest.raises(UnsupportedGameError, match='backend="textworld"'):
+        env.task_content(task_id)
+    assert b"in/on" in ALFWorldEnv(data=str(tmp_path), backend="textworld").task_content(task_id)
+
+
+def test_a_game_file_that_is_cut_off_is_refused_rather_than_left_out(tmp_path):
+    write_game(tmp_path / "train", "pick_and_place_simple-Mug-None-Shelf-1/old", game_document(kitchen()))
+    path = next(tmp_path.rglob("game.tw-pddl"))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"game\.tw-pddl is cut off; copy the game file again"):
+        ALFWorldEnv(data=str(tmp_path)).task_ids("train")
 
 
 def test_the_real_engine_that_is_not_installed_is_named_with_its_extra(tmp_path, monkeypatch):

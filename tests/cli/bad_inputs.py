@@ -1,0 +1,361 @@
+"""Bad inputs of the command line, each with what it takes to give it. `docs/errors.md` lists them with their messages.
+
+`python -m tests.cli.bad_inputs` writes the tables of that page from what the command line really says; the tests
+compare.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agentgym_rft.agents.policies.loading import load_model, save_model
+from agentgym_rft.cli import main as cli
+from agentgym_rft.envs.alfworld.export import export_games
+from agentgym_rft.trainers.scratch import build_model
+from tests.light_switch import MODEL, LightSwitch, make_policy
+
+PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
+ENV = "tests.light_switch:LightSwitch"
+QUICK = (
+    "--rollout.num_tasks=2",
+    "--rollout.group_size=2",
+    "--rollout.max_retries=0",
+    "--eval.num_tasks=2",
+    "--policy.num_threads=1",
+    "--policy.device=cpu",
+    "--policy.max_context=64",
+)
+ROW = re.compile(r"^\| (?P<what>.+?) \| `` (?P<message>.+) `` \| (?P<code>\d+) \|$", re.MULTILINE)
+
+
+class PressesCtrlC(LightSwitch):
+    """A person who wants the run to end at once: Ctrl-C twice in a training episode."""
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        if self._task < 30:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        return super().step(action)
+
+
+class Broken(LightSwitch):
+    """Every task has the fault, not only some."""
+
+    def _breaks(self, where: str) -> bool:
+        return where == self._fault
+
+
+class NotText:
+    """No environment at all."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder for one bad input, and a good policy and a good run of two steps to copy from."""
+
+    folder: Path
+    policy: Path
+    run: Path
+
+
+@dataclass(frozen=True)
+class Case:
+    """One bad input: its description in the table and its command line.
+
+    `code` is the exit code. `quotes` is where the message goes on with the words of another library, which its next
+    version may change.
+    """
+
+    what: str
+    args: Callable[[Place], Sequence[str | Path]]
+    code: int = 2
+    quotes: str = ""
+
+
+def train(*more: str, env: str = ENV, code: int = 2, what: str = "", quotes: str = "") -> Case:
+    """A new run that differs from a good one in `more`."""
+    return Case(
+        what or f"`{' '.join(more)}`",
+        lambda at: ["train", "--env", env, "--policy", at.policy, "--out", at.folder / "new", *QUICK, *more],
+        code,
+        quotes,
+    )
+
+
+def policy(what: str, change: Callable[[Path], object], quotes: str = "") -> Case:
+    """A new run from a changed copy of a good policy."""
+
+    def args(at: Place) -> Sequence[str | Path]:
+        shutil.copytree(at.policy, at.folder / "policy")
+        change(at.folder / "policy")
+        return ["train", "--env", ENV, "--policy", at.folder / "policy", "--out", at.folder / "new", *QUICK]
+
+    return Case(what, args, quotes=quotes)
+
+
+def resume(what: str, change: Callable[[Path], object], *more: str) -> Case:
+    """A changed copy of a good run, resumed."""
+
+    def args(at: Place) -> Sequence[str | Path]:
+        shutil.copytree(at.run, at.folder / "run")
+        change(at.folder / "run")
+        return ["train", "--resume", at.folder / "run", *more]
+
+    return Case(what, args)
+
+
+def games(what: str, change: Callable[[Path], object], quotes: str = "") -> Case:
+    """A new run on exported games whose files were changed."""
+
+    def args(at: Place) -> Sequence[str | Path]:
+        for split in ("train", "valid_unseen"):
+            export_games(at.folder / "data", split, 1)
+        for path in at.folder.rglob("game.tw-pddl"):
+            change(path)
+        out = at.folder / "new"
+        return ["train", "--env", "alfworld", "--data", at.folder / "data", "--policy", at.policy, "--out", out, *QUICK]
+
+    return Case(what, args, quotes=quotes)
+
+
+def evaluate(*more: str, quotes: str = "") -> Case:
+    """An evaluation of a good policy with one option more."""
+    args = ["eval", "--env", ENV, "--device", "cpu", *more]
+    return Case(f"`eval {' '.join(more)}`", lambda at: [*args, "--policy", at.policy], quotes=quotes)
+
+
+def sft(what: str, *more: str, env: str = ENV, code: int = 2) -> Case:
+    """A supervised run."""
+    return Case(what, lambda at: ["sft", "--env", env, "--out", at.folder / "new", "--device", "cpu", *more], code)
+
+
+def in_folder(what: str, make: Callable[[Path], object], *args: str, quotes: str = "") -> Case:
+    """A command line in which DIR is the case's folder, after `make` put something there; see also `Place`."""
+
+    def build(at: Place) -> Sequence[str | Path]:
+        make(at.folder)
+        words = {"POLICY": str(at.policy), "RUN": str(at.run)}
+        return [re.sub("POLICY|RUN", lambda m: words[m[0]], arg).replace("DIR", str(at.folder)) for arg in args]
+
+    return Case(what, build, quotes=quotes)
+
+
+def resume_with_another_model(at: Place) -> Sequence[str | Path]:
+    """A run resumed on a policy whose model is wider."""
+    _, tokenizer = load_model(at.policy, device="cpu")
+    save_model(
+        at.folder / "wide", build_model(MODEL.model_copy(update={"hidden_size": 32}), len(tokenizer), 0), tokenizer
+    )
+    shutil.copytree(at.run, at.folder / "run")
+    return ["train", "--resume", at.folder / "run", "--policy", at.folder / "wide"]
+
+
+def nothing(_: Path) -> None: ...
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def remove(*names: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink()
+
+    return change
+
+
+def edit_json(path: Path, **values: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def each_checkpoint(change: Callable[[Path], object]) -> Callable[[Path], None]:
+    def apply(run: Path) -> None:
+        for path in (run / "checkpoints").iterdir():
+            change(path)
+
+    return apply
+
+
+def text(name: str, content: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_text(content)
+
+
+TRAIN_BASE = ("train", "--env", ENV, "--policy", "POLICY", *QUICK)
+
+CASES: dict[str, tuple[Case, ...]] = {
+    "Names and options": (
+        train(env="alfwrld", what="`--env alfwrld`"),
+        train(env="no_such:Env", what="`--env no_such:Env`"),
+        train(env="tests.light_switch:LightSwich", what="`--env tests.light_switch:LightSwich`"),
+        train(env="tests.cli.bad_inputs:NotText", what="an environment that is no `TextEnv`"),
+        train("--recipe", "alfworl"),
+        train("--recipe", "none.yaml"),
+        train("--stepz", "3"),
+        train("--trainer.stepz=3"),
+        train("--env.options.falt=reset"),
+        train("--steps=2", "--trainer.steps=3"),
+        train("--algorithm.name=grop"),
+        train("--algorithm.options.scal=std"),
+        train("--algorithm.options.scale=sd"),
+        train("--rollout.strategy=plian"),
+        train("--workers", "ray"),
+        train("--policy.device=gpu"),
+        train("--policy.device=cuda:99", quotes="this machine has"),
+        train("--env.split=trian"),
+        train("--eval.split=valid"),
+        train("--agent.card=plian"),
+        train("--agent.overrides.context.strategy=ful"),
+        train("--agent.overrides.contxt.strategy=full"),
+        in_folder("`agentgym trian`", nothing, "trian", quotes="No such command"),
+    ),
+    "Values": (
+        train("--steps", "0"),
+        train("--steps", "-1"),
+        train("--steps", "many", quotes="Invalid value"),
+        train("--trainer.learning_rate=0"),
+        train("--trainer.learning_rate=.nan"),
+        train("--trainer.learning_rate=.inf"),
+        train("--trainer.betas=[0.9, 1]"),
+        train("--trainer.steps=[1"),
+        train("--rollout.temperature=0"),
+        train("--rollout.group_size=1"),
+        train("--policy.max_context=4096"),
+        train("--policy.max_context=24", code=1),
+        in_folder(
+            "a recipe that is not YAML", text("r.yaml", "trainer: [1"), "train", "--recipe", "DIR/r.yaml", *QUICK
+        ),
+        in_folder(
+            "a recipe with a wrong key", text("r.yaml", "trainer: {stepz: 3}"), "train", "--recipe", "DIR/r.yaml"
+        ),
+        in_folder("a recipe with a wrong section", text("r.yaml", "trainer: 3"), "train", "--recipe", "DIR/r.yaml"),
+        evaluate("--tasks", "0", quotes="Invalid value"),
+        evaluate("--temperature", "-1", quotes="Invalid value"),
+        sft("`sft --model.num_heads=3 --model.num_kv_heads=2`", "--model.num_heads=3", "--model.num_kv_heads=2"),
+        sft("`sft --sft.tokens=0`", "--sft.tokens=0"),
+    ),
+    "Games": (
+        in_folder("a data directory that is not there", nothing, "train", "--data", "DIR/none"),
+        in_folder(
+            "a data directory without games",
+            lambda at: (at / "json_2.1.1" / "train").mkdir(parents=True),
+            *("train", "--data", "DIR"),
+        ),
+        games("a game file that is cut off", cut),
+        games("a game file that is not JSON", lambda path: path.write_text('{"solvable": true, }'), quotes="(Exp"),
+        games("a game of an unknown domain", lambda path: edit_json(path, pddl_domain="(define (domain other))")),
+        games("a game whose problem is damaged", lambda path: edit_json(path, pddl_problem="(define (problem")),
+    ),
+    "Policies": (
+        in_folder("a policy directory that is not there", nothing, *TRAIN_BASE[:3], "--policy", "DIR/none"),
+        in_folder("the name of a model on a hub", nothing, *TRAIN_BASE[:3], "--policy", "Qwen/Qwen3-0.6B"),
+        policy("no `config.json`", remove("config.json")),
+        policy("no weights", remove("model.safetensors")),
+        policy("no tokenizer", remove("tokenizer.json", "tokenizer_config.json")),
+        policy("weights that are cut off", lambda path: cut(path / "model.safetensors"), "read: "),
+        policy("a tokenizer that is cut off", lambda path: cut(path / "tokenizer.json"), "read: "),
+        policy("a model of unknown type", lambda path: edit_json(path / "config.json", model_type="other"), "read: "),
+        policy("weights of another shape", lambda path: edit_json(path / "config.json", hidden_size=32)),
+        policy("no chat template", remove("chat_template.jinja")),
+        policy("a chat template that fails", text("chat_template.jinja", "{% for m in messages %}"), "rendered: "),
+        policy("a chat template that shows nothing", text("chat_template.jinja", "Hello.")),
+    ),
+    "Run directories": (
+        in_folder("`--out` below a file", text("file", ""), *TRAIN_BASE, "--out", "DIR/file/run"),
+        in_folder("`--out` is a file", text("file", ""), *TRAIN_BASE, "--out", "DIR/file"),
+        in_folder("`--out` in a read-only place", nothing, *TRAIN_BASE, "--out", "/proc/run"),
+        in_folder("`--out` holds a run", nothing, *TRAIN_BASE, "--out", "RUN"),
+        in_folder("`sft --out` holds a run", nothing, "sft", "--env", ENV, "--out", "RUN"),
+        in_folder(
+            "`eval --out` in a missing folder", nothing, "eval", "--policy", "POLICY", "--out", "DIR/none/x.json"
+        ),
+        in_folder("`eval --out` in a read-only place", nothing, "eval", "--policy", "POLICY", "--out", "/proc/x.json"),
+        in_folder("`eval --out` is a folder", nothing, "eval", "--policy", "POLICY", "--out", "DIR"),
+        in_folder(
+            "`eval` of a run without checkpoint",
+            text("config.yaml", f"env: {{id: '{ENV}'}}"),
+            *("eval", "--policy", "DIR"),
+        ),
+        in_folder("`view` of no run", nothing, "view", "DIR"),
+    ),
+    "Resuming": (
+        in_folder("no run there", nothing, "train", "--resume", "DIR"),
+        resume("every checkpoint cut off", each_checkpoint(lambda path: cut(path / "model" / "model.safetensors"))),
+        resume("every manifest missing", each_checkpoint(remove("manifest.json"))),
+        Case("a policy of another shape", resume_with_another_model),
+        resume("`config.yaml` empty", text("config.yaml", "")),
+        resume("a damaged `metrics.jsonl`", text("metrics.jsonl", "?\n"), "--steps", "3"),
+        resume("`--env alfworld`", nothing, "--env", "alfworld"),
+        resume("`--env.id=alfworld`", nothing, "--env.id=alfworld"),
+        resume("`--out` elsewhere", nothing, "--out", "elsewhere"),
+    ),
+    "Environments that fail": (
+        train("--env.options.fault=reset", env="tests.cli.bad_inputs:Broken", code=1, what="`reset` always raises"),
+        train("--env.options.fault=step", env="tests.cli.bad_inputs:Broken", code=1, what="`step` always raises"),
+        train("--env.options.fault=nan", env="tests.cli.bad_inputs:Broken", code=1, what="the reward is always NaN"),
+        train("--env.options.fault=score", env="tests.cli.bad_inputs:Broken", code=1, what="the score is always 7"),
+        sft("`sft` without a scripted expert", env="tests.envs.counter_env:CounterEnv", code=1),
+    ),
+}
+
+
+def make_place(folder: Path) -> Place:
+    """A good policy and a good run."""
+    torch.set_num_threads(1)
+    good = make_policy(folder / "policy")
+    args = ["train", "--env", ENV, "--policy", good, "--out", folder / "run", "--steps", "2", *QUICK]
+    code, error = call([*args, "--run.checkpoint_every=1"])
+    assert (code, error) == (0, "")
+    return Place(folder, good, folder / "run")
+
+
+def call(args: Sequence[str | Path]) -> tuple[int, str]:
+    """Exit code of a command line and what it wrote to stderr."""
+    errors = io.StringIO()
+    with redirect_stdout(io.StringIO()), redirect_stderr(errors):
+        code = cli.run([str(arg) for arg in args])
+    return code, errors.getvalue()
+
+
+def message_of(case: Case, good: Place, folder: Path) -> tuple[int, str]:
+    """Exit code and message of a bad input, with the folders of the test written as DIR."""
+    folder.mkdir()
+    code, error = call(case.args(Place(folder, good.policy, good.run)))
+    for path in (folder, good.folder):
+        error = error.replace(str(path), "DIR")
+    return code, error
+
+
+def rows(page: str) -> dict[str, tuple[int, str]]:
+    """The tables of the page: description -> exit code and message."""
+    return {match["what"]: (int(match["code"]), match["message"]) for match in ROW.finditer(page)}
+
+
+def tables(folder: Path) -> str:
+    """The tables of the page, from what the command line says now."""
+    good = make_place(folder)
+    lines = []
+    for number, (title, cases) in enumerate(CASES.items()):
+        lines += ["", f"## {title}", "", "| Given | Message | Exit code |", "|---|---|---|"]
+        for index, case in enumerate(cases):
+            code, error = message_of(case, good, folder / f"{number}.{index}")
+            lines.append(f"| {case.what} | `` {error.strip()} `` | {code} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as name:
+        head, mark, _ = PAGE.read_text(encoding="utf-8").partition("<!-- tables -->\n")
+        PAGE.write_text(head + mark + tables(Path(name)), encoding="utf-8")
