@@ -60,6 +60,8 @@ class RolloutSection(Section):
 class AlgorithmSection(Section):
     name: str = Field("grpo", description="registered algorithm")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the composition, e.g. scale")
+    gamma: float = Field(0.95, ge=0, le=1, description="discount from turn to turn, of turn-level advantages")
+    negative_weight: float = Field(1.0, ge=0, description="factor on negative advantages; below 1 favours what worked")
     clip_low: float = Field(0.2, ge=0, description="the ratio is bounded below by 1 - clip_low")
     clip_high: float = Field(0.2, ge=0, description="the ratio is bounded above by 1 + clip_high")
     kl_coef: float = Field(0.0, ge=0, description="weight of the KL penalty to the reference policy; 0: no reference")

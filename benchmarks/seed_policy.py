@@ -54,20 +54,18 @@ def training_facts(out: Path) -> dict[str, Any]:
 def card(out: Path, model: Path, results: list[dict[str, Any]]) -> str:
     facts = training_facts(out)
     parameters = sum(weight.numel() for weight in load_model(model)[0].parameters())
-    lines = [
-        "# The embedded seed policy",
-        "",
-        f"A Qwen3-shaped decoder of {parameters:,} parameters with a byte-level BPE tokenizer, trained from random weights",
-        "by `agentgym sft --env alfworld --recipe seed` on won episodes of the searching expert, which knows only what it",
-        f"observes, in generated `train` games (generator version {GENERATOR_VERSION}). A start for reinforcement",
-        "fine-tuning with room left, not a good player. `config.yaml` beside this file is the whole configuration.",
-        "",
-        f"Training: {facts['tokens/total'] / 1e6:.1f} M tokens, {facts['step']} optimizer steps, {facts['time_s'] / 60:.0f} "
-        f"minutes on {facts['machine']}; last action loss {facts['loss/action']:.3f} nats a token.",
-        "",
-        "| split | tasks | greedy success | 95 % interval | mean turns | panel |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = f"""# The embedded seed policy
+
+A Qwen3-shaped decoder of {parameters:,} parameters with a byte-level BPE tokenizer, trained from random weights by
+`agentgym sft --env alfworld --recipe seed` on won episodes of the searching expert, which knows only what it
+observes, in generated `train` games (generator version {GENERATOR_VERSION}). A start for reinforcement fine-tuning
+with room left, not a good player. `config.yaml` beside this file is the whole configuration.
+
+Training: {facts["tokens/total"] / 1e6:.1f} M tokens, {facts["step"]} optimizer steps,
+{facts["time_s"] / 60:.0f} minutes on {facts["machine"]}; last action loss {facts["loss/action"]:.3f} nats a token.
+
+| split | tasks | greedy success | 95 % interval | mean turns | panel |
+|---|---|---|---|---|---|""".splitlines()
     for result in results:
         low, high = result["success_ci95"]
         lines.append(

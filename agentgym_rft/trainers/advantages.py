@@ -80,3 +80,44 @@ def trajectory_advantage(baseline: Baseline, scale: Scale = unscaled) -> Stage:
         return {"advantage": values.float()[table.trajectory]}
 
     return Stage("trajectory_advantage", fn, frozenset({"episode_return"}), frozenset({"advantage"}))
+
+
+def turn_returns(rewards: Tensor, turn_trajectory: Tensor, gamma: float) -> Tensor:
+    """Discounted sum of each turn's reward and those after it in its trajectory, [M].
+
+    Turns lie in order, trajectory by trajectory, as in the token table.
+    """
+    returns = torch.zeros_like(rewards)
+    following = 0.0
+    for turn in range(len(rewards) - 1, -1, -1):
+        is_last = turn + 1 == len(rewards) or turn_trajectory[turn + 1] != turn_trajectory[turn]
+        following = float(rewards[turn]) + (0.0 if is_last else gamma * following)
+        returns[turn] = following
+    return returns
+
+
+def turn_advantage(gamma: float, baseline: Baseline, scale: Scale = unscaled) -> Stage:
+    """The stage that gives every token its turn's discounted return, relative to all turns of the group."""
+
+    def fn(table: TokenTable, context: Context) -> Mapping[str, Tensor]:
+        returns = turn_returns(table.turn_columns["reward"].cpu(), table.turn_trajectory.cpu(), gamma)
+        key = table.trajectory_group[table.turn_trajectory]
+        values = group_relative(returns.to(key.device), key, table.num_groups, baseline, scale)
+        return {"advantage": values.float()[table.turn]}
+
+    return Stage("turn_advantage", fn, frozenset({"reward"}), frozenset({"advantage"}))
+
+
+def weigh_negative(weight: float) -> Stage:
+    """A modulator: negative advantages times `weight`, positive ones as they are.
+
+    Pushing down what failed spreads probability over everything else, which a policy that is sure of most of its tokens
+    can only lose by. With weight 1/alpha this is R3L's positive amplification up to the learning rate.
+    Source: R3L, arXiv 2601.03715 (positive amplification, alpha = 3).
+    """
+
+    def fn(table: TokenTable, context: Context) -> Mapping[str, Tensor]:
+        advantage = table.columns["advantage"]
+        return {"advantage": torch.where(advantage < 0, weight * advantage, advantage)}
+
+    return Stage("weigh_negative", fn, frozenset({"advantage"}), frozenset({"advantage"}))

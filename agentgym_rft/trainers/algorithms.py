@@ -10,7 +10,15 @@ from collections.abc import Callable, Mapping
 from agentgym_rft.config import AlgorithmSection
 from agentgym_rft.errors import ConfigError, RegistryError, did_you_mean
 from agentgym_rft.trainers import losses
-from agentgym_rft.trainers.advantages import group_mean, group_std, leave_one_out, trajectory_advantage, unscaled
+from agentgym_rft.trainers.advantages import (
+    group_mean,
+    group_std,
+    leave_one_out,
+    trajectory_advantage,
+    turn_advantage,
+    unscaled,
+    weigh_negative,
+)
 from agentgym_rft.trainers.regularizers import entropy_bonus, kl_penalty
 from agentgym_rft.trainers.stages import Aggregation, Algorithm, Ratio, Regularizer, Stage, Unit
 
@@ -87,6 +95,7 @@ def clipped_policy_gradient(
         surrogate=losses.clipped(section.clip_low, section.clip_high),
         aggregation=aggregation or aggregation_of(section),
         ratio=Ratio(ANCHORS[anchor], unit),
+        modulators=(weigh_negative(section.negative_weight),) if section.negative_weight != 1 else (),
         regularizers=regularizers_of(section),
         min_group_size=2,
     )
@@ -98,6 +107,14 @@ def grpo(section: AlgorithmSection) -> Algorithm:
     options = read_options(section, {"scale": ("std", "none"), "anchor": ("old", "behaviour")})
     advantage = trajectory_advantage(group_mean, SCALES[options["scale"]])
     return clipped_policy_gradient(section, advantage, anchor=options["anchor"])
+
+
+@register("turn_grpo")
+def turn_grpo(section: AlgorithmSection) -> Algorithm:
+    """GRPO with turns as units: a turn's discounted return, relative to all turns of the group. Source: ours."""
+    options = read_options(section, {"scale": ("std", "none")})
+    advantage = turn_advantage(section.gamma, group_mean, SCALES[options["scale"]])
+    return clipped_policy_gradient(section, advantage)
 
 
 @register("dr_grpo")

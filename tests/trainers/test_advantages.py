@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -11,7 +13,10 @@ from agentgym_rft.trainers.advantages import (
     group_std,
     leave_one_out,
     trajectory_advantage,
+    turn_advantage,
+    turn_returns,
     unscaled,
+    weigh_negative,
 )
 from agentgym_rft.trainers.stages import Context
 from agentgym_rft.trainers.table import build_table
@@ -66,3 +71,36 @@ def test_every_token_gets_the_advantage_of_its_trajectory():
     table, _ = build_table(fixed_groups([[1, 0], [3, 0]], [[2, 1], [1, 2]]), 0)
     table = trajectory_advantage(group_mean)(table, Context())
     assert table.columns["advantage"].tolist() == [0.5, 0.5, -0.5, 1.5, -1.5, -1.5]
+
+
+def test_turn_returns_discount_what_comes_later_in_the_same_trajectory():
+    rewards = torch.tensor([0.0, 1.0, 2.0, -1.0, 4.0], dtype=torch.float64)
+    trajectory = torch.tensor([0, 0, 0, 1, 1])
+    # 0 + .5 (1 + .5 * 2) = 1; 1 + .5 * 2 = 2; 2; -1 + .5 * 4 = 1; 4
+    assert turn_returns(rewards, trajectory, 0.5).tolist() == [1, 2, 2, 1, 4]
+    assert turn_returns(rewards, trajectory, 0.0).tolist() == rewards.tolist()
+
+
+def test_with_one_turn_a_trajectory_turns_and_trajectories_have_the_same_advantage():
+    def with_turn_rewards(trajectory):
+        turn = replace(trajectory.turns[0], reward=trajectory.episode_return)
+        return replace(trajectory, turns=(turn,))
+
+    groups = [
+        replace(group, trajectories=tuple(map(with_turn_rewards, group.trajectories)))
+        for group in fixed_groups([[0.0, 1.0], [2.0, 5.0, 2.0]])
+    ]
+    table, _ = build_table(groups, version=0)
+    by_turn = turn_advantage(0.9, group_mean, group_std)(table, Context()).columns["advantage"]
+    by_trajectory = trajectory_advantage(group_mean, group_std)(table, Context()).columns["advantage"]
+    assert by_trajectory.abs().min() > 0.5
+    assert torch.equal(by_turn, by_trajectory)
+
+
+def test_only_negative_advantages_are_weighed():
+    table, _ = build_table(fixed_groups([[0.0, 1.0]]), version=0)
+    table = table.with_columns({"advantage": torch.linspace(-1, 1, table.num_tokens)})
+    before = table.columns["advantage"]
+    after = weigh_negative(0.25)(table, Context()).columns["advantage"]
+    assert torch.equal(after[before >= 0], before[before >= 0])
+    assert torch.equal(after[before < 0], 0.25 * before[before < 0])

@@ -74,6 +74,7 @@ def play(model: Qwen3ForCausalLM, rng: np.random.Generator, number: int, group: 
         row.extend(context)
         turn = sample(model, row, int(rng.integers(1, 5)), rng)
         turns.append(replace(turn, context_ids=tuple(context), restart=restart, state_key=f"s{at}"))
+    turns[-1] = replace(turns[-1], reward=reward)
     stop = StopReason.SUCCESS if reward > 0 else StopReason.FAILURE
     return Trajectory(f"t{group}", f"g{group}", f"e{group}.{number}", tuple(turns), stop, rewards={"task": reward})
 
