@@ -42,6 +42,7 @@ class PolicySection(Section):
     max_concurrency: int = Field(64, ge=1, description="episodes that share one forward pass")
     max_context: int = Field(2048, ge=16, description="tokens in one row before the episode ends with token_limit")
     num_threads: int | None = Field(None, ge=1, description="torch threads; default: all cores")
+    sampling_threads: int | None = Field(None, ge=1, description="torch threads while sampling; default: num_threads")
 
 
 class RolloutSection(Section):

@@ -95,7 +95,12 @@ def load_policy_model(section: PolicySection, dtype: torch.dtype | None = None) 
 def serve(model: Any, section: PolicySection) -> HFPolicy:
     """The policy that samples from a model. Raises `DataError` or `ConfigError` if it cannot be served so."""
     with _refused_as_data(section.path):
-        return HFPolicy(model, max_concurrency=section.max_concurrency, max_context=section.max_context)
+        return HFPolicy(
+            model,
+            max_concurrency=section.max_concurrency,
+            max_context=section.max_context,
+            num_threads=section.sampling_threads,
+        )
 
 
 def make_workers(config: Config, tokenizer: Any, policy: Policy) -> LocalWorkers:

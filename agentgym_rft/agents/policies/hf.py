@@ -9,7 +9,8 @@ seed gives one run.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -40,6 +41,7 @@ class HFPolicy:
         max_concurrency: rows that run at once, and slots of the cache. Further requests wait.
         max_context: longest row in tokens, prompt and action; by default the model's own limit.
         version: of the weights that the model has now.
+        num_threads: torch threads while it samples; by default as many as torch has. A small model is faster with one.
     Raises:
         PolicyError: the model cannot be served.
         ConfigError: it cannot be served up to `max_context`.
@@ -53,6 +55,7 @@ class HFPolicy:
         max_concurrency: int = 64,
         max_context: int | None = None,
         version: int = 0,
+        num_threads: int | None = None,
     ) -> None:
         if max_concurrency < 1:
             raise PolicyError(f"max_concurrency is {max_concurrency}; expected at least 1.")
@@ -60,6 +63,7 @@ class HFPolicy:
         self._max_context = context_limit(model.config, max_context)
         self._vocab_size: int = model.get_input_embeddings().num_embeddings
         self._version = version
+        self._num_threads = num_threads
         ragged = RaggedModel(self._model)
         self._model.eval()
         check_model(ragged, self._max_context)
@@ -176,7 +180,9 @@ class HFPolicy:
             await asyncio.sleep(0)  # let the episodes that start together arrive before the first pass
             while self._engine.is_busy:
                 num_before = self._num_arrived
-                num_ended = self._resolve(self._engine.step())
+                with _threads(self._num_threads):
+                    ended = self._engine.step()
+                num_ended = self._resolve(ended)
                 await asyncio.sleep(0)
                 for _ in range(_MAX_YIELDS - 1):
                     if self._num_arrived - num_before >= num_ended:
@@ -208,6 +214,19 @@ class HFPolicy:
         self._task = None
         for future in futures:
             _fail(future, reason)
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """Torch computes with so many threads inside; None changes nothing."""
+    before = torch.get_num_threads()
+    if number is not None:
+        torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        if number is not None:
+            torch.set_num_threads(before)
 
 
 def _fail(future: asyncio.Future[Completion], reason: str) -> None:
