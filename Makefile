@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
+# Optional dependencies to install; the real ALFWorld engine, which takes minutes to compile, comes with EXTRAS=dev,alfworld.
+EXTRAS ?= dev
 
 # OpenMP threads that spin while they wait slow a machine with other work many times.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -22,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	echo "$$($$python --version): making $(VENV)"; \
 	"$$python" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[$(EXTRAS)]"
 	@touch $(STAMP)
 
 train: install
