@@ -91,7 +91,12 @@ def main() -> None:
     print_table(run_dirs)
     if args.plot:
         rows = {run_dir.name: read_metrics(run_dir / "metrics.jsonl") for run_dir in run_dirs}
-        learning_curves(rows, args.plot, title=f"GRPO on ALFWorld, {args.label}, success of training episodes")
+        marks = {
+            run_dir.name: [(step, summary["success"]) for step, summary in read_evaluations(run_dir)]
+            for run_dir in run_dirs
+        }
+        title = f"GRPO on {args.label}: training episodes (lines), unseen tasks (diamonds)"
+        learning_curves(rows, args.plot, title=title, evaluations=marks)
 
 
 if __name__ == "__main__":

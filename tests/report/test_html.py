@@ -8,7 +8,7 @@ from agentgym_rft.errors import ConfigError, DataError
 from agentgym_rft.report.evaluation import write_evaluation
 from agentgym_rft.report.html import charts, write_report
 from agentgym_rft.report.metrics import MetricsWriter, read_metrics
-from agentgym_rft.report.plots import learning_curves
+from agentgym_rft.report.plots import learning_curves, moving_mean
 from agentgym_rft.report.svg import Series, line_chart, ticks
 from agentgym_rft.store.trajectories import TrajectoryWriter
 from tests.report.test_evaluation import PANEL, SETTINGS, TRAJECTORIES, summarise
@@ -100,6 +100,11 @@ def test_learning_curves_are_drawn_to_a_png(tmp_path):
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ConfigError, match="No run has a metric called 'loss/polcy'"):
         learning_curves({"seed 0": rows}, tmp_path / "curve.png", key="loss/polcy")
+
+
+def test_a_moving_mean_takes_fewer_values_at_the_ends():
+    assert moving_mean([0.0, 3.0, 6.0, 0.0], 3) == [1.5, 3.0, 3.0, 3.0]
+    assert moving_mean([], 3) == []
 
 
 def test_plots_without_matplotlib_say_what_to_install(tmp_path, monkeypatch):
