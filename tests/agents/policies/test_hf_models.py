@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_lms import REFUSED, SERVED, VOCAB, ask, full_logprobs, make_model, tokens
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from agentgym_rft.agents.policies.base import Completion
 from agentgym_rft.agents.policies.hf import HFPolicy
 from agentgym_rft.errors import ConfigError, PolicyError
+from tests.agents.policies.tiny_lms import REFUSED, SERVED, VOCAB, ask, full_logprobs, make_model, tokens
 
 
 async def play(policy: HFPolicy, key: str, num_turns: int, temperature: float) -> list[tuple[list[int], Completion]]:

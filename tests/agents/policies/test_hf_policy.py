@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 import torch
-from tiny_lms import VOCAB, ask, full_logprobs, make_model, tokens
 
 from agentgym_rft.agents.policies.base import Completion, SampleRequest
 from agentgym_rft.agents.policies.hf import HFPolicy
 from agentgym_rft.errors import PolicyError
+from tests.agents.policies.tiny_lms import VOCAB, ask, full_logprobs, make_model, tokens
 
 
 async def play(policy: HFPolicy, key: str, num_turns: int, pauses: int = 0) -> list[Completion]:

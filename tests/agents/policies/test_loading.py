@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_lms import VOCAB, make_model, make_tokenizer
 
 from agentgym_rft.agents.policies import loading
 from agentgym_rft.agents.policies.hf import HFPolicy
 from agentgym_rft.agents.policies.loading import load_model, save_model, seed_policy_path
 from agentgym_rft.errors import DataError, PolicyError
+from tests.agents.policies.tiny_lms import VOCAB, make_model, make_tokenizer
 
 SEED = Path(loading.__file__).parent / "seed"
 

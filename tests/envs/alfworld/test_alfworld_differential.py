@@ -4,16 +4,16 @@ import random
 from collections import Counter
 
 import pytest
-from real_games import documents, needs_real_games
-from tiny_games import household, kitchen
 
 from agentgym_rft.envs.alfworld.compiling import compile_game
 from agentgym_rft.envs.alfworld.engine import World
 from agentgym_rft.envs.alfworld.game import Goal, TaskType
 from agentgym_rft.envs.alfworld.pddl import game_document, parse_game
 from agentgym_rft.envs.alfworld.tasks import GeneratedTasks
+from tests.envs.alfworld.real_games import documents, needs_real_games
+from tests.envs.alfworld.tiny_games import household, kitchen
 
-pytest.importorskip("alfworld")
+pytest.importorskip("alfworld.agents")
 pytestmark = pytest.mark.alfworld
 
 VERBS = ("look", "inventory", "help", "go", "open", "close", "examine", "use", "take", "move", "clean", "heat", "cool")

@@ -5,13 +5,13 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_games import MUG_ON_SHELF, START, household, kitchen, play
 
 from agentgym_rft.envs.alfworld.compiled import CLEAN, COOL, HOT, SLICED, TOGGLED
 from agentgym_rft.envs.alfworld.compiling import compile_game
 from agentgym_rft.envs.alfworld.engine import World
 from agentgym_rft.envs.alfworld.game import Goal, TaskType
 from agentgym_rft.errors import EnvError, UnsupportedGameError
+from tests.envs.alfworld.tiny_games import MUG_ON_SHELF, START, household, kitchen, play
 
 APPLE_ON_SHELF = Goal(TaskType.SIMPLE, "Apple", "Shelf")
 

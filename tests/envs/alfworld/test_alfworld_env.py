@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_games import kitchen
 
 from agentgym_rft.envs.alfworld.env import ALFWorldEnv
 from agentgym_rft.envs.alfworld.game import Goal, TaskType
 from agentgym_rft.envs.alfworld.pddl import game_document
 from agentgym_rft.envs.alfworld.tasks import GeneratedTasks, OfficialTasks, task_source
 from agentgym_rft.errors import ConfigError, DataError, EnvError, UnsupportedGameError
+from tests.envs.alfworld.tiny_games import kitchen
 
 TRIALS = [f"pick_and_place_simple-Knife-None-Shelf-{n}/trial_{n}" for n in range(12)]
 
@@ -285,7 +285,7 @@ def test_the_real_engine_that_is_not_installed_is_named_with_its_extra(tmp_path,
 
 @pytest.mark.alfworld
 def test_both_backends_give_the_same_five_tuples(tmp_path):
-    pytest.importorskip("alfworld")
+    pytest.importorskip("alfworld.agents")
     data = str(official(tmp_path))
     own, real = ALFWorldEnv(data=data), ALFWorldEnv(data=data, backend="textworld")
     same = ("task_id", "won", "score", "invalid_action", "task_type", "goal", "admissible_actions")
@@ -308,7 +308,7 @@ def test_both_backends_give_the_same_five_tuples(tmp_path):
 
 @pytest.mark.alfworld
 def test_games_of_unknown_rules_are_played_by_the_real_engine(tmp_path):
-    pytest.importorskip("alfworld")
+    pytest.importorskip("alfworld.agents")
     document = game_document(kitchen(Goal(TaskType.SIMPLE, "Knife", "Shelf")))
     document["grammar"] = document["grammar"].replace("move {o} to {r}", "put {o} in/on {r}")
     write_game(tmp_path / "train", "pick_and_place_simple-Knife-None-Shelf-1/old", document)

@@ -1,11 +1,11 @@
 """The own engine against what the real one did and solved on the real games."""
 
 import pytest
-from real_games import documents, needs_real_games, traces
 
 from agentgym_rft.envs.alfworld.compiling import compile_game
 from agentgym_rft.envs.alfworld.engine import World
 from agentgym_rft.envs.alfworld.pddl import game_document, parse_game
+from tests.envs.alfworld.real_games import documents, needs_real_games, traces
 
 pytestmark = needs_real_games
 

@@ -71,7 +71,7 @@ def test_alfworlds_own_loader_lists_every_exported_game(tmp_path: Path) -> None:
 @pytest.mark.alfworld
 @pytest.mark.slow
 def test_two_games_of_each_type_are_won_in_the_real_engine() -> None:
-    pytest.importorskip("alfworld")
+    pytest.importorskip("alfworld.agents")
     chosen: dict[TaskType, list[str]] = {}
     for task_id in generated_task_ids("valid_unseen"):
         chosen.setdefault(find_task(task_id).goal.task_type, []).append(task_id)
