@@ -59,7 +59,7 @@ def card(out: Path, model: Path, results: list[dict[str, Any]]) -> str:
 A Qwen3-shaped decoder of {parameters:,} parameters with a byte-level BPE tokenizer, trained from random weights by
 `agentgym sft --env alfworld --recipe seed` on won episodes of the searching expert, which knows only what it
 observes, in generated `train` games (generator version {GENERATOR_VERSION}). A start for reinforcement fine-tuning
-with room left, not a good player. `config.yaml` beside this file is the whole configuration.
+with room left, not a good player. `config.yaml` beside this file is the recipe.
 
 Training: {facts["tokens/total"] / 1e6:.1f} M tokens, {facts["step"]} optimizer steps,
 {facts["time_s"] / 60:.0f} minutes on {facts["machine"]}; last action loss {facts["loss/action"]:.3f} nats a token.

@@ -52,7 +52,7 @@ def test_loss_weighs_action_tokens_one_context_less_and_padding_nothing():
     lp = [model(torch.tensor(row.ids[None])).logits[0].detach().log_softmax(-1) for row in rows]
     context = -float(lp[0][0, 6]) - float(lp[1][0, 9])
     action = -float(lp[0][1, 7])
-    assert float(loss) == pytest.approx((action + 0.25 * context) / 1.5, rel=1e-5)
+    assert loss.item() == pytest.approx((action + 0.25 * context) / 1.5, rel=1e-5)
     assert float(action_loss) == pytest.approx(action, rel=1e-5)
 
 

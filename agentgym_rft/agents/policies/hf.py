@@ -41,7 +41,8 @@ class HFPolicy:
         max_concurrency: rows that run at once, and slots of the cache. Further requests wait.
         max_context: longest row in tokens, prompt and action; by default the model's own limit.
         version: of the weights that the model has now.
-        num_threads: torch threads while it samples; by default as many as torch has. A small model is faster with one.
+        num_threads: torch threads while it samples; by default as many as torch has. With passive OpenMP
+            threads a small model is faster with one.
     Raises:
         PolicyError: the model cannot be served.
         ConfigError: it cannot be served up to `max_context`.
