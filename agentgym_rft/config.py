@@ -45,6 +45,28 @@ class PolicySection(Section):
     sampling_threads: int | None = Field(None, ge=1, description="torch threads while sampling; default: num_threads")
 
 
+class ReflectSection(Section):
+    """Reflect-then-retry; only the strategy `reflect_retry` reads it."""
+
+    reflector: str = Field("self", description="self, hindsight, policy:DIR or openai:MODEL@URL")
+    restart: Literal["pivot", "start"] = Field("pivot", description="turn that a retry starts from")
+    trigger: Literal["report", "always"] = Field("report", description="report: retry if it names a pivot; always: all")
+    distill: bool = Field(True, description="train retries without the guidance in their context")
+    num_joined: int | None = Field(None, ge=0, description="best retries that join the group; default: all")
+    auxiliary: bool = Field(True, description="keep verified reflections and guided retries for imitation")
+    verified_rule: Literal["paper", "code"] = Field("paper", description="when a retry is a verified correction")
+    measure_pivots: bool = Field(False, description="compare pivots with the environment's own (costs a search a turn)")
+
+    @model_validator(mode="after")
+    def _check_reflector(self) -> Self:
+        kind, mark, rest = self.reflector.partition(":")
+        if self.reflector in ("self", "hindsight") or (kind == "policy" and rest):
+            return self
+        if kind == "openai" and mark and all(rest.partition("@")):
+            return self
+        raise ValueError(f"reflector '{self.reflector}' is none of self, hindsight, policy:DIR, openai:MODEL@URL")
+
+
 class RolloutSection(Section):
     strategy: str = Field("plain", description="rollout strategy")
     num_tasks: int = Field(8, ge=1, description="tasks (groups) a step")
@@ -52,19 +74,41 @@ class RolloutSection(Section):
     temperature: float = Field(1.0, gt=0, description="sampling temperature")
     max_steps: int = Field(50, ge=1, description="environment steps before an episode is cut")
     invalid_penalty: float = Field(0.0, ge=0, description="taken off the reward for each invalid action")
+    stop_invalid: bool = Field(False, description="an invalid action ends the episode as a failure")
+    stop_repeated: int = Field(0, ge=0, description="the same action so many times in a row does; 0: never")
     step_timeout_s: float | None = Field(None, gt=0, description="deadline of one environment call; default: none")
     max_retries: int = Field(1, ge=0, description="repeats of an errored trajectory before it is counted as lost")
     max_resample: int = Field(0, ge=0, description="extra rounds that replace groups without signal")
     workers: Literal["local", "ray"] = Field("local", description="where episodes run")
+    stored: str | None = Field(None, description="train on the trajectories of this run instead of playing")
+    reflect: ReflectSection = ReflectSection()
+
+
+Unit = Literal["token", "turn", "trajectory"]
+
+
+class UnitsSection(Section):
+    """Granularity of single places; each stands over `algorithm.granularity`."""
+
+    advantage: Unit | None = Field(None, description="what a return and its group statistics are of")
+    ratio: Unit | None = Field(None, description="over what the importance ratio's geometric mean is taken")
+    clip: Unit | None = Field(None, description="what the ratio's bounds cut off as a whole; default: as ratio")
+    entropy: Unit | None = Field(None, description="what entropy controls judge")
 
 
 class AlgorithmSection(Section):
     name: str = Field("grpo", description="registered algorithm")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the composition, e.g. scale")
+    controls: tuple[str | dict[str, Any], ...] = Field((), description="entropy controls, e.g. [{name: clip_b, mu: 2}]")
+    granularity: Unit | None = Field(None, description="unit of advantage, ratio, clipping and entropy control at once")
+    units: UnitsSection = UnitsSection()
     gamma: float = Field(0.95, ge=0, le=1, description="discount from turn to turn, of turn-level advantages")
     negative_weight: float = Field(1.0, ge=0, description="factor on negative advantages; below 1 favours what worked")
     clip_low: float = Field(0.2, ge=0, description="the ratio is bounded below by 1 - clip_low")
     clip_high: float = Field(0.2, ge=0, description="the ratio is bounded above by 1 + clip_high")
+    behaviour_cap: float | None = Field(
+        None, gt=0, description="losses times the ratio of the old policy to the sampler, up to this; null: not"
+    )
     kl_coef: float = Field(0.0, ge=0, description="weight of the KL penalty to the reference policy; 0: no reference")
     kl_estimator: Literal["k1", "k2", "k3"] = Field("k3", description="estimator of that KL")
     entropy_coef: float = Field(0.0, description="weight of the entropy bonus")
@@ -74,6 +118,10 @@ class AlgorithmSection(Section):
 
 class TrainerSection(Section):
     steps: int = Field(60, ge=1, description="training steps (one batch of rollouts each)")
+    max_generated_tokens: int | None = Field(
+        None, ge=1, description="stop after the step that samples this many in all"
+    )
+    sync_interval: int = Field(1, ge=1, description="steps between hand-overs of new weights to the sampling policy")
     learning_rate: float = Field(1e-4, gt=0, description="peak learning rate of AdamW")
     warmup_steps: int = Field(2, ge=0, description="steps of linear warm-up")
     weight_decay: float = Field(0.0, ge=0)
@@ -84,9 +132,12 @@ class TrainerSection(Section):
     micro_batch_tokens: int = Field(8192, ge=1, description="padded tokens in one forward pass")
     bf16: bool = Field(False, description="autocast the trainer's forward pass to bfloat16")
     logprob_tolerance: float = Field(0.05, gt=0, description="mean |re-scored - sampled| log-prob that stops the run")
+    entropy_dynamics: bool = Field(False, description="metrics of where the entropy is and what the update does to it")
+    entropy_probe: int = Field(0, ge=0, description="states on which the entropy's change is measured; 0: none")
 
 
 class EvalSection(Section):
+    at_start: bool = Field(True, description="evaluate before the first step, too")
     every: int = Field(0, ge=0, description="steps between evaluations; 0: only before and after")
     split: str = Field("valid_unseen")
     num_tasks: int = Field(200, ge=0, description="first tasks of the frozen panel; 0: no evaluation")
@@ -150,6 +201,20 @@ class SftSection(Section):
     cooldown_fraction: float = Field(0.4, ge=0, le=1, description="last part of the steps, linearly to zero")
     max_grad_norm: float = Field(1.0, gt=0)
     bf16: bool = Field(False, description="autocast to bfloat16")
+    reflection_share: float = Field(0.0, ge=0, le=1, description="share of rows that are an episode and a report on it")
+    guided_share: float = Field(0.0, ge=0, le=1, description="share of rows that are a retry guided by such a report")
+    episodes: int = Field(1800, ge=1, description="episodes of the starting policy that are reported on")
+    episode_steps: int = Field(30, ge=1, description="environment steps before such an episode is cut")
+    labelled_turns: int = Field(50, ge=1, description="turns whose numbers in reports become single tokens")
+    questions: int = Field(10, ge=0, description="questions on the episode after each report, where the env has some")
+    transcript_weight: float = Field(0.05, ge=0, description="loss weight of the episode before a report")
+    phrases: tuple[str, ...] = Field((), description="further words of reports that become single tokens")
+
+    @model_validator(mode="after")
+    def _check_shares(self) -> Self:
+        if self.reflection_share + self.guided_share > 1:
+            raise ValueError("reflection_share and guided_share add up to more than 1")
+        return self
 
 
 class SftRunSection(Section):
@@ -168,6 +233,12 @@ class SftConfig(Section):
     model: ModelSection = ModelSection()
     sft: SftSection = SftSection()
     run: SftRunSection = SftRunSection()
+
+    @model_validator(mode="after")
+    def _check_init(self) -> Self:
+        if self.init == "scratch" and self.sft.reflection_share + self.sft.guided_share > 0:
+            raise ValueError("sft.reflection_share and sft.guided_share need a policy that plays; set init")
+        return self
 
 
 def shipped_dir(kind: Literal["agents", "trainers"]) -> Path:

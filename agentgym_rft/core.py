@@ -49,6 +49,7 @@ class Turn:
     policy_version: int = 0
     restart: bool = False
     trainable: bool = True
+    off_context: bool = False  # sampled under a context that this row does not show (guidance taken out)
     info: Mapping[str, Any] = field(default_factory=dict)  # action text, observation text, invalid_action, ...
 
 
@@ -100,11 +101,16 @@ class Trajectory:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Trajectories of one task from the same start, which share a baseline."""
+    """Trajectories of one task from the same start, which share a baseline.
+
+    `auxiliary` ones (reflections, guided retries) are outside the baseline: they are imitated, where an algorithm asks
+    for it, and never scored.
+    """
 
     group_id: str
     task_id: str
     trajectories: tuple[Trajectory, ...]
+    auxiliary: tuple[Trajectory, ...] = ()
 
     @property
     def valid(self) -> tuple[Trajectory, ...]:

@@ -14,34 +14,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from queue import SimpleQueue
 
 from machine import describe
+from runs import Run, train_all
 
 from agentgym_rft.report.evaluation import Summary, read_evaluations
 from agentgym_rft.report.metrics import column, read_metrics
 from agentgym_rft.report.plots import learning_curves
-
-
-def run_seed(out: Path, seed: int, shares: SimpleQueue[list[int]], overrides: list[str]) -> Path:
-    """The run directory of a seed, trained on a free share of the cores if it is not there.
-
-    Raises CalledProcessError if the run fails.
-    """
-    run_dir = out / f"seed-{seed}"
-    if (run_dir / "report.html").exists():
-        return run_dir
-    share = shares.get()
-    command = [sys.executable, "-m", "agentgym_rft.cli.main", "train", "--env", "alfworld"]
-    command += ["--seed", str(seed), "--out", str(run_dir), f"--policy.num_threads={len(share)}", *overrides]
-    with (out / f"seed-{seed}.log").open("w") as log:
-        subprocess.run(command, check=True, stdout=log, stderr=log, preexec_fn=lambda: os.sched_setaffinity(0, share))
-    shares.put(share)
-    return run_dir
 
 
 def cell(summary: Summary) -> str:
@@ -79,14 +59,11 @@ def main() -> None:
     parser.add_argument("--label", default="generated games")
     parser.add_argument("overrides", nargs="*")
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    cores = sorted(os.sched_getaffinity(0))
-    shares: SimpleQueue[list[int]] = SimpleQueue()
-    for job in range(args.jobs):
-        shares.put(cores[job :: args.jobs] or cores)
-    with ThreadPoolExecutor(args.jobs) as pool:
-        futures = [pool.submit(run_seed, args.out, seed, shares, args.overrides) for seed in args.seeds]
-    run_dirs = [future.result() for future in futures]
+    train = ("--env", "alfworld", *args.overrides)
+    runs = [Run(args.out / f"seed-{seed}", ("--seed", str(seed), *train)) for seed in args.seeds]
+    train_all(runs, args.jobs)
+    run_dirs = [run.run_dir for run in runs]
+    cores = os.sched_getaffinity(0)
     print(f"{describe()}; {max(len(cores) // args.jobs, 1)} core(s) a run; {args.label}\n")
     print_table(run_dirs)
     if args.plot:

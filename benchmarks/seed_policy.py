@@ -1,9 +1,10 @@
 """Make the embedded seed policy again and write its card.
 
-    python benchmarks/seed_policy.py --out runs/seed [--tasks 200] [--install] [-- SFT OVERRIDES]
+    python benchmarks/seed_policy.py --out runs/seed [--first runs/seed-first] [--tasks 200] [--install]
 
-Runs `agentgym sft --recipe seed` (unless `--out` holds its result already), evaluates the policy greedily on the
-generated splits, and writes the card beside the weights. `--install` puts it into the package as the seed policy.
+Runs `agentgym sft --recipe seed` into `--first` and from there `agentgym sft --recipe seed_reflect` into `--out` (each
+unless it is there already), evaluates the policy greedily on the generated splits, measures its reports and its retries
+with `reflection.py`, and writes the card beside the weights. `--install` puts it into the package as the seed policy.
 """
 
 from __future__ import annotations
@@ -24,6 +25,11 @@ from agentgym_rft.report.metrics import read_metrics
 
 SPLITS = ("train", "valid_seen", "valid_unseen")
 SEED_POLICY = Path(__file__).parent.parent / "agentgym_rft" / "agents" / "policies" / "seed"
+REPORT_ROWS = {
+    "valid reports": "valid_reports",
+    "reports with the right outcome": "right_outcome",
+    "pivot within one turn of hindsight": "pivot_within_1",
+}
 FACTS = "training.json"  # where the training took place, beside the weights
 
 
@@ -41,6 +47,16 @@ def evaluate(model: Path, out: Path, split: str, tasks: int) -> dict[str, Any]:
     return result
 
 
+def reflection(model: Path, out: Path) -> dict[str, Any]:
+    """What `reflection.py` measures; kept in `out` and not repeated."""
+    path = out / "reflection.json"
+    if not path.exists():
+        script = Path(__file__).parent / "reflection.py"
+        subprocess.run([sys.executable, str(script), "--policy", str(model), "--out", str(path)], check=True)
+    result: dict[str, Any] = json.loads(path.read_text())
+    return result
+
+
 def training_facts(out: Path) -> dict[str, Any]:
     """What the training did and on which machine, noted once."""
     path = out / FACTS
@@ -51,18 +67,19 @@ def training_facts(out: Path) -> dict[str, Any]:
     return facts
 
 
-def card(out: Path, model: Path, results: list[dict[str, Any]]) -> str:
-    facts = training_facts(out)
-    parameters = sum(weight.numel() for weight in load_model(model)[0].parameters())
+def card(out: Path, first: Path, results: list[dict[str, Any]], reports: dict[str, Any]) -> str:
+    parameters = sum(weight.numel() for weight in load_model(out / "model")[0].parameters())
     lines = f"""# The embedded seed policy
 
-A Qwen3-shaped decoder of {parameters:,} parameters with a byte-level BPE tokenizer, trained from random weights by
-`agentgym sft --env alfworld --recipe seed` on won episodes of the searching expert, which knows only what it
-observes, in generated `train` games (generator version {GENERATOR_VERSION}). A start for reinforcement fine-tuning
-with room left, not a good player. `config.yaml` beside this file is the recipe.
+A Qwen3-shaped decoder of {parameters:,} parameters with a byte-level BPE tokenizer. It was trained from random weights
+by `agentgym sft --env alfworld --recipe seed` on won episodes of the searching expert, which knows only what it
+observes, in generated `train` games (generator version {GENERATOR_VERSION}); then by
+`agentgym sft --env alfworld --recipe seed_reflect` on reports about its own episodes and on retries guided by them. A
+start for reinforcement fine-tuning with room left, not a good player. `config.yaml` beside this file is the second
+recipe.
 
-Training: {facts["tokens/total"] / 1e6:.1f} M tokens, {facts["step"]} optimizer steps,
-{facts["time_s"] / 60:.0f} minutes on {facts["machine"]}; last action loss {facts["loss/action"]:.3f} nats a token.
+{training("First", first)}
+{training("Second", out)}
 
 | split | tasks | greedy success | 95 % interval | mean turns | panel |
 |---|---|---|---|---|---|""".splitlines()
@@ -72,7 +89,26 @@ Training: {facts["tokens/total"] / 1e6:.1f} M tokens, {facts["step"]} optimizer 
             f"| {result['split']} | {result['num_tasks']} | {100 * result['success']:.1f} % "
             f"| {100 * low:.1f} to {100 * high:.1f} | {result['mean_turns']:.1f} | {result['panel_hash'][:16]} |"
         )
+    lines += ["", f"On {reports['split']}, {reports['episodes']} episodes at temperature 1:", ""]
+    lines += ["| measure | n | rate | 95 % interval |", "|---|---|---|---|"]
+    lines += [rate_row(name, reports[key]) for name, key in REPORT_ROWS.items()]
+    lines += [rate_row(f"{kind} retries won", numbers) for kind, numbers in reports["retries"].items()]
     return "\n".join(lines) + "\n"
+
+
+def training(name: str, out: Path) -> str:
+    """One line about a training run."""
+    facts = training_facts(out)
+    return (
+        f"{name} training: {facts['tokens/total'] / 1e6:.1f} M tokens, {facts['step']} optimizer steps, "
+        f"{facts['time_s'] / 60:.0f} minutes on {facts['machine']}; last action loss {facts['loss/action']:.3f} nats a "
+        "token."
+    )
+
+
+def rate_row(name: str, numbers: dict[str, Any]) -> str:
+    low, high = numbers["ci95"]
+    return f"| {name} | {numbers['n']} | {100 * numbers['rate']:.1f} % | {100 * low:.1f} to {100 * high:.1f} |"
 
 
 def main() -> None:
@@ -80,13 +116,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tasks", type=int, default=200)
     parser.add_argument("--install", action="store_true")
-    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--first", type=Path, help="result of the recipe `seed`; default: beside --out")
     args = parser.parse_args()
+    first = args.first or args.out.with_name(f"{args.out.name}-first")
     model = args.out / "model"
+    if not (first / "model").is_dir():
+        agentgym("sft", "--env", "alfworld", "--recipe", "seed", "--out", str(first))
     if not model.is_dir():
-        agentgym("sft", "--env", "alfworld", "--recipe", "seed", "--out", str(args.out), *args.overrides)
+        agentgym("sft", "--env", "alfworld", "--recipe", "seed_reflect", "--init", str(first), "--out", str(args.out))
     results = [evaluate(model, args.out, split, args.tasks) for split in SPLITS]
-    text = card(args.out, model, results)
+    text = card(args.out, first, results, reflection(model, args.out))
     (model / "README.md").write_text(text)
     shutil.copy(args.out / "config.yaml", model / "config.yaml")
     print(text)

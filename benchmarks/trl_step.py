@@ -84,6 +84,7 @@ def run_ours(policy: Path, steps: int) -> list[dict[str, float]]:
     for step in range(steps):
         start = time.perf_counter()
         metrics, played = train_step(parts, step)
+        parts.policy.load(parts.model.state_dict(), version=step + 1)
         tokens = sum(t.num_action_tokens for t in played)
         rows.append({"s": time.perf_counter() - start, "generated": tokens, "rollout": metrics["time/rollout_s"]})
     return rows

@@ -9,6 +9,12 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+@pytest.fixture(autouse=True)
+def _generated_games(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real engine, once imported, names a games folder of its own in the environment, which must not be used."""
+    monkeypatch.delenv("ALFWORLD_DATA", raising=False)
+
+
 @pytest.fixture(scope="session")
 def switch_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A policy directory for `tests.light_switch:LightSwitch`."""

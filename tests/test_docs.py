@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import typer
 
-from agentgym_rft.agents.card import ActionCard, AgentCard, ContextCard
+from agentgym_rft.agents.card import ActionCard, AgentCard, ContextCard, ReflectCard
 from agentgym_rft.cli.main import COMMANDS, make_app
 from agentgym_rft.cli.options import leaves, type_name
 from agentgym_rft.config import Config, SftConfig
 from agentgym_rft.envs import check_env
 from agentgym_rft.envs.check import RULES
 from agentgym_rft.trainers.algorithms import ALGORITHMS, build_algorithm
+from agentgym_rft.trainers.controls import CONTROLS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -73,8 +74,9 @@ def test_the_configuration_page_lists_no_other_key():
 
 def test_the_agents_page_lists_every_field_of_a_card():
     page = (ROOT / "docs/agents.md").read_text(encoding="utf-8")
-    parts = {"action.": ActionCard, "context.": ContextCard, "": AgentCard}
-    fields = {prefix + name for prefix, part in parts.items() for name in part.model_fields} - {"action", "context"}
+    parts = {"action.": ActionCard, "context.": ContextCard, "reflect.": ReflectCard, "": AgentCard}
+    fields = {prefix + name for prefix, part in parts.items() for name in part.model_fields}
+    fields -= {"action", "context", "reflect"}
     _, _, table = page.partition("\n## Card fields\n")
     assert set(re.findall(r"^\| `([\w.]+)` \|", table, re.MULTILINE)) == fields
 
@@ -84,13 +86,33 @@ def test_the_algorithms_page_has_a_row_for_every_algorithm():
     assert [name for name in ALGORITHMS if page.count(f"\n| `{name}` |") != 2] == []
 
 
-@pytest.mark.parametrize("module", ["loop", "update"])
+def test_the_algorithms_page_has_both_rows_and_every_option_of_every_entropy_control():
+    page = (ROOT / "docs/algorithms.md").read_text(encoding="utf-8")
+    section = page.partition("\n## Entropy controls\n")[2].partition("\n## ")[0]
+    for name, control in CONTROLS.items():
+        rows = re.findall(rf"^\| `{name}` \|.*$", section, re.MULTILINE)
+        assert len(rows) == 2, name
+        assert [option for option in control.options.model_fields if f"`{option}` " not in rows[0]] == []
+    listed = set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
+    assert listed == set(CONTROLS)
+
+
+@pytest.mark.parametrize("module", ["loop", "update", "generation_metrics"])
 def test_the_algorithms_page_explains_every_metric(module):
     source = (ROOT / f"agentgym_rft/trainers/{module}.py").read_text(encoding="utf-8")
     metrics = set(re.findall(r'"([a-z]+/[a-z_]+)"', source))
     assert len(metrics) > 5
     _, _, page = (ROOT / "docs/algorithms.md").read_text(encoding="utf-8").partition("\n## Metrics\n")
     assert [metric for metric in sorted(metrics) if f"`{metric}`" not in page] == []
+
+
+def test_the_algorithms_page_explains_the_entropy_metrics():
+    files = [ROOT / f"agentgym_rft/trainers/{module}.py" for module in ("instrument", "probe")]
+    source = "".join(file.read_text(encoding="utf-8") for file in files)
+    names = set(re.findall(r'"(entropy/[a-z_]+)[{"]', source))  # or how they begin
+    assert len(names) > 5
+    _, _, page = (ROOT / "docs/algorithms.md").read_text(encoding="utf-8").partition("\n## Metrics\n")
+    assert [name for name in sorted(names) if f"`{name}" not in page] == []
 
 
 def test_the_example_environment_keeps_the_contract(tmp_path, monkeypatch):

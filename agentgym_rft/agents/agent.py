@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentgym_rft.agents.card import AgentCard
-from agentgym_rft.agents.chat import ChatFormat
-from agentgym_rft.agents.context import History, messages, single_prompt
+from agentgym_rft.agents.chat import ChatFormat, Message
+from agentgym_rft.agents.context import History, single_prompt
 from agentgym_rft.agents.parse import Parsed, format_reply, parse_reply
 
 
@@ -41,6 +41,8 @@ class ChatAgent:
         self._replies: list[str] = []
         self._row: list[int] = []
         self._last_id: int | None = None
+        self._note = ""
+        self._note_turn = -1  # the turn whose observation the note comes before
 
     @property
     def observation(self) -> str:
@@ -51,14 +53,24 @@ class ChatAgent:
         """Take in the environment's observation."""
         self._history.add_observation(observation, info, self.card.context)
 
+    def inject(self, note: str) -> None:
+        """Show a note in the coming prompts, as context that is never trained.
+
+        Called before the first prompt, it ends the system prompt; later, it is a system message just before the
+        observation that is about to be answered (see `ChatFormat.noted`). Strategies with one message a turn have no
+        such place: there it always ends the system prompt.
+        """
+        self._note, self._note_turn = note, len(self._replies)
+
     def prompt(self) -> Prompt:
         """The context of the next action."""
         is_growing = self.card.context.strategy == "full" and self._chat.is_growing
         if is_growing and self._replies:
-            added = self._chat.following(self._history.observations[-1], self._last_id)
+            note = self._note if self._note_turn == len(self._replies) else ""
+            added = self._chat.following(self._history.observations[-1], self._last_id, note)
             self._row.extend(added)
             return Prompt(added, self._row, restart=False)
-        added = self._chat.opening(messages(self.card.system, self._conversation()))
+        added = self._chat.opening(self._messages())
         self._row = list(added)
         return Prompt(added, self._row, restart=bool(self._replies))
 
@@ -76,10 +88,17 @@ class ChatAgent:
         """The observation that answers a reply without an action."""
         return self.card.invalid_feedback.replace("{error}", parsed.error.value if parsed.error else "")
 
-    def _conversation(self) -> list[str]:
-        if self.card.context.strategy != "full":
-            return [single_prompt(self._history, self.card.context)]
-        turns: list[str] = []
-        for index, observation in enumerate(self._history.observations):
-            turns += [observation, *self._replies[index : index + 1]]
-        return turns
+    def _messages(self) -> list[Message]:
+        is_full = self.card.context.strategy == "full"
+        is_in_system = bool(self._note) and (self._note_turn == 0 or not is_full)
+        system = "\n\n".join(part for part in (self.card.system, self._note if is_in_system else "") if part)
+        head: list[Message] = [{"role": "system", "content": system}] if system else []
+        if not is_full:
+            return [*head, {"role": "user", "content": single_prompt(self._history, self.card.context)}]
+        for turn, observation in enumerate(self._history.observations):
+            if self._note and turn == self._note_turn > 0:
+                head += self._chat.noted(self._note, observation)
+            else:
+                head.append({"role": "user", "content": observation})
+            head += [{"role": "assistant", "content": reply} for reply in self._replies[turn : turn + 1]]
+        return head

@@ -32,6 +32,19 @@ class ContextCard(Part):
     max_chars: int = Field(8000, ge=1, description="an observation is cut after this many characters")
 
 
+class ReflectCard(Part):
+    system: str = Field(
+        "Reflect on the episode below. Reply with one JSON object with exactly these keys: "
+        '"trajectory_summary" (text), "root_cause_analysis" (text or null), "trajectory_outcome" ("success", '
+        '"success_but_inefficient" or "failure"), "improvement_suggestion" (a principle that helps without having seen '
+        'the episode; null only for success), "retry_from_step" (number of the earliest step where the cause shows or '
+        "another decision could change the outcome, 0 if the whole strategy was wrong, null for success).",
+        description="system prompt of a reflection",
+    )
+    max_tokens: int = Field(192, ge=1, description="sampled tokens of a reflection")
+    temperature: float = Field(1.0, ge=0, description="sampling temperature of a reflection")
+
+
 class AgentCard(Part):
     """Everything that turns observations into prompts and replies into actions."""
 
@@ -39,6 +52,7 @@ class AgentCard(Part):
     system: str = ""
     action: ActionCard = ActionCard()
     context: ContextCard = ContextCard()
+    reflect: ReflectCard = ReflectCard()
     invalid_feedback: str = Field(
         "That was not a valid reply ({error}).", description="observation after an unparsable reply; may use {error}"
     )
@@ -59,7 +73,7 @@ def _sentence(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"The agent card has no '{where}'; give it one."
     if first["type"] == "extra_forbidden":
-        parts: dict[str, type[Part]] = {"action": ActionCard, "context": ContextCard}
+        parts: dict[str, type[Part]] = {"action": ActionCard, "context": ContextCard, "reflect": ReflectCard}
         part = parts.get(str(first["loc"][0]), AgentCard)
         return f"An agent card has no field '{where}'.{did_you_mean(str(first['loc'][-1]), part.model_fields)}"
     return f"Agent card field '{where}' is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}."

@@ -15,7 +15,7 @@ from jinja2 import TemplateError
 
 from agentgym_rft.errors import PolicyError
 
-_USER = "§user§"
+_USER, _NOTE, _PAST = "§user§", "§note§", "§past§"
 
 
 class Tokenizer(Protocol):
@@ -54,6 +54,7 @@ class ChatFormat:
         # The two probes differ in length, so a template that treats the last or the first turns apart is noticed.
         fragments = {self._fragment(sample_reply, num_turns) for num_turns in (1, 2)}
         self._between = fragments.pop() if len(fragments) == 1 else None
+        self._around_note = self._note_fragment(sample_reply)
         self.stop_ids = self._stop_ids(sample_reply)
 
     @property
@@ -75,18 +76,34 @@ class ChatFormat:
         """Token ids of a whole conversation up to the assistant's next reply."""
         return self._encode(self.render(messages))
 
-    def following(self, user_text: str, last_id: int | None) -> tuple[int, ...]:
+    def following(self, user_text: str, last_id: int | None, note: str = "") -> tuple[int, ...]:
         """Token ids between a reply and the next one, for a growing row.
 
         Args:
             user_text: the next message of the user.
             last_id: the last sampled id; if it already ended the turn, the end token is not repeated.
+            note: what the system says before the user; shown as `noted` does.
         """
         if self._between is None:
             raise PolicyError("This chat template rewrites earlier turns; render the conversation whole.")
         before, after = self._between
-        ids = self._encode(before + user_text + after)
+        text = before + user_text + after
+        if note and self._around_note is None:
+            text = before + _on_top(note, user_text) + after
+        elif note and self._around_note is not None:
+            start, middle, end = self._around_note
+            text = start + note + middle + user_text + end
+        ids = self._encode(text)
         return ids[1:] if last_id is not None and ids and ids[0] == last_id else ids
+
+    def noted(self, note: str, user_text: str) -> list[Message]:
+        """A note before a message of the user, within a conversation.
+
+        A system message of its own; where the template refuses that or puts it elsewhere, it tops the user's message.
+        """
+        if self._around_note is None:
+            return [{"role": "user", "content": _on_top(note, user_text)}]
+        return [{"role": "system", "content": note}, {"role": "user", "content": user_text}]
 
     def reply(self, text: str) -> tuple[int, ...]:
         """Token ids of a reply as a policy would sample it, the end-of-turn token included."""
@@ -115,6 +132,30 @@ class ChatFormat:
             raise PolicyError("The chat template does not show the user's message.")
         return before, after
 
+    def _note_fragment(self, reply: str) -> tuple[str, str, str] | None:
+        """The template's text around a system note and the user's message after a reply.
+
+        None if the template refuses such a note, drops it, moves it or, where a conversation grows, rewrites history
+        for it. Where a conversation does not grow, only the fact that it is not None is of use.
+        """
+        messages: list[Message] = [{"role": "system", "content": "s"}, {"role": "user", "content": _PAST}]
+        noted: list[Message] = [{"role": "system", "content": _NOTE}, {"role": "user", "content": _USER}]
+        replied: Message = {"role": "assistant", "content": reply}
+        try:
+            whole = self.render([*messages, replied, *noted])
+            later = self.render([*messages, replied, *noted, replied, {"role": "user", "content": "u"}])
+        except PolicyError:
+            return None
+        at = [whole.find(mark) for mark in (_PAST, _NOTE, _USER)]
+        if -1 in at or at != sorted(at) or any(whole.count(mark) != 1 for mark in (_PAST, _NOTE, _USER)):
+            return None
+        head = self.render(messages) + reply
+        if self._between is not None and later != whole + reply + self._between[0] + "u" + self._between[1]:
+            return None
+        start, _, rest = whole[len(head) :].partition(_NOTE)
+        middle, _, end = rest.partition(_USER)
+        return (start, middle, end) if self._between is None or whole.startswith(head) else None
+
     def _stop_ids(self, reply: str) -> tuple[int, ...]:
         """The template's own end-of-turn token first, then the tokenizer's end-of-sequence token."""
         eos = self._tokenizer.eos_token_id
@@ -128,3 +169,7 @@ class ChatFormat:
         if not ids:
             raise PolicyError("The tokenizer has neither an end-of-turn nor an end-of-sequence token.")
         return tuple(ids)
+
+
+def _on_top(note: str, user_text: str) -> str:
+    return f"{note}\n\n{user_text}"

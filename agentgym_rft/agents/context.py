@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from agentgym_rft.agents.card import ContextCard
 
 CUT_MARK = " [cut]"
+_GOAL = "\nGoal: "
 
 
 @dataclass(slots=True)
@@ -30,12 +31,18 @@ class History:
         if card.show_admissible and admissible:
             text += "\nAdmissible: " + "; ".join(admissible)
         if card.show_goal and info.get("goal"):
-            text += f"\nGoal: {info['goal']}"
+            text += f"{_GOAL}{info['goal']}"
         self.observations.append(text)
 
     def add_action(self, action: str) -> None:
         self.actions.append(action)
         self.untried.pop(action, None)
+
+
+def without_goal(observation: str) -> str:
+    """An observation without the goal that `show_goal` put at its end."""
+    head, mark, goal = observation.rpartition(_GOAL)
+    return head if mark and "\n" not in goal else observation
 
 
 def single_prompt(history: History, card: ContextCard) -> str:
@@ -67,10 +74,3 @@ def _notes(history: History, first: int) -> list[str]:
     if history.untried:
         lines.append("Not tried: " + "; ".join(history.untried) + ".")
     return lines
-
-
-def messages(system: str, user_and_replies: Sequence[str]) -> list[dict[str, str]]:
-    """A conversation that alternates user and assistant, after a system prompt if there is one."""
-    head = [{"role": "system", "content": system}] if system else []
-    roles = ("user", "assistant")
-    return head + [{"role": roles[i % 2], "content": text} for i, text in enumerate(user_and_replies)]

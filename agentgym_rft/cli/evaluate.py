@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from agentgym_rft import registry
-from agentgym_rft.cli.settings import DEFAULT_ENV, fresh_config, is_run_dir, read_run_config, with_full_env_id
+from agentgym_rft.cli.settings import (
+    DEFAULT_ENV,
+    check_out,
+    fresh_config,
+    is_run_dir,
+    read_run_config,
+    with_full_env_id,
+)
 from agentgym_rft.config import Config, merge, validate_config
-from agentgym_rft.errors import ConfigError, PolicyError
+from agentgym_rft.errors import PolicyError
 
 
 def evaluate_command(
@@ -37,7 +43,7 @@ def evaluate_command(
     A terminal shows the table, and --out writes the JSON. In a pipe, JSON goes to stdout and the table to stderr.
     """
     if out is not None:
-        _check_out(out)
+        check_out(out)
     updates: dict[str, dict[str, Any]] = {
         "policy": _given(device=device, max_context=max_context),
         "eval": _given(split=split, num_tasks=tasks, temperature=temperature, max_steps=max_steps),
@@ -45,18 +51,6 @@ def evaluate_command(
     }
     config = merge_settings(base_settings(policy, env), updates, data, card)
     _show(evaluate_policy(config, policy), out)
-
-
-def _check_out(out: Path) -> None:
-    """Refuse a file that cannot be written now, not after the evaluation."""
-    if out.is_dir():
-        raise ConfigError(f"Cannot write '{out}': it is a directory. Give --out a file.")
-    if not out.parent.is_dir():
-        raise ConfigError(f"Cannot write '{out}': there is no directory '{out.parent}'.")
-    try:
-        tempfile.TemporaryFile(dir=out.parent).close()
-    except OSError as error:
-        raise ConfigError(f"Cannot write '{out}': {error.strerror}. Choose another --out.") from error
 
 
 def _given(**values: Any) -> dict[str, Any]:

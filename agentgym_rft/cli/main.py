@@ -28,6 +28,7 @@ COMMANDS = {
     "check-env": ("check_env", "Check that an environment keeps the contract."),
     "sft": ("sft", "Train a model on an expert's demonstrations."),
     "view": ("view", "Write the report of a run."),
+    "report": ("report", "Compare runs: success, entropy and its predicted change."),
 }
 
 # Keys below a mapping, such as --env.options.data, are no options of their own: they arrive as extra arguments.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -78,6 +79,18 @@ def read_run_config(run_dir: Path) -> dict[str, object]:
     if not data:
         raise CheckpointError(f"The run in '{run_dir}' is damaged: its config.yaml is empty.")
     return data
+
+
+def check_out(out: Path) -> None:
+    """Refuse a file that cannot be written now, not after the work."""
+    if out.is_dir():
+        raise ConfigError(f"Cannot write '{out}': it is a directory. Give --out a file.")
+    if not out.parent.is_dir():
+        raise ConfigError(f"Cannot write '{out}': there is no directory '{out.parent}'.")
+    try:
+        tempfile.TemporaryFile(dir=out.parent).close()
+    except OSError as error:
+        raise ConfigError(f"Cannot write '{out}': {error.strerror}. Choose another --out.") from error
 
 
 def is_run_dir(path: Path) -> bool:

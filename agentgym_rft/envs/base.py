@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import gymnasium as gym
@@ -43,6 +44,15 @@ class Expert(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What an episode teaches: what happened, which turn was wrong, what to do instead. Turns are cited as `[5]`."""
+
+    summary: str
+    cause: str
+    suggestion: str
+
+
 class TextEnv(gym.Env[str, str]):
     """Base of text environments.
 
@@ -73,9 +83,36 @@ class TextEnv(gym.Env[str, str]):
         """Continue from a snapshot, of this or another instance. Returns the observation and info at that point."""
         raise EnvError(f"{type(self).__name__} cannot restore; use reset and replay instead.")
 
+    def remaining(self) -> int | None:
+        """The fewest actions that win from the current state: 0 once it is won, None where the environment cannot tell.
+
+        It must leave the episode as it is. Hindsight is judged by it; it is never shown to an agent.
+        """
+        return None
+
     def expert(self, observation: str, rng: np.random.Generator, noise: float = 0.0) -> Expert:
         """A player for the episode that began with `observation`, which knows only what it observes.
 
         At rate `noise` it does something else that is plausible, and recovers.
         """
         raise EnvError(f"{type(self).__name__} has no scripted expert.")
+
+    def lesson(self, observation: str, steps: Sequence[tuple[str, str]], pivot: int | None) -> Lesson:
+        """What an episode teaches about its turn `pivot` (None: about its start), in words that its player has read.
+
+        `observation` began the episode; `steps` are (action, observation it led to), with "" for a reply without one.
+        """
+        raise EnvError(f"{type(self).__name__} has no lessons.")
+
+    def quiz(
+        self, observation: str, steps: Sequence[tuple[str, str]], rng: np.random.Generator, number: int
+    ) -> list[tuple[str, str]]:
+        """Random questions about an episode and their answers, in the words of lessons; may be none.
+
+        They train what a lesson needs: to find things again in a long transcript.
+        """
+        return []
+
+    def resumed_expert(self, observation: str, steps: Sequence[tuple[str, str]], suggestion: str) -> Expert:
+        """A player that goes on after the `steps` of somebody else and follows the suggestion of a `lesson`."""
+        raise EnvError(f"{type(self).__name__} has no expert that goes on after somebody else.")

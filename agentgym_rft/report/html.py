@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from agentgym_rft import __version__
 from agentgym_rft.core import Trajectory
 from agentgym_rft.errors import DataError
+from agentgym_rft.report.comparison import BY_WEIGHTS, MEASURED, SCATTER_TITLE, evaluation_series, paired
 from agentgym_rft.report.evaluation import Summary, read_evaluations
 from agentgym_rft.report.metrics import Row, column, read_metrics
-from agentgym_rft.report.svg import Series, line_chart
-from agentgym_rft.report.tables import percent
+from agentgym_rft.report.pages import page_template
+from agentgym_rft.report.svg import Series, line_chart, scatter_chart
 from agentgym_rft.store.files import write_atomically
 from agentgym_rft.store.trajectories import SUFFIX, read_trajectories
 
 # Charts after that of success: title, and the metrics on it.
 _CHARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Return", ("episode/return",)),
-    ("Entropy (nats)", ("entropy/mean",)),
+    ("Entropy (nats)", ("entropy/mean", "entropy/probe")),
+    ("Change of the probe's entropy (nats)", (BY_WEIGHTS, MEASURED)),
     ("Turns an episode", ("episode/turns",)),
     ("Loss", ("loss/total",)),
     ("Approximate KL (nats)", ("kl/approx",)),
@@ -42,7 +43,7 @@ def write_report(run_dir: Path, num_trajectories: int = 6) -> Path:
     if not (run_dir / "config.yaml").is_file():
         raise DataError(f"'{run_dir}' is no run directory: it has no config.yaml.")
     rows, evaluations = read_metrics(run_dir / "metrics.jsonl"), read_evaluations(run_dir)
-    page = _template().render(
+    page = page_template("report.html.j2").render(
         name=run_dir.resolve().name,
         version=__version__,
         charts=charts(rows, evaluations),
@@ -60,27 +61,13 @@ def charts(rows: list[Row], evaluations: Sequence[tuple[int, Summary]]) -> list[
     """SVG charts of a run: success in training and in evaluations with intervals, then whatever else was recorded."""
     success = [Series("training", *column(rows, "episode/success"))]
     for split in sorted({summary["split"] for _, summary in evaluations}):
-        points = [(step, s) for step, s in evaluations if s["split"] == split and s["success"] is not None]
-        steps, rates = [float(step) for step, _ in points], [float(s["success"]) for _, s in points]
-        success.append(Series(split, steps, rates, [tuple(s["success_ci95"]) for _, s in points]))
+        success.append(evaluation_series(split, evaluations, split))
     drawn = [line_chart("Success", success, y_range=(0.0, 1.0))]
     for title, keys in _CHARTS:
         drawn.append(line_chart(title, [Series(key, *column(rows, key)) for key in keys]))
+    changes = Series("steps", *paired(rows, BY_WEIGHTS, MEASURED))
+    drawn.append(scatter_chart(SCATTER_TITLE, [changes], legend=False))
     return [chart for chart in drawn if chart]
-
-
-def _template() -> Any:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("agentgym_rft.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = percent
-    return environment.get_template("report.html.j2")
 
 
 def _last_row(rows: list[Row]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from agentgym_rft.agents.agent import chat_format
 from agentgym_rft.agents.card import AgentCard, parse_card
 from agentgym_rft.agents.policies.base import Policy
 from agentgym_rft.agents.policies.hf import HFPolicy
@@ -17,7 +18,10 @@ from agentgym_rft.agents.policies.loading import load_model, seed_policy_path
 from agentgym_rft.config import AgentSection, Config, PolicySection, find_yaml, merge, read_yaml
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.errors import ConfigError, DataError, PolicyError
+from agentgym_rft.rollouts.endpoint import EndpointReflector
 from agentgym_rft.rollouts.local import LocalWorkers
+from agentgym_rft.rollouts.reflectors import HindsightReflector, Reflector, SpokenReflector
+from agentgym_rft.rollouts.speaker import Speaker
 from agentgym_rft.store.checkpoint import load_checkpoint
 
 
@@ -103,8 +107,10 @@ def serve(model: Any, section: PolicySection) -> HFPolicy:
         )
 
 
-def make_workers(config: Config, tokenizer: Any, policy: Policy) -> LocalWorkers:
+def make_workers(config: Config, tokenizer: Any, policy: Policy, reflector: Reflector | None = None) -> LocalWorkers:
     """Workers in this process that play the run's environment with its agent card.
+
+    Without a `reflector`, the policy reflects on its own episodes, where the strategy asks for it.
 
     Raises:
         ConfigError: there is no such card, or it is wrong.
@@ -119,7 +125,31 @@ def make_workers(config: Config, tokenizer: Any, policy: Policy) -> LocalWorkers
             policy,
             max_concurrency=config.policy.max_concurrency,
             max_context=config.policy.max_context,
+            reflector=reflector,
         )
+
+
+def make_reflector(config: Config) -> Reflector | None:
+    """The reflector that `rollout.reflect.reflector` names; None for the policy itself and for other strategies.
+
+    Raises:
+        ConfigError: it is an endpoint without an http address.
+        DataError, CheckpointError: it is a policy that cannot be used.
+    """
+    kind, _, rest = config.rollout.reflect.reflector.partition(":")
+    if kind == "self" or config.rollout.strategy != "reflect_retry":
+        return None
+    if kind == "hindsight":
+        return HindsightReflector()
+    card = load_card(config.agent)
+    if kind == "openai":
+        model, _, url = rest.partition("@")
+        return EndpointReflector(card, model, url)
+    section = config.policy.model_copy(update={"path": rest})
+    network, tokenizer = load_policy_model(section)
+    with _refused_as_data(rest):
+        speaker = Speaker(chat_format(tokenizer, card), serve(network, section), section.max_context)
+    return SpokenReflector(card, speaker.reply, is_own=False)
 
 
 def open_workers(config: Config) -> LocalWorkers:

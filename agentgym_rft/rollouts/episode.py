@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from agentgym_rft.agents.agent import ChatAgent, Prompt
@@ -14,7 +14,9 @@ from agentgym_rft.agents.policies.base import Completion, Policy, SampleRequest
 from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.errors import EnvError, PolicyError
+from agentgym_rft.rollouts.forks import Fork, Moment, Played, go_back
 from agentgym_rft.rollouts.seeds import derive_seed
+from agentgym_rft.rollouts.speaker import check_completion
 
 T = TypeVar("T")
 Step = tuple[str, float, bool, bool, dict[str, Any]]
@@ -34,11 +36,21 @@ class EpisodeSpec:
     stop_ids: tuple[int, ...]
     step_timeout_s: float | None = None
     invalid_penalty: float = 0.0  # taken off the reward of a turn whose action was invalid
+    stop_invalid: bool = False  # an invalid action ends the episode as a failure
+    stop_repeated: int = 0  # the same action so many times in a row does; 0: never
+    record_snapshots: bool = False  # keep the environment's state before every turn, if it can give it
+    record_remaining: bool = False  # ask the environment for the shortest completion before every turn
 
 
-async def run_episode(env: TextEnv, agent: ChatAgent, policy: Policy, spec: EpisodeSpec) -> Trajectory:
-    """Play one episode to its end. Never raises for a failing environment or policy: that is its stop reason."""
-    episode = _Episode(env, agent, policy, spec)
+async def run_episode(
+    env: TextEnv, make_agent: Callable[[], ChatAgent], policy: Policy, spec: EpisodeSpec, start: Fork | None = None
+) -> Played:
+    """Play one episode to its end, from the beginning or from a fork of an earlier one.
+
+    Never raises for a failing environment or policy: that is the trajectory's stop reason. Where a fork cannot be
+    reached because the replay went another way, the error is `ReplayDiverged`.
+    """
+    episode = Episode(env, make_agent, policy, spec, start)
     error: dict[str, Any] | None = None
     try:
         stop = await episode.play()
@@ -50,43 +62,112 @@ async def run_episode(env: TextEnv, agent: ChatAgent, policy: Policy, spec: Epis
         stop, error = StopReason.ENV_ERROR, _describe(problem, episode)
     finally:
         policy.release(spec.episode_id)
-    return episode.trajectory(stop, error)
+    return episode.played(stop, error)
 
 
-def _describe(problem: BaseException, episode: _Episode) -> dict[str, Any]:
+def _describe(problem: BaseException, episode: Episode) -> dict[str, Any]:
     return {"type": type(problem).__name__, "message": str(problem)[:500], "turn": len(episode.turns)}
 
 
-class _Episode:
-    """The state of one running episode."""
+class Episode:
+    """The state of one running episode.
 
-    def __init__(self, env: TextEnv, agent: ChatAgent, policy: Policy, spec: EpisodeSpec) -> None:
-        self.env, self.agent, self.policy, self.spec = env, agent, policy, spec
+    A guided retry has two agents: the policy answers the one that is shown the guidance; the other, which is fed the
+    same observations and the same sampled ids, gives the context that the actions are later trained under. No text is
+    tokenised again.
+    """
+
+    def __init__(
+        self,
+        env: TextEnv,
+        make_agent: Callable[[], ChatAgent],
+        policy: Policy,
+        spec: EpisodeSpec,
+        start: Fork | None = None,
+    ) -> None:
+        self.env, self.policy, self.spec, self.start = env, policy, spec, start
+        self.agent = make_agent()
+        self.unguided = make_agent() if start is not None and start.guidance else None
         self.turns: list[Turn] = []
+        self.unguided_turns: list[Turn] = []
+        self.moments: list[Moment] = []
+        self.snapshots: list[bytes] = []
+        self.remaining: list[int | None] = []
+        self.reset_seed = spec.seed % 2**31 if start is None else start.parent.reset_seed
         self.reward = 0.0  # the environment's, without penalties
         self.penalty = 0.0
         self.info: dict[str, Any] = {}
+        self.stopped: tuple[StopReason, str] | None = None
 
     async def play(self) -> StopReason:
         spec = self.spec
-        options = {"task_id": spec.task_id}
-        observation, info = await self._call(lambda: self.env.reset(seed=spec.seed % 2**31, options=options))
-        self._take(observation, info)
-        for turn in range(spec.max_steps):
+        if self.start is None:
+            options = {"task_id": spec.task_id}
+            self._take(*await self._call(lambda: self.env.reset(seed=self.reset_seed, options=options)))
+        else:
+            await self.resume(self.start)
+        stop = await self._take_turns()
+        if spec.record_remaining:
+            self.remaining.append(await self._call(self.env.remaining))
+        return stop
+
+    async def _take_turns(self) -> StopReason:
+        while len(self.turns) < self.spec.max_steps:
             prompt = self.agent.prompt()
-            room = spec.max_context - len(prompt.row)
+            room = self.spec.max_context - len(prompt.row)
             if room < self.agent.card.action.max_tokens:
                 return StopReason.TOKEN_LIMIT
-            completion = await self.policy.sample(self._request(prompt, turn))
-            _check_completion(completion)
+            await self._record()
+            completion = await self.policy.sample(self._request(prompt))
+            check_completion(completion)
             terminated, truncated = await self._step(prompt, completion)
             if terminated or self.info["won"]:
                 return StopReason.SUCCESS if self.info["won"] else StopReason.FAILURE
+            if self.stopped is not None:
+                return self.stopped[0]
             if truncated:
                 break
         return StopReason.STEP_LIMIT
 
-    def _request(self, prompt: Prompt, turn: int) -> SampleRequest:
+    async def resume(self, start: Fork) -> None:
+        """Go back to a fork: its turns in the agents' memory, its state in the environment, its guidance shown.
+
+        Raises `ReplayDiverged` if the environment came to another state.
+        """
+        parent, turn = start.parent, start.turn
+        await self._call(lambda: go_back(self.env, start))
+        for moment, past in zip(parent.moments, parent.trajectory.turns[:turn], strict=False):
+            self._take(moment.observation, moment.info)
+            for agent in self._agents():
+                agent.prompt()
+                agent.act(past.action_ids)
+            invalid = self.spec.invalid_penalty if past.info["invalid_action"] else 0.0
+            self.reward += past.reward + invalid
+            self.penalty += invalid
+        self._take(parent.moments[turn].observation, parent.moments[turn].info)
+        self.turns = list(parent.trajectory.turns[:turn])
+        self.unguided_turns = list(self.turns)
+        self.snapshots = list(parent.snapshots[:turn])
+        self.remaining = list(parent.remaining[:turn])
+        if start.guidance:
+            self.inject(start.guidance)
+
+    def inject(self, guidance: str) -> None:
+        """Show the policy a text from the coming turn on. It is context, never trained."""
+        self.agent.inject(guidance)
+
+    def stop(self, reason: StopReason, rule: str) -> None:
+        """End the episode after this turn; `rule` says why in the trajectory's `info["stopped"]`."""
+        self.stopped = (reason, rule)
+
+    async def _record(self) -> None:
+        """What a fork before the coming turn needs."""
+        if self.spec.record_snapshots and self.env.can_snapshot:
+            self.snapshots.append(await self._call(self.env.snapshot))
+        if self.spec.record_remaining:
+            self.remaining.append(await self._call(self.env.remaining))
+
+    def _request(self, prompt: Prompt) -> SampleRequest:
         spec = self.spec
         return SampleRequest(
             cache_key=spec.episode_id,
@@ -94,7 +175,7 @@ class _Episode:
             max_new_tokens=self.agent.card.action.max_tokens,
             stop_ids=spec.stop_ids,
             temperature=spec.temperature,
-            seed=derive_seed(spec.seed, turn),
+            seed=derive_seed(spec.seed, len(self.turns)),
         )
 
     async def _step(self, prompt: Prompt, completion: Completion) -> tuple[bool, bool]:
@@ -105,27 +186,34 @@ class _Episode:
         observation, reward, terminated, truncated, info = await self._outcome(parsed)
         invalid = _invalid_reason(parsed, info)
         penalty = self.spec.invalid_penalty if invalid else 0.0
-        self.turns.append(
-            Turn(
-                context_ids=prompt.added,
-                action_ids=completion.ids,
-                logprobs=completion.logprobs,
-                reward=reward - penalty,
-                state_key=state_key,
-                policy_version=completion.policy_version,
-                restart=prompt.restart,
-                info={
-                    "observation": asked,
-                    "text": text,
-                    "action": parsed.action,
-                    "invalid_action": invalid,
-                },
-            )
+        turn = Turn(
+            context_ids=prompt.added,
+            action_ids=completion.ids,
+            logprobs=completion.logprobs,
+            reward=reward - penalty,
+            state_key=state_key,
+            policy_version=completion.policy_version,
+            restart=prompt.restart,
+            info={"observation": asked, "text": text, "action": parsed.action, "invalid_action": invalid},
         )
+        self.turns.append(turn)
+        if self.unguided is not None:
+            shown = self.unguided.prompt()
+            self.unguided.act(completion.ids)
+            self.unguided_turns.append(replace(turn, context_ids=shown.added, restart=shown.restart, off_context=True))
         self.reward += reward
         self.penalty += penalty
         self._take(observation, info)
+        self._apply_rules()
         return terminated, truncated
+
+    def _apply_rules(self) -> None:
+        spec = self.spec
+        if spec.stop_invalid and self.turns[-1].info["invalid_action"]:
+            self.stop(StopReason.FAILURE, "invalid action")
+        last = [turn.info["action"] for turn in self.turns[-spec.stop_repeated :]]
+        if spec.stop_repeated and len(last) == spec.stop_repeated and len(set(last)) == 1:
+            self.stop(StopReason.FAILURE, "repeated action")
 
     async def _outcome(self, parsed: Parsed) -> Step:
         """What follows a reply: the environment's answer, or the agent's own feedback where there was no action."""
@@ -143,34 +231,57 @@ class _Episode:
             return function()
         return await asyncio.wait_for(asyncio.to_thread(function), self.spec.step_timeout_s)
 
+    def _agents(self) -> list[ChatAgent]:
+        return [self.agent] if self.unguided is None else [self.agent, self.unguided]
+
     def _take(self, observation: str, info: Mapping[str, Any]) -> None:
         if not isinstance(observation, str):
             raise EnvError(f"The environment gave an observation of type {type(observation).__name__}, expected str.")
         self.info = {"won": False, "score": 0.0, **info}
         if not 0.0 <= float(self.info["score"]) <= 1.0:
             raise EnvError(f"The environment gave score {self.info['score']}, expected 0 to 1.")
-        self.agent.observe(observation, info)
+        self.moments.append(Moment(observation, info))
+        for agent in self._agents():
+            agent.observe(observation, info)
 
-    def _rewards(self) -> dict[str, float]:
-        return {"env": self.reward} | ({"invalid_action": -self.penalty} if self.spec.invalid_penalty else {})
+    def played(self, stop: StopReason, error: dict[str, Any] | None) -> Played:
+        """The episode as it was played."""
+        unguided = self._trajectory(self.unguided_turns, stop, error) if self.unguided is not None else None
+        return Played(
+            self._trajectory(self.turns, stop, error),
+            tuple(self.moments),
+            self.spec.seed,
+            self.reset_seed,
+            tuple(self.snapshots),
+            tuple(self.remaining),
+            unguided,
+        )
 
-    def trajectory(self, stop: StopReason, error: dict[str, Any] | None) -> Trajectory:
+    def _trajectory(self, turns: Sequence[Turn], stop: StopReason, error: dict[str, Any] | None) -> Trajectory:
         spec = self.spec
         info: dict[str, Any] = {
             "won": bool(self.info.get("won", False)),
             "score": float(self.info.get("score", 0.0)),
             "task_type": str(self.info.get("task_type", "")),
             "last_observation": self.agent.observation if self.turns else "",
+            "max_steps": spec.max_steps,
         }
+        if self.stopped is not None:
+            info["stopped"] = self.stopped[1]
         return Trajectory(
             task_id=spec.task_id,
             group_id=spec.group_id,
             episode_id=spec.episode_id,
-            turns=tuple(self.turns),
+            turns=tuple(turns),
             stop_reason=stop,
+            parent_id=None if self.start is None else self.start.parent.trajectory.episode_id,
+            fork_turn=None if self.start is None else self.start.turn,
             rewards={} if stop.is_error else self._rewards(),
             info=info | ({"error": error} if error else {}),
         )
+
+    def _rewards(self) -> dict[str, float]:
+        return {"env": self.reward} | ({"invalid_action": -self.penalty} if self.spec.invalid_penalty else {})
 
 
 def _invalid_reason(parsed: Parsed, info: Mapping[str, Any]) -> str:
@@ -178,13 +289,3 @@ def _invalid_reason(parsed: Parsed, info: Mapping[str, Any]) -> str:
     if parsed.error is not None:
         return parsed.error.value
     return "refused" if info.get("invalid_action") else ""
-
-
-def _check_completion(completion: Completion) -> None:
-    if not completion.ids or len(completion.ids) != len(completion.logprobs):
-        raise PolicyError(
-            f"The policy gave {len(completion.ids)} ids with {len(completion.logprobs)} log-probs, "
-            "expected as many of each and at least one."
-        )
-    if not all(math.isfinite(lp) and lp <= 1e-6 for lp in completion.logprobs):
-        raise PolicyError("The policy gave a log-prob that is not a finite number below zero.")

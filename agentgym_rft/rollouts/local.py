@@ -9,9 +9,12 @@ from typing import Any, TypeVar
 from agentgym_rft.agents.agent import ChatAgent, chat_format
 from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.agents.policies.base import Policy
-from agentgym_rft.core import Trajectory
+from agentgym_rft.core import Trajectory, Turn
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.rollouts.episode import EpisodeSpec, run_episode
+from agentgym_rft.rollouts.forks import Fork, Played
+from agentgym_rft.rollouts.reflectors import Reflection, Reflector, SpokenReflector
+from agentgym_rft.rollouts.speaker import Ask, Speaker
 
 T = TypeVar("T")
 
@@ -27,6 +30,7 @@ class LocalWorkers:
         policy: shared by all episodes.
         max_concurrency: episodes at once; a finished one frees its place immediately.
         max_context: tokens in one row.
+        reflector: who reflects on episodes, where a strategy asks for it; by default the policy itself.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class LocalWorkers:
         *,
         max_concurrency: int,
         max_context: int,
+        reflector: Reflector | None = None,
     ) -> None:
         self.card = card
         self.max_context = max_context
@@ -46,6 +51,8 @@ class LocalWorkers:
         self._policy = policy
         self._max_concurrency = max_concurrency
         self._idle: list[TextEnv] = []
+        self._speaker = Speaker(self.chat, policy, max_context)
+        self._reflector = reflector or SpokenReflector(card, self.reply, is_own=True)
 
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine that plays episodes, on an event loop of its own."""
@@ -69,14 +76,27 @@ class LocalWorkers:
 
     async def play(self, spec: EpisodeSpec) -> Trajectory:
         """One episode, as soon as there is a place for it."""
+        return (await self.record(spec)).trajectory
+
+    async def record(self, spec: EpisodeSpec, start: Fork | None = None) -> Played:
+        """One episode, from its beginning or from a fork, with all that a fork of it needs."""
         async with self._places:
             env = self._idle.pop() if self._idle else self._make_env()
-            trajectory = await run_episode(env, ChatAgent(self.card, self.chat), self._policy, spec)
-            if trajectory.is_error:
+            played = await run_episode(env, lambda: ChatAgent(self.card, self.chat), self._policy, spec, start)
+            if played.trajectory.is_error:
                 env.close()
             else:
                 self._idle.append(env)
-            return trajectory
+            return played
+
+    async def reply(self, ask: Ask) -> Turn | None:
+        """A free-standing reply of the policy, as soon as there is a place; see `Speaker.reply`."""
+        async with self._places:
+            return await self._speaker.reply(ask)
+
+    async def reflect(self, played: Played) -> Reflection:
+        """What the reflector says about an episode."""
+        return await self._reflector.reflect(played)
 
     def close(self) -> None:
         """Close all idle environments."""

@@ -2,7 +2,7 @@
 
     checkpoints/step-000010/
         model/          Hugging Face format with the tokenizer: a valid `--policy`
-        trainer.pt      optimizer state and torch's random state
+        trainer.pt      optimizer state, torch's random state, and weights outside the model (a critic's head)
         state.json      everything else: sampler cursor, counters
         manifest.json   step, and size and SHA-256 of every other file
 
@@ -20,6 +20,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -54,11 +55,12 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     state: Mapping[str, Any],
     keep: int,
+    extra: Mapping[str, Any] = MappingProxyType({}),
 ) -> Path:
     """Write the checkpoint of a step and delete all but the newest `keep`; returns its folder.
 
-    `state` must be JSON. Torch's global random state is saved, too. Raises DataError or OSError
-    where the disk refuses.
+    `state` must be JSON; `extra` holds tensors in plain containers. Torch's global random state is saved, too. Raises
+    DataError or OSError where the disk refuses.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(".*-step-*"):
@@ -67,7 +69,8 @@ def save_checkpoint(
     draft = folder / f".draft-{place.name}"
     draft.mkdir()
     save_model(draft / "model", model, tokenizer)
-    torch.save({"optimizer": optimizer.state_dict(), "random": _random_state()}, draft / "trainer.pt")
+    trainer = {"optimizer": optimizer.state_dict(), "random": _random_state(), "extra": dict(extra)}
+    torch.save(trainer, draft / "trainer.pt")
     (draft / "state.json").write_text(json.dumps(dict(state)), encoding="utf-8")
     manifest = {"format": FORMAT, "step": step, "files": _file_sums(draft)}
     (draft / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
@@ -106,8 +109,10 @@ def has_checkpoint(folder: Path) -> bool:
     return bool(_found(folder))
 
 
-def restore(checkpoint: Checkpoint, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
+def restore(checkpoint: Checkpoint, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> Mapping[str, Any]:
     """Put the checkpoint's weights, optimizer state and torch random state into a run's own objects.
+
+    Returns what was saved as `extra`.
 
     Raises:
         CheckpointError: the checkpoint is of a model of another shape.
@@ -128,6 +133,8 @@ def restore(checkpoint: Checkpoint, model: PreTrainedModel, optimizer: torch.opt
     torch.set_rng_state(trainer["random"]["cpu"])
     if torch.cuda.is_available() and len(trainer["random"]["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(trainer["random"]["cuda"])
+    extra: Mapping[str, Any] = trainer.get("extra", {})  # absent in checkpoints of version 0.1
+    return extra
 
 
 def _random_state() -> dict[str, Any]:

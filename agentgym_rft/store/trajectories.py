@@ -97,6 +97,7 @@ def _turn_to_json(turn: Turn) -> dict[str, Any]:
         "policy_version": turn.policy_version,
         "restart": turn.restart,
         "trainable": turn.trainable,
+        "off_context": turn.off_context,
         "info": dict(turn.info),
     }
 

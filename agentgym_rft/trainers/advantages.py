@@ -13,6 +13,7 @@ from torch import Tensor
 
 from agentgym_rft.trainers.stages import Context, Stage
 from agentgym_rft.trainers.table import TokenTable, segment_sum
+from agentgym_rft.trainers.units import Unit
 
 STD_EPSILON = 1e-6
 
@@ -52,6 +53,51 @@ def group_std(centred: Tensor, key: Tensor, num_groups: int) -> Tensor:
     return variance.sqrt()[key] + STD_EPSILON
 
 
+def constant_baseline(value: float) -> Baseline:
+    """The same number for everything; 0 leaves returns as they are."""
+    return lambda values, key, num_groups: torch.full_like(values, value)
+
+
+def shifted(baseline: Baseline, shift: float) -> Baseline:
+    """A baseline plus a constant. Below the mean (shift < 0) successes count more than failures do.
+
+    A group of equal returns then has the advantage -shift. Source: AsymRE, arXiv 2506.20520.
+    """
+    return lambda values, key, num_groups: baseline(values, key, num_groups) + shift
+
+
+def log_mean_exp(tau: float) -> Baseline:
+    """tau ln(mean of exp(R / tau)) of the group, [T]: between the group's mean and its maximum.
+
+    Source: OPMD, arXiv 2509.24203; trinity/algorithm/advantage_fn/opmd_advantage.py of Trinity-RFT.
+    """
+
+    def fn(values: Tensor, key: Tensor, num_groups: int) -> Tensor:
+        highest = group_max(values, key, num_groups)
+        mass = segment_sum(((values - highest) / tau).exp(), key, num_groups) / group_counts(key, num_groups)
+        return torch.where(is_constant(values, key, num_groups), values, highest + tau * mass.log()[key])
+
+    return fn
+
+
+def group_max(values: Tensor, key: Tensor, num_groups: int) -> Tensor:
+    """Largest value of the group, [T]."""
+    highest = torch.full((num_groups,), -torch.inf, dtype=values.dtype, device=values.device)
+    return highest.scatter_reduce(0, key, values, "amax")[key]
+
+
+def group_median(values: Tensor, key: Tensor, num_groups: int) -> Tensor:
+    """Median of the group's values, the lower of the middle two in even groups, [T].
+
+    Source: MC-GRPO, arXiv 2601.22582.
+    """
+    order = values.sort(stable=True).indices
+    order = order[key[order].sort(stable=True).indices]
+    counts = torch.bincount(key, minlength=num_groups)
+    middle = counts.cumsum(0) - counts + (counts - 1).clamp_min(0) // 2
+    return values[order][middle[key]]
+
+
 def group_counts(key: Tensor, num_groups: int) -> Tensor:
     """Members of each group, [num_groups] float64."""
     return segment_sum(torch.ones_like(key, dtype=torch.float64), key, num_groups)
@@ -71,17 +117,6 @@ def group_relative(values: Tensor, key: Tensor, num_groups: int, baseline: Basel
     return centred / scale(centred, key, num_groups)
 
 
-def trajectory_advantage(baseline: Baseline, scale: Scale = unscaled) -> Stage:
-    """The stage that gives every token the group-relative return of its trajectory."""
-
-    def fn(table: TokenTable, context: Context) -> Mapping[str, Tensor]:
-        returns = table.trajectory_columns["episode_return"]
-        values = group_relative(returns, table.trajectory_group, table.num_groups, baseline, scale)
-        return {"advantage": values.float()[table.trajectory]}
-
-    return Stage("trajectory_advantage", fn, frozenset({"episode_return"}), frozenset({"advantage"}))
-
-
 def turn_returns(rewards: Tensor, turn_trajectory: Tensor, gamma: float) -> Tensor:
     """Discounted sum of each turn's reward and those after it in its trajectory, [M].
 
@@ -96,16 +131,41 @@ def turn_returns(rewards: Tensor, turn_trajectory: Tensor, gamma: float) -> Tens
     return returns
 
 
-def turn_advantage(gamma: float, baseline: Baseline, scale: Scale = unscaled) -> Stage:
-    """The stage that gives every token its turn's discounted return, relative to all turns of the group."""
+def unit_returns(table: TokenTable, unit: Unit, gamma: float) -> tuple[Tensor, Tensor]:
+    """Return of each unit and its group: episode returns [T]; discounted turn returns [M]; those of tokens [N].
+
+    A token's return is its turn's: rewards come with turns. The difference from `turn` is what statistics count.
+    """
+    if unit == "trajectory":
+        return table.trajectory_columns["episode_return"], table.trajectory_group
+    returns = turn_returns(table.turn_columns["reward"].cpu(), table.turn_trajectory.cpu(), gamma)
+    returns = returns.to(table.turn.device)
+    if unit == "turn":
+        return returns, table.trajectory_group[table.turn_trajectory]
+    return returns[table.turn], table.group
+
+
+def to_tokens(values: Tensor, table: TokenTable, unit: Unit) -> Tensor:
+    """Values of units given to their tokens, [N] float32."""
+    if unit == "trajectory":
+        values = values[table.trajectory]
+    elif unit == "turn":
+        values = values[table.turn]
+    return values.float()
+
+
+def group_advantage(
+    baseline: Baseline, scale: Scale = unscaled, *, unit: Unit = "trajectory", gamma: float = 1.0
+) -> Stage:
+    """The stage that gives every token its unit's return, relative to all such units of the group."""
 
     def fn(table: TokenTable, context: Context) -> Mapping[str, Tensor]:
-        returns = turn_returns(table.turn_columns["reward"].cpu(), table.turn_trajectory.cpu(), gamma)
-        key = table.trajectory_group[table.turn_trajectory]
-        values = group_relative(returns.to(key.device), key, table.num_groups, baseline, scale)
-        return {"advantage": values.float()[table.turn]}
+        returns, key = unit_returns(table, unit, gamma)
+        values = group_relative(returns, key, table.num_groups, baseline, scale)
+        return {"advantage": to_tokens(values, table, unit)}
 
-    return Stage("turn_advantage", fn, frozenset({"reward"}), frozenset({"advantage"}))
+    needs = "episode_return" if unit == "trajectory" else "reward"
+    return Stage(f"{unit}_advantage", fn, frozenset({needs}), frozenset({"advantage"}))
 
 
 def weigh_negative(weight: float) -> Stage:

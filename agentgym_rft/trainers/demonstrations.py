@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.agents.chat import ChatFormat
 from agentgym_rft.agents.parse import format_reply
 from agentgym_rft.core import StopReason, Trajectory, Turn
-from agentgym_rft.envs.base import TextEnv
+from agentgym_rft.envs.base import Expert, TextEnv
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.seeds import derive_seed
 
@@ -24,6 +25,20 @@ def demonstrate(
     expert = env.expert(observation, np.random.default_rng(seed), noise)
     agent = ChatAgent(card, chat)
     agent.observe(observation, info)
+    turns, stop, reward = expert_turns(env, agent, chat, expert, (observation, info))
+    name = f"demonstration/{task_id}/{seed}"
+    return Trajectory(task_id, name, name, turns, stop, rewards={"env": reward})
+
+
+def expert_turns(
+    env: TextEnv, agent: ChatAgent, chat: ChatFormat, expert: Expert, start: tuple[str, dict[str, Any]]
+) -> tuple[tuple[Turn, ...], StopReason, float]:
+    """Turns of an expert until the episode ends, why it ended, and their reward.
+
+    `start` is the observation that the expert answers first, which the agent has been shown, and its info.
+    """
+    observation, info = start
+    card = agent.card
     turns: list[Turn] = []
     reward, terminated, truncated = 0.0, False, False
     while not (terminated or truncated):
@@ -38,8 +53,7 @@ def demonstrate(
         reward += float(step_reward)
         agent.observe(observation, info)
     stop = StopReason.SUCCESS if info["won"] else StopReason.FAILURE if terminated else StopReason.STEP_LIMIT
-    name = f"demonstration/{task_id}/{seed}"
-    return Trajectory(task_id, name, name, tuple(turns), stop, rewards={"env": reward})
+    return tuple(turns), stop, reward
 
 
 def demonstrations(

@@ -28,9 +28,10 @@ from agentgym_rft.rollouts.strategies import GroupPlan
 from agentgym_rft.store.checkpoint import has_checkpoint, load_checkpoint, restore, save_checkpoint
 from agentgym_rft.store.trajectories import TrajectoryWriter
 from agentgym_rft.trainers.filters import has_signal
+from agentgym_rft.trainers.generation_metrics import generation_metrics
 from agentgym_rft.trainers.run import Parts, build, opened, run_directory
 from agentgym_rft.trainers.scoring import score_rows
-from agentgym_rft.trainers.stages import Context
+from agentgym_rft.trainers.stages import Context, coefficient
 from agentgym_rft.trainers.table import build_table, split_errors
 from agentgym_rft.trainers.update import update
 
@@ -68,18 +69,20 @@ def train(config: Config, *, resume: Path | None = None, progress: Progress | No
 
 def _train(parts: Parts, run_dir: Path, progress: Progress, *, is_resumed: bool) -> RunResult:
     config = parts.config
-    done, trained_s = _restore(parts, run_dir) if is_resumed else (0, 0.0)
+    done, trained_s, generated = _restore(parts, run_dir) if is_resumed else (0, 0.0, 0)
     metrics_file = MetricsWriter(run_dir / "metrics.jsonl", last_step=done if is_resumed else None)
-    trajectories = TrajectoryWriter(run_dir / "trajectories") if config.run.save_trajectories else None
+    is_saved = config.run.save_trajectories and parts.stored is None
+    trajectories = TrajectoryWriter(run_dir / "trajectories") if is_saved else None
     progress.start(run_dir=run_dir, first_step=done + 1, num_steps=config.trainer.steps)
     if is_resumed and done == 0:
         progress.note("The run has no checkpoint yet, so it starts again.")
     elif done >= config.trainer.steps:
         progress.note(f"All of its {done} steps are done. Give it more with --steps.")
     with _interruptible(progress) as interrupted:
-        if done == 0:
+        if done == 0 and config.eval.at_start:
             _evaluate(parts, run_dir, 0, progress)
-        while done < config.trainer.steps and not interrupted.is_set():
+        is_last = _is_last(config, done, generated)
+        while not is_last and not interrupted.is_set():
             start = time.perf_counter()
             metrics, played = train_step(parts, done)
             done += 1
@@ -87,37 +90,53 @@ def _train(parts: Parts, run_dir: Path, progress: Progress, *, is_resumed: bool)
             if trajectories is not None:
                 trajectories.write(done, played)
             row = {"step": done, "time_s": trained_s, **metrics}
-            is_last = done == config.trainer.steps
+            generated += int(metrics["rollout/generated_tokens"])
+            is_last = _is_last(config, done, generated)
+            if is_last or done % config.trainer.sync_interval == 0:
+                parts.policy.load(parts.model.state_dict(), version=done)
             if is_last or (config.eval.every and done % config.eval.every == 0):
                 row |= _evaluate(parts, run_dir, done, progress)
             metrics_file.write(row)
             progress.step(done, row)
             if is_last or interrupted.is_set() or done % config.run.checkpoint_every == 0:
-                _save(parts, run_dir, done, trained_s)
+                _save(parts, run_dir, done, trained_s, generated)
     metrics_file.close()
     summaries = tuple(summary for _, summary in read_evaluations(run_dir))
-    return RunResult(run_dir, done, done < config.trainer.steps, summaries)
+    return RunResult(run_dir, done, not is_last, summaries)
+
+
+def _is_last(config: Config, done: int, generated: int) -> bool:
+    """Whether all steps are done, or all tokens sampled that the run may sample."""
+    budget = config.trainer.max_generated_tokens
+    return done >= config.trainer.steps or (budget is not None and generated >= budget)
 
 
 def train_step(parts: Parts, step: int) -> tuple[Metrics, list[Trajectory]]:
-    """One step (from 0): roll out, train, hand the new weights to the policy. Returns metrics and what was played."""
+    """One step (from 0): roll out and train. Returns metrics and what was played."""
     start = time.perf_counter()
-    played = parts.workers.run(lambda: _collect(parts, step))
+    if parts.stored is None:
+        played = parts.workers.run(lambda: collect(parts, step))
+    else:
+        played = parts.stored.groups(parts.sampler.draw(parts.config.rollout.num_tasks))
     rolled_out = time.perf_counter()
-    groups, errors = split_errors(played)
+    kept, errors = split_errors(played)
+    groups = [parts.algorithm.shape(group) for group in kept]
     metrics = rollout_metrics(played, errors)
+    if parts.stored is not None:
+        metrics |= {"rollout/turns": 0.0, "rollout/generated_tokens": 0.0}
     trajectories = [trajectory for group in played for trajectory in group.trajectories]
     if problem := why_unplayed(trajectories, parts.workers.max_context):
         raise PolicyError(f"Every episode of step {step + 1} {problem}")
-    table, rows = build_table(groups, parts.policy.version)
+    table, rows = build_table(groups, step, auxiliary=parts.algorithm.uses_auxiliary)
     if rows:
         if parts.reference is not None:
             tokens = parts.config.trainer.micro_batch_tokens
-            scores = score_rows(parts.reference, rows, table.num_tokens, tokens, need_entropy=False)
+            scores = score_rows(parts.reference, rows, table.num_tokens, tokens)
             table = table.with_columns({"ref_lp": scores.lp.cpu()})
         context = Context(step=step, seed=parts.config.run.seed)
+        before = parts.probe.before(parts.scorer, table, rows)
         metrics |= update(parts.scorer, parts.optimizer, table, rows, parts.algorithm, parts.config.trainer, context)
-    parts.policy.load(parts.model.state_dict(), version=step + 1)
+        metrics |= parts.probe.after(parts.scorer, before)
     end = time.perf_counter()
     metrics |= {
         "time/rollout_s": rolled_out - start,
@@ -127,7 +146,7 @@ def train_step(parts: Parts, step: int) -> tuple[Metrics, list[Trajectory]]:
     return metrics, trajectories
 
 
-async def _collect(parts: Parts, step: int) -> list[Group]:
+async def collect(parts: Parts, step: int) -> list[Group]:
     """The groups of a step. Groups without signal are replaced by other tasks, `max_resample` times at most."""
     groups: list[Group] = []
     num_wanted = parts.config.rollout.num_tasks
@@ -148,19 +167,29 @@ def _plan(parts: Parts, step: int, attempt: int, task_id: str) -> GroupPlan:
         group_id=group_id,
         episode_id=group_id,
         seed=derive_seed(parts.config.run.seed, group_id),
-        temperature=rollout.temperature,
+        temperature=_temperature(parts, step),
         max_steps=rollout.max_steps,
         max_context=parts.workers.max_context,
         stop_ids=parts.workers.chat.stop_ids,
         step_timeout_s=rollout.step_timeout_s,
         invalid_penalty=rollout.invalid_penalty,
+        stop_invalid=rollout.stop_invalid,
+        stop_repeated=rollout.stop_repeated,
     )
-    return GroupPlan(spec, rollout.group_size, rollout.max_retries)
+    return GroupPlan(spec, rollout.group_size, rollout.max_retries, rollout.reflect)
+
+
+def _temperature(parts: Parts, step: int) -> float:
+    """Sampling temperature of a step: the algorithm's, if it controls it."""
+    controlled = parts.algorithm.temperature
+    if controlled is None:
+        return parts.config.rollout.temperature
+    return coefficient(controlled, Context(step=step, seed=parts.config.run.seed))
 
 
 def rollout_metrics(groups: Sequence[Group], errors: dict[str, int]) -> Metrics:
-    """What the episodes of a step were like. Means are over the trajectories without an error."""
-    valid = [trajectory for group in groups for trajectory in group.valid]
+    """What the episodes of a step were like. Means are over the trajectories without an error, retries left out."""
+    valid = [trajectory for group in groups for trajectory in group.valid if trajectory.parent_id is None]
     turns = [turn for trajectory in valid for turn in trajectory.turns]
     invalid = Counter(bool(turn.info.get("invalid_action")) for turn in turns)
     per_episode = max(len(valid), 1)
@@ -176,6 +205,7 @@ def rollout_metrics(groups: Sequence[Group], errors: dict[str, int]) -> Metrics:
         "group/num": float(len(groups)),
         "group/without_signal": float(sum(not has_signal(group) for group in groups)),
         **{f"error/{reason}": float(count) for reason, count in errors.items()},
+        **generation_metrics(groups),
     }
 
 
@@ -203,21 +233,36 @@ def _evaluate(parts: Parts, run_dir: Path, step: int, progress: Progress) -> Met
     return {f"eval/{key}": summary[key] for key in ("success", "score", "mean_turns")}
 
 
-def _save(parts: Parts, run_dir: Path, done: int, trained_s: float) -> None:
-    state = {"cursor": parts.sampler.cursor, "time_s": trained_s}
+def _save(parts: Parts, run_dir: Path, done: int, trained_s: float, generated: int) -> None:
+    state = {
+        "cursor": parts.sampler.cursor,
+        "time_s": trained_s,
+        "generated_tokens": generated,
+        "algorithm": parts.algorithm.state_dict(),
+        "probe": parts.probe.state_dict(),
+    }
     keep = parts.config.run.keep_checkpoints
-    save_checkpoint(run_dir / "checkpoints", done, parts.model, parts.tokenizer, parts.optimizer, state, keep)
+    head = parts.scorer.value_head
+    extra = {} if head is None else {"value_head": head.state_dict()}
+    save_checkpoint(run_dir / "checkpoints", done, parts.model, parts.tokenizer, parts.optimizer, state, keep, extra)
 
 
-def _restore(parts: Parts, run_dir: Path) -> tuple[int, float]:
-    """Put the newest good checkpoint back. Returns the steps done and the seconds they took; 0 before the first one."""
+def _restore(parts: Parts, run_dir: Path) -> tuple[int, float, int]:
+    """Put the newest good checkpoint back. Returns steps done, seconds they took, tokens sampled; 0 without one.
+
+    The sampling policy gets the checkpoint's weights, whatever `trainer.sync_interval` is.
+    """
     if not has_checkpoint(run_dir / "checkpoints"):
-        return 0, 0.0
+        return 0, 0.0, 0
     checkpoint = load_checkpoint(run_dir / "checkpoints")
-    restore(checkpoint, parts.model, parts.optimizer)
+    extra = restore(checkpoint, parts.model, parts.optimizer)
+    if parts.scorer.value_head is not None:
+        parts.scorer.value_head.load_state_dict(extra["value_head"])
     parts.policy.load(parts.model.state_dict(), version=checkpoint.step)
     parts.sampler.cursor = int(checkpoint.state["cursor"])
-    return checkpoint.step, float(checkpoint.state["time_s"])
+    parts.algorithm.load_state_dict(checkpoint.state["algorithm"])
+    parts.probe.load_state_dict(checkpoint.state["probe"])
+    return checkpoint.step, float(checkpoint.state["time_s"]), int(checkpoint.state["generated_tokens"])
 
 
 @contextmanager

@@ -9,10 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agentgym_rft.trainers.algorithm import AUXILIARY, Algorithm
+from agentgym_rft.trainers.functionals import ENTROPY, Functional
 from agentgym_rft.trainers.packing import MicroBatch
 from agentgym_rft.trainers.scoring import Scorer, Scores
-from agentgym_rft.trainers.stages import Algorithm, LossInputs
-from agentgym_rft.trainers.table import Row, TokenTable, segment_sum
+from agentgym_rft.trainers.stages import Context, LossInputs, coefficient
+from agentgym_rft.trainers.table import Row, TokenTable
+from agentgym_rft.trainers.units import Unit, unit_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +32,8 @@ class Measured:
 
     lp: Tensor
     log_ratio: Tensor
-    entropy: Tensor
     is_clipped: Tensor
+    columns: dict[str, Tensor]  # of the next-token distribution: those that the objective watches
     losses: dict[str, Tensor]  # scalar sums: policy and one for each regulariser
 
 
@@ -39,14 +42,16 @@ class Objective:
     """An algorithm's loss over one minibatch of a prepared table.
 
     `is_fresh`: the ratio's anchor is the training pass itself, so every ratio is 1 and only its gradient matters.
-    `unit_log_ratio`: [N] value of the ratio of each token's turn or trajectory, where the ratio has such a unit.
+    `unit_log_ratios`: for units above the token, the [N] log of the geometric mean ratio of each token's unit.
+    `watched`: columns of the next-token distribution that a pass measures beside the loss.
     """
 
     algorithm: Algorithm
     table: TokenTable
     weights: Weights
     is_fresh: bool
-    unit_log_ratio: Tensor | None = None
+    unit_log_ratios: Mapping[Unit, Tensor]
+    watched: tuple[Functional, ...] = (ENTROPY,)
 
     def has_gradient(self) -> np.ndarray:
         """Whether each token can have a gradient, [N] bool; exact zeros only, such as groups without signal."""
@@ -60,49 +65,64 @@ class Objective:
     def micro_batch(self, scorer: Scorer, batch: MicroBatch, measured: Measured, *, grad: bool) -> Tensor:
         """This micro-batch's share of the loss, a scalar; what it measured goes into `measured`."""
         batch = batch.to(self.table.turn.device)
-        entropy_grad = self.algorithm.needs_entropy_grad
-        scores = scorer.score(batch, need_entropy=True, grad=grad, entropy_grad=entropy_grad)
-        inputs = self._inputs(scores, batch.index)
+        asked = self.algorithm.grad_functionals
+        scores = scorer.score(
+            batch,
+            tuple(dict.fromkeys((*asked, *self.watched))),
+            grad=grad,
+            with_grad=[functional.name for functional in asked],
+            value=self.algorithm.needs_critic,
+        )
+        inputs = self.inputs(scores, batch.index)
         token_losses, is_clipped = self.algorithm.surrogate.fn(inputs)
         losses = {"policy": (token_losses * self.weights.policy[batch.index]).sum()}
         for term in self.algorithm.regularizers:
             losses[term.name] = (term.fn(inputs) * self.weights.regularizers[term.name][batch.index]).sum()
         measured.lp[batch.index] = inputs.lp.detach()
         measured.log_ratio[batch.index] = inputs.log_ratio.detach()
-        measured.entropy[batch.index] = inputs.entropy.detach()
         measured.is_clipped[batch.index] = is_clipped
+        for functional in self.watched:
+            measured.columns[functional.name][batch.index] = scores.columns[functional.name].detach()
         for name, loss in losses.items():
             measured.losses[name] += loss.detach()
         return torch.stack(list(losses.values())).sum()
 
-    def _inputs(self, scores: Scores, index: Tensor) -> LossInputs:
-        assert scores.entropy is not None
-        if self.is_fresh:
-            log_ratio = scores.lp - scores.lp.detach()
-        elif self.unit_log_ratio is not None:
-            log_ratio = self.unit_log_ratio[index] + scores.lp - scores.lp.detach()
-        else:
-            log_ratio = scores.lp - self.table.columns[self.algorithm.ratio.anchor][index]
+    def inputs(self, scores: Scores, index: Tensor) -> LossInputs:
+        """What the differentiable parts see of the tokens `index` [K]."""
+        log_ratio, clip_log_ratio = self._log_ratios(scores.lp, index)
         columns = {name: self.table.token_column(name)[index] for name in self.algorithm.loss_columns}
-        return LossInputs(scores.lp, log_ratio, scores.entropy, columns)
+        return LossInputs(scores.lp, log_ratio, clip_log_ratio, scores.columns, columns)
+
+    def _log_ratios(self, lp: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The tokens' log-ratios with gradient, and those that bounds judge, without."""
+        if self.is_fresh:
+            log_ratio = lp - lp.detach()
+            return log_ratio, log_ratio.detach()
+        ratio = self.algorithm.ratio
+        own = lp - self.table.columns[ratio.anchor][index]
+        log_ratio = own if ratio.unit == "token" else self.unit_log_ratios[ratio.unit][index] + lp - lp.detach()
+        judged = own if ratio.clip_unit == "token" else self.unit_log_ratios[ratio.clip_unit][index]
+        return log_ratio, judged.detach()
 
 
-def new_measured(algorithm: Algorithm, num_tokens: int, dtype: torch.dtype, device: torch.device) -> Measured:
+def new_measured(objective: Objective, dtype: torch.dtype) -> Measured:
     """Zeros, to be filled by `Objective.micro_batch`."""
-    zeros = torch.zeros(num_tokens, dtype=dtype, device=device)
-    names = ["policy", *(term.name for term in algorithm.regularizers)]
+    zeros = torch.zeros(objective.table.num_tokens, dtype=dtype, device=objective.table.turn.device)
+    columns = {functional.name: zeros.clone() for functional in objective.watched}
+    names = ["policy", *(term.name for term in objective.algorithm.regularizers)]
     losses = {name: zeros.new_zeros(()) for name in names}
-    return Measured(zeros, zeros.clone(), zeros.clone(), torch.zeros_like(zeros, dtype=torch.bool), losses)
+    return Measured(zeros, zeros.clone(), torch.zeros_like(zeros, dtype=torch.bool), columns, losses)
 
 
-def minibatch_weights(algorithm: Algorithm, table: TokenTable, inside: Tensor) -> Weights:
+def minibatch_weights(algorithm: Algorithm, table: TokenTable, inside: Tensor, context: Context) -> Weights:
     """Weights whose denominators are counted over the whole minibatch; `inside` [N] is 1 for its tokens, else 0."""
     counted = (table.columns["counted"] > 0).float() * inside
     policy = algorithm.aggregation.fn(table, counted) * table.columns["mask"]
+    main = 1 - table.token_column(AUXILIARY).float()
     terms = {}
     for term in algorithm.regularizers:
-        keep = inside * (table.token_column(term.mask) > 0) if term.mask else inside
-        terms[term.name] = term.coef * algorithm.aggregation.fn(table, keep)
+        keep = inside * (main if term.mask is None else (table.token_column(term.mask) > 0).float())
+        terms[term.name] = coefficient(term.coef, context) * algorithm.aggregation.fn(table, keep)
     return Weights(policy, terms)
 
 
@@ -112,11 +132,6 @@ def token_indicator(table: TokenTable, rows: Sequence[Row]) -> Tensor:
     return torch.zeros(table.num_tokens, device=table.turn.device).index_fill_(0, index, 1.0)
 
 
-def unit_log_ratio(algorithm: Algorithm, table: TokenTable, lp: Tensor) -> Tensor:
+def unit_log_ratio(algorithm: Algorithm, table: TokenTable, lp: Tensor, unit: Unit) -> Tensor:
     """Mean of lp - anchor over each token's turn or trajectory (the log of a geometric mean), [N]."""
-    key, num = table.turn, table.num_turns
-    if algorithm.ratio.unit == "trajectory":
-        key, num = table.trajectory, table.num_trajectories
-    log_ratio = lp - table.columns[algorithm.ratio.anchor]
-    lengths = segment_sum(torch.ones_like(log_ratio), key, num).clamp_min(1)
-    return (segment_sum(log_ratio, key, num) / lengths)[key]
+    return unit_mean(lp - table.columns[algorithm.ratio.anchor], table, unit)

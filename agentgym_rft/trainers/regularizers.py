@@ -1,11 +1,15 @@
-"""Loss terms beside the policy loss: KL to a reference policy and entropy."""
+"""Loss terms beside the policy loss: KL to a reference policy, entropy, imitation and a critic's value."""
 
 from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
+from agentgym_rft.trainers.algorithm import AUXILIARY
+from agentgym_rft.trainers.credit import TURN_START, VALUE_TARGET
+from agentgym_rft.trainers.functionals import VALUE
 from agentgym_rft.trainers.stages import LossInputs, Regularizer
 
 KLEstimator = Literal["k1", "k2", "k3"]
@@ -43,4 +47,43 @@ def kl_penalty(coef: float, estimator: KLEstimator) -> Regularizer:
 
 def entropy_bonus(coef: float) -> Regularizer:
     """-coef * entropy of the full next-token distribution."""
-    return Regularizer("entropy", lambda inputs: -inputs.entropy, coef, needs_entropy_grad=True)
+    return Regularizer(
+        "entropy", lambda inputs: -inputs.functionals["entropy"], coef, needs_grad=frozenset({"entropy"})
+    )
+
+
+def auxiliary_nll(coef: float) -> Regularizer:
+    """coef * negative log-likelihood of auxiliary trajectories: reflections and guided retries worth imitating.
+
+    Their mean is their own: how many there are does not change the weight of the policy loss.
+    Source: R3L, arXiv 2601.03715 (L_SFT).
+    """
+    return Regularizer("auxiliary", lambda inputs: -inputs.lp, coef, mask=AUXILIARY)
+
+
+def positive_nll(coef: float) -> Regularizer:
+    """coef * negative log-likelihood of the won trajectories, in a mean of their own.
+
+    Source: Klear-Reasoner, arXiv 2508.07629 (coefficient 0.1).
+    """
+    return Regularizer("positive", lambda inputs: -inputs.lp, coef, mask="won")
+
+
+def value_loss(coef: float, clip: float | None) -> Regularizer:
+    """coef * (V - target)^2 at the first token of each turn.
+
+    With `clip`, V may gain from at most that distance to its value before the update: the larger of the losses of V and
+    of V cut to that range. Source: PPO, arXiv 1707.06347 eq. 9; the clip is that of its released code.
+    """
+
+    def fn(inputs: LossInputs) -> Tensor:
+        value, target = inputs.functionals[VALUE], inputs.columns[VALUE_TARGET]
+        loss = (value - target).square()
+        if clip is None:
+            return loss
+        before = inputs.columns[VALUE]
+        bounded = before + (value - before).clamp(-clip, clip)
+        return torch.maximum(loss, (bounded - target).square())
+
+    needs = frozenset({VALUE_TARGET} if clip is None else {VALUE_TARGET, VALUE})
+    return Regularizer("value", fn, coef, needs, needs_grad=frozenset({VALUE}), mask=TURN_START)

@@ -20,23 +20,29 @@ from agentgym_rft.agents.policies.hf import HFPolicy
 from agentgym_rft.config import Config, Section
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.panels import Panel, assert_disjoint, load_panel
-from agentgym_rft.errors import ConfigError, RegistryError, did_you_mean
-from agentgym_rft.rollouts.build import load_card, load_policy_model, make_workers, serve
+from agentgym_rft.errors import ConfigError, DataError, RegistryError, did_you_mean
+from agentgym_rft.rollouts.build import load_card, load_policy_model, make_reflector, make_workers, serve
 from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.strategies import STRATEGIES, Strategy
 from agentgym_rft.store.checkpoint import has_checkpoint
 from agentgym_rft.store.files import write_atomically
+from agentgym_rft.store.stored_groups import StoredGroups
+from agentgym_rft.trainers.algorithm import Algorithm
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.optimizer import make_optimizer
+from agentgym_rft.trainers.probe import Probe
 from agentgym_rft.trainers.scoring import Scorer, make_scorer
-from agentgym_rft.trainers.stages import Algorithm
 from agentgym_rft.trainers.table import available_columns
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a training step works with. `policy` samples from the very model that `scorer` and `optimizer` train."""
+    """What a training step works with.
+
+    `policy` samples from the very model that `scorer` and `optimizer` train, or from a copy of it where
+    `trainer.sync_interval` lets it lag behind.
+    """
 
     config: Config
     model: Any
@@ -50,35 +56,71 @@ class Parts:
     scorer: Scorer
     reference: Scorer | None
     optimizer: torch.optim.Optimizer
+    probe: Probe
+    stored: StoredGroups | None = None  # what is trained on instead of played episodes
 
 
 def build(config: Config) -> Parts:
     """All parts of a run. Raises ConfigError, RegistryError, DataError or CheckpointError for what cannot work."""
     algorithm = build_algorithm(config.algorithm)
-    algorithm.validate(available_columns(reference=True), config.rollout.group_size)
+    algorithm.validate(available_columns(reference=True, critic=True), config.rollout.group_size)
+    if config.eval.every % config.trainer.sync_interval:
+        raise ConfigError(
+            f"eval.every is {config.eval.every}: evaluations play the newest weights, so it must be a multiple of "
+            f"trainer.sync_interval={config.trainer.sync_interval}."
+        )
     strategy = _strategy(config.rollout.strategy)
     if config.rollout.workers != "local":
         raise ConfigError(f"rollout.workers is '{config.rollout.workers}'; this version has 'local' only.")
     load_card(config.agent)  # what is wrong with it is said before the model is loaded
     task_ids, panel = _tasks(config)
     model, tokenizer = load_policy_model(config.policy, dtype=torch.float32)
-    policy = serve(model, config.policy)
-    scorer = make_scorer(model, bf16=config.trainer.bf16)
+    policy = serve(model if config.trainer.sync_interval == 1 else deepcopy(model), config.policy)
+    value_head = make_value_head(model) if algorithm.needs_critic else None
+    scorer = make_scorer(model, bf16=config.trainer.bf16, value_head=value_head)
+    stored = _stored(config, model)
     reference = make_scorer(deepcopy(model), bf16=config.trainer.bf16) if algorithm.needs_reference else None
     return Parts(
         config=config,
         model=model,
         tokenizer=tokenizer,
         policy=policy,
-        workers=make_workers(config, tokenizer, policy),
+        workers=make_workers(config, tokenizer, policy, make_reflector(config)),
         strategy=strategy,
-        sampler=TaskSampler(task_ids, config.run.seed),
+        sampler=TaskSampler(task_ids if stored is None else stored.keys, config.run.seed),
         panel=panel,
         algorithm=algorithm,
         scorer=scorer,
         reference=reference,
-        optimizer=make_optimizer(model, config.trainer),
+        optimizer=make_optimizer(
+            model if value_head is None else torch.nn.ModuleList([model, value_head]), config.trainer
+        ),
+        probe=Probe(config.trainer.entropy_probe, config.run.seed, config.trainer.micro_batch_tokens),
+        stored=stored,
     )
+
+
+def make_value_head(model: Any) -> torch.nn.Linear:
+    """A critic's head on the last hidden state of `model`. Every value is 0 at first."""
+    head = torch.nn.Linear(model.config.get_text_config().hidden_size, 1, device=model.device, dtype=model.dtype)
+    torch.nn.init.zeros_(head.weight)
+    torch.nn.init.zeros_(head.bias)
+    return head
+
+
+def _stored(config: Config, model: Any) -> StoredGroups | None:
+    """The stored trajectories that the run trains on, if it does. Raises DataError for those of another vocabulary."""
+    path = config.rollout.stored
+    if path is None:
+        return None
+    stored = StoredGroups(Path(path))
+    vocabulary = model.get_input_embeddings().num_embeddings
+    if stored.max_token_id >= vocabulary:
+        raise DataError(
+            f"The trajectories in '{path}' have token {stored.max_token_id}, the policy knows {vocabulary} tokens. "
+            "Give those of a policy with the same tokenizer."
+        )
+    return stored
 
 
 def _strategy(name: str) -> Strategy:

@@ -1,8 +1,8 @@
-"""Log-probs and entropy of the trained tokens under a model, without the logits of all other positions."""
+"""Log-probs and full-vocabulary columns of the trained tokens, without the logits of all other positions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from agentgym_rft.errors import ConfigError
+from agentgym_rft.trainers.functionals import VALUE, Functional
 from agentgym_rft.trainers.packing import MicroBatch, pack
 from agentgym_rft.trainers.table import Row
 
@@ -19,10 +21,10 @@ CHUNK_ELEMENTS = 2**24  # logits held at once, 64 MiB in float32
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Per trained token: log-prob and entropy of the full next-token distribution, in nats, [K]."""
+    """Per trained token: log-prob (nats) and the asked columns of the full next-token distribution, all [K]."""
 
     lp: Tensor
-    entropy: Tensor | None
+    columns: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class Scorer:
     body: nn.Module | None  # decoder without head; None: the model changes its logits after the head
     head: nn.Module | None
     bf16: bool = False
+    value_head: nn.Linear | None = None  # of a critic that shares the model's body
 
     @property
     def device(self) -> torch.device:
@@ -43,18 +46,33 @@ class Scorer:
         """Of log-probs and entropies: float32, or float64 for a float64 model."""
         return torch.promote_types(_weight(self.model).dtype, torch.float32)
 
-    def score(self, batch: MicroBatch, *, need_entropy: bool, grad: bool, entropy_grad: bool = False) -> Scores:
-        """Log-probs of `batch.targets` and, if asked for, entropies, both [K] in at least float32.
+    def score(
+        self,
+        batch: MicroBatch,
+        functionals: Sequence[Functional] = (),
+        *,
+        grad: bool,
+        with_grad: Collection[str] = (),
+        value: bool = False,
+    ) -> Scores:
+        """Log-probs of `batch.targets` and the columns asked for, all [K] in at least float32.
 
         Args:
+            functionals: of the next-token distribution at each target.
             grad: keep the graph of the log-probs.
-            entropy_grad: keep that of the entropies, too; else they carry no gradient and cost one pass less.
+            with_grad: names of functionals whose graph is kept, too; the others carry no gradient.
+            value: add the value head's output, with its graph if `grad`.
         """
         batch = batch.to(self.device)
         with torch.set_grad_enabled(grad):
             with self._autocast():
                 hidden, head = self._outputs(batch)
-            return _log_probs(hidden, batch.targets, head, need_entropy, grad and entropy_grad)
+            scores = _scores(hidden, batch.targets, head, functionals, frozenset(with_grad if grad else ()))
+            if value:
+                assert self.value_head is not None
+                values = self.value_head(hidden.to(self.value_head.weight.dtype))[:, 0]
+                scores = Scores(scores.lp, {**scores.columns, VALUE: values})
+        return scores
 
     def _outputs(self, batch: MicroBatch) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Vectors at the predicting positions, and the function that turns them into logits."""
@@ -74,17 +92,22 @@ class Scorer:
         return torch.autocast(self.device.type, dtype=torch.bfloat16) if self.bf16 else nullcontext()
 
 
-def make_scorer(model: PreTrainedModel, *, bf16: bool = False) -> Scorer:
+def make_scorer(model: PreTrainedModel, *, bf16: bool = False, value_head: nn.Linear | None = None) -> Scorer:
     """A scorer for any Hugging Face causal language model; puts the model in eval mode (no dropout).
 
     Whether head(body(ids)) gives the model's logits is tried once on a few ids. Where it does not (soft-capped or
     scaled logits) the scorer uses the model's own logits at every position, which costs more memory.
+
+    Raises:
+        ConfigError: such a model is to have a value head.
     """
     model.eval()
     body, head = model.base_model, model.get_output_embeddings()
     if head is None or body is model or not _is_plain(model, body, head):
+        if value_head is not None:
+            raise ConfigError("A critic needs a model whose logits are its head on its last hidden state.")
         return Scorer(model, None, None, bf16)
-    return Scorer(model, body, head, bf16)
+    return Scorer(model, body, head, bf16, value_head)
 
 
 @torch.no_grad()
@@ -105,26 +128,27 @@ def _identity(logits: Tensor) -> Tensor:
     return logits
 
 
-def _log_probs(
-    hidden: Tensor, targets: Tensor, head: Callable[[Tensor], Tensor], need_entropy: bool, entropy_grad: bool
+def _scores(
+    hidden: Tensor,
+    targets: Tensor,
+    head: Callable[[Tensor], Tensor],
+    functionals: Sequence[Functional],
+    with_grad: frozenset[str],
 ) -> Scores:
     """Scores in chunks; with several chunks and a graph, each chunk's logits are recomputed in the backward pass."""
 
-    def score(hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
-        return _score_chunk(head(hidden), targets, need_entropy, entropy_grad)
+    def score(hidden: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+        return _score_chunk(head(hidden), targets, functionals, with_grad)
 
     chunk = max(1, CHUNK_ELEMENTS // _vocabulary(head, hidden))
-    if len(targets) <= chunk:
-        return Scores(*score(hidden, targets))
-    lps: list[Tensor] = []
-    entropies: list[Tensor] = []
-    for start in range(0, len(targets), chunk):
+    pieces: list[tuple[Tensor, ...]] = []
+    for start in range(0, max(len(targets), 1), chunk):
         piece = hidden[start : start + chunk], targets[start : start + chunk]
-        lp, entropy = checkpoint(score, *piece, use_reentrant=False) if hidden.requires_grad else score(*piece)
-        lps.append(lp)
-        if entropy is not None:
-            entropies.append(entropy)
-    return Scores(torch.cat(lps), torch.cat(entropies) if need_entropy else None)
+        is_recomputed = len(targets) > chunk and hidden.requires_grad
+        pieces.append(checkpoint(score, *piece, use_reentrant=False) if is_recomputed else score(*piece))
+    lp, *columns = (torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*pieces, strict=True))
+    names = [functional.name for functional in functionals]
+    return Scores(lp, dict(zip(names, columns, strict=True)))
 
 
 @torch.no_grad()
@@ -133,30 +157,41 @@ def _vocabulary(head: Callable[[Tensor], Tensor], hidden: Tensor) -> int:
 
 
 def _score_chunk(
-    logits: Tensor, targets: Tensor, need_entropy: bool, entropy_grad: bool
-) -> tuple[Tensor, Tensor | None]:
+    logits: Tensor, targets: Tensor, functionals: Sequence[Functional], with_grad: frozenset[str]
+) -> tuple[Tensor, ...]:
     if logits.dtype not in (torch.float32, torch.float64):
         logits = logits.float()
     log_probs = torch.log_softmax(logits, dim=-1)  # [k, V]
     lp = log_probs.gather(-1, targets[:, None])[:, 0]
-    if not need_entropy:
-        return lp, None
-    with torch.set_grad_enabled(entropy_grad):
-        entropy = -(log_probs.exp() * log_probs).sum(-1)
-    return lp, entropy
+    if not functionals:
+        return (lp,)
+    columns: list[Tensor] = []
+    with torch.set_grad_enabled(bool(with_grad)):
+        probs = log_probs.exp()
+    for functional in functionals:
+        with torch.set_grad_enabled(functional.name in with_grad):
+            columns.append(functional.fn(log_probs, probs))
+    return (lp, *columns)
 
 
 @torch.no_grad()
 def score_rows(
-    scorer: Scorer, rows: Sequence[Row], num_tokens: int, micro_batch_tokens: int, *, need_entropy: bool
+    scorer: Scorer,
+    rows: Sequence[Row],
+    num_tokens: int,
+    micro_batch_tokens: int,
+    functionals: Sequence[Functional] = (),
+    *,
+    value: bool = False,
 ) -> Scores:
     """Scores of all table entries of `rows`, [num_tokens], without gradient; zero for entries not in `rows`."""
     lp = torch.zeros(num_tokens, dtype=scorer.dtype, device=scorer.device)
-    entropy = torch.zeros_like(lp) if need_entropy else None
+    names = [functional.name for functional in functionals] + ([VALUE] if value else [])
+    columns = {name: torch.zeros_like(lp) for name in names}
     for batch in pack(rows, micro_batch_tokens):
-        scores = scorer.score(batch, need_entropy=need_entropy, grad=False)
+        scores = scorer.score(batch, functionals, grad=False, value=value)
         index = batch.index.to(scorer.device)
         lp[index] = scores.lp
-        if entropy is not None and scores.entropy is not None:
-            entropy[index] = scores.entropy
-    return Scores(lp, entropy)
+        for name, column in columns.items():
+            column[index] = scores.columns[name].to(column.dtype)
+    return Scores(lp, columns)

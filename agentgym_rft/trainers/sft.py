@@ -21,12 +21,14 @@ from agentgym_rft.agents.agent import chat_format
 from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.agents.policies.loading import load_model
 from agentgym_rft.config import SftConfig, SftSection
-from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.errors import NumericsError
 from agentgym_rft.rollouts.build import policy_dir
 from agentgym_rft.trainers.demonstrations import demonstrations
+from agentgym_rft.trainers.pieces import add_pieces, report_pieces
+from agentgym_rft.trainers.report_rows import experience_rows, mixed, play_episodes
 from agentgym_rft.trainers.scratch import build_model, train_tokenizer
+from agentgym_rft.trainers.sft_rows import SftRow, sft_rows
 
 POOL_ROWS = 512
 
@@ -42,22 +44,6 @@ class SftBatch:
     is_action: torch.Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class SftRow:
-    """One row of tokens, [length]; `is_action` marks those that a policy would sample."""
-
-    ids: np.ndarray
-    is_action: np.ndarray
-
-
-def sft_rows(trajectory: Trajectory, max_context: int) -> Iterator[SftRow]:
-    """The rows of a trajectory, each cut at `max_context` tokens."""
-    for turns in trajectory.rows():
-        ids = [i for turn in turns for i in (*turn.context_ids, *turn.action_ids)]
-        kinds = [kind for turn in turns for kind in (False,) * len(turn.context_ids) + (True,) * len(turn.action_ids)]
-        yield SftRow(np.array(ids[:max_context], np.int64), np.array(kinds[:max_context], bool))
-
-
 def pad_batch(rows: Sequence[SftRow], context_weight: float) -> SftBatch:
     """Rows as one batch."""
     shape = (len(rows), max(len(row.ids) for row in rows))
@@ -66,7 +52,8 @@ def pad_batch(rows: Sequence[SftRow], context_weight: float) -> SftBatch:
         length = len(row.ids)
         ids[index, :length] = row.ids
         is_action[index, :length] = row.is_action
-        weights[index, :length] = np.where(row.is_action, 1.0, context_weight)
+        given = np.where(row.is_action, 1.0, context_weight) if row.weights is None else row.weights
+        weights[index, :length] = given
     return SftBatch(torch.from_numpy(ids), torch.from_numpy(weights), torch.from_numpy(is_action))
 
 
@@ -185,9 +172,20 @@ def start_policy(config: SftConfig, env: TextEnv, card: AgentCard) -> tuple[Any,
 def train_sft(
     config: SftConfig, env: TextEnv, card: AgentCard, model: nn.Module, tokenizer: Any, report: Report
 ) -> int:
-    """Train a model in place on the expert's demonstrations. Returns the number of optimizer steps."""
-    chat = chat_format(tokenizer, card)
-    stream = demonstrations(env, card, chat, split=config.env.split, seed=config.run.seed, noise=config.sft.noise)
+    """Train a model in place on demonstrations and, by their shares, on reports and guided retries.
 
-    rows = (row for trajectory in stream for row in sft_rows(trajectory, config.model.max_context))
-    return fit(model, length_batches(rows, config.sft, config.run.seed), config.sft, report)
+    For those the model first plays, and then its tokenizer is given tokens for the fixed pieces of reports. Returns the
+    number of optimizer steps.
+    """
+    section, seed = config.sft, config.run.seed
+    has_reports = section.reflection_share + section.guided_share > 0
+    episodes = play_episodes(config, card, env, model, tokenizer) if has_reports else []
+    if has_reports:
+        add_pieces(model, tokenizer, report_pieces(section.labelled_turns, section.phrases))
+    chat = chat_format(tokenizer, card)
+    stream = demonstrations(env, card, chat, split=config.env.split, seed=seed, noise=section.noise)
+    rows: Iterator[SftRow] = (row for trajectory in stream for row in sft_rows(trajectory, config.model.max_context))
+    if has_reports:
+        reports, guided = experience_rows(config, env, card, chat, episodes)
+        rows = mixed(rows, reports, guided, section, seed)
+    return fit(model, length_batches(rows, section, seed), section, report)

@@ -1,33 +1,42 @@
-"""The kinds of parts that an algorithm is made of, and `Algorithm`, their frozen composition.
+"""The kinds of parts that an algorithm is made of. `algorithm.py` composes them.
 
-Two worlds, kept apart on purpose:
+Three worlds, kept apart on purpose:
 
-* Stages (advantage, modulators, filters, aggregation) see the token table of the whole batch once, without gradient.
+* Shapers see a group's trajectories before there is a table, and add named rewards.
+* Stages and filters see the token table of the whole batch once, without gradient.
 * Differentiable parts (surrogate, regularisers) see the tokens of one micro-batch, return one loss a token, and never
   take a mean: the update multiplies by global per-token weights, so micro-batches add up to the global loss exactly.
+
+Controllers remember something from step to step; their state goes into the checkpoint.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
-from agentgym_rft.errors import ConfigError
-from agentgym_rft.trainers.table import SCORED_COLUMNS, TokenTable
-
-Unit = Literal["token", "turn", "trajectory"]
+from agentgym_rft.core import Group
+from agentgym_rft.trainers.table import TokenTable
+from agentgym_rft.trainers.units import Unit
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a stage may know beside the table: step and seed, for schedules and random choices."""
+    """What a part may know beside the table: step and seed, for schedules and random choices."""
 
     step: int = 0
     seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shaper:
+    """A function of a whole group (its valid trajectories) that returns it with other rewards, of turns or by name."""
+
+    name: str
+    fn: Callable[[Group], Group]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +72,26 @@ class TokenFilter:
 
 @dataclass(frozen=True, slots=True)
 class LossInputs:
-    """Tokens of one micro-batch, each [K]. `lp` and `log_ratio` carry gradient, `entropy` where it was asked for."""
+    """Tokens of one micro-batch, each [K].
+
+    `lp` and `log_ratio` carry gradient; a functional does where a regulariser asked for it. `clip_log_ratio` is what
+    bounds are compared with: the log-ratio of the token's unit of clipping, without gradient.
+    """
 
     lp: Tensor
     log_ratio: Tensor
-    entropy: Tensor
+    clip_log_ratio: Tensor
+    functionals: Mapping[str, Tensor]
     columns: Mapping[str, Tensor]  # the columns that the part needs, whatever their level
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Lower and upper bound of the ratio, at each token [K] or the same for all."""
+
+    name: str
+    fn: Callable[[LossInputs], tuple[Tensor | float, Tensor | float]]
+    needs: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,39 +99,74 @@ class Surrogate:
     """The policy loss of each token, and which tokens a bound cut off.
 
     `scales_with_advantage`: a token of zero advantage has zero gradient, so rows without any advantage need no
-    backward pass.
+    backward pass. `stops_gradient`: tokens that a bound cut off have none either, as in PPO.
+    `uses_ratio`: without, no pass over the batch is needed to know the old policy's log-probs.
     """
 
     name: str
     fn: Callable[[LossInputs], tuple[Tensor, Tensor]]  # loss [K], clipped [K] bool
     needs: frozenset[str] = frozenset({"advantage"})
     scales_with_advantage: bool = True
+    stops_gradient: bool = False
+    uses_ratio: bool = True
+
+
+class Coefficient(Protocol):
+    """A number that may change from step to step: a schedule of the context, or a controller's feedback value."""
+
+    def __call__(self, context: Context) -> float: ...
+
+
+def coefficient(value: float | Coefficient, context: Context) -> float:
+    """The number now."""
+    return value(context) if callable(value) else value
+
+
+class Controller(Protocol):
+    """Something that an algorithm remembers from step to step."""
+
+    @property
+    def name(self) -> str: ...
+
+    def observe(self, table: TokenTable, metrics: Mapping[str, float]) -> None:
+        """Take in a finished step: its prepared table (values before the update) and its metrics."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What must survive a restart, as JSON."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Regularizer:
-    """A further loss of each token with its own coefficient and its own mask (a token column; default: all tokens)."""
+    """A further loss of each token with its own coefficient and its own mask (a token column; default: the policy
+    loss's own tokens before filters). `needs_grad` names the functionals it differentiates.
+    """
 
     name: str
     fn: Callable[[LossInputs], Tensor]  # [K]
-    coef: float
+    coef: float | Coefficient
     needs: frozenset[str] = frozenset()
-    needs_entropy_grad: bool = False
+    needs_grad: frozenset[str] = frozenset()
     mask: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Importance ratio: against which log-probs, and over which unit.
+    """Importance ratio: against which log-probs, over which unit, and over which unit bounds are applied.
 
     `anchor` is a token column: `old_lp` (the policy at the start of the update) or `behaviour_lp` (the sampler's).
     With unit `turn` or `trajectory` every token has the geometric mean of its unit's token ratios as the value, and the
     gradient of its own log-prob (GSPO-token, arXiv 2507.18071 eq. 13), which sums to GSPO's where the advantage is
-    constant in the unit.
+    constant in the unit. `clip_unit` is the unit whose geometric mean the bounds judge; all its tokens are cut off or
+    none.
     """
 
     anchor: str = "old_lp"
     unit: Unit = "token"
+    clip_unit: Unit = "token"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,88 +175,3 @@ class Aggregation:
 
     name: str
     fn: Callable[[TokenTable, Tensor], Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Algorithm:
-    """One training algorithm, composed of small functions."""
-
-    name: str
-    advantage: Stage
-    surrogate: Surrogate
-    aggregation: Aggregation
-    ratio: Ratio = Ratio()
-    modulators: tuple[Stage, ...] = ()
-    filters: tuple[TokenFilter, ...] = ()
-    regularizers: tuple[Regularizer, ...] = ()
-    min_group_size: int = 1
-
-    def _parts(self) -> Iterator[tuple[str, frozenset[str], frozenset[str]]]:
-        """Name, needs and provides of every part, in order."""
-        for stage in (self.advantage, *self.modulators):
-            yield stage.name, stage.needs, stage.provides
-        for keep in self.filters:
-            yield keep.name, keep.needs, frozenset()
-        yield "ratio", frozenset({self.ratio.anchor}), frozenset()
-        yield self.surrogate.name, self.surrogate.needs, frozenset()
-        for term in self.regularizers:
-            yield term.name, term.needs | ({term.mask} if term.mask else frozenset()), frozenset()
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """Columns that the parts need and no earlier part provides."""
-        have: set[str] = set()
-        missing: set[str] = set()
-        for _, needs, provides in self._parts():
-            missing |= needs - have
-            have |= provides
-        return frozenset(missing)
-
-    @property
-    def scored_columns(self) -> frozenset[str]:
-        """Columns that its global stages need from a forward pass over the batch before the update."""
-        needs = [stage.needs for stage in (self.advantage, *self.modulators)] + [keep.needs for keep in self.filters]
-        return SCORED_COLUMNS & frozenset[str]().union(*needs)
-
-    @property
-    def loss_columns(self) -> frozenset[str]:
-        """Columns that its differentiable parts read."""
-        return self.surrogate.needs.union(*(term.needs for term in self.regularizers))
-
-    @property
-    def needs_reference(self) -> bool:
-        """Whether a reference policy must score the batch (column `ref_lp`)."""
-        return "ref_lp" in self.needs
-
-    @property
-    def needs_entropy_grad(self) -> bool:
-        return any(term.needs_entropy_grad for term in self.regularizers)
-
-    def validate(self, available: Iterable[str], group_size: int | None = None) -> None:
-        """Raise `ConfigError` that names the part and the first column it lacks, or the group size it needs."""
-        have = set(available)
-        for name, needs, provides in self._parts():
-            if missing := sorted(needs - have):
-                raise ConfigError(
-                    f"Algorithm '{self.name}': '{name}' needs the column '{missing[0]}', which nothing provides."
-                )
-            have |= provides
-        if group_size is not None and group_size < self.min_group_size:
-            raise ConfigError(
-                f"Algorithm '{self.name}' needs rollout.group_size of at least {self.min_group_size}, not {group_size}."
-            )
-
-    @torch.no_grad()
-    def prepare(self, table: TokenTable, context: Context) -> TokenTable:
-        """The global table with `advantage`, `mask` (trains) and `counted` (is in the denominator) of every token."""
-        for stage in (self.advantage, *self.modulators):
-            table = stage(table, context)
-        ones = torch.ones(table.num_tokens, device=table.turn.device)
-        table = table.with_columns({"mask": ones, "counted": ones})
-        for part in self.filters:
-            keep = part.fn(table, context)
-            columns = {"mask": table.columns["mask"] * keep}
-            if part.shrinks_denominator:
-                columns["counted"] = table.columns["counted"] * keep
-            table = table.with_columns(columns)
-        return table

@@ -19,15 +19,17 @@ from agentgym_rft.core import Group, Trajectory
 from agentgym_rft.errors import TokenMismatchError
 
 TOKEN_COLUMNS = frozenset({"behaviour_lp"})
-TURN_COLUMNS = frozenset({"reward", "state", "position", "policy_version", "on_policy"})
-TRAJECTORY_COLUMNS = frozenset({"episode_return", "num_turns", "num_tokens", "won"})
-SCORED_COLUMNS = frozenset({"old_lp", "entropy"})  # the trainer adds them when an algorithm needs them
+TURN_COLUMNS = frozenset({"reward", "state", "position", "policy_version", "on_policy", "off_context"})
+TRAJECTORY_COLUMNS = frozenset({"episode_return", "num_turns", "num_tokens", "won", "pivot", "auxiliary"})
 
 
-def available_columns(*, reference: bool) -> frozenset[str]:
-    """Names of all columns that a run can have before its stages run; `ref_lp` only with a reference policy."""
-    names = TOKEN_COLUMNS | TURN_COLUMNS | TRAJECTORY_COLUMNS | SCORED_COLUMNS
-    return names | {"ref_lp"} if reference else names
+def available_columns(*, reference: bool, critic: bool = False) -> frozenset[str]:
+    """Names of the columns that a run can have before its stages run, beside those of the next-token distribution.
+
+    `ref_lp` only with a reference policy, `value` only with a critic.
+    """
+    names = TOKEN_COLUMNS | TURN_COLUMNS | TRAJECTORY_COLUMNS | {"old_lp"}
+    return names | ({"ref_lp"} if reference else set()) | ({"value"} if critic else set())
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class TokenTable:
     turn_trajectory: Tensor  # [M]
     trajectory_group: Tensor  # [T]
     num_groups: int
+    task_types: tuple[str, ...]  # [T], "" where the environment names none
 
     @property
     def num_tokens(self) -> int:
@@ -103,6 +106,7 @@ class TokenTable:
             turn_trajectory=self.turn_trajectory.to(device),
             trajectory_group=self.trajectory_group.to(device),
             num_groups=self.num_groups,
+            task_types=self.task_types,
         )
 
 
@@ -130,12 +134,15 @@ def split_errors(groups: Sequence[Group]) -> tuple[list[Group], dict[str, int]]:
     return kept, dict(errors)
 
 
-def build_table(groups: Sequence[Group], version: int) -> tuple[TokenTable, list[Row]]:
+def build_table(groups: Sequence[Group], version: int, *, auxiliary: bool = False) -> tuple[TokenTable, list[Row]]:
     """The token table and the rows of groups without errored trajectories.
 
     Args:
         groups: as `split_errors` returns them.
-        version: of the policy that is about to be trained; turns sampled by it are `on_policy`.
+        version: of the policy that is about to be trained; turns sampled by it in the context of their row are
+            `on_policy`.
+        auxiliary: take in the groups' auxiliary trajectories, each as a group of its own, so that they enter no
+            baseline; their rows go to the minibatch of their group.
     Raises:
         ValueError: a trajectory is errored.
         TokenMismatchError: log-probs and ids differ in number, or rows do not hold the sampled ids.
@@ -148,8 +155,14 @@ def build_table(groups: Sequence[Group], version: int) -> tuple[TokenTable, list
             builder.add(trajectory, len(trajectories), number)
             trajectories.append(trajectory)
             group_ids.append(number)
+    num_main = len(trajectories)
+    for number, group in enumerate(groups if auxiliary else ()):
+        for trajectory in group.auxiliary:
+            builder.add(trajectory, len(trajectories), number)
+            group_ids.append(len(groups) + len(trajectories) - num_main)
+            trajectories.append(trajectory)
     check_rows(builder.rows, trajectories)
-    return _table(builder, trajectories, group_ids, version), builder.rows
+    return _table(builder, trajectories, num_main, group_ids, version), builder.rows
 
 
 @dataclass(slots=True)
@@ -188,10 +201,13 @@ class _Builder:
             self.rows.append(Row(row_ids, np.array(positions, dtype=np.int64), index, number, group))
 
 
-def _table(builder: _Builder, trajectories: Sequence[Trajectory], group_ids: Sequence[int], version: int) -> TokenTable:
+def _table(
+    builder: _Builder, trajectories: Sequence[Trajectory], num_main: int, group_ids: Sequence[int], version: int
+) -> TokenTable:
+    """The table; trajectories from `num_main` on are auxiliary."""
     turns = [turn for trajectory in trajectories for turn in trajectory.turns]
     tasks = _ids([trajectory.task_id for trajectory in trajectories])
-    states = _ids([(t.task_id, turn.state_key) for t in trajectories for turn in t.turns])
+    states = _ids([_state(t, number) for t in trajectories for number in range(len(t.turns))])
     token_counts = torch.tensor(builder.token_counts, dtype=torch.int64)
     turn_trajectory = torch.tensor(builder.turn_trajectory, dtype=torch.int64)
     trajectory_group = torch.tensor(group_ids, dtype=torch.int64)
@@ -205,13 +221,16 @@ def _table(builder: _Builder, trajectories: Sequence[Trajectory], group_ids: Seq
             "state": torch.tensor(states, dtype=torch.int64),
             "position": _float([i for t in trajectories for i in range(len(t.turns))]),
             "policy_version": _float(versions),
-            "on_policy": _float([v == version for v in versions]),
+            "on_policy": _float([t.policy_version == version and not t.off_context for t in turns]),
+            "off_context": _float([t.off_context for t in turns]),
         },
         trajectory_columns={
             "episode_return": _float([t.episode_return for t in trajectories]),
             "num_turns": _float([len(t.turns) for t in trajectories]),
             "num_tokens": segment_sum(token_counts.double(), turn_trajectory, len(trajectories)),
             "won": _float([t.won for t in trajectories]),
+            "pivot": _float([int(t.info.get("pivot", 0)) for t in trajectories]),
+            "auxiliary": _float([number >= num_main for number in range(len(trajectories))]),
         },
         turn=turn,
         trajectory=trajectory,
@@ -220,7 +239,14 @@ def _table(builder: _Builder, trajectories: Sequence[Trajectory], group_ids: Seq
         turn_trajectory=turn_trajectory,
         trajectory_group=trajectory_group,
         num_groups=max(group_ids, default=-1) + 1,
+        task_types=tuple(str(t.info.get("task_type", "")) for t in trajectories),
     )
+
+
+def _state(trajectory: Trajectory, number: int) -> tuple[str, ...]:
+    """What equal states share. A turn without a key, in an environment that cannot tell, is equal to no other."""
+    key = trajectory.turns[number].state_key
+    return (trajectory.task_id, key) if key else (trajectory.task_id, trajectory.episode_id, str(number))
 
 
 def _float(values: Sequence[float]) -> Tensor:

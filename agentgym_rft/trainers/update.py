@@ -1,8 +1,9 @@
 """One training step on a batch: score, prepare the global columns, then optimise over minibatches.
 
 `update` is the only place that calls backward. Log-probs of the policy before the step (`old_lp`) cost an extra forward
-pass only where they can differ from those of the training pass: with several optimizer steps a batch, or when a stage
-needs them (or the entropy) first. In the strictly on-policy single step they are the training pass's own, detached.
+pass only where they can differ from those of the training pass: with several optimizer steps a batch (if the surrogate
+has a ratio at all), or when a stage needs them (or the entropy) first. In the strictly on-policy single step they are
+the training pass's own, detached.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from torch import Tensor
 
 from agentgym_rft.config import TrainerSection
 from agentgym_rft.errors import TokenMismatchError
+from agentgym_rft.trainers.algorithm import AUXILIARY, Algorithm
+from agentgym_rft.trainers.functionals import ENTROPY, FUNCTIONALS, VALUE
+from agentgym_rft.trainers.instrument import WATCHED, dropped_fraction, dynamics
 from agentgym_rft.trainers.objective import (
     Measured,
     Objective,
@@ -27,8 +31,9 @@ from agentgym_rft.trainers.objective import (
 from agentgym_rft.trainers.optimizer import clipped_step, learning_rate, set_learning_rate
 from agentgym_rft.trainers.packing import pack
 from agentgym_rft.trainers.scoring import Scorer, score_rows
-from agentgym_rft.trainers.stages import Algorithm, Context
-from agentgym_rft.trainers.table import SCORED_COLUMNS, Row, TokenTable
+from agentgym_rft.trainers.stages import Context
+from agentgym_rft.trainers.table import Row, TokenTable
+from agentgym_rft.trainers.units import Unit
 
 
 def update(
@@ -53,11 +58,13 @@ def update(
     """
     if not rows:
         raise ValueError("The batch has no trained token.")
-    algorithm.validate(table.names | SCORED_COLUMNS)
+    algorithm.validate(table.names | FUNCTIONALS.keys() | {"old_lp"} | ({VALUE} if scorer.value_head else set()))
     table = table.to(scorer.device)
     is_single = cfg.num_minibatches * cfg.num_epochs == 1
     drift: dict[str, float] = {}
-    if not is_single or algorithm.scored_columns:
+    is_several = not is_single and (algorithm.surrogate.uses_ratio or cfg.entropy_dynamics)
+    is_scored = is_several or bool(algorithm.scored_columns)
+    if is_scored:
         table = _score_before(scorer, table, rows, algorithm, cfg)
         drift = check_drift(table, table.columns["old_lp"], cfg.logprob_tolerance)
     table = algorithm.prepare(table, context)
@@ -66,15 +73,23 @@ def update(
     optimizer.zero_grad(set_to_none=True)
     steps: list[dict[str, float]] = []
     for part in minibatches(rows, cfg.num_minibatches, cfg.num_epochs, context):
-        objective = _objective(scorer, table, part, algorithm, cfg)
+        objective = _objective(scorer, table, part, algorithm, cfg, context)
+        if cfg.entropy_dynamics and not is_scored:
+            objective = replace(objective, watched=WATCHED)
         measured, has_gradient = _accumulate(scorer, objective, part, cfg.micro_batch_tokens)
-        drift = drift or check_drift(table, measured.lp, cfg.logprob_tolerance)
-        metrics = pass_metrics(objective, measured, token_indicator(table, part) > 0)
+        inside = token_indicator(table, part) > 0
+        drift = drift or check_drift(table, measured.lp, cfg.logprob_tolerance, inside)
+        metrics = pass_metrics(objective, measured, inside)
         if has_gradient:
             metrics["grad/norm"] = clipped_step(optimizer, cfg.max_grad_norm)
         steps.append(metrics)
+    algorithm.observe(table, merge_metrics(steps))
+    measures = {"filter/dropped_fraction": dropped_fraction(table)}
+    if cfg.entropy_dynamics:
+        before = table if is_scored else table.with_columns({"old_lp": measured.lp, **measured.columns})
+        measures |= dynamics(algorithm, before, context)
     sizes = {"tokens/action": float(table.num_tokens), "tokens/total": float(sum(len(row.ids) for row in rows))}
-    return {**merge_metrics(steps), **drift, **sizes, "update/learning_rate": rate}
+    return {**merge_metrics(steps), **drift, **measures, **sizes, "update/learning_rate": rate}
 
 
 def minibatches(rows: Sequence[Row], num_minibatches: int, num_epochs: int, context: Context) -> list[list[Row]]:
@@ -103,9 +118,14 @@ def logprob_drift(lp: Tensor, behaviour_lp: Tensor) -> tuple[float, float]:
     return float(difference.mean()), float(difference.max())
 
 
-def check_drift(table: TokenTable, lp: Tensor, tolerance: float) -> dict[str, float]:
-    """Drift metrics over the on-policy tokens. Raises `TokenMismatchError` if the mean is above the tolerance."""
+def check_drift(table: TokenTable, lp: Tensor, tolerance: float, inside: Tensor | None = None) -> dict[str, float]:
+    """Drift metrics over the on-policy tokens, of those `inside` [N] bool if given.
+
+    Raises `TokenMismatchError` if the mean is above the tolerance.
+    """
     on_policy = table.token_column("on_policy") > 0
+    if inside is not None:
+        on_policy = on_policy & inside
     mean, largest = logprob_drift(lp[on_policy], table.columns["behaviour_lp"][on_policy])
     if not mean <= tolerance:  # also true for nan
         raise TokenMismatchError(
@@ -118,26 +138,27 @@ def check_drift(table: TokenTable, lp: Tensor, tolerance: float) -> dict[str, fl
 def _score_before(
     scorer: Scorer, table: TokenTable, rows: Sequence[Row], algorithm: Algorithm, cfg: TrainerSection
 ) -> TokenTable:
-    """The table with `old_lp` and, if a stage needs it, `entropy` of the policy before the update."""
-    need_entropy = "entropy" in algorithm.scored_columns
-    scores = score_rows(scorer, rows, table.num_tokens, cfg.micro_batch_tokens, need_entropy=need_entropy)
-    columns = {"old_lp": scores.lp}
-    if scores.entropy is not None:
-        columns["entropy"] = scores.entropy
-    return table.with_columns(columns)
+    """The table with `old_lp` and the other columns that a part needs of the policy before the update."""
+    watched = WATCHED if cfg.entropy_dynamics else ()
+    functionals = tuple(dict.fromkeys((*algorithm.functionals_named(algorithm.scored_columns), *watched)))
+    tokens = cfg.micro_batch_tokens
+    scores = score_rows(scorer, rows, table.num_tokens, tokens, functionals, value=algorithm.needs_critic)
+    return table.with_columns({"old_lp": scores.lp, **scores.columns})
 
 
 def _objective(
-    scorer: Scorer, table: TokenTable, rows: Sequence[Row], algorithm: Algorithm, cfg: TrainerSection
+    scorer: Scorer, table: TokenTable, rows: Sequence[Row], algorithm: Algorithm, cfg: TrainerSection, context: Context
 ) -> Objective:
     """The loss of one minibatch. A ratio over turns or trajectories first needs the log-probs of whole units."""
-    weights = minibatch_weights(algorithm, table, token_indicator(table, rows))
-    is_fresh = cfg.num_minibatches * cfg.num_epochs == 1 and algorithm.ratio.anchor == "old_lp"
-    objective = Objective(algorithm, table, weights, is_fresh)
-    if is_fresh or algorithm.ratio.unit == "token":
-        return objective
-    scores = score_rows(scorer, rows, table.num_tokens, cfg.micro_batch_tokens, need_entropy=False)
-    return replace(objective, unit_log_ratio=unit_log_ratio(algorithm, table, scores.lp))
+    weights = minibatch_weights(algorithm, table, token_indicator(table, rows), context)
+    is_single = cfg.num_minibatches * cfg.num_epochs == 1
+    is_fresh = algorithm.ratio.anchor == "old_lp" and (is_single or "old_lp" not in table.columns)
+    units: set[Unit] = {algorithm.ratio.unit, algorithm.ratio.clip_unit}
+    log_ratios: dict[Unit, Tensor] = {}
+    if not is_fresh and units != {"token"}:
+        lp = score_rows(scorer, rows, table.num_tokens, cfg.micro_batch_tokens).lp
+        log_ratios = {unit: unit_log_ratio(algorithm, table, lp, unit) for unit in units if unit != "token"}
+    return Objective(algorithm, table, weights, is_fresh, log_ratios)
 
 
 def _accumulate(scorer: Scorer, objective: Objective, rows: Sequence[Row], tokens: int) -> tuple[Measured, bool]:
@@ -145,8 +166,7 @@ def _accumulate(scorer: Scorer, objective: Objective, rows: Sequence[Row], token
 
     Rows without a token that has a gradient (groups without signal) are only scored, for the metrics.
     """
-    table = objective.table
-    measured = new_measured(objective.algorithm, table.num_tokens, scorer.dtype, scorer.device)
+    measured = new_measured(objective, scorer.dtype)
     token_has_gradient = objective.has_gradient()
     trained = [row for row in rows if token_has_gradient[row.index].any()]
     scored = [row for row in rows if not token_has_gradient[row.index].any()]
@@ -158,10 +178,11 @@ def _accumulate(scorer: Scorer, objective: Objective, rows: Sequence[Row], token
 
 
 def pass_metrics(objective: Objective, measured: Measured, inside: Tensor) -> dict[str, float]:
-    """Metrics of one pass over a minibatch whose tokens are `inside` [N] bool.
+    """Metrics of one pass over a minibatch whose tokens are `inside` [N] bool; auxiliary tokens count in none of them.
 
     `kl/approx` is the k3 estimate of KL(anchor || policy), nats a token; `ratio/clip_fraction` is over trained tokens.
     """
+    inside = inside & (objective.table.token_column(AUXILIARY) == 0)
     log_ratio = measured.log_ratio[inside]
     ratio = log_ratio.exp()
     trained = inside & (objective.table.columns["mask"] != 0)
@@ -170,7 +191,7 @@ def pass_metrics(objective: Objective, measured: Measured, inside: Tensor) -> di
     return {
         **losses,
         "loss/total": sum(losses.values()),
-        "entropy/mean": float(measured.entropy[inside].mean()),
+        "entropy/mean": float(measured.columns[ENTROPY.name][inside].mean()),
         "ratio/clip_fraction": float(clip_fraction),
         "ratio/min": float(ratio.min()),
         "ratio/max": float(ratio.max()),

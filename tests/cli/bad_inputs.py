@@ -211,6 +211,8 @@ CASES: dict[str, tuple[Case, ...]] = {
         train("--algorithm.options.scal=std"),
         train("--algorithm.options.scale=sd"),
         train("--rollout.strategy=plian"),
+        train("--rollout.reflect.reflector=me"),
+        train("--rollout.stored=runs/none"),
         train("--workers", "ray"),
         train("--policy.device=gpu"),
         train("--policy.device=cuda:99", quotes="this machine has"),
@@ -289,6 +291,7 @@ CASES: dict[str, tuple[Case, ...]] = {
             *("eval", "--policy", "DIR"),
         ),
         in_folder("`view` of no run", nothing, "view", "DIR"),
+        in_folder("`report` on no run", nothing, "report", "DIR"),
     ),
     "Resuming": (
         in_folder("no run there", nothing, "train", "--resume", "DIR"),

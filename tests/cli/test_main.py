@@ -36,7 +36,7 @@ def _process(*args, **env):
 def test_help_lists_every_command(run):
     code, out, _ = run("--help")
     assert code == 0
-    for command in ("train", "eval", "play", "envs", "check-env", "sft", "view"):
+    for command in ("train", "eval", "play", "envs", "check-env", "sft", "view", "report"):
         assert command in out
 
 
@@ -98,6 +98,9 @@ def test_help_shows_defaults_as_they_are_written(run, monkeypatch):
         (["play", "--env", COUNTER, "--data", "x"], f"Environment '{COUNTER}' has no option 'data'."),
         (["check-env", "Nope-v0"], "Environment 'Nope-v0' is not registered."),
         (["view", "/no/such/run"], "'/no/such/run' is no run directory"),
+        (["report"], "Missing argument"),
+        (["report", "/no/such/run"], "'/no/such/run' is no run directory"),
+        (["report", "/no/such/run", "--out", "/no/dir/x.html"], "Cannot write '/no/dir/x.html': there is no directory"),
         (["sft", "--sft.token=3"], "There is no option '--sft.token'. Did you mean '--sft.tokens'?"),
     ],
 )
@@ -191,3 +194,22 @@ def test_view_writes_the_report_of_a_run(run, tmp_path):
     assert code == 0
     assert out.strip() == str(tmp_path / "report.html")
     assert (tmp_path / "report.html").is_file()
+
+
+def test_report_compares_runs(run, tmp_path):
+    metrics = "".join(
+        f'{{"step": {n}, "entropy/predicted_delta": {n}, "entropy/measured_delta": {2 * n}}}\n' for n in (1, 2, 3)
+    )
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text("run: {seed: 0}\n")
+    (tmp_path / "a" / "metrics.jsonl").write_text(metrics)
+    code, out, _ = run("report", tmp_path / "a", tmp_path / "b")
+    assert code == 0
+    assert out.splitlines() == [
+        "a: predicted and measured change of entropy correlate, r = 1.000",
+        str(tmp_path / "a" / "comparison.html"),
+    ]
+    assert (tmp_path / "a" / "comparison.html").is_file()
+    assert run("report", tmp_path / "b", "--out", tmp_path / "other.html")[1].strip() == str(tmp_path / "other.html")
+    assert (tmp_path / "other.html").is_file()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from agentgym_rft.config import AlgorithmSection
 from agentgym_rft.trainers.algorithms import ALGORITHMS, build_algorithm
 from agentgym_rft.trainers.stages import Context
 from agentgym_rft.trainers.table import available_columns, build_table
-from tests.trainers.tiny import step, tiny_groups, tiny_model
+from tests.trainers.tiny import scored, step, tiny_groups, tiny_model
 
 MODES = {
     "one step": {},
@@ -63,21 +64,34 @@ def test_the_order_of_groups_changes_nothing(algorithm, sampled):
 
 
 def test_it_runs_with_the_columns_that_every_run_has(algorithm):
-    algorithm.validate(available_columns(reference=False), group_size=8)
+    algorithm.validate(available_columns(reference=False, critic=True), group_size=8)
 
 
 def test_it_refuses_to_run_without_what_it_needs(algorithm):
-    for name in sorted(algorithm.needs):
+    for name in sorted(algorithm.needs - set(algorithm.known_functionals)):
         with pytest.raises(ValueError, match=f"needs the column '{name}'"):
-            algorithm.validate(available_columns(reference=True) - {name})
+            algorithm.validate(available_columns(reference=True, critic=True) - {name})
 
 
 def test_its_columns_are_finite_and_cover_every_token(algorithm, sampled):
-    table = algorithm.prepare(sampled[2], Context())
+    model, _, table, rows = sampled
+    table = algorithm.prepare(scored(model, table, rows, algorithm), Context())
     for name in ("advantage", "mask", "counted"):
         assert table.columns[name].shape == (table.num_tokens,)
         assert table.columns[name].isfinite().all()
     assert (table.columns["advantage"] != 0).any()
+
+
+def test_auxiliary_trajectories_change_nothing_of_the_others(algorithm, sampled):
+    model, groups, table, rows = sampled
+    expected = algorithm.prepare(scored(model, table, rows, algorithm), Context())
+    extra = replace(groups[0], auxiliary=groups[1].trajectories)
+    table, rows = build_table([extra, *groups[1:]], 0, auxiliary=True)
+    got = algorithm.prepare(scored(model, table, rows, algorithm), Context())
+    for name in ("advantage", "mask", "counted"):
+        torch.testing.assert_close(got.columns[name][: expected.num_tokens], expected.columns[name])
+    assert not got.columns["mask"][expected.num_tokens :].any()
+    assert not got.columns["counted"][expected.num_tokens :].any()
 
 
 def test_its_section_can_be_sent_to_another_process(algorithm):

@@ -19,6 +19,7 @@ def _trajectory(number=0):
         policy_version=7,
         restart=True,
         trainable=False,
+        off_context=True,
         info={"observation": "大 🏠 \ud800 \u2028 \n", "action": "go", "invalid_action": "", "ids": [1, 2]},
     )
     return Trajectory(

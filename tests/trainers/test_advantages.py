@@ -8,12 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentgym_rft.trainers.advantages import (
+    group_advantage,
     group_mean,
     group_relative,
     group_std,
     leave_one_out,
-    trajectory_advantage,
-    turn_advantage,
     turn_returns,
     unscaled,
     weigh_negative,
@@ -69,7 +68,7 @@ def test_group_relative_advantages_add_up_to_zero_in_every_group(returns):
 
 def test_every_token_gets_the_advantage_of_its_trajectory():
     table, _ = build_table(fixed_groups([[1, 0], [3, 0]], [[2, 1], [1, 2]]), 0)
-    table = trajectory_advantage(group_mean)(table, Context())
+    table = group_advantage(group_mean)(table, Context())
     assert table.columns["advantage"].tolist() == [0.5, 0.5, -0.5, 1.5, -1.5, -1.5]
 
 
@@ -91,8 +90,8 @@ def test_with_one_turn_a_trajectory_turns_and_trajectories_have_the_same_advanta
         for group in fixed_groups([[0.0, 1.0], [2.0, 5.0, 2.0]])
     ]
     table, _ = build_table(groups, version=0)
-    by_turn = turn_advantage(0.9, group_mean, group_std)(table, Context()).columns["advantage"]
-    by_trajectory = trajectory_advantage(group_mean, group_std)(table, Context()).columns["advantage"]
+    by_turn = group_advantage(group_mean, group_std, unit="turn", gamma=0.9)(table, Context()).columns["advantage"]
+    by_trajectory = group_advantage(group_mean, group_std)(table, Context()).columns["advantage"]
     assert by_trajectory.abs().min() > 0.5
     assert torch.equal(by_turn, by_trajectory)
 

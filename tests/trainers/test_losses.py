@@ -15,13 +15,13 @@ from tests.trainers.tiny import fixed_groups
 def inputs(ratios, advantages, **columns) -> LossInputs:
     lp = torch.tensor(ratios, dtype=torch.float64).log().requires_grad_()
     table = {"advantage": torch.tensor(advantages, dtype=torch.float64)}
-    return LossInputs(lp, lp, torch.zeros_like(lp), {**table, **columns})
+    return LossInputs(lp, lp, lp.detach(), {}, {**table, **columns})
 
 
 def test_the_clipped_surrogate_for_both_signs_and_both_bounds():
     #                      inside  high,A>0 high,A<0 low,A>0 low,A<0
     given = inputs([1.1, 1.5, 1.5, 0.5, 0.5], [2.0, 2.0, -2.0, 2.0, -2.0])
-    loss, is_clipped = losses.clipped(0.1, 0.3).fn(given)
+    loss, is_clipped = losses.clipped(losses.fixed_bounds(0.1, 0.3)).fn(given)
     assert loss.tolist() == pytest.approx([-2.2, -2.6, 3.0, -1.0, 1.8])
     assert is_clipped.tolist() == [False, True, False, False, True]
     (gradient,) = torch.autograd.grad(loss.sum(), given.lp)
@@ -30,7 +30,7 @@ def test_the_clipped_surrogate_for_both_signs_and_both_bounds():
 
 def test_at_ratio_one_the_gradient_is_minus_the_advantage():
     given = inputs([1.0, 1.0, 1.0], [0.5, -3.0, 0.0])
-    loss, is_clipped = losses.clipped(0.2, 0.2).fn(given)
+    loss, is_clipped = losses.clipped(losses.fixed_bounds(0.2, 0.2)).fn(given)
     (gradient,) = torch.autograd.grad(loss.sum(), given.lp)
     assert gradient.tolist() == pytest.approx([-0.5, 3.0, 0.0])
     assert not is_clipped.any()
@@ -103,4 +103,5 @@ def test_the_kl_penalty_reads_the_reference_and_the_bonus_rewards_entropy():
     assert kl_penalty(0.1, "k2").fn(given).item() == pytest.approx((math.log(0.5) + 1) ** 2 / 2)
     assert kl_penalty(0.1, "k2").needs == {"ref_lp"}
     entropy = torch.tensor([0.7, 0.2])
-    assert entropy_bonus(0.01).fn(LossInputs(entropy, entropy, entropy, {})).tolist() == pytest.approx([-0.7, -0.2])
+    given = LossInputs(entropy, entropy, entropy, {"entropy": entropy}, {})
+    assert entropy_bonus(0.01).fn(given).tolist() == pytest.approx([-0.7, -0.2])

@@ -5,6 +5,7 @@ import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from agentgym_rft.trainers import scoring
+from agentgym_rft.trainers.functionals import ENTROPY
 from agentgym_rft.trainers.packing import pack
 from agentgym_rft.trainers.scoring import make_scorer, score_rows
 from tests.trainers.tiny import VOCABULARY, tiny_model
@@ -40,15 +41,15 @@ def capped_model() -> Gemma2ForCausalLM:
 
 def test_padded_scores_equal_full_logits_row_by_row(model, batch):
     table, rows = batch
-    scores = score_rows(make_scorer(model), rows, table.num_tokens, 40, need_entropy=True)
+    scores = score_rows(make_scorer(model), rows, table.num_tokens, 40, [ENTROPY])
     lp, entropy = one_by_one(model, rows, table.num_tokens)
     torch.testing.assert_close(scores.lp.float(), lp)
-    torch.testing.assert_close(scores.entropy.float(), entropy)
+    torch.testing.assert_close(scores.columns["entropy"].float(), entropy)
 
 
 def test_scores_equal_the_samplers_log_probs(model, batch):
     table, rows = batch
-    scores = score_rows(make_scorer(model), rows, table.num_tokens, 64, need_entropy=False)
+    scores = score_rows(make_scorer(model), rows, table.num_tokens, 64)
     torch.testing.assert_close(scores.lp.float(), table.columns["behaviour_lp"])
 
 
@@ -58,17 +59,17 @@ def test_a_plain_head_runs_only_at_predicting_positions_and_a_soft_cap_falls_bac
     assert make_scorer(tiny_model()).head is not None
     scorer = make_scorer(model)
     assert scorer.head is None
-    scores = score_rows(scorer, rows, table.num_tokens, 64, need_entropy=True)
+    scores = score_rows(scorer, rows, table.num_tokens, 64, [ENTROPY])
     lp, entropy = one_by_one(model, rows, table.num_tokens)
     torch.testing.assert_close(scores.lp, lp)
-    torch.testing.assert_close(scores.entropy, entropy)
+    torch.testing.assert_close(scores.columns["entropy"], entropy)
 
 
 def gradient(model, rows, entropy_grad):
     model.zero_grad()
     (batch,) = pack(rows, 10**6)
-    scores = make_scorer(model).score(batch, need_entropy=True, grad=True, entropy_grad=entropy_grad)
-    loss = scores.lp.sum() + (scores.entropy.square().sum() if entropy_grad else 0)
+    scores = make_scorer(model).score(batch, [ENTROPY], grad=True, with_grad=["entropy"] if entropy_grad else [])
+    loss = scores.lp.sum() + (scores.columns["entropy"].square().sum() if entropy_grad else 0)
     loss.backward()
     return torch.cat([p.grad.flatten() for p in model.parameters()]), scores
 
@@ -82,21 +83,21 @@ def test_chunks_change_neither_scores_nor_gradients(batch, entropy_grad, monkeyp
     chunked, scores = gradient(model, rows, entropy_grad)
     torch.testing.assert_close(chunked, whole)
     torch.testing.assert_close(scores.lp, expected.lp)
-    torch.testing.assert_close(scores.entropy, expected.entropy)
+    torch.testing.assert_close(scores.columns["entropy"], expected.columns["entropy"])
 
 
 def test_entropy_has_a_gradient_only_where_asked_for(model, batch):
     (micro_batch,) = pack(batch[1], 10**6)
     scorer = make_scorer(model)
-    assert scorer.score(micro_batch, need_entropy=True, grad=True, entropy_grad=True).entropy.requires_grad
-    assert not scorer.score(micro_batch, need_entropy=True, grad=True).entropy.requires_grad
-    assert not scorer.score(micro_batch, need_entropy=True, grad=False, entropy_grad=True).lp.requires_grad
+    assert scorer.score(micro_batch, [ENTROPY], grad=True, with_grad=["entropy"]).columns["entropy"].requires_grad
+    assert not scorer.score(micro_batch, [ENTROPY], grad=True).columns["entropy"].requires_grad
+    assert not scorer.score(micro_batch, [ENTROPY], grad=False, with_grad=["entropy"]).lp.requires_grad
 
 
 def test_bfloat16_scores_are_float32_and_close(batch):
     table, rows = batch
     model = tiny_model(dtype=torch.float32)
-    exact = score_rows(make_scorer(model), rows, table.num_tokens, 64, need_entropy=False)
-    rough = score_rows(make_scorer(model, bf16=True), rows, table.num_tokens, 64, need_entropy=False)
+    exact = score_rows(make_scorer(model), rows, table.num_tokens, 64)
+    rough = score_rows(make_scorer(model, bf16=True), rows, table.num_tokens, 64)
     assert rough.lp.dtype is torch.float32
     torch.testing.assert_close(rough.lp, exact.lp, atol=0.2, rtol=0.05)

@@ -29,7 +29,7 @@ def noisy(table, seed=3):
 
 
 def with_reference(table, rows):
-    scores = score_rows(make_scorer(tiny_model(seed=9)), rows, table.num_tokens, 64, need_entropy=False)
+    scores = score_rows(make_scorer(tiny_model(seed=9)), rows, table.num_tokens, 64)
     return table.with_columns({"ref_lp": scores.lp})
 
 
@@ -253,7 +253,7 @@ def test_an_update_raises_the_probability_of_what_was_rewarded():
     cfg = CFG.model_copy(update={"learning_rate": 1e-3})
     update(scorer, make_optimizer(model, cfg), table, rows, build(), cfg, Context())
     advantage = build().prepare(table, Context()).columns["advantage"]
-    lp = score_rows(scorer, rows, table.num_tokens, 64, need_entropy=False).lp
+    lp = score_rows(scorer, rows, table.num_tokens, 64).lp
     assert ((lp - table.columns["behaviour_lp"]) * advantage).sum() > 0
 
 

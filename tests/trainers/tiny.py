@@ -13,8 +13,9 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 from agentgym_rft.config import TrainerSection
 from agentgym_rft.core import Group, StopReason, Trajectory, Turn
-from agentgym_rft.trainers.scoring import make_scorer
-from agentgym_rft.trainers.stages import Algorithm, Context
+from agentgym_rft.trainers.algorithm import Algorithm
+from agentgym_rft.trainers.scoring import make_scorer, score_rows
+from agentgym_rft.trainers.stages import Context
 from agentgym_rft.trainers.table import Row, TokenTable, build_table
 from agentgym_rft.trainers.update import update
 
@@ -114,15 +115,44 @@ def weights(model: torch.nn.Module) -> torch.Tensor:
     return torch.cat([p.detach().flatten().double() for p in model.parameters()]).clone()
 
 
+def value_head(model: Qwen3ForCausalLM, seed: int = 4) -> torch.nn.Linear:
+    """A critic's head with random weights, so that the value loss reaches the model's body."""
+    head = torch.nn.Linear(model.config.hidden_size, 1, dtype=model.dtype)
+    torch.nn.init.normal_(head.weight, std=0.3, generator=torch.Generator().manual_seed(seed))
+    torch.nn.init.constant_(head.bias, 0.2)
+    return head
+
+
+def trained_weights(model: Qwen3ForCausalLM, algorithm: Algorithm) -> torch.nn.ModuleList:
+    """The model, and its value head if the algorithm has a critic."""
+    return torch.nn.ModuleList([model, *([value_head(model)] if algorithm.needs_critic else [])])
+
+
+def scored(model: Qwen3ForCausalLM, table: TokenTable, rows: Sequence[Row], algorithm: Algorithm) -> TokenTable:
+    """The table with every column that the algorithm needs of the policy before the update."""
+    head = value_head(model) if algorithm.needs_critic else None
+    functionals = algorithm.functionals_named(algorithm.scored_columns)
+    scorer = make_scorer(model, value_head=head)
+    scores = score_rows(scorer, rows, table.num_tokens, 64, functionals, value=head is not None)
+    return table.with_columns({"old_lp": scores.lp, **scores.columns})
+
+
 def step(
-    model: Qwen3ForCausalLM, table: TokenTable, rows: Sequence[Row], algorithm: Algorithm, **cfg: object
+    model: Qwen3ForCausalLM | torch.nn.ModuleList,
+    table: TokenTable,
+    rows: Sequence[Row],
+    algorithm: Algorithm,
+    **cfg: object,
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """Weights before minus after one update by plain gradient descent at rate 1 (so the gradient, for one optimizer
-    step), and the metrics. The model itself is left as it was.
+    step), and the metrics. The model itself (alone, or as `trained_weights` gives it) is left as it was.
     """
-    model = copy.deepcopy(model)
-    before = weights(model)
+    trained = copy.deepcopy(model)
+    if not isinstance(trained, torch.nn.ModuleList):
+        trained = trained_weights(trained, algorithm)
+    before = weights(trained)
     section = CFG.model_copy(update={"learning_rate": 1.0, "logprob_tolerance": 1e9, **cfg})
-    optimizer = torch.optim.SGD(model.parameters())
-    metrics = update(make_scorer(model), optimizer, table, rows, algorithm, section, Context())
-    return before - weights(model), metrics
+    optimizer = torch.optim.SGD(trained.parameters())
+    scorer = make_scorer(trained[0], value_head=trained[1] if algorithm.needs_critic else None)
+    metrics = update(scorer, optimizer, table, rows, algorithm, section, Context())
+    return before - weights(trained), metrics

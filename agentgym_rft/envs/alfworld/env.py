@@ -10,11 +10,13 @@ import numpy as np
 
 from agentgym_rft.envs.alfworld.engine import World
 from agentgym_rft.envs.alfworld.expert import SearchExpert
+from agentgym_rft.envs.alfworld.lesson import lesson, quiz
+from agentgym_rft.envs.alfworld.oracle import distance
 from agentgym_rft.envs.alfworld.pddl import task_text
 from agentgym_rft.envs.alfworld.rules import NOTHING_HAPPENS
 from agentgym_rft.envs.alfworld.tasks import check_split, compiled, task_source
 from agentgym_rft.envs.alfworld.textworld_backend import RealWorld
-from agentgym_rft.envs.base import TextEnv
+from agentgym_rft.envs.base import Lesson, TextEnv
 from agentgym_rft.errors import ConfigError, EnvError, UnsupportedGameError, did_you_mean
 
 BACKENDS = ("engine", "textworld")
@@ -132,6 +134,24 @@ class ALFWorldEnv(TextEnv):
 
     def expert(self, observation: str, rng: np.random.Generator, noise: float = 0.0) -> SearchExpert:
         return SearchExpert(observation, rng, noise)
+
+    def lesson(self, observation: str, steps: Sequence[tuple[str, str]], pivot: int | None) -> Lesson:
+        return lesson(observation, steps, pivot)
+
+    def quiz(
+        self, observation: str, steps: Sequence[tuple[str, str]], rng: np.random.Generator, number: int
+    ) -> list[tuple[str, str]]:
+        return quiz(observation, steps, rng, number)
+
+    def resumed_expert(self, observation: str, steps: Sequence[tuple[str, str]], suggestion: str) -> SearchExpert:
+        expert = SearchExpert(observation)
+        expert.resume(steps)
+        expert.heed(suggestion)
+        return expert
+
+    def remaining(self) -> int | None:
+        """The length of the oracle's plan. None with the real engine, and where only slicing would win."""
+        return distance(self._world) if isinstance(self._world, World) else None
 
     def snapshot(self) -> bytes:
         """The whole state of the episode, RNG included; any instance with the same data and backend restores it."""

@@ -81,7 +81,7 @@ class Memory:
     def read(self, command: str, observation: str) -> None:
         """Take in what a command led to."""
         if observation == "Nothing happens.":
-            if command.startswith("go to "):  # the only reason: it stands where the player stands
+            if command.startswith("go to ") and command[6:] in self.order:  # it stands where the player stands
                 self._join(command[6:])
             return
         verb, _, rest = command.partition(" ")
@@ -145,7 +145,7 @@ class SearchExpert:
         intro, _, _ = first_observation.partition("Your task is to: ")
         self.task_type, self.object_kind, self.target_kind = read_task(first_observation)
         self.memory = Memory(tuple(_NAME.findall(intro.rpartition("you see")[2])))
-        self._search_order = sorted(self.memory.order, key=lambda name: kind_of(name) in late_kinds)
+        self.search_order = sorted(self.memory.order, key=lambda name: kind_of(name) in late_kinds)
         self._rng, self._noise = rng, noise
         self._command = ""
         self._refused: set[tuple[str, str]] = set()  # (object type, receptacle type) that `move` did not take
@@ -162,6 +162,32 @@ class SearchExpert:
         else:
             self._command = self._next_command()
         return self._command
+
+    def resume(self, steps: Iterable[tuple[str, str]]) -> None:
+        """Take in what somebody else did: (command, what it led to); an empty command is a reply that held none.
+
+        To be called before the first `act`, which then answers the last of these observations.
+        """
+        for command, observation in steps:
+            if command:
+                self.memory.read(command, observation.strip())
+
+    def heed(self, suggestion: str) -> None:
+        """Believe what the commands of a suggestion say about where things are, and look in its places first."""
+        seen, place = self.memory.seen, ""
+        first: list[str] = []
+        for part in suggestion.rstrip(".").split(", "):
+            verb, _, rest = part.partition(" ")
+            if verb == "take":
+                name, _, place = rest.partition(" from ")
+                _add(seen, place, name)
+            elif part.startswith("go to "):
+                place = part[6:]
+            elif verb == "use" and place:
+                _add(seen, place, rest)
+            elif part.removeprefix("look in ") in self.memory.order:
+                first.append(part.removeprefix("look in "))
+        self.search_order = [*first, *(name for name in self.search_order if name not in first)]
 
     def _next_command(self) -> str:
         memory = self.memory
@@ -201,10 +227,10 @@ class SearchExpert:
         memory = self.memory
         if memory.here and memory.here not in memory.seen:
             return self._look_into(memory.here)
-        place = next((name for name in self._search_order if name not in memory.seen), "")
+        place = next((name for name in self.search_order if name not in memory.seen), "")
         if not place:
             memory.seen.clear()  # nothing left: something was missed, so search again
-            place = self._search_order[0]
+            place = self.search_order[0]
         return self._look_into(place)
 
     def _look_into(self, place: str) -> str:
@@ -249,6 +275,11 @@ class SearchExpert:
             else:
                 choices.extend(_some(memory.seen.get(here, ()), here))
         return choices
+
+
+def _add(seen: dict[str, list[str]], place: str, name: str) -> None:
+    if name not in seen.setdefault(place, []):
+        seen[place].append(name)
 
 
 def _some(names: Iterable[str], place: str) -> list[str]:

@@ -1,0 +1,84 @@
+"""What an episode leaves behind for a retry: its states, and the place in it from which to go on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agentgym_rft.core import Trajectory
+from agentgym_rft.envs.base import TextEnv
+from agentgym_rft.errors import ReplayDiverged
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What the agent was given: the environment's answer, or the agent's own feedback to a reply without an action."""
+
+    observation: str
+    info: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """An episode with what a fork of it needs.
+
+    `moments` has one entry more than the trajectory has turns, except after an error; `snapshots` and `remaining` have
+    one for each turn that was begun, in the state before it, where the episode recorded them.
+    """
+
+    trajectory: Trajectory
+    moments: Sequence[Moment]
+    seed: int  # of its own sampling
+    reset_seed: int  # of the environment: a retry has that of its parent
+    snapshots: Sequence[bytes] = ()
+    remaining: Sequence[int | None] = ()  # shortest completions, and that of the state at the end
+    unguided: Trajectory | None = None  # of a guided retry: the same actions after a context without the guidance
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """A place to go on from: before turn `turn` of `parent`, with guidance that the agent is shown from there on.
+
+    Turns before `turn` are kept as they were sampled. The step limit is shared: the retry goes on counting at `turn`.
+    """
+
+    parent: Played
+    turn: int
+    guidance: str = ""
+
+
+def fork(parent: Played, turn: int, guidance: str = "") -> Fork:
+    """A fork of an episode. Raises `ValueError` for a turn that it did not have."""
+    num_turns = len(parent.trajectory.turns)
+    if not 0 <= turn < num_turns:
+        raise ValueError(f"Turn {turn} is not in episode {parent.trajectory.episode_id}, which has {num_turns} turns.")
+    return Fork(parent, turn, guidance)
+
+
+def go_back(env: TextEnv, start: Fork) -> None:
+    """Bring an environment to the state before a fork's turn.
+
+    From a snapshot if the episode has one; else by a reset and a replay of the actions, in which every observation is
+    compared. Replies without an action never reached the environment, and do not now.
+
+    Raises:
+        ReplayDiverged: an observation or the state is another one than in the episode.
+    """
+    parent, turn = start.parent, start.turn
+    there = parent.moments[turn]
+    if turn < len(parent.snapshots):
+        _, info = env.restore(parent.snapshots[turn])
+    else:
+        observation, info = env.reset(seed=parent.reset_seed, options={"task_id": parent.trajectory.task_id})
+        _compare("first observation", parent.moments[0].observation, observation)
+        for number, past in enumerate(parent.trajectory.turns[:turn]):
+            if past.info["action"]:
+                observation, _, _, _, info = env.step(past.info["action"])
+                _compare(f"observation after turn {number}", parent.moments[number + 1].observation, observation)
+    _compare(f"state before turn {turn}", str(there.info.get("state_key", "")), str(info.get("state_key", "")))
+
+
+def _compare(what: str, expected: str, got: str) -> None:
+    if got != expected:
+        raise ReplayDiverged(f"The {what} was {expected[:120]!r}, on the way back to it {got[:120]!r}.")

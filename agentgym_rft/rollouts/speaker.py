@@ -1,0 +1,67 @@
+"""Free-standing chat replies of a policy, such as reflections, and the check that every completion goes through."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agentgym_rft.agents.chat import ChatFormat, Message
+from agentgym_rft.agents.policies.base import Completion, Policy, SampleRequest
+from agentgym_rft.core import Turn
+from agentgym_rft.errors import PolicyError
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A conversation to be answered once. `key` names it while the policy samples; `seed` is its random state."""
+
+    key: str
+    messages: Sequence[Message]
+    max_tokens: int
+    temperature: float
+    seed: int
+
+
+class Speaker:
+    """A policy and its chat format."""
+
+    def __init__(self, chat: ChatFormat, policy: Policy, max_context: int) -> None:
+        self._chat = chat
+        self._policy = policy
+        self._max_context = max_context
+
+    async def reply(self, ask: Ask) -> Turn | None:
+        """The reply as a turn, its text in `info["text"]`; None if prompt and reply need more than the context.
+
+        Raises `PolicyError` where the policy does.
+        """
+        prompt = self._chat.opening(ask.messages)
+        if len(prompt) + ask.max_tokens > self._max_context:
+            return None
+        request = SampleRequest(
+            ask.key, prompt, ask.max_tokens, self._chat.stop_ids, temperature=ask.temperature, seed=ask.seed
+        )
+        try:
+            completion = await self._policy.sample(request)
+        finally:
+            self._policy.release(ask.key)
+        check_completion(completion)
+        return Turn(
+            context_ids=prompt,
+            action_ids=completion.ids,
+            logprobs=completion.logprobs,
+            policy_version=completion.policy_version,
+            info={"observation": ask.messages[-1]["content"], "text": self._chat.text(completion.ids)},
+        )
+
+
+def check_completion(completion: Completion) -> None:
+    """Raise `PolicyError` unless there are ids, each with a log-prob that is one."""
+    if not completion.ids or len(completion.ids) != len(completion.logprobs):
+        raise PolicyError(
+            f"The policy gave {len(completion.ids)} ids with {len(completion.logprobs)} log-probs, "
+            "expected as many of each and at least one."
+        )
+    if not all(math.isfinite(lp) and lp <= 1e-6 for lp in completion.logprobs):
+        raise PolicyError("The policy gave a log-prob that is not a finite number below zero.")

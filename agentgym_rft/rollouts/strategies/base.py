@@ -1,0 +1,49 @@
+"""What every strategy shares: the plan of a group, what it needs of the workers, and repeats after errors."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from agentgym_rft.config import ReflectSection
+from agentgym_rft.core import Group, Trajectory
+from agentgym_rft.rollouts.episode import EpisodeSpec
+from agentgym_rft.rollouts.forks import Fork, Played
+from agentgym_rft.rollouts.reflectors import Reflection
+from agentgym_rft.rollouts.seeds import derive_seed
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPlan:
+    """A group to roll out: `base` with its group id, and how many trajectories."""
+
+    base: EpisodeSpec
+    group_size: int
+    max_retries: int = 0
+    reflect: ReflectSection = field(default_factory=ReflectSection)
+
+
+class Player(Protocol):
+    """What a strategy needs of the workers: they bound what runs at once, it says what comes after what."""
+
+    async def play(self, spec: EpisodeSpec) -> Trajectory: ...
+
+    async def record(self, spec: EpisodeSpec, start: Fork | None = None) -> Played: ...
+
+    async def reflect(self, played: Played) -> Reflection: ...
+
+
+Strategy = Callable[[GroupPlan, Player], Awaitable[Group]]
+
+
+async def attempts(plan: GroupPlan, player: Player, member: int) -> list[Played]:
+    """The attempts of one member: an errored one is kept, as data, and played again, `max_retries` times at most."""
+    played: list[Played] = []
+    for attempt in range(plan.max_retries + 1):
+        name = f"{plan.base.group_id}/{member}" + (f".{attempt}" if attempt else "")
+        seed = derive_seed(plan.base.seed, member, attempt)
+        played.append(await player.record(replace(plan.base, episode_id=name, seed=seed)))
+        if not played[-1].trajectory.is_error:
+            break
+    return played

@@ -1,0 +1,173 @@
+"""`Algorithm`: the frozen composition of the parts in `stages.py`, and what it needs to run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from agentgym_rft.core import Group
+from agentgym_rft.errors import CheckpointError, ConfigError
+from agentgym_rft.trainers.functionals import FUNCTIONALS, VALUE, Functional
+from agentgym_rft.trainers.stages import (
+    Aggregation,
+    Coefficient,
+    Context,
+    Controller,
+    Ratio,
+    Regularizer,
+    Shaper,
+    Stage,
+    Surrogate,
+    TokenFilter,
+)
+from agentgym_rft.trainers.table import TokenTable
+
+AUXILIARY = "auxiliary"  # mask of regularisers that imitate auxiliary trajectories
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """One training algorithm, composed of small functions.
+
+    `functionals` adds columns of the next-token distribution to those that every run knows. `temperature` replaces the
+    sampling temperature of the rollouts.
+    """
+
+    name: str
+    advantage: Stage
+    surrogate: Surrogate
+    aggregation: Aggregation
+    ratio: Ratio
+    shapers: tuple[Shaper, ...] = ()
+    modulators: tuple[Stage, ...] = ()
+    filters: tuple[TokenFilter, ...] = ()
+    regularizers: tuple[Regularizer, ...] = ()
+    controllers: tuple[Controller, ...] = ()
+    functionals: tuple[Functional, ...] = ()
+    temperature: float | Coefficient | None = None
+    min_group_size: int = 1
+
+    def _parts(self) -> Iterator[tuple[str, frozenset[str], frozenset[str]]]:
+        """Name, needs and provides of every part, in order."""
+        for stage in (self.advantage, *self.modulators):
+            yield stage.name, stage.needs, stage.provides
+        for keep in self.filters:
+            yield keep.name, keep.needs, frozenset()
+        yield "ratio", frozenset({self.ratio.anchor}), frozenset()
+        yield self.surrogate.name, self.surrogate.needs, frozenset()
+        for term in self.regularizers:
+            yield term.name, term.needs | term.needs_grad | ({term.mask} if term.mask else frozenset()), frozenset()
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Columns that the parts need and no earlier part provides."""
+        have: set[str] = set()
+        missing: set[str] = set()
+        for _, needs, provides in self._parts():
+            missing |= needs - have
+            have |= provides
+        return frozenset(missing)
+
+    @property
+    def known_functionals(self) -> Mapping[str, Functional]:
+        """Every column of the next-token distribution that it may name."""
+        return FUNCTIONALS | {functional.name: functional for functional in self.functionals}
+
+    @property
+    def _scored(self) -> frozenset[str]:
+        needs = [stage.needs for stage in (self.advantage, *self.modulators)] + [keep.needs for keep in self.filters]
+        needs += [self.surrogate.needs, *(term.needs for term in self.regularizers)]
+        return frozenset[str]().union(*needs)
+
+    @property
+    def scored_columns(self) -> frozenset[str]:
+        """Columns that a forward pass over the batch must give before the update."""
+        return self._scored & (frozenset(self.known_functionals) | {"old_lp", VALUE})
+
+    def functionals_named(self, names: Iterable[str]) -> tuple[Functional, ...]:
+        """The functionals among some column names, in a fixed order."""
+        known = self.known_functionals
+        return tuple(known[name] for name in sorted(set(names)) if name in known)
+
+    @property
+    def grad_functionals(self) -> tuple[Functional, ...]:
+        """Those that a regulariser differentiates."""
+        return self.functionals_named(name for term in self.regularizers for name in term.needs_grad)
+
+    @property
+    def loss_columns(self) -> frozenset[str]:
+        """Columns that its differentiable parts read."""
+        return self.surrogate.needs.union(*(term.needs for term in self.regularizers))
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether a reference policy must score the batch (column `ref_lp`)."""
+        return "ref_lp" in self.needs
+
+    @property
+    def needs_critic(self) -> bool:
+        """Whether the model must have a value head (column `value`)."""
+        return VALUE in self.needs
+
+    @property
+    def uses_auxiliary(self) -> bool:
+        """Whether it imitates auxiliary trajectories; if not, they never enter the table."""
+        return any(term.mask == AUXILIARY for term in self.regularizers)
+
+    def validate(self, available: Iterable[str], group_size: int | None = None) -> None:
+        """Raise `ConfigError` that names the part and the first column it lacks, or the group size it needs."""
+        have = set(available) | set(self.known_functionals)
+        for name, needs, provides in self._parts():
+            if missing := sorted(needs - have):
+                raise ConfigError(
+                    f"Algorithm '{self.name}': '{name}' needs the column '{missing[0]}', which nothing provides."
+                )
+            have |= provides
+        if group_size is not None and group_size < self.min_group_size:
+            raise ConfigError(
+                f"Algorithm '{self.name}' needs rollout.group_size of at least {self.min_group_size}, not {group_size}."
+            )
+
+    def shape(self, group: Group) -> Group:
+        """The group with the rewards that the shapers make of it."""
+        for shaper in self.shapers:
+            group = shaper.fn(group)
+        return group
+
+    @torch.no_grad()
+    def prepare(self, table: TokenTable, context: Context) -> TokenTable:
+        """The global table with `advantage`, `mask` (trains) and `counted` (is in the denominator) of every token.
+
+        Tokens of auxiliary trajectories have neither from the start; only a regulariser of theirs trains them.
+        """
+        main = 1 - table.token_column(AUXILIARY).float()
+        table = table.with_columns({"mask": main, "counted": main})
+        for stage in (self.advantage, *self.modulators):
+            table = stage(table, context)
+        for part in self.filters:
+            keep = part.fn(table, context)
+            columns = {"mask": table.columns["mask"] * keep}
+            if part.shrinks_denominator:
+                columns["counted"] = table.columns["counted"] * (keep != 0)
+            table = table.with_columns(columns)
+        return table
+
+    def observe(self, table: TokenTable, metrics: Mapping[str, float]) -> None:
+        """Let the controllers see a finished step."""
+        for controller in self.controllers:
+            controller.observe(table, metrics)
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the controllers by name, as JSON."""
+        return {controller.name: controller.state_dict() for controller in self.controllers}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put the controllers' state back. Raises `CheckpointError` if it is that of other controllers."""
+        names = {controller.name for controller in self.controllers}
+        if names != set(state):
+            raise CheckpointError(f"The checkpoint's controllers are {sorted(state)}, the run's are {sorted(names)}.")
+        for controller in self.controllers:
+            controller.load_state_dict(state[controller.name])

@@ -1,0 +1,106 @@
+"""The registry of algorithms, and what their compositions share.
+
+Compositions live in `algorithms.py` and its siblings by kind; `algorithms.py` imports them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from agentgym_rft.config import AlgorithmSection
+from agentgym_rft.errors import ConfigError, RegistryError
+from agentgym_rft.trainers import losses
+from agentgym_rft.trainers.advantages import group_std, unscaled, weigh_negative
+from agentgym_rft.trainers.algorithm import Algorithm
+from agentgym_rft.trainers.controls import unit_of
+from agentgym_rft.trainers.modulators import behaviour_weight
+from agentgym_rft.trainers.options import Options
+from agentgym_rft.trainers.regularizers import entropy_bonus, kl_penalty
+from agentgym_rft.trainers.stages import Aggregation, Ratio, Regularizer, Stage
+from agentgym_rft.trainers.units import Unit
+
+ANCHORS = {"old": "old_lp", "behaviour": "behaviour_lp"}
+SCALES = {"std": group_std, "none": unscaled}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A registered algorithm: the model of its options, and the function that composes it."""
+
+    options: type[Options]
+    build: Callable[[AlgorithmSection, Any], Algorithm]
+
+
+ALGORITHMS: dict[str, Entry] = {}
+
+
+def register(
+    name: str, options: type[Options] = Options
+) -> Callable[[Callable[[AlgorithmSection, Any], Algorithm]], Callable[[AlgorithmSection, Any], Algorithm]]:
+    """Decorator that registers a composition. Raises `RegistryError` for a name that is taken."""
+
+    def add(build: Callable[[AlgorithmSection, Any], Algorithm]) -> Callable[[AlgorithmSection, Any], Algorithm]:
+        if name in ALGORITHMS:
+            raise RegistryError(f"An algorithm called '{name}' is already registered.")
+        ALGORITHMS[name] = Entry(options, build)
+        return build
+
+    return add
+
+
+def aggregation_of(section: AlgorithmSection) -> Aggregation:
+    """The aggregation that the section names."""
+    return {
+        "token_mean": losses.token_mean(),
+        "sequence_mean": losses.sequence_mean(),
+        "fixed_length": losses.fixed_length(section.fixed_length),
+    }[section.aggregation]
+
+
+def regularizers_of(section: AlgorithmSection) -> tuple[Regularizer, ...]:
+    """KL penalty and entropy bonus where their coefficients are not zero."""
+    terms = []
+    if section.kl_coef:
+        terms.append(kl_penalty(section.kl_coef, section.kl_estimator))
+    if section.entropy_coef:
+        terms.append(entropy_bonus(section.entropy_coef))
+    return tuple(terms)
+
+
+def clipped_policy_gradient(
+    section: AlgorithmSection,
+    advantage: Stage,
+    *,
+    anchor: str = "old",
+    unit: Unit = "token",
+    aggregation: Aggregation | None = None,
+) -> Algorithm:
+    """The GRPO family: an advantage in the clipped surrogate, everything else from the section."""
+    ratio_unit = unit_of(section, "ratio", unit)
+    return Algorithm(
+        name=section.name,
+        advantage=advantage,
+        surrogate=losses.clipped(losses.fixed_bounds(section.clip_low, section.clip_high)),
+        aggregation=aggregation or aggregation_of(section),
+        ratio=Ratio(ANCHORS[anchor], ratio_unit, unit_of(section, "clip", ratio_unit)),
+        modulators=(weigh_negative(section.negative_weight),) if section.negative_weight != 1 else (),
+        regularizers=regularizers_of(section),
+        min_group_size=2,
+    )
+
+
+def weigh_behaviour(algorithm: Algorithm, cap: float | None) -> Algorithm:
+    """The algorithm with `algorithm.behaviour_cap`: losses times the truncated weight old policy / sampler.
+
+    It is taken over the unit of the importance ratio. Raises `ConfigError` if the ratio is to the sampler already.
+    """
+    if cap is None:
+        return algorithm
+    if algorithm.ratio.anchor == "behaviour_lp":
+        raise ConfigError(
+            f"algorithm.behaviour_cap is {cap}, but the ratio of '{algorithm.name}' is to the sampler's policy: "
+            "set algorithm.options.anchor=old."
+        )
+    return replace(algorithm, modulators=(*algorithm.modulators, behaviour_weight(cap, algorithm.ratio.unit)))

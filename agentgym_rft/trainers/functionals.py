@@ -1,0 +1,74 @@
+"""Quantities of a whole next-token distribution, one number a position: what full-vocabulary controls look at.
+
+The scorer computes them from the logits in chunks, in at least float32, once, and only those an algorithm names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Functional:
+    """A column made of log-probs and probs [k, V] -> [k]. Its name is the column's."""
+
+    name: str
+    fn: Callable[[Tensor, Tensor], Tensor]
+
+
+def entropy(log_probs: Tensor, probs: Tensor) -> Tensor:
+    """H = -sum p ln p, nats, [k]."""
+    return -(probs * log_probs).sum(-1)
+
+
+def mean_discriminator(log_probs: Tensor, probs: Tensor) -> Tensor:
+    """N = E_p[S] = sum p^2 (H + ln p) with the discriminator S_i = p_i (H + ln p_i), nats, [k].
+
+    Source: arXiv 2602.03392, theorem 3.3.
+    """
+    squares = probs.square()
+    return entropy(log_probs, probs) * squares.sum(-1) + (squares * log_probs).sum(-1)
+
+
+def max_prob(log_probs: Tensor, probs: Tensor) -> Tensor:
+    """The largest probability, [k]."""
+    return probs.amax(-1)
+
+
+def nucleus_entropy(top_p: float) -> Functional:
+    """Entropy of the renormalised nucleus: the smallest set of top tokens whose mass reaches `top_p`, nats.
+
+    The token that crosses `top_p` is inside, as in nucleus sampling; SIREN's released code leaves it out.
+    Source: SIREN, arXiv 2509.25133.
+    """
+
+    def fn(log_probs: Tensor, probs: Tensor) -> Tensor:
+        ranked, order = probs.sort(-1, descending=True)
+        inside = ranked.cumsum(-1) - ranked < top_p
+        mass = (ranked * inside).sum(-1)
+        plogp = (ranked * log_probs.gather(-1, order) * inside).sum(-1)
+        return mass.log() - plogp / mass
+
+    return Functional(f"nucleus_entropy_{top_p}", fn)
+
+
+def kept_mass(kappa: float) -> Functional:
+    """Probability mass of the tokens above `kappa` times the largest probability. Source: Lp-Reg, arXiv 2510.03222."""
+
+    def fn(log_probs: Tensor, probs: Tensor) -> Tensor:
+        is_kept = probs > kappa * probs.amax(-1, keepdim=True)
+        return torch.where(is_kept, probs, 0.0).sum(-1)
+
+    return Functional(f"kept_mass_{kappa}", fn)
+
+
+ENTROPY = Functional("entropy", entropy)
+MEAN_DISCRIMINATOR = Functional("mean_discriminator", mean_discriminator)
+MAX_PROB = Functional("max_prob", max_prob)
+
+FUNCTIONALS = {functional.name: functional for functional in (ENTROPY, MEAN_DISCRIMINATOR, MAX_PROB)}
+VALUE = "value"  # column of a critic's value head, which the scorer reads from the hidden state

@@ -1,0 +1,41 @@
+"""Options of algorithms and controls: pydantic models, refused in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from agentgym_rft.errors import ConfigError, did_you_mean
+
+
+class Options(BaseModel):
+    """Base of all options: unknown ones are refused, numbers are finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+
+def read_options(model: type[AnyOptions], data: Mapping[str, Any], owner: str) -> AnyOptions:
+    """The options in a plain mapping; `owner` is what they belong to, as in "Algorithm 'grpo'".
+
+    Raises:
+        ConfigError: an unknown option or a value of the wrong kind.
+    """
+    try:
+        return model.model_validate(dict(data))
+    except ValidationError as error:
+        raise ConfigError(_sentence(error, model, owner)) from error
+
+
+def _sentence(error: ValidationError, model: type[Options], owner: str) -> str:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        hint = did_you_mean(name, model.model_fields) if model.model_fields else " It has none."
+        return f"{owner} has no option '{name}'.{hint}"
+    message = first["msg"]
+    return f"Option '{name}' of {owner[0].lower()}{owner[1:]} is {first['input']!r}: {message[0].lower()}{message[1:]}."

@@ -1,0 +1,30 @@
+"""Rows of tokens with loss weights, which supervised fine-tuning is done on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from agentgym_rft.core import Trajectory
+
+
+@dataclass(frozen=True, slots=True)
+class SftRow:
+    """One row of tokens, [length]; `is_action` marks those that a policy would sample.
+
+    `weights` are their loss weights; None: 1 for actions, `sft.context_weight` for the rest.
+    """
+
+    ids: np.ndarray
+    is_action: np.ndarray
+    weights: np.ndarray | None = None
+
+
+def sft_rows(trajectory: Trajectory, max_context: int) -> Iterator[SftRow]:
+    """The rows of a trajectory, each cut at `max_context` tokens."""
+    for turns in trajectory.rows():
+        ids = [i for turn in turns for i in (*turn.context_ids, *turn.action_ids)]
+        kinds = [kind for turn in turns for kind in (False,) * len(turn.context_ids) + (True,) * len(turn.action_ids)]
+        yield SftRow(np.array(ids[:max_context], np.int64), np.array(kinds[:max_context], bool))

@@ -1,0 +1,48 @@
+"""Shapers: what a group's rewards become before there are advantages."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from agentgym_rft.core import Group, Trajectory
+from agentgym_rft.trainers.filters import has_signal
+from agentgym_rft.trainers.stages import Shaper
+
+Length = Literal["tokens", "turns"]
+
+
+def soft_overlong(length: float, limit: float, buffer: float) -> float:
+    """0 up to limit - buffer, falling linearly to -1 at the limit and beyond.
+
+    Source: DAPO, arXiv 2503.14476 eq. 13.
+    """
+    return -min(max((length - (limit - buffer)) / buffer, 0.0), 1.0)
+
+
+def with_reward(trajectory: Trajectory, name: str, value: float) -> Trajectory:
+    """The trajectory with one more named reward, which its last turn gets."""
+    *before, last = trajectory.turns
+    turns = (*before, replace(last, reward=last.reward + value))
+    return replace(trajectory, turns=turns, rewards={**trajectory.rewards, name: value})
+
+
+def overlong_penalty(unit: Length, limit: int, buffer: int, factor: float) -> Shaper:
+    """The reward `overlong` of long trajectories: factor * `soft_overlong` of their action tokens or turns.
+
+    A group whose returns are equal stays as it is, so that dynamic sampling, which comes first, knows it.
+    """
+
+    def length(trajectory: Trajectory) -> int:
+        return trajectory.num_action_tokens if unit == "tokens" else len(trajectory.turns)
+
+    def shaped(trajectory: Trajectory) -> Trajectory:
+        penalty = factor * soft_overlong(length(trajectory), limit, buffer)
+        return with_reward(trajectory, "overlong", penalty) if penalty else trajectory
+
+    def fn(group: Group) -> Group:
+        if not has_signal(group):
+            return group
+        return replace(group, trajectories=tuple(map(shaped, group.trajectories)))
+
+    return Shaper("overlong_penalty", fn)
