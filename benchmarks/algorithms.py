@@ -4,9 +4,10 @@
 
 Tables: `methods` (R3L and its ablations against seven other methods), `entropy` (entropy controls on GRPO) and
 `staleness` (steps between hand-overs of weights). Each cell is `agentgym train` with a shipped recipe until it has
-sampled `--tokens` tokens (reflections and retries included), then an evaluation on 200 unseen generated tasks and, with
-`--data`, on the real `valid_seen`. Runs that are there already are not repeated; `--print` only prints what is there,
-and says what is not. Everything after `--` goes to every run.
+sampled `--tokens` tokens (reflections and retries included), then an evaluation on 200 unseen generated tasks; with
+`--data`, the first seed is evaluated on the real `valid_seen`, too. In `methods` failures weigh 1, as published, unless
+the row says otherwise. Runs that are there already are not repeated; `--print` only prints what is there, and says what
+is not. Everything after `--` goes to every run.
 """
 
 from __future__ import annotations
@@ -42,24 +43,31 @@ def control(label: str, *settings: str) -> Cell:
     return Cell(label, "grpo", ("--algorithm.negative_weight=0.1", *settings))
 
 
+def published(label: str, recipe: str, *settings: str) -> Cell:
+    return Cell(label, recipe, ("--algorithm.negative_weight=1", *settings))
+
+
 def stale(recipe: str, interval: int) -> Cell:
-    return Cell(f"{recipe}, interval {interval}", recipe, (f"--trainer.sync_interval={interval}",))
+    """Steps of 2 tasks instead of 8, so that there are enough of them; GRPO's ratio is to the stale sampler."""
+    settings = (f"--trainer.sync_interval={interval}", "--rollout.num_tasks=2", "--trainer.num_minibatches=2")
+    anchor = ("--algorithm.options.anchor=behaviour",) if recipe == "grpo" else ()
+    return published(f"{recipe}, interval {interval}", recipe, *settings, *anchor)
 
 
 TABLES: dict[str, tuple[Cell, ...]] = {
     "methods": (
-        Cell("R3L", "r3l"),
-        Cell("GRPO", "grpo"),
-        Cell("GRPO, failures weigh 0.1", "grpo", ("--algorithm.negative_weight=0.1",)),
-        Cell("Reflect-GRPO", "reflect_grpo"),
-        Cell("Critique-GRPO", "critique_grpo"),
-        Cell("OPMD", "opmd"),
-        Cell("RAFT", "raft"),
-        Cell("GSPO", "gspo"),
-        Cell("GiGPO", "gigpo"),
-        Cell("R3L without amplification", "r3l", ("--algorithm.options.amplify=false",)),
-        Cell("R3L without pivotal credit", "r3l", ("--algorithm.options.pivot=false",)),
-        Cell("R3L without reflection", "r3l", ("--rollout.strategy=plain",)),
+        published("R3L", "r3l", "--rollout.reflect.measure_pivots=true"),
+        published("GRPO", "grpo"),
+        control("GRPO, failures weigh 0.1"),
+        published("Reflect-GRPO", "reflect_grpo"),
+        published("Critique-GRPO", "critique_grpo"),
+        published("OPMD", "opmd"),
+        published("RAFT", "raft"),
+        published("GSPO", "gspo"),
+        published("GiGPO", "gigpo"),
+        published("R3L without amplification", "r3l", "--algorithm.options.amplify=false"),
+        published("R3L without pivotal credit", "r3l", "--algorithm.options.pivot=false"),
+        published("R3L without reflection", "r3l", "--rollout.strategy=plain"),
     ),
     "entropy": (
         control("GRPO"),
@@ -82,8 +90,8 @@ def make_run(out: Path, cell: Cell, seed: int, args: argparse.Namespace) -> Run:
     quiet = ("--eval.at_start=false", "--run.checkpoint_every=100000", "--run.save_trajectories=false")
     arguments = ("--recipe", cell.recipe, "--seed", str(seed), *budget, *quiet, *cell.settings, *args.overrides)
     real = ("eval", "--env", "alfworld", "--data", str(args.data), "--split", "valid_seen", "--tasks", "140")
-    real = (*real, "--policy", str(run_dir), "--out", str(run_dir / REAL), "--policy.num_threads=1")
-    return Run(run_dir, arguments, (real,) if args.data else ())
+    real = (*real, "--policy", str(run_dir), "--out", str(run_dir / REAL))
+    return Run(run_dir, arguments, (real,) if args.data and seed == args.seeds[0] else ())
 
 
 def area(rows: Sequence[Row]) -> float:
@@ -123,6 +131,10 @@ def mean_of(results: Sequence[Result], key: str) -> float:
     return float(np.mean([np.mean(column(result.rows, key)[1] or [np.nan]) for result in results]))
 
 
+def first_of(results: Sequence[Result], key: str) -> float:
+    return float(np.mean([np.mean(column(result.rows, key)[1][:3] or [np.nan]) for result in results]))
+
+
 def last_of(results: Sequence[Result], key: str) -> float:
     return float(np.mean([np.mean(column(result.rows, key)[1][-3:] or [np.nan]) for result in results]))
 
@@ -144,8 +156,8 @@ SUCCESS: tuple[Column, ...] = (
     ("seeds", lambda results: str(len(results))),
     ("unseen tasks, %", lambda results: spread([result.success for result in results])),
     (
-        "real valid_seen, %",
-        lambda results: spread([r.real for r in results if r.real is not None]) if results[0].real is not None else "-",
+        "real valid_seen, first seed, %",
+        lambda results: "-" if results[0].real is None else f"{100 * results[0].real:.1f}",
     ),
     ("area under the curve, %", lambda results: spread([area(result.rows) for result in results])),
 )
@@ -176,6 +188,16 @@ def print_table(name: str, done: dict[str, list[Result]]) -> None:
     for label, results in done.items():
         cells = [show(results) for _, show in columns] if results else ["not run"] + [""] * (len(columns) - 1)
         print(f"| {label} | " + " | ".join(cells) + " |")
+
+
+def print_reflection(done: dict[str, list[Result]]) -> None:
+    """How reports and retries did in the first and last three steps, of the cells that reflect."""
+    keys = ("reflect/valid", "reflect/pivot_near", "reflect/improved")
+    print("\n| | " + " | ".join(f"{key}, first to last" for key in keys) + " |\n" + "|---" * (len(keys) + 1) + "|")
+    for label, results in done.items():
+        if results and "reflect/valid" in results[0].rows[0]:
+            cells = [f"{first_of(results, key):.2f} to {last_of(results, key):.2f}" for key in keys]
+            print(f"| {label} | " + " | ".join(cells) + " |")
 
 
 def parse() -> argparse.Namespace:
@@ -223,6 +245,8 @@ def main() -> None:
     share = max(len(os.sched_getaffinity(0)) // args.jobs, 1)
     print(f"{describe()}; {share} core(s) a run; {args.tokens} sampled tokens a run\n")
     print_table(args.table, done)
+    if args.table == "methods":
+        print_reflection(done)
     if args.plot:
         plot(done, args.plot)
 

@@ -2,7 +2,7 @@
 
     python benchmarks/reflection.py [--policy seed] [--split valid_unseen] [--episodes 400] [--out result.json]
 
-The policy plays every task once at temperature 1 and writes a report at temperature 1. Measured are:
+The policy plays tasks at temperature 1 and writes a report. Measured are:
 
 - valid reports: those that parse and follow the rules, of all episodes with a turn; and how many of them are right
   about success or failure.
@@ -125,7 +125,7 @@ def rate(flags: Sequence[bool]) -> dict[str, Any]:
     return {"n": len(flags), "rate": sum(flags) / max(len(flags), 1), "ci95": [low, high]}
 
 
-def measure(cases: Sequence[Case]) -> dict[str, Any]:
+def measure(cases: Sequence[Case], temperature: float) -> dict[str, Any]:
     failed = [case for case in cases if not case.base.trajectory.won]
     errors = [case.pivot_error for case in failed if case.pivot_error is not None]
     judged = [case for case in failed if case.pivot_error is not None]
@@ -150,6 +150,7 @@ def measure(cases: Sequence[Case]) -> dict[str, Any]:
         "base_success": rate([case.base.trajectory.won for case in cases]),
         "valid_reports": rate([isinstance(case.report, Report) for case in cases]),
         "refusals": dict(Counter(case.report.value for case in cases if isinstance(case.report, Refusal))),
+        "report_temperature": temperature,
         "report_tokens": mean_ci([float(case.num_tokens) for case in cases])[0],
         "right_outcome": rate(outcomes),
         "same_suggestion_as_hindsight": rate([case.has_right_suggestion for case in judged]),
@@ -168,12 +169,15 @@ def main() -> None:
     parser.add_argument("--split", default="valid_unseen")
     parser.add_argument("--episodes", type=int, default=400)
     parser.add_argument("--max-steps", type=int, default=30)
+    parser.add_argument("--temperature", type=float, help="of reports; default: that of the agent card")
     parser.add_argument("--show", type=int, default=0, help="print so many failed cases")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
     options = {"admissible": False}
-    config = load_config(None, [(["policy", "path"], args.policy), (["env", "options"], options)])
+    reflect = {} if args.temperature is None else {"reflect": {"temperature": args.temperature}}
+    settings = [(["policy", "path"], args.policy), (["env", "options"], options), (["agent", "overrides"], reflect)]
+    config = load_config(None, settings)
     workers = open_workers(config)
     judge = make_env(config.env.id, options)
     cases = play(workers, judge, args.split, args.episodes, args.max_steps)
@@ -182,7 +186,12 @@ def main() -> None:
         retry = case.guided.trajectory if case.guided else None
         actions = [turn.info["text"] for turn in retry.turns[retry.fork_turn or 0 :]] if retry else []
         print(f"hindsight {format_report(case.hindsight)}\npolicy    {said}\nguided    {actions[:8]}\n")
-    result = {"machine": describe(), "policy": args.policy, "split": args.split, **measure(cases)}
+    result = {
+        "machine": describe(),
+        "policy": args.policy,
+        "split": args.split,
+        **measure(cases, workers.card.reflect.temperature),
+    }
     print(json.dumps(result, indent=1))
     if args.out:
         args.out.write_text(json.dumps(result, indent=1))
