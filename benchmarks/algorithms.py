@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,7 @@ TABLES: dict[str, tuple[Cell, ...]] = {
         published("RAFT", "raft"),
         published("GSPO", "gspo"),
         published("GiGPO", "gigpo"),
+        published("R3L, reflections by hindsight", "r3l", "--rollout.reflect.reflector=hindsight"),
         published("R3L without amplification", "r3l", "--algorithm.options.amplify=false"),
         published("R3L without pivotal credit", "r3l", "--algorithm.options.pivot=false"),
         published("R3L without reflection", "r3l", "--rollout.strategy=plain"),
@@ -211,8 +213,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", help="labels of the cells to run")
     parser.add_argument("--plot", type=Path, help="PNG of entropy and success over the steps (extra 'plot')")
     parser.add_argument("--print", action="store_true", dest="print_only")
-    parser.add_argument("overrides", nargs="*")
-    return parser.parse_args()
+    at = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    return parser.parse_args(sys.argv[1:at], argparse.Namespace(overrides=sys.argv[at + 1 :]))
 
 
 def plot(done: dict[str, list[Result]], path: Path) -> None:

@@ -2,9 +2,10 @@
 
     python benchmarks/seed_policy.py --out runs/seed [--first runs/seed-first] [--tasks 200] [--install]
 
-Runs `agentgym sft --recipe seed` into `--first` and from there `agentgym sft --recipe seed_reflect` into `--out` (each
-unless it is there already), evaluates the policy greedily on the generated splits, measures its reports and its retries
-with `reflection.py`, and writes the card beside the weights. `--install` puts it into the package as the seed policy.
+Runs `agentgym sft --recipe seed` into `--first`, from there `--recipe seed_reflect` beside it and from there, at lower
+rates and with more demonstrations, into `--out` (each unless it is there already). Evaluates the policy greedily on the
+generated splits, measures its reports and its retries with `reflection.py`, and writes the card beside the weights.
+`--install` puts it into the package as the seed policy.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,11 @@ REPORT_ROWS = {
     "reports with the right outcome": "right_outcome",
     "pivot within one turn of hindsight": "pivot_within_1",
 }
+REFLECT = ("sft", "--env", "alfworld", "--recipe", "seed_reflect")
+SETTLE = (  # brings back the play that the first round of reflection cost
+    *("--sft.tokens=3500000", "--sft.reflection_share=0.2", "--sft.guided_share=0.12", "--sft.learning_rate=0.0015"),
+    *("--sft.matrix_learning_rate=0.01", "--sft.cooldown_fraction=0.9"),
+)
 FACTS = "training.json"  # where the training took place, beside the weights
 
 
@@ -67,19 +74,19 @@ def training_facts(out: Path) -> dict[str, Any]:
     return facts
 
 
-def card(out: Path, first: Path, results: list[dict[str, Any]], reports: dict[str, Any]) -> str:
+def card(out: Path, runs: Sequence[Path], results: list[dict[str, Any]], reports: dict[str, Any]) -> str:
     parameters = sum(weight.numel() for weight in load_model(out / "model")[0].parameters())
+    trainings = "\n".join(training(f"Run {number}", run) for number, run in enumerate(runs, 1))
     lines = f"""# The embedded seed policy
 
 A Qwen3-shaped decoder of {parameters:,} parameters with a byte-level BPE tokenizer. It was trained from random weights
 by `agentgym sft --env alfworld --recipe seed` on won episodes of the searching expert, which knows only what it
 observes, in generated `train` games (generator version {GENERATOR_VERSION}); then by
-`agentgym sft --env alfworld --recipe seed_reflect` on reports about its own episodes and on retries guided by them. A
-start for reinforcement fine-tuning with room left, not a good player. `config.yaml` beside this file is the second
-recipe.
+`agentgym sft --env alfworld --recipe seed_reflect`, twice, on reports about its own episodes and on retries guided by
+them. A start for reinforcement fine-tuning with room left, not a good player. `config.yaml` beside this file is the
+last run's.
 
-{training("First", first)}
-{training("Second", out)}
+{trainings}
 
 | split | tasks | greedy success | 95 % interval | mean turns | panel |
 |---|---|---|---|---|---|""".splitlines()
@@ -100,7 +107,7 @@ def training(name: str, out: Path) -> str:
     """One line about a training run."""
     facts = training_facts(out)
     return (
-        f"{name} training: {facts['tokens/total'] / 1e6:.1f} M tokens, {facts['step']} optimizer steps, "
+        f"{name}: {facts['tokens/total'] / 1e6:.1f} M tokens, {facts['step']} optimizer steps, "
         f"{facts['time_s'] / 60:.0f} minutes on {facts['machine']}; last action loss {facts['loss/action']:.3f} nats a "
         "token."
     )
@@ -119,13 +126,16 @@ def main() -> None:
     parser.add_argument("--first", type=Path, help="result of the recipe `seed`; default: beside --out")
     args = parser.parse_args()
     first = args.first or args.out.with_name(f"{args.out.name}-first")
+    second = args.out.with_name(f"{args.out.name}-second")
     model = args.out / "model"
     if not (first / "model").is_dir():
         agentgym("sft", "--env", "alfworld", "--recipe", "seed", "--out", str(first))
+    if not (second / "model").is_dir():
+        agentgym(*REFLECT, "--init", str(first), "--out", str(second))
     if not model.is_dir():
-        agentgym("sft", "--env", "alfworld", "--recipe", "seed_reflect", "--init", str(first), "--out", str(args.out))
+        agentgym(*REFLECT, "--init", str(second), "--out", str(args.out), *SETTLE)
     results = [evaluate(model, args.out, split, args.tasks) for split in SPLITS]
-    text = card(args.out, first, results, reflection(model, args.out))
+    text = card(args.out, (first, second, args.out), results, reflection(model, args.out))
     (model / "README.md").write_text(text)
     shutil.copy(args.out / "config.yaml", model / "config.yaml")
     print(text)

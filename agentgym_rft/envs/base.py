@@ -64,6 +64,7 @@ class TextEnv(gym.Env[str, str]):
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
     can_snapshot: ClassVar[bool] = False
+    has_lessons: ClassVar[bool] = False
     observation_space: spaces.Space[str] = AnyText()
     action_space: spaces.Space[str] = AnyText(10_000)
 
@@ -101,6 +102,7 @@ class TextEnv(gym.Env[str, str]):
         """What an episode teaches about its turn `pivot` (None: about its start), in words that its player has read.
 
         `observation` began the episode; `steps` are (action, observation it led to), with "" for a reply without one.
+        A function of its arguments alone: it needs no episode. Only where `has_lessons`.
         """
         raise EnvError(f"{type(self).__name__} has no lessons.")
 

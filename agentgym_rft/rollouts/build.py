@@ -140,7 +140,9 @@ def make_reflector(config: Config) -> Reflector | None:
     if kind == "self" or config.rollout.strategy != "reflect_retry":
         return None
     if kind == "hindsight":
-        return HindsightReflector()
+        env = make_env(config.env.id, config.env.options)
+        env.close()
+        return HindsightReflector(env.lesson) if env.has_lessons else HindsightReflector()
     card = load_card(config.agent)
     if kind == "openai":
         model, _, url = rest.partition("@")

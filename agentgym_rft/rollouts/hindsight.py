@@ -6,11 +6,12 @@ The actions are replayed in an environment of the same task, which must tell the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from agentgym_rft.agents.reflect import Outcome, Report
 from agentgym_rft.core import Trajectory
-from agentgym_rft.envs.base import TextEnv
+from agentgym_rft.envs.base import Lesson, TextEnv
 
 MIN_EXCESS = 8  # turns beyond the shortest win that make a win inefficient
 
@@ -45,24 +46,47 @@ def hindsight_pivot(env: TextEnv, trajectory: Trajectory) -> int | None:
     return None if left is None else pivot_of(left)
 
 
-def lesson_report(env: TextEnv, trajectory: Trajectory, *, at_start: bool = False) -> Report | None:
-    """A report with the pivot of hindsight and the environment's words, which use only what the player read.
+def plain_lesson(observation: str, steps: Sequence[tuple[str, str]], pivot: int | None) -> Lesson:
+    """What can be said about an episode of an environment without lessons: only its pivot."""
+    if pivot is None:
+        return Lesson("No step led away from the goal.", "Nothing led to the goal.", "Take the shortest way.")
+    return Lesson(f"Step {pivot} led away from the goal.", f"Step {pivot} was wrong.", "Take another action there.")
 
-    A win counts as inefficient if a turn lengthened the way and it took `MIN_EXCESS` turns more than needed, and twice
-    as many. `at_start`: the report is about the first turn, whatever the pivot. None if the environment cannot tell
-    distances. Raises `EnvError` if it has no lessons.
+
+def report_of(
+    left: Sequence[int], words: Callable[[int | None], Lesson], *, won: bool, at_start: bool = False
+) -> Report:
+    """The report of the hindsight rule, in the words of a lesson.
+
+    The pivot is the first turn after which the shortest completion grew; an episode where it never grew is retried from
+    the start. A win counts as inefficient if a turn lengthened the way and it took `MIN_EXCESS` turns more than needed,
+    and twice as many.
+
+    Args:
+        left: the shortest completion at the start and after every turn.
+        words: the lesson about a turn, or about the start (None).
+        at_start: the report is about the first turn, whatever the pivot.
+    """
+    pivot = 0 if at_start else pivot_of(left)
+    has_setback = left[pivot + 1] > left[pivot] and not at_start
+    lesson = words(pivot if has_setback else None)
+    num_turns = len(left) - 1
+    if won and not (has_setback and num_turns >= max(left[0] + MIN_EXCESS, 2 * left[0])):
+        return Report(lesson.summary, None, Outcome.SUCCESS, None, None)
+    outcome = Outcome.SUCCESS_BUT_INEFFICIENT if won else Outcome.FAILURE
+    return Report(lesson.summary, lesson.cause, outcome, lesson.suggestion, pivot)
+
+
+def lesson_report(env: TextEnv, trajectory: Trajectory, *, at_start: bool = False) -> Report | None:
+    """`report_of` a trajectory that is replayed in its environment, in the environment's words.
+
+    None if the environment cannot tell distances. Raises `EnvError` if it has no lessons.
     """
     left = remaining_after(env, trajectory)
     if left is None:
         return None
-    pivot = 0 if at_start else pivot_of(left)
-    has_setback = left[pivot + 1] > left[pivot] and not at_start
     observation, steps = read_steps(env, trajectory)
-    lesson = env.lesson(observation, steps, pivot if has_setback else None)
-    if trajectory.won and not (has_setback and len(steps) >= max(left[0] + MIN_EXCESS, 2 * left[0])):
-        return Report(lesson.summary, None, Outcome.SUCCESS, None, None)
-    outcome = Outcome.SUCCESS_BUT_INEFFICIENT if trajectory.won else Outcome.FAILURE
-    return Report(lesson.summary, lesson.cause, outcome, lesson.suggestion, pivot)
+    return report_of(left, partial(env.lesson, observation, steps), won=trajectory.won, at_start=at_start)
 
 
 def read_steps(env: TextEnv, trajectory: Trajectory) -> tuple[str, list[tuple[str, str]]]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from functools import partial
 from typing import Protocol
 
 from agentgym_rft.agents.card import AgentCard
-from agentgym_rft.agents.reflect import Outcome, Refusal, Report, format_report, parse_report, reflection_messages
+from agentgym_rft.agents.reflect import Refusal, Report, format_report, parse_report, reflection_messages
 from agentgym_rft.core import Turn
+from agentgym_rft.envs.base import Lesson
 from agentgym_rft.errors import PolicyError
 from agentgym_rft.rollouts.forks import Played
-from agentgym_rft.rollouts.hindsight import pivot_of
+from agentgym_rft.rollouts.hindsight import plain_lesson, report_of
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.rollouts.speaker import Ask
 
@@ -73,36 +74,24 @@ class SpokenReflector:
 
 
 class HindsightReflector:
-    """No words, only a rule: the pivot is the first turn after which the shortest completion of the task grew.
+    """A rule in place of a policy: the pivot is the first turn after which the shortest completion of the task grew.
 
-    If it never grew, an episode that was won is a success, and one that was not is retried from the start. Episodes
-    must have recorded what remains (`EpisodeSpec.record_remaining`).
+    Episodes must have recorded what remains (`EpisodeSpec.record_remaining`).
+
+    Args:
+        lesson: puts it into words, `TextEnv.lesson` or `plain_lesson`.
     """
 
+    def __init__(self, lesson: Callable[[str, Sequence[tuple[str, str]], int | None], Lesson] = plain_lesson) -> None:
+        self._lesson = lesson
+
     async def reflect(self, played: Played) -> Reflection:
+        turns, moments = played.trajectory.turns, played.moments
         left = [number for number in played.remaining if number is not None]
-        if len(left) != len(played.trajectory.turns) + 1:
+        if len(left) != len(turns) + 1:
             return Reflection(Refusal.CANNOT_TELL)
-        report = hindsight_report(left, won=played.trajectory.won)
+        actions = [str(turn.info["action"]) for turn in turns]
+        steps = [(a, after.observation if a else "") for a, after in zip(actions, moments[1:], strict=True)]
+        words = partial(self._lesson, moments[0].observation, steps)
+        report = report_of(left, words, won=played.trajectory.won)
         return Reflection(report, format_report(report))
-
-
-def hindsight_report(left: list[int], *, won: bool) -> Report:
-    """The report of the hindsight rule; `left` is the shortest completion at the start and after every turn."""
-    has_setback = any(after > before for before, after in pairwise(left))
-    if won and not has_setback:
-        return Report("The task was done.", None, Outcome.SUCCESS, None, None)
-    pivot = pivot_of(left)
-    outcome = Outcome.SUCCESS_BUT_INEFFICIENT if won else Outcome.FAILURE
-    cause = (
-        f"Step {pivot} led away from the goal."
-        if has_setback
-        else "No step led away from the goal, and none led to it."
-    )
-    return Report(
-        "The task was done with detours." if won else "The task was not done.",
-        cause,
-        outcome,
-        "Take another action there." if has_setback else "Take the shortest way from the start.",
-        pivot,
-    )

@@ -29,7 +29,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from agentgym_rft.agents.policies.loading import load_model, save_model
 from agentgym_rft.errors import AgentGymError, CheckpointError
 
-FORMAT = 1
+FORMAT = 2
 _log = logging.getLogger(__name__)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -16,12 +18,15 @@ from agentgym_rft.agents.policies.hf import HFPolicy
 from agentgym_rft.agents.policies.loading import save_model
 from agentgym_rft.agents.reflect import Outcome, Refusal, parse_report
 from agentgym_rft.config import ModelSection, validate_config
-from agentgym_rft.core import Group
+from agentgym_rft.core import Group, StopReason, Trajectory, Turn
+from agentgym_rft.envs.alfworld.env import ALFWorldEnv
 from agentgym_rft.errors import ConfigError, DataError
 from agentgym_rft.rollouts.build import make_reflector
 from agentgym_rft.rollouts.endpoint import EndpointReflector
+from agentgym_rft.rollouts.forks import Moment, Played
+from agentgym_rft.rollouts.hindsight import lesson_report, plain_lesson, report_of
 from agentgym_rft.rollouts.local import LocalWorkers
-from agentgym_rft.rollouts.reflectors import HindsightReflector, hindsight_report
+from agentgym_rft.rollouts.reflectors import HindsightReflector
 from agentgym_rft.trainers.scoring import make_scorer, score_rows
 from agentgym_rft.trainers.scratch import build_model
 from agentgym_rft.trainers.table import build_table
@@ -201,12 +206,13 @@ def test_a_reflector_that_cannot_be_used_is_refused_before_the_first_rollout(tmp
     [
         ([3, 2, 3, 4], False, Outcome.FAILURE, 1),
         ([3, 3, 3], False, Outcome.FAILURE, 0),
-        ([2, 1, 2, 1, 0], True, Outcome.SUCCESS_BUT_INEFFICIENT, 1),
+        ([1, 2, *range(2, 8), *range(7, -1, -1)], True, Outcome.SUCCESS_BUT_INEFFICIENT, 0),
+        ([2, 1, 2, 1, 0], True, Outcome.SUCCESS, None),  # a small detour
         ([2, 1, 0], True, Outcome.SUCCESS, None),
     ],
 )
 def test_hindsight_is_the_first_turn_after_which_the_way_grew(left, won, outcome, pivot):
-    found = hindsight_report(left, won=won)
+    found = report_of(left, partial(plain_lesson, "", ()), won=won)
     assert (found.trajectory_outcome, found.retry_from_step) == (outcome, pivot)
 
 
@@ -223,9 +229,27 @@ def test_a_report_by_hindsight_is_a_valid_one():
         ),
         reflector="hindsight",
     ).trajectories
-    assert parse_report(base.info["reflection"]["text"], len(base.turns)) == hindsight_report(
-        [3, 2, 3, 3, 3], won=False
+    assert parse_report(base.info["reflection"]["text"], len(base.turns)) == report_of(
+        [3, 2, 3, 3, 3], partial(plain_lesson, "", ()), won=False
     )
+
+
+def test_hindsight_speaks_in_the_words_of_an_environment_with_lessons():
+    section = {"strategy": "reflect_retry", "reflect": {"reflector": "hindsight"}}
+    reflector = make_reflector(validate_config({"rollout": section}))
+    env = ALFWorldEnv(admissible=False)
+    first, info = env.reset(options={"task_id": env.task_ids("train")[0]})
+    left, moments, turns = [env.remaining()], [Moment(first, info)], []
+    for action in ("look", "inventory"):
+        observation, *_, info = env.step(action)
+        moments.append(Moment(observation, info))
+        left.append(env.remaining())
+        turns.append(Turn((1,), (2,), (-0.1,), info={"action": action, "invalid_action": ""}))
+    trajectory = Trajectory(info["task_id"], "g", "e", tuple(turns), StopReason.STEP_LIMIT)
+    played = Played(trajectory, moments, 0, 0, remaining=left)
+    assert asyncio.run(reflector.reflect(played)).report == lesson_report(ALFWorldEnv(), trajectory)
+    silent = Played(trajectory, moments, 0, 0)
+    assert asyncio.run(reflector.reflect(silent)).report is Refusal.CANNOT_TELL
 
 
 def test_workers_without_a_reflector_ask_their_own_policy():

@@ -150,7 +150,7 @@ def test_a_checkpoint_of_a_later_format_is_refused(saved):
     for place in saved[0].iterdir():
         manifest = json.loads((place / "manifest.json").read_text())
         (place / "manifest.json").write_text(json.dumps({**manifest, "format": 99}))
-    with pytest.raises(CheckpointError, match="its format is 99, expected 1"):
+    with pytest.raises(CheckpointError, match="its format is 99, expected 2"):
         load_checkpoint(saved[0])
 
 

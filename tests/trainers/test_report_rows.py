@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
 
 from agentgym_rft.agents.agent import ChatAgent, chat_format
 from agentgym_rft.agents.card import parse_card
@@ -34,7 +36,7 @@ def small():
     return build_model(section, len(tokenizer), 0), tokenizer
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def env():
     return ALFWorldEnv(admissible=False)
 
@@ -106,6 +108,25 @@ def test_other_text_is_tokenised_as_before(small, env):
     before = [tokenizer.encode(text) for text in texts]
     add_pieces(model, tokenizer, report_pieces(50, ["Goal:", " was wrong."]))
     assert [tokenizer.encode(text) for text in texts] == before
+
+
+def test_the_shipped_tokenizer_splits_the_texts_of_games_as_it_did_without_the_pieces(env):
+    whole = json.loads((seed_policy_path() / "tokenizer.json").read_text(encoding="utf-8"))
+    special = [token for token in whole["added_tokens"] if token["special"]]
+    assert len(special) == len(whole["added_tokens"]) - 113
+    with_pieces = Tokenizer.from_str(json.dumps(whole))
+    without = Tokenizer.from_str(json.dumps({**whole, "added_tokens": special}))
+    for task_id in env.task_ids("train")[::700]:
+        first, _ = env.reset(options={"task_id": task_id})
+        texts = [first]
+        player, observation, ended = env.expert(first, np.random.default_rng(0), noise=0.2), first, False
+        while not ended:
+            action = player.act(observation)
+            observation, _, won, cut, _ = env.step(action)
+            ended = won or cut
+            texts += [action, observation]
+        for text in texts:
+            assert with_pieces.encode(text).ids == without.encode(text).ids
 
 
 def test_new_tokens_begin_apart_from_each_other_and_the_rest_keeps_its_weights(small):

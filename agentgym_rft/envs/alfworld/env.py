@@ -53,6 +53,7 @@ class ALFWorldEnv(TextEnv):
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"]}
     can_snapshot: ClassVar[bool] = True
+    has_lessons: ClassVar[bool] = True
 
     def __init__(
         self,
