@@ -2,12 +2,12 @@
 
     python benchmarks/algorithms.py methods --out runs/algorithms [--tokens N] [--seeds 0 1 2] [--jobs 2] [--data DIR]
 
-Tables: `methods` (R3L and its ablations against seven other methods), `entropy` (entropy controls on GRPO) and
-`staleness` (steps between hand-overs of weights). Each cell is `agentgym train` with a shipped recipe until it has
-sampled `--tokens` tokens (reflections and retries included), then an evaluation on 200 unseen generated tasks; with
-`--data`, the first seed is evaluated on the real `valid_seen`, too. In `methods` failures weigh 1, as published, unless
-the row says otherwise. Runs that are there already are not repeated; `--print` only prints what is there, and says what
-is not. Everything after `--` goes to every run.
+Tables: `methods` (R3L and its ablations against seven other methods), `rates` (three of them at a lower learning rate),
+`entropy` (entropy controls on GRPO) and `staleness` (steps between hand-overs of weights). Each cell is one run
+of `agentgym train` with a shipped recipe until it has sampled `--tokens` tokens (reflections and retries included), then an evaluation on
+200 unseen generated tasks; with `--data`, the first seed is evaluated on the real `valid_seen`, too. In `methods`
+failures weigh 1, as published, unless the row says otherwise. Runs that are there already are not repeated; `--print`
+only prints what is there, and says what is not. Everything after `--` goes to every run.
 """
 
 from __future__ import annotations
@@ -71,6 +71,10 @@ TABLES: dict[str, tuple[Cell, ...]] = {
         published("R3L without pivotal credit", "r3l", "--algorithm.options.pivot=false"),
         published("R3L without reflection", "r3l", "--rollout.strategy=plain"),
     ),
+    "rates": tuple(
+        published(label, recipe, "--trainer.learning_rate=3e-4")
+        for label, recipe in (("R3L", "r3l"), ("GRPO", "grpo"), ("OPMD", "opmd"))
+    ),
     "entropy": (
         control("GRPO"),
         control("clip-higher", "--algorithm.clip_high=0.28"),
@@ -123,10 +127,12 @@ def read(run: Run) -> Result:
 
 
 def spread(values: Sequence[float], scale: float = 100, digits: int = 1) -> str:
-    """Mean and, for several seeds, the 95 % t interval."""
+    """Mean with the 95 % t interval; for fewer than three seeds, what each gave."""
     scaled = [scale * value for value in values]
-    mean, interval = mean_ci(scaled) if len(scaled) > 1 else (scaled[0], None)
-    return f"{mean:.{digits}f}" + (f" [{interval.low:.{digits}f}, {interval.high:.{digits}f}]" if interval else "")
+    if len(scaled) < 3:
+        return ", ".join(f"{value:.{digits}f}" for value in scaled)
+    mean, interval = mean_ci(scaled)
+    return f"{mean:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
 
 
 def mean_of(results: Sequence[Result], key: str) -> float:
@@ -178,6 +184,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("entropy at the end", lambda results: f"{last_of(results, 'entropy/mean'):.3f}"),
         ("predicted/measured correlation", lambda results: f"{correlation(results):.2f}"),
     ),
+    "rates": SUCCESS,
     "staleness": SUCCESS,
 }
 
