@@ -4,10 +4,11 @@
 
 Tables: `methods` (R3L and its ablations against seven other methods), `rates` (three of them at a lower learning rate),
 `entropy` (entropy controls on GRPO) and `staleness` (steps between hand-overs of weights). Each cell is one run
-of `agentgym train` with a shipped recipe until it has sampled `--tokens` tokens (reflections and retries included), then an evaluation on
-200 unseen generated tasks; with `--data`, the first seed is evaluated on the real `valid_seen`, too. In `methods`
-failures weigh 1, as published, unless the row says otherwise. Runs that are there already are not repeated; `--print`
-only prints what is there, and says what is not. Everything after `--` goes to every run.
+of `agentgym train` with a shipped recipe until it has sampled `--tokens` tokens (reflections and retries
+included), then an evaluation on 200 unseen generated tasks; with `--data`, the first seed is evaluated on the real
+`valid_seen`, too. In `methods` failures weigh 1, as published, unless the row says otherwise. Runs that are there
+already are not repeated; `--print` only prints what is there, and says what is not. Everything after `--` goes to
+every run.
 """
 
 from __future__ import annotations
