@@ -6,8 +6,7 @@ from pathlib import Path
 README = Path(__file__).parent.parent / "README.md"
 
 
-def test_the_first_python_block_of_the_readme_plays_an_episode_to_its_win(monkeypatch, capsys):
-    monkeypatch.delenv("ALFWORLD_DATA", raising=False)
+def test_the_first_python_block_of_the_readme_plays_an_episode_to_its_win(capsys):
     block = re.search(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     assert block is not None
     names = {}

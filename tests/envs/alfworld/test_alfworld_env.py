@@ -17,11 +17,6 @@ from tests.envs.alfworld.tiny_games import kitchen
 TRIALS = [f"pick_and_place_simple-Knife-None-Shelf-{n}/trial_{n}" for n in range(12)]
 
 
-@pytest.fixture(autouse=True)
-def _no_data_from_the_environment(monkeypatch):
-    monkeypatch.delenv("ALFWORLD_DATA", raising=False)
-
-
 def write_game(root: Path, name: str, document: dict) -> Path:
     path = root / name / "game.tw-pddl"
     path.parent.mkdir(parents=True)
