@@ -49,11 +49,10 @@ def published(label: str, recipe: str, *settings: str) -> Cell:
     return Cell(label, recipe, ("--algorithm.negative_weight=1", *settings))
 
 
-def stale(recipe: str, interval: int) -> Cell:
-    """Steps of 2 tasks instead of 8, so that there are enough of them; GRPO's ratio is to the stale sampler."""
+def stale(recipe: str, interval: int, *own: str) -> Cell:
+    """Steps of 2 tasks instead of 8, so that there are enough of them."""
     settings = (f"--trainer.sync_interval={interval}", "--rollout.num_tasks=2", "--trainer.num_minibatches=2")
-    anchor = ("--algorithm.options.anchor=behaviour",) if recipe == "grpo" else ()
-    return published(f"{recipe}, interval {interval}", recipe, *settings, *anchor)
+    return published(f"{recipe}, interval {interval}", recipe, *settings, *own)
 
 
 TABLES: dict[str, tuple[Cell, ...]] = {
@@ -86,7 +85,11 @@ TABLES: dict[str, tuple[Cell, ...]] = {
         control("EPO", "--algorithm.controls=[epo]"),
         control("target entropy", "--algorithm.controls=[target_entropy]"),
     ),
-    "staleness": tuple(stale(recipe, interval) for recipe in ("opmd", "grpo", "r3l") for interval in (1, 5, 10, 20)),
+    "staleness": tuple(
+        stale(recipe, interval, *own)
+        for recipe, *own in (("opmd",), ("grpo", "--algorithm.options.anchor=behaviour"), ("r3l",))
+        for interval in (1, 5, 10, 20)
+    ),
 }
 
 
@@ -183,6 +186,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         *SUCCESS,
         ("entropy, first steps", lambda results: f"{np.mean([r.rows[0]['entropy/mean'] for r in results]):.3f}"),
         ("entropy at the end", lambda results: f"{last_of(results, 'entropy/mean'):.3f}"),
+        ("tokens dropped, %", lambda results: f"{100 * mean_of(results, 'filter/dropped_fraction'):.2f}"),
         ("predicted/measured correlation", lambda results: f"{correlation(results):.2f}"),
     ),
     "rates": SUCCESS,

@@ -40,12 +40,6 @@ def pivot_of(left: Sequence[int]) -> int:
     return next((k for k in range(len(left) - 1) if left[k + 1] > left[k]), 0)
 
 
-def hindsight_pivot(env: TextEnv, trajectory: Trajectory) -> int | None:
-    """The turn that a retry should start from, None if the environment cannot tell."""
-    left = remaining_after(env, trajectory)
-    return None if left is None else pivot_of(left)
-
-
 def plain_lesson(observation: str, steps: Sequence[tuple[str, str]], pivot: int | None) -> Lesson:
     """What can be said about an episode of an environment without lessons: only its pivot."""
     if pivot is None:

@@ -15,8 +15,10 @@ from agentgym_rft.trainers.algorithm import Algorithm
 from agentgym_rft.trainers.composing import (
     ALGORITHMS,
     SCALES,
+    GrpoOptions,
     aggregation_of,
     clipped_policy_gradient,
+    group_relative_policy_gradient,
     register,
     regularizers_of,
     weigh_behaviour,
@@ -37,11 +39,6 @@ def build_algorithm(section: AlgorithmSection) -> Algorithm:
     return apply_controls(algorithm, section)
 
 
-class GrpoOptions(Options):
-    scale: Literal["std", "none"] = "std"
-    anchor: Literal["old", "behaviour"] = "old"
-
-
 class TurnGrpoOptions(Options):
     scale: Literal["std", "none"] = "std"
 
@@ -49,9 +46,7 @@ class TurnGrpoOptions(Options):
 @register("grpo", GrpoOptions)
 def grpo(section: AlgorithmSection, options: GrpoOptions) -> Algorithm:
     """GRPO: return minus group mean, over group std (`scale=none`: without). Source: arXiv 2402.03300."""
-    unit = unit_of(section, "advantage", "trajectory")
-    advantage = group_advantage(group_mean, SCALES[options.scale], unit=unit, gamma=section.gamma)
-    return clipped_policy_gradient(section, advantage, anchor=options.anchor)
+    return group_relative_policy_gradient(section, options)
 
 
 @register("turn_grpo", TurnGrpoOptions)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from agentgym_rft.config import AlgorithmSection
 from agentgym_rft.errors import ConfigError, RegistryError
 from agentgym_rft.trainers import losses
-from agentgym_rft.trainers.advantages import group_std, unscaled, weigh_negative
+from agentgym_rft.trainers.advantages import group_advantage, group_mean, group_std, unscaled, weigh_negative
 from agentgym_rft.trainers.algorithm import Algorithm
 from agentgym_rft.trainers.controls import unit_of
 from agentgym_rft.trainers.modulators import behaviour_weight
@@ -104,3 +104,15 @@ def weigh_behaviour(algorithm: Algorithm, cap: float | None) -> Algorithm:
             "set algorithm.options.anchor=old."
         )
     return replace(algorithm, modulators=(*algorithm.modulators, behaviour_weight(cap, algorithm.ratio.unit)))
+
+
+class GrpoOptions(Options):
+    scale: Literal["std", "none"] = "std"
+    anchor: Literal["old", "behaviour"] = "old"
+
+
+def group_relative_policy_gradient(section: AlgorithmSection, options: GrpoOptions) -> Algorithm:
+    """GRPO's composition, over whatever trajectories the rollout strategy puts into a group."""
+    unit = unit_of(section, "advantage", "trajectory")
+    advantage = group_advantage(group_mean, SCALES[options.scale], unit=unit, gamma=section.gamma)
+    return clipped_policy_gradient(section, advantage, anchor=options.anchor)

@@ -11,7 +11,14 @@ from agentgym_rft.config import AlgorithmSection
 from agentgym_rft.trainers import losses
 from agentgym_rft.trainers.advantages import group_advantage, group_mean
 from agentgym_rft.trainers.algorithm import Algorithm
-from agentgym_rft.trainers.composing import SCALES, clipped_policy_gradient, register, regularizers_of
+from agentgym_rft.trainers.composing import (
+    SCALES,
+    GrpoOptions,
+    clipped_policy_gradient,
+    group_relative_policy_gradient,
+    register,
+    regularizers_of,
+)
 from agentgym_rft.trainers.controls import unit_of
 from agentgym_rft.trainers.credit import BestRule, BestValue, amplify_positive, group_mean_or_zero
 from agentgym_rft.trainers.filters import pivotal_mask
@@ -76,17 +83,10 @@ def r3l(section: AlgorithmSection, options: R3LOptions) -> Algorithm:
     )
 
 
-class ReflectGrpoOptions(Options):
-    scale: Scaling = "std"
-    anchor: Literal["old", "behaviour"] = "old"
-
-
-@register("reflect_grpo", ReflectGrpoOptions)
-def reflect_grpo(section: AlgorithmSection, options: ReflectGrpoOptions) -> Algorithm:
+@register("reflect_grpo", GrpoOptions)
+def reflect_grpo(section: AlgorithmSection, options: GrpoOptions) -> Algorithm:
     """Reflect-GRPO: GRPO over first attempts and retries together. Source: a baseline of R3L, arXiv 2601.03715."""
-    unit = unit_of(section, "advantage", "trajectory")
-    advantage = group_advantage(group_mean, SCALES[options.scale], unit=unit, gamma=section.gamma)
-    return clipped_policy_gradient(section, advantage, anchor=options.anchor)
+    return group_relative_policy_gradient(section, options)
 
 
 class CritiqueGrpoOptions(Options):

@@ -83,13 +83,14 @@ def update(
         if has_gradient:
             metrics["grad/norm"] = clipped_step(optimizer, cfg.max_grad_norm)
         steps.append(metrics)
-    algorithm.observe(table, merge_metrics(steps))
+    merged = merge_metrics(steps)
+    algorithm.observe(table, merged)
     measures = {"filter/dropped_fraction": dropped_fraction(table)}
     if cfg.entropy_dynamics:
         before = table if is_scored else table.with_columns({"old_lp": measured.lp, **measured.columns})
         measures |= dynamics(algorithm, before, context)
     sizes = {"tokens/action": float(table.num_tokens), "tokens/total": float(sum(len(row.ids) for row in rows))}
-    return {**merge_metrics(steps), **drift, **measures, **sizes, "update/learning_rate": rate}
+    return {**merged, **drift, **measures, **sizes, "update/learning_rate": rate}
 
 
 def minibatches(rows: Sequence[Row], num_minibatches: int, num_epochs: int, context: Context) -> list[list[Row]]:

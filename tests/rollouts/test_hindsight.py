@@ -10,7 +10,7 @@ from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.envs.alfworld.env import ALFWorldEnv
 from agentgym_rft.envs.base import Lesson, TextEnv
 from agentgym_rft.errors import EnvError
-from agentgym_rft.rollouts.hindsight import hindsight_pivot, lesson_report, pivot_of, read_steps, remaining_after
+from agentgym_rft.rollouts.hindsight import lesson_report, pivot_of, read_steps, remaining_after
 
 
 class Corridor(TextEnv):
@@ -51,13 +51,12 @@ def test_an_episode_is_replayed_and_a_reply_without_an_action_changes_nothing():
     env = Corridor()
     env.square = 2
     assert remaining_after(env, walk("right", "", "left", "jump")) == [3, 2, 2, 3, 3]
-    assert hindsight_pivot(env, walk("right", "", "left", "jump")) == 2
+    assert pivot_of(remaining_after(env, walk("right", "", "left", "jump"))) == 2
 
 
 def test_an_environment_that_cannot_tell_gives_no_pivot_and_no_report():
     env = Corridor(is_blind=True)
     assert remaining_after(env, walk("right")) is None
-    assert hindsight_pivot(env, walk("right")) is None
     assert lesson_report(env, walk("right")) is None
 
 
