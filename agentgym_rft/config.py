@@ -37,7 +37,7 @@ class AgentSection(Section):
 
 
 class PolicySection(Section):
-    path: str = Field("seed", description="'seed' (embedded policy), a directory in Hugging Face format, or a run")
+    path: str = Field("seed", description="'seed' (embedded), seed:NAME, a model directory, or a run")
     device: str = Field("auto", description="auto (CUDA if present), cpu, cuda, cuda:0 ...")
     max_concurrency: int = Field(64, ge=1, description="episodes that share one forward pass")
     max_context: int = Field(2048, ge=16, description="tokens in one row before the episode ends with token_limit")
@@ -315,9 +315,19 @@ def nest(path: Sequence[str], value: Any) -> dict[str, Any]:
     return dict(value)
 
 
-def load_config(recipe: str | None = None, overrides: Sequence[tuple[Sequence[str], Any]] = ()) -> Config:
-    """The resolved configuration of a recipe (shipped name or file) with overrides laid over it, in order."""
-    return validate_config(merge_overrides(_read_recipe(recipe, Config), overrides))
+def load_config(
+    recipe: str | None = None, overrides: Sequence[tuple[Sequence[str], Any]] = (), base: str | None = None
+) -> Config:
+    """The resolved configuration of a recipe (shipped name or file) with overrides laid over it, in order.
+
+    A recipe that names no environment is a method: it is laid over the recipe `base` of an environment, whose section
+    `algorithm` it replaces as a whole.
+    """
+    data = _read_recipe(recipe, Config)
+    if base is not None and "env" not in data:
+        setting = _read_recipe(base, Config)
+        data = merge({**setting, "algorithm": {}} if "algorithm" in data else setting, data)
+    return validate_config(merge_overrides(data, overrides))
 
 
 def load_sft_config(recipe: str | None = None, overrides: Sequence[tuple[Sequence[str], Any]] = ()) -> SftConfig:

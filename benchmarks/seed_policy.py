@@ -26,7 +26,7 @@ from agentgym_rft.envs.alfworld.draws import GENERATOR_VERSION
 from agentgym_rft.report.metrics import read_metrics
 
 SPLITS = ("train", "valid_seen", "valid_unseen")
-SEED_POLICY = Path(__file__).parent.parent / "agentgym_rft" / "agents" / "policies" / "seed"
+SEED_POLICY = Path(__file__).parent.parent / "agentgym_rft" / "agents" / "policies" / "seed" / "alfworld"
 REPORT_ROWS = {
     "valid reports": "valid_reports",
     "reports with the right outcome": "right_outcome",

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 import torch
 from machine import describe
 
-from agentgym_rft.config import AlgorithmSection, Config, load_config, parse_override
+from agentgym_rft.cli.settings import fresh_config
+from agentgym_rft.config import AlgorithmSection, Config, parse_override
 from agentgym_rft.trainers.algorithm import Algorithm
 from agentgym_rft.trainers.algorithms import ALGORITHMS, build_algorithm
 from agentgym_rft.trainers.controls import CONTROLS
@@ -111,7 +112,7 @@ def main() -> None:
     args = parser.parse_args()
     given = [parse_override(text.removeprefix("--")) for text in args.overrides]
     fixed = [(["policy", "device"], args.device), (["trainer", "bf16"], args.bf16), (["eval", "num_tasks"], 0)]
-    parts = build(load_config(args.recipe, [*fixed, *given]))
+    parts = build(fresh_config(None, args.recipe, [*fixed, *given]))
     batch = roll_out(parts)
     plain = build_algorithm(AlgorithmSection())
     seconds(parts, batch, plain)  # warm-up

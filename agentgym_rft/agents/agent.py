@@ -8,7 +8,7 @@ from typing import Any
 
 from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.agents.chat import ChatFormat, Message
-from agentgym_rft.agents.context import History, single_prompt
+from agentgym_rft.agents.context import History, conversation
 from agentgym_rft.agents.parse import Parsed, format_reply, parse_reply
 
 
@@ -86,19 +86,45 @@ class ChatAgent:
 
     def invalid_feedback(self, parsed: Parsed) -> str:
         """The observation that answers a reply without an action."""
-        return self.card.invalid_feedback.replace("{error}", parsed.error.value if parsed.error else "")
+        return invalid_feedback(self.card, parsed)
 
     def _messages(self) -> list[Message]:
         is_full = self.card.context.strategy == "full"
         is_in_system = bool(self._note) and (self._note_turn == 0 or not is_full)
         system = "\n\n".join(part for part in (self.card.system, self._note if is_in_system else "") if part)
-        head: list[Message] = [{"role": "system", "content": system}] if system else []
-        if not is_full:
-            return [*head, {"role": "user", "content": single_prompt(self._history, self.card.context)}]
-        for turn, observation in enumerate(self._history.observations):
-            if self._note and turn == self._note_turn > 0:
-                head += self._chat.noted(self._note, observation)
-            else:
-                head.append({"role": "user", "content": observation})
-            head += [{"role": "assistant", "content": reply} for reply in self._replies[turn : turn + 1]]
-        return head
+        return conversation(system, self._history, self._replies, self.card.context, self._shown)
+
+    def _shown(self, turn: int, observation: str) -> list[Message]:
+        if self._note and turn == self._note_turn > 0:
+            return self._chat.noted(self._note, observation)
+        return _plainly_shown(turn, observation)
+
+
+class TextAgent:
+    """The chat agent of one episode for a model that is reached by text alone: no tokens, so nothing to train."""
+
+    def __init__(self, card: AgentCard) -> None:
+        self.card = card
+        self._history = History()
+        self._replies: list[str] = []
+
+    def messages(self, observation: str, info: Mapping[str, Any]) -> list[Message]:
+        """Take in an observation. Returns the conversation that the next action answers."""
+        self._history.add_observation(observation, info, self.card.context)
+        return conversation(self.card.system, self._history, self._replies, self.card.context, _plainly_shown)
+
+    def act(self, text: str) -> Parsed:
+        """The action in a reply."""
+        parsed = parse_reply(text, self.card.action)
+        self._replies.append(text)
+        self._history.add_action(parsed.action or text.strip())
+        return parsed
+
+
+def _plainly_shown(turn: int, observation: str) -> list[Message]:
+    return [{"role": "user", "content": observation}]
+
+
+def invalid_feedback(card: AgentCard, parsed: Parsed) -> str:
+    """The observation that answers a reply without an action."""
+    return card.invalid_feedback.replace("{error}", parsed.error.value if parsed.error else "")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from agentgym_rft.agents.card import ContextCard
+from agentgym_rft.agents.chat import Message
 
 CUT_MARK = " [cut]"
 _GOAL = "\nGoal: "
@@ -43,6 +44,29 @@ def without_goal(observation: str) -> str:
     """An observation without the goal that `show_goal` put at its end."""
     head, mark, goal = observation.rpartition(_GOAL)
     return head if mark and "\n" not in goal else observation
+
+
+def conversation(
+    system: str,
+    history: History,
+    replies: Sequence[str],
+    card: ContextCard,
+    shown: Callable[[int, str], list[Message]],
+) -> list[Message]:
+    """The messages that the next action answers.
+
+    Args:
+        system: without one, there is no system message.
+        replies: the agent's own words, one for each turn that is past.
+        shown: the messages that show the observation of a turn, for the `full` strategy.
+    """
+    messages: list[Message] = [{"role": "system", "content": system}] if system else []
+    if card.strategy != "full":
+        return [*messages, {"role": "user", "content": single_prompt(history, card)}]
+    for turn, observation in enumerate(history.observations):
+        messages += shown(turn, observation)
+        messages += [{"role": "assistant", "content": reply} for reply in replies[turn : turn + 1]]
+    return messages
 
 
 def single_prompt(history: History, card: ContextCard) -> str:

@@ -16,7 +16,7 @@ from agentgym_rft.cli.settings import (
     fresh_config,
     is_run_dir,
     read_run_config,
-    with_full_env_id,
+    with_full_names,
 )
 from agentgym_rft.config import Config, merge, validate_config
 from agentgym_rft.errors import PolicyError
@@ -63,7 +63,7 @@ def base_settings(policy: str, env: str | None) -> dict[str, Any]:
     path = Path(policy)
     if policy == "seed" or not is_run_dir(path):
         return merge(fresh_config(env or DEFAULT_ENV, None, ()).model_dump(), named)
-    config = with_full_env_id(validate_config(read_run_config(path))).model_dump()
+    config = with_full_names(validate_config(read_run_config(path))).model_dump()
     if env is not None and registry.resolve_env_id(env) != config["env"]["id"]:
         config["env"] = {"id": env}
     return merge(config, named)
@@ -78,7 +78,7 @@ def merge_settings(
         settings = merge(settings, {"env": {"options": {"data": data}}})
     if card is not None:
         settings["agent"] = {"card": card}
-    return with_full_env_id(validate_config(settings))
+    return with_full_names(validate_config(settings))
 
 
 def evaluate_policy(config: Config, label: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agentgym_rft import registry
+from agentgym_rft.agents.policies.seeds import SEED, seed_of_env
 from agentgym_rft.cli.options import Override
 from agentgym_rft.config import Config, load_config, merge, nest, read_yaml, shipped_dir, validate_config
 from agentgym_rft.errors import CheckpointError, ConfigError
@@ -24,14 +25,13 @@ def default_recipe(env: str) -> str | None:
 
 
 def fresh_config(env: str | None, recipe: str | None, overrides: Sequence[Override]) -> Config:
-    """The configuration of a new run: recipe (default: the environment's own), environment, overrides, in this order.
+    """The configuration of a new run: the environment's own recipe, recipe, environment, overrides, in this order.
 
     `env.id` is the full id afterwards. Raises `ConfigError` or `RegistryError`.
     """
-    if recipe is None:
-        recipe = default_recipe(env or _env_in(overrides) or DEFAULT_ENV)
+    base = default_recipe(env or _env_in(overrides) or DEFAULT_ENV)
     named = [(("env", "id"), env)] if env is not None else []
-    return with_full_env_id(load_config(recipe, [*named, *overrides]))
+    return with_full_names(load_config(recipe or base, [*named, *overrides], base))
 
 
 def with_shorthands(
@@ -59,12 +59,12 @@ def resumed_config(run_dir: Path, overrides: Sequence[Override]) -> Config:
     data = read_run_config(run_dir)
     if "sft" in data:
         raise CheckpointError(f"'{run_dir}' holds a supervised run; only one of `agentgym train` can be resumed.")
-    env_id = with_full_env_id(validate_config(data)).env.id
+    env_id = with_full_names(validate_config(data)).env.id
     for path, value in overrides:
         if tuple(path) == ("run", "out") and Path(value) != run_dir:
             raise ConfigError("A resumed run goes on in its own directory: leave out --out, or leave out --resume.")
         data = merge(data, nest(path, value))
-    config = with_full_env_id(validate_config(merge(data, {"run": {"out": str(run_dir)}})))
+    config = with_full_names(validate_config(merge(data, {"run": {"out": str(run_dir)}})))
     if config.env.id != env_id:
         raise ConfigError(f"A resumed run keeps its environment, '{env_id}': leave out --env.id.")
     return config
@@ -98,10 +98,14 @@ def is_run_dir(path: Path) -> bool:
     return (path / "config.yaml").is_file() and not (path / "model").is_dir()
 
 
-def with_full_env_id(config: Config) -> Config:
-    """The configuration with `env.id` resolved. Raises `RegistryError`."""
-    env = config.env.model_copy(update={"id": registry.resolve_env_id(config.env.id)})
-    return config.model_copy(update={"env": env})
+def with_full_names(config: Config) -> Config:
+    """The configuration with `env.id` and the environment's seed policy resolved. Raises `RegistryError`."""
+    env_id = registry.resolve_env_id(config.env.id)
+    update: dict[str, object] = {"env": config.env.model_copy(update={"id": env_id})}
+    if config.policy.path == SEED:
+        name = "" if ":" in env_id else registry.env_spec(env_id).short_name
+        update["policy"] = config.policy.model_copy(update={"path": seed_of_env(name)})
+    return config.model_copy(update=update)
 
 
 def _env_in(overrides: Sequence[Override]) -> str | None:

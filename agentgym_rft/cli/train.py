@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from agentgym_rft.agents.policies.seeds import is_seed
 from agentgym_rft.cli.options import Override, accepts_config
 from agentgym_rft.cli.settings import fresh_config, resumed_config, with_shorthands
 from agentgym_rft.config import Config
@@ -62,7 +63,7 @@ def _run(config: Config, resume: Path | None) -> None:
     from agentgym_rft.rollouts.build import policy_dir
     from agentgym_rft.trainers.loop import train
 
-    if config.policy.path != "seed":  # a run's newest checkpoint changes; the record says which one it was
+    if not is_seed(config.policy.path):  # a run's newest checkpoint changes; the record says which one it was
         policy = config.policy.model_copy(update={"path": str(policy_dir(config.policy.path))})
         config = config.model_copy(update={"policy": policy})
     progress = make_progress()

@@ -65,6 +65,7 @@ class TextEnv(gym.Env[str, str]):
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
     can_snapshot: ClassVar[bool] = False
     has_lessons: ClassVar[bool] = False
+    splits: ClassVar[tuple[str, ...]] = SPLITS  # the one to train on first, the one that results are quoted on last
     observation_space: spaces.Space[str] = AnyText()
     action_space: spaces.Space[str] = AnyText(10_000)
 
@@ -97,6 +98,17 @@ class TextEnv(gym.Env[str, str]):
         At rate `noise` it does something else that is plausible, and recovers.
         """
         raise EnvError(f"{type(self).__name__} has no scripted expert.")
+
+    def oracle(self) -> Expert:
+        """A player that goes on from the current state and knows everything: what bounds a score from above."""
+        raise EnvError(f"{type(self).__name__} has no oracle.")
+
+    def random_player(self, rng: np.random.Generator) -> Expert | None:
+        """A player that acts at random from the current state: the baseline from below.
+
+        None: anyone picks among `info["admissible_actions"]`. For environments that list none, or not all.
+        """
+        return None
 
     def lesson(self, observation: str, steps: Sequence[tuple[str, str]], pivot: int | None) -> Lesson:
         """What an episode teaches about its turn `pivot` (None: about its start), in words that its player has read.

@@ -14,7 +14,8 @@ from agentgym_rft.agents.agent import chat_format
 from agentgym_rft.agents.card import AgentCard, parse_card
 from agentgym_rft.agents.policies.base import Policy
 from agentgym_rft.agents.policies.hf import HFPolicy
-from agentgym_rft.agents.policies.loading import load_model, seed_policy_path
+from agentgym_rft.agents.policies.loading import load_model
+from agentgym_rft.agents.policies.seeds import is_seed, seed_policy_path
 from agentgym_rft.config import AgentSection, Config, PolicySection, find_yaml, merge, read_yaml
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.errors import ConfigError, DataError, PolicyError
@@ -51,18 +52,19 @@ def find_device(name: str) -> torch.device:
 def policy_dir(name: str) -> Path:
     """The model directory that a policy's name means.
 
-    `seed` is the embedded policy; the output of `agentgym sft` means its model, and a training run the model of its
-    newest good checkpoint. Any other name is a directory in Hugging Face format, and not looked at here.
+    `seed` and `seed:NAME` are embedded policies; the output of `agentgym sft` means its model, and a training run the
+    model of its newest good checkpoint. Any other name is a directory in Hugging Face format, and not looked at here.
 
     Raises:
         DataError: the name is empty, or this installation has no seed policy.
         CheckpointError: the run has no good checkpoint.
     """
     if not name.strip():
-        raise DataError("The policy has an empty name. Expected 'seed', or a directory in Hugging Face format.")
-    if name == "seed":
-        with _refused_as_data():
-            return seed_policy_path()
+        raise DataError(
+            "The policy has an empty name. Expected 'seed', 'seed:NAME', or a directory in Hugging Face format."
+        )
+    if is_seed(name):
+        return seed_policy_path(name)
     path = Path(name)
     if (path / "config.json").is_file():
         return path
@@ -72,12 +74,12 @@ def policy_dir(name: str) -> Path:
 
 
 @contextmanager
-def _refused_as_data(path: str = "") -> Iterator[None]:
+def _refused_as_data(path: str) -> Iterator[None]:
     """A policy that cannot be used at all is the fault of what was given, not of the run."""
     try:
         yield
     except PolicyError as error:
-        raise DataError(f"Policy '{path}' cannot be used. {error}" if path else str(error)) from error
+        raise DataError(f"Policy '{path}' cannot be used. {error}") from error
 
 
 def load_policy_model(section: PolicySection, dtype: torch.dtype | None = None) -> tuple[Any, Any]:

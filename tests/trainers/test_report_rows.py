@@ -10,7 +10,8 @@ from tokenizers import Tokenizer
 
 from agentgym_rft.agents.agent import ChatAgent, chat_format
 from agentgym_rft.agents.card import parse_card
-from agentgym_rft.agents.policies.loading import load_model, seed_policy_path
+from agentgym_rft.agents.policies.loading import load_model
+from agentgym_rft.agents.policies.seeds import seed_policy_path
 from agentgym_rft.agents.reflect import Outcome, Report, format_report, guidance_text, parse_report
 from agentgym_rft.config import AgentSection, EnvSection, ModelSection, SftConfig, SftSection, load_sft_config
 from agentgym_rft.core import StopReason, Trajectory, Turn

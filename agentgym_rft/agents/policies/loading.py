@@ -16,26 +16,11 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from agentgym_rft.errors import DataError, PolicyError
+from agentgym_rft.errors import DataError
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
-
-
-def seed_policy_path() -> Path:
-    """The directory of the small policy that ships with the package.
-
-    Raises:
-        PolicyError: this installation does not have it.
-    """
-    path = Path(__file__).parent / "seed"
-    if not (path / "config.json").is_file():
-        raise PolicyError(
-            f"This installation has no seed policy ({path} is missing or empty). Install the package's wheel, train "
-            "one with `agentgym sft`, or name a directory with --policy."
-        )
-    return path
 
 
 def load_model(
@@ -120,8 +105,8 @@ def _check_files(folder: Path) -> None:
     if not folder.is_dir():
         problem = "is a file" if folder.exists() else "does not exist"
         raise DataError(
-            f"Policy directory {folder} {problem}. Expected 'seed', or a directory in Hugging Face format; models are "
-            "not downloaded."
+            f"Policy directory {folder} {problem}. Expected 'seed', 'seed:NAME', or a directory in Hugging Face "
+            "format; models are not downloaded."
         )
     if not (folder / "config.json").is_file():
         raise DataError(f"{folder} has no config.json; it is not a model in Hugging Face format.")

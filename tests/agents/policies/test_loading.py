@@ -9,13 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from agentgym_rft.agents.policies import loading
-from agentgym_rft.agents.policies.hf import HFPolicy
-from agentgym_rft.agents.policies.loading import load_model, save_model, seed_policy_path
-from agentgym_rft.errors import DataError, PolicyError
+from agentgym_rft.agents.policies.loading import load_model, save_model
+from agentgym_rft.errors import DataError
 from tests.agents.policies.tiny_lms import VOCAB, make_model, make_tokenizer
-
-SEED = Path(loading.__file__).parent / "seed"
 
 
 @pytest.fixture
@@ -93,16 +89,3 @@ def test_a_tokenizer_larger_than_the_embedding_is_refused(tmp_path: Path) -> Non
     save_model(tmp_path / "policy", make_model(), make_tokenizer(size=VOCAB + 1))
     with pytest.raises(DataError, match="62 tokens, but the model has embeddings for 61"):
         load_model(tmp_path / "policy", device="cpu")
-
-
-@pytest.mark.skipif(not (SEED / "config.json").is_file(), reason="no seed policy in this checkout")
-def test_the_seed_policy_is_served_from_its_directory() -> None:
-    assert seed_policy_path() == SEED
-    model, _ = load_model(SEED, device="cpu")
-    assert HFPolicy(model).version == 0
-
-
-@pytest.mark.skipif((SEED / "config.json").is_file(), reason="this checkout has the seed policy")
-def test_a_missing_seed_policy_is_said() -> None:
-    with pytest.raises(PolicyError, match="no seed policy"):
-        seed_policy_path()

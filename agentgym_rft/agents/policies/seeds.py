@@ -1,0 +1,45 @@
+"""The small policies that come with the package, one for each environment that has one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agentgym_rft.errors import DataError, did_you_mean
+
+SEED = "seed"
+DEFAULT_SEED = "alfworld"
+_FOLDER = Path(__file__).parent / "seed"
+
+
+def is_seed(name: str) -> bool:
+    """True for `seed` and `seed:NAME`."""
+    return name == SEED or name.startswith(f"{SEED}:")
+
+
+def seed_names() -> list[str]:
+    """The names that may follow `seed:`, sorted."""
+    return sorted(path.parent.name for path in _FOLDER.glob("*/config.json"))
+
+
+def seed_of_env(short_name: str) -> str:
+    """`seed:NAME` with the environment's own seed policy, or ALFWorld's where it has none."""
+    return f"{SEED}:{short_name if short_name in seed_names() else DEFAULT_SEED}"
+
+
+def seed_policy_path(name: str = SEED) -> Path:
+    """The directory of `seed:NAME`; `seed` alone is ALFWorld's.
+
+    Raises:
+        DataError: there is no such policy, or this installation has none.
+    """
+    _, _, short_name = name.partition(":")
+    path = _FOLDER / (short_name or DEFAULT_SEED)
+    known = seed_names()
+    if not known:
+        raise DataError(
+            f"This installation has no seed policy ({path} is missing or empty). Install the package's wheel, train "
+            "one with `agentgym sft`, or name a directory with --policy."
+        )
+    if path.name not in known:
+        raise DataError(f"There is no seed policy '{name}'.{did_you_mean(path.name, known)}")
+    return path
