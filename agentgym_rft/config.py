@@ -139,7 +139,7 @@ class TrainerSection(Section):
 class EvalSection(Section):
     at_start: bool = Field(True, description="evaluate before the first step, too")
     every: int = Field(0, ge=0, description="steps between evaluations; 0: only before and after")
-    split: str = Field("valid_unseen")
+    split: str | None = Field(None, description="split of the panel; default: the last of the environment's splits")
     num_tasks: int = Field(200, ge=0, description="first tasks of the frozen panel; 0: no evaluation")
     temperature: float = Field(0.0, ge=0, description="0 is greedy")
     max_steps: int = Field(50, ge=1, description="environment steps before an episode is cut")
@@ -176,6 +176,7 @@ class ModelSection(Section):
     num_heads: int = Field(4, ge=1)
     num_kv_heads: int = Field(1, ge=1)
     head_dim: int = Field(32, ge=2)
+    rope_theta: float = Field(10_000.0, gt=0, description="base of the rotary positions; more reaches further back")
     max_context: int = Field(2048, ge=16, description="longest row, tokens")
 
     @model_validator(mode="after")

@@ -8,15 +8,16 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast, overload
 
 import gymnasium as gym
 
 from agentgym_rft.errors import ConfigError, RegistryError, did_you_mean
 
 T = TypeVar("T")
+Maker = TypeVar("Maker", bound=Callable[..., Any])
 
 ENV_GROUP = "agentgym_rft.envs"
 _ENV_ID = re.compile(r"(?:(?P<namespace>[\w.-]+)/)?(?P<name>[\w.-]+?)-v(?P<version>\d+)")
@@ -88,7 +89,7 @@ class EnvSpec:
     """A registered environment: its id, its class (or `module:Class`) and the keyword arguments it is made with."""
 
     id: str
-    entry_point: str | type
+    entry_point: str | Callable[..., Any]
     kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -104,17 +105,43 @@ class _EnvRegistry(Registry[EnvSpec]):
         spec = EnvSpec(name, value) if isinstance(value, str) else value
         if _ENV_ID.fullmatch(name) is None:
             raise RegistryError(f"'{name}' is not an environment id. Write Name-v0 or namespace/Name-v0.")
+        if _is_defined_again(self._entries.get(name), spec):
+            del self._entries[name]
+            gym.registry.pop(name, None)
         super().register(name, spec)
         if name not in gym.registry:
             # gymnasium's passive checker looks at every step; `check_env` is the stricter one, run once.
             gym.register(name, entry_point=spec.entry_point, kwargs=dict(spec.kwargs), disable_env_checker=True)
 
 
+def _is_defined_again(old: EnvSpec | str | None, new: EnvSpec) -> bool:
+    """True if a class takes the place of one of the same name: its notebook cell ran again, or its module did."""
+    if not isinstance(old, EnvSpec) or not isinstance(old.entry_point, type) or not isinstance(new.entry_point, type):
+        return False
+    before, after = old.entry_point, new.entry_point
+    is_same_place = (before.__module__, before.__qualname__) == (after.__module__, after.__qualname__)
+    return is_same_place and before is not after
+
+
 _ENVS = _EnvRegistry("Environment", ENV_GROUP)
 
 
-def register_env(id: str, entry_point: str | type, *, kwargs: Mapping[str, Any] | None = None) -> None:
-    """Make an environment known here and to `gymnasium.make`.
+@overload
+def register_env(
+    id: str, entry_point: str | Callable[..., Any], *, kwargs: Mapping[str, Any] | None = None
+) -> None: ...
+
+
+@overload
+def register_env(
+    id: str, entry_point: None = None, *, kwargs: Mapping[str, Any] | None = None
+) -> Callable[[Maker], Maker]: ...
+
+
+def register_env(
+    id: str, entry_point: str | Callable[..., Any] | None = None, *, kwargs: Mapping[str, Any] | None = None
+) -> Callable[[Maker], Maker] | None:
+    """Make an environment known here and to `gymnasium.make`; without an entry point, a decorator that does so.
 
     Args:
         id: `Name-v0` or `namespace/Name-v0`.
@@ -123,7 +150,15 @@ def register_env(id: str, entry_point: str | type, *, kwargs: Mapping[str, Any] 
     Raises:
         RegistryError: the id is malformed, or taken by another entry point.
     """
-    _ENVS.register(id, EnvSpec(id, entry_point, dict(kwargs or {})))
+    if entry_point is not None:
+        _ENVS.register(id, EnvSpec(id, entry_point, dict(kwargs or {})))
+        return None
+
+    def register(maker: Maker) -> Maker:
+        _ENVS.register(id, EnvSpec(id, maker, dict(kwargs or {})))
+        return maker
+
+    return register
 
 
 def env_specs() -> list[EnvSpec]:
@@ -152,8 +187,8 @@ def resolve_env_id(name: str) -> str:
     return max(matches, key=_version)
 
 
-def make(id: str, **kwargs: Any) -> Any:
-    """A new environment, unwrapped: a `TextEnv`.
+def make(id: str, /, **kwargs: Any) -> Any:
+    """A new environment, unwrapped, of whatever kind its class is. `agentgym_rft.envs.make_env` gives a `TextEnv`.
 
     Args:
         id: whatever `resolve_env_id` takes.
@@ -207,3 +242,9 @@ def _in_form_of(name: str, id: str) -> str:
 
 
 register_env("agentgym/ALFWorld-v0", "agentgym_rft.envs.alfworld.env:ALFWorldEnv")
+register_env("agentgym/Arithmetic-v0", "agentgym_rft.envs.arithmetic.env:ArithmeticEnv")
+register_env("agentgym/FrozenLake-v0", "agentgym_rft.envs.frozen_lake:FrozenLakeEnv")
+register_env("agentgym/SearchQA-v0", "agentgym_rft.envs.search_qa.env:SearchQAEnv")
+register_env("agentgym/Sokoban-v0", "agentgym_rft.envs.sokoban.env:SokobanEnv")
+register_env("agentgym/WebShop-v0", "agentgym_rft.envs.webshop.env:WebShopEnv")
+register_env("agentgym/TextWorld-v0", "agentgym_rft.envs.textworld.env:TextWorldEnv")

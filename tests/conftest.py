@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 def _generated_games(monkeypatch: pytest.MonkeyPatch) -> None:
     """The real engine, once imported, names a games folder of its own in the environment, which must not be used."""
     monkeypatch.delenv("ALFWORLD_DATA", raising=False)
+    monkeypatch.delenv("WEBSHOP_DATA", raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -54,6 +54,7 @@ def build_model(section: ModelSection, vocab_size: int, seed: int) -> Qwen3ForCa
         num_attention_heads=section.num_heads,
         num_key_value_heads=section.num_kv_heads,
         head_dim=section.head_dim,
+        rope_parameters={"rope_type": "default", "rope_theta": section.rope_theta},
         max_position_embeddings=section.max_context,
         tie_word_embeddings=True,
         pad_token_id=0,

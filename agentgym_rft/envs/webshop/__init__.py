@@ -1,0 +1,1 @@
+"""A web shop in text: search, look, choose options, buy. Compatible with the original WebShop."""
