@@ -1,0 +1,1 @@
+"""Single-turn arithmetic with a verifier."""

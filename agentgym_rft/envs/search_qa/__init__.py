@@ -1,0 +1,1 @@
+"""Multi-hop question answering over a small fictional encyclopedia."""

@@ -1,0 +1,1 @@
+"""Sokoban in text: push every box onto a target."""
