@@ -26,6 +26,10 @@ class EnvError(AgentGymError, RuntimeError):
     """An environment was used against its contract, or broke it."""
 
 
+class EnvTimeoutError(EnvError, TimeoutError):
+    """An environment in a process of its own did not answer in time. The episode ends as `timeout`."""
+
+
 class UnsupportedGameError(DataError):
     """A game file whose domain or grammar the own engine does not know."""
 

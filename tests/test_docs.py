@@ -115,16 +115,41 @@ def test_the_algorithms_page_explains_the_entropy_metrics():
     assert [name for name in sorted(names) if f"`{name}" not in page] == []
 
 
-def test_the_example_environment_keeps_the_contract(tmp_path, monkeypatch):
-    (tmp_path / "guess.py").write_text(blocks("docs/environments.md", "python")[0], encoding="utf-8")
+def example(start):
+    """The Python block of the environments page that starts so."""
+    (code,) = (block for block in blocks("docs/environments.md", "python") if block.startswith(start))
+    return code
+
+
+@pytest.mark.parametrize(
+    ("start", "env"),
+    [("import gymnasium as gym\n\n\nclass", "guess:Guess"), ('"""Guess a number', "guess_number:GuessNumber")],
+)
+def test_an_example_environment_keeps_the_contract(tmp_path, monkeypatch, start, env):
+    (tmp_path / f"{env.partition(':')[0]}.py").write_text(example(start), encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert len(check_env("guess:GuessNumber")) == len(RULES)
+    assert len(check_env(env)) == len(RULES)
+
+
+def test_the_shortest_environment_has_at_most_fifteen_lines_and_is_in_the_readme():
+    code = example("import gymnasium as gym\n\n\nclass")
+    assert len([line for line in code.splitlines() if line]) <= 15
+    assert code in blocks("README.md", "python")
+
+
+def test_the_table_of_rules_is_complete():
+    _, _, section = (
+        (ROOT / "docs/environments.md").read_text(encoding="utf-8").partition("\n## Checking an environment\n")
+    )
+    table = section.partition("\n## ")[0]
+    assert re.findall(r"^\| ([a-z -]+) \|", table, re.MULTILINE)[1:] == [
+        rule.__name__.replace("_", " ") for rule in RULES
+    ]
 
 
 def test_the_other_examples_of_the_environments_page_run(tmp_path):
-    example, register, export = blocks("docs/environments.md", "python")
-    (tmp_path / "guess.py").write_text(example, encoding="utf-8")
-    for code in (register, export):
+    (tmp_path / "guess.py").write_text(example("import gymnasium as gym\n\n\nclass"), encoding="utf-8")
+    for code in (example("import gymnasium as gym\n\nimport agentgym_rft"), example("from pathlib")):
         path = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(tmp_path)!r}]\n"
         subprocess.run([sys.executable, "-c", path + code], cwd=tmp_path, check=True)
     assert len(list(tmp_path.glob("games/json_2.1.1/valid_unseen/*/*/game.tw-pddl"))) == 2

@@ -137,3 +137,45 @@ def test_a_registry_imports_an_entry_at_its_first_lookup():
     assert things.names() == ["number", "ordered"]
     with pytest.raises(RegistryError, match=r"Thing 'numbr' is not registered\. Did you mean 'number'\?"):
         things.lookup("numbr")
+
+
+def test_a_decorator_registers_a_class_and_leaves_it_as_it_is():
+    @agentgym_rft.register_env("tests/Decorated-v0", kwargs={"level": 2})
+    class Decorated(gym.Env):
+        def __init__(self, level=1):
+            self.level = level
+
+    assert Decorated().level == 1
+    assert registry.make("decorated").level == 2
+    assert gym.make("tests/Decorated-v0", level=3).unwrapped.level == 3
+
+
+def test_a_decorator_registers_a_function():
+    @agentgym_rft.register_env("tests/ByFunction-v0")
+    def make_counter(goal=6):
+        return registry.make(COUNTER, goal=goal)
+
+    assert registry.make("byfunction").goal == 6
+    assert registry.make("byfunction", goal=7).goal == 7
+
+
+def test_a_class_that_is_defined_again_takes_the_place_of_the_old_one():
+    for number in range(2):
+
+        @agentgym_rft.register_env("tests/Cell-v0")
+        class Cell(gym.Env):
+            version = number
+
+    assert registry.make("cell").version == 1
+    assert gym.make("tests/Cell-v0").unwrapped.version == 1
+    with pytest.raises(RegistryError, match="'tests/Cell-v0' is registered already"):
+        agentgym_rft.register_env("tests/Cell-v0", type("Other", (gym.Env,), {}))
+
+
+def test_an_option_may_be_called_id():
+    @agentgym_rft.register_env("tests/WithId-v0")
+    class WithId(gym.Env):
+        def __init__(self, id):
+            self.name = id
+
+    assert registry.make("withid", id="x").name == "x"

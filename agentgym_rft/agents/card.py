@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -64,6 +65,11 @@ def parse_card(data: Mapping[str, Any]) -> AgentCard:
         return AgentCard.model_validate(data)
     except ValidationError as error:
         raise ConfigError(_sentence(error)) from error
+
+
+def card_label(card: AgentCard) -> str:
+    """Name and content hash of a card, for example `plain@0123456789ab`: equal labels mean equal cards."""
+    return f"{card.name}@{hashlib.sha256(card.model_dump_json().encode()).hexdigest()[:12]}"
 
 
 def _sentence(error: ValidationError) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from agentgym_rft import registry
+from agentgym_rft.agents.policies.seeds import is_seed
 from agentgym_rft.cli.settings import (
     DEFAULT_ENV,
     check_out,
@@ -19,38 +20,67 @@ from agentgym_rft.cli.settings import (
     with_full_names,
 )
 from agentgym_rft.config import Config, merge, validate_config
-from agentgym_rft.errors import PolicyError
+from agentgym_rft.envs.panel_files import FrozenPanel, read_panel
+from agentgym_rft.errors import ConfigError
+
+POLICIES = "seed, a model directory, a run (its last checkpoint), oracle, expert, random, or openai:MODEL@URL."
 
 
 def evaluate_command(
-    policy: Annotated[str, typer.Option(help="seed, a model directory, or a run (its last checkpoint).")],
-    env: Annotated[str | None, typer.Option(help="Environment; default: the run's, else ALFWorld.")] = None,
-    split: Annotated[str | None, typer.Option(help="Split; default: the recipe's, valid_unseen.")] = None,
+    policy: Annotated[str, typer.Option(help=POLICIES)],
+    env: Annotated[str | None, typer.Option(help="Environment; default: the run's or panel's, else ALFWorld.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split; default: the recipe's, else the environment's last.")
+    ] = None,
+    panel: Annotated[Path | None, typer.Option(help="Panel file, in place of --split and --tasks.")] = None,
     tasks: Annotated[int | None, typer.Option(min=1, help="First tasks of the panel; default: the recipe's.")] = None,
     data: Annotated[str | None, typer.Option(help="Data directory of the environment.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the result to this file, as JSON.")] = None,
     temperature: Annotated[
         float | None, typer.Option(min=0, help="Of sampling; default: the recipe's, greedy.")
     ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Episodes a task, for pass@k; needs a temperature.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Seed of environments and sampling.")] = 0,
     card: Annotated[str | None, typer.Option(help="Agent card; default: the run's or recipe's.")] = None,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Steps before an episode is cut.")] = None,
     max_context: Annotated[int | None, typer.Option(min=16, help="Tokens in one row; default: the run's.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, ...; default: the run's or recipe's.")] = None,
+    step_timeout: Annotated[
+        float | None, typer.Option(min=0.001, help="Seconds an environment call may take; default: the run's, or any.")
+    ] = None,
 ) -> None:
     """Evaluate a policy: success by task type with 95 % intervals, and JSON with a row a task.
 
     A terminal shows the table, and --out writes the JSON. In a pipe, JSON goes to stdout and the table to stderr.
+    With --out, an evaluation that was stopped goes on with the same command.
     """
+    from agentgym_rft.cli.evaluation import Request, run_evaluation
+
     if out is not None:
         check_out(out)
+    frozen = None if panel is None else _read_panel(panel, env, split, tasks)
     updates: dict[str, dict[str, Any]] = {
         "policy": _given(device=device, max_context=max_context),
         "eval": _given(split=split, num_tasks=tasks, temperature=temperature, max_steps=max_steps),
+        "rollout": _given(step_timeout_s=step_timeout),
         "run": {"seed": seed},
     }
-    config = merge_settings(base_settings(policy, env), updates, data, card)
-    _show(evaluate_policy(config, policy), out)
+    base = base_settings(policy, env if frozen is None else frozen.panel.env_id)
+    if frozen is not None:
+        base["env"]["options"] = {**frozen.options, **base["env"].get("options", {})}
+    config = merge_settings(base, updates, data, card)
+    _show(run_evaluation(Request(config, policy, samples, frozen, out)), out)
+
+
+def _read_panel(path: Path, env: str | None, split: str | None, tasks: int | None) -> FrozenPanel:
+    """The panel of a file. Raises `ConfigError` if other options say otherwise what to play."""
+    frozen = read_panel(path)
+    for name, value in (("split", split), ("tasks", tasks)):
+        if value is not None:
+            raise ConfigError(f"--panel says which tasks are played: leave out --{name}.")
+    if env is not None and registry.resolve_env_id(env) != frozen.panel.env_id:
+        raise ConfigError(f"The panel '{path}' is of {frozen.panel.env_id}, not of '{env}': leave out --env.")
+    return frozen
 
 
 def _given(**values: Any) -> dict[str, Any]:
@@ -61,7 +91,7 @@ def base_settings(policy: str, env: str | None) -> dict[str, Any]:
     """The run's configuration if `policy` is a run, else the environment's recipe, with `policy` in it."""
     named = {"policy": {"path": policy}}
     path = Path(policy)
-    if policy == "seed" or not is_run_dir(path):
+    if is_seed(policy) or not is_run_dir(path):
         return merge(fresh_config(env or DEFAULT_ENV, None, ()).model_dump(), named)
     config = with_full_names(validate_config(read_run_config(path))).model_dump()
     if env is not None and registry.resolve_env_id(env) != config["env"]["id"]:
@@ -81,33 +111,8 @@ def merge_settings(
     return with_full_names(validate_config(settings))
 
 
-def evaluate_policy(config: Config, label: str) -> dict[str, Any]:
-    """Play the panel that a configuration names, and summarise it. `label` names the policy in the result.
-
-    Raises `PolicyError` if no episode could be played.
-    """
-    from agentgym_rft.envs.making import make_env
-    from agentgym_rft.envs.panels import load_panel
-    from agentgym_rft.report.evaluation import EvaluationSettings, summarise
-    from agentgym_rft.rollouts.build import open_workers
-    from agentgym_rft.rollouts.evaluate import evaluate
-    from agentgym_rft.rollouts.outcome import why_unplayed
-
-    env = make_env(config.env.id, config.env.options)
-    panel = load_panel(env, config.eval.split, config.eval.num_tasks or None, env_id=config.env.id)
-    env.close()
-    workers = open_workers(config)
-    seed, temperature, max_steps = config.run.seed, config.eval.temperature, config.eval.max_steps
-    try:
-        trajectories = evaluate(workers, panel.task_ids, temperature=temperature, seed=seed, max_steps=max_steps)
-    finally:
-        workers.close()
-    if problem := why_unplayed(trajectories, workers.max_context):
-        raise PolicyError(f"Every episode {problem}")
-    return summarise(trajectories, panel, EvaluationSettings(label, seed, temperature, max_steps))
-
-
 def _show(summary: dict[str, Any], out: Path | None) -> None:
+    from agentgym_rft.cli.evaluation import partial_path
     from agentgym_rft.report.evaluation import write_summary
     from agentgym_rft.report.tables import evaluation_view, print_wide
 
@@ -115,6 +120,7 @@ def _show(summary: dict[str, Any], out: Path | None) -> None:
     print_wide(sys.stderr if to_stdout else sys.stdout, evaluation_view(summary))
     if out is not None:
         write_summary(out, summary)
+        partial_path(out).unlink(missing_ok=True)
         typer.echo(f"result {out}")
     elif to_stdout:
         typer.echo(json.dumps(summary, indent=1))

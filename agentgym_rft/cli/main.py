@@ -26,7 +26,10 @@ COMMANDS = {
     "play": ("play", "Play an episode yourself."),
     "envs": ("envs", "List the registered environments."),
     "check-env": ("check_env", "Check that an environment keeps the contract."),
+    "new-env": ("new_env", "Write the skeleton of an environment, with its test."),
     "sft": ("sft", "Train a model on an expert's demonstrations."),
+    "panel": ("panel", "Freeze the tasks of a split in a file, or show a panel."),
+    "leaderboard": ("leaderboard", "Rank results by panel, or compare two of them."),
     "view": ("view", "Write the report of a run."),
     "report": ("report", "Compare runs: success, entropy and its predicted change."),
 }

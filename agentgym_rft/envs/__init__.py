@@ -2,5 +2,6 @@
 
 from agentgym_rft.envs.base import AnyText, TextEnv
 from agentgym_rft.envs.check import check_env
+from agentgym_rft.envs.making import make_env
 
-__all__ = ["AnyText", "TextEnv", "check_env"]
+__all__ = ["AnyText", "TextEnv", "check_env", "make_env"]

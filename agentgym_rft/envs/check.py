@@ -3,79 +3,133 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import gymnasium as gym
 
 from agentgym_rft import registry
-from agentgym_rft.envs import check_rules, check_runs
+from agentgym_rft.envs import (
+    check_actions,
+    check_leaks,
+    check_processes,
+    check_rules,
+    check_runs,
+    check_snapshots,
+)
+from agentgym_rft.envs.adapter import as_text_env
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.envs.check_subject import Subject
-from agentgym_rft.errors import EnvContractError
+from agentgym_rft.envs.check_subject import THOROUGH, CheckSettings, NamedEnv, Subject
+from agentgym_rft.errors import AgentGymError, EnvContractError
 
-RULES: tuple[Callable[[Subject], None], ...] = (
+Rule = Callable[[Subject], str | None]  # returns a note, or None; raises EnvContractError
+
+# While one of these is broken, the others cannot be judged.
+BASIC_RULES: tuple[Rule, ...] = (
     check_rules.is_a_text_env,
+    check_rules.lists_its_splits,
     check_rules.lists_its_tasks,
-    check_rules.tasks_have_content,
+    check_rules.can_be_closed_twice,
     check_rules.reset_gives_observation_and_info,
     check_rules.reset_selects_the_task,
-    check_rules.unknown_names_are_refused,
     check_rules.step_gives_five_values,
     check_rules.step_info_has_its_keys,
+)
+RULES: tuple[Rule, ...] = (
+    *BASIC_RULES,
+    check_rules.tasks_have_content,
+    check_rules.splits_are_disjoint,
+    check_rules.unknown_names_are_refused,
+    check_rules.reset_draws_a_task_by_its_seed,
     check_runs.same_seed_gives_the_same_episode,
     check_runs.global_generators_are_left_alone,
+    check_runs.action_logs_replay,
     check_runs.instances_do_not_share_state,
+    check_runs.calls_may_come_from_any_thread,
     check_runs.returned_info_is_a_copy,
-    check_runs.any_text_is_an_action,
+    check_runs.wins_end_the_episode_with_full_score,
     check_runs.episodes_end_and_stay_ended,
-    check_runs.snapshots_continue_the_episode,
-    check_rules.can_be_closed_twice,
+    check_actions.any_text_is_an_action,
+    check_actions.state_keys_tell_states_apart,
+    check_snapshots.snapshots_continue_the_episode,
+    check_snapshots.damaged_snapshots_are_refused,
+    check_processes.other_processes_play_the_same,
+    check_leaks.episodes_leave_nothing_behind,
+    check_leaks.instances_leave_nothing_behind,
+    check_leaks.steps_take_bounded_time,
 )
 
 
-def check_env(env: TextEnv | str | Callable[[], TextEnv], *, split: str = "train") -> list[str]:
+def check_env(
+    env: gym.Env[Any, Any] | str | Callable[[], Any], *, split: str | None = None, settings: CheckSettings = THOROUGH
+) -> list[str]:
     """The names of the rules that hold: all of them.
+
+    Runs in this process: an environment that hangs or ends the process is stopped by `check_report` only.
 
     Args:
         env: a registered name, a class or function that makes an environment, or an instance (wrapped or not), which is
-            not stepped: others are made like it.
-        split: where tasks are taken from.
+            not stepped: others are made like it. A plain gymnasium environment is checked in its adapter.
+        split: where tasks are taken from; default: the environment's first.
+        settings: how much is checked.
     Raises:
         EnvContractError: one sentence about the first broken rule.
     """
-    subject = Subject(_factory(env), split)
+    subject = Subject(_factory(env), split or "", settings, is_fresh=not isinstance(env, gym.Env))
     for rule in RULES:
-        try:
-            rule(subject)
-        except EnvContractError:
-            raise
-        except Exception as error:  # whatever an environment raises while it is checked breaks the contract
-            what = rule.__name__.replace("_", " ")
-            raise EnvContractError(f"While checking '{what}': {type(error).__name__}: {error}") from error
+        check_rule(rule, subject)
     return [rule.__name__ for rule in RULES]
 
 
-def _factory(env: TextEnv | str | Callable[[], TextEnv]) -> Callable[[], TextEnv]:
+def check_rule(rule: Rule, subject: Subject) -> str:
+    """The note of a rule that holds. Raises `EnvContractError` with a sentence if it is broken."""
+    try:
+        note = rule(subject)
+        subject.close_all()
+        return note or ""
+    except EnvContractError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever an environment raises while it is checked breaks the contract
+        what = f"While checking '{shown_name(rule)}'"
+        raise EnvContractError(f"{what}: {type(error).__name__}: {error}") from error
+
+
+def shown_name(rule: Rule) -> str:
+    """The name of a rule in words."""
+    return rule.__name__.replace("_", " ")
+
+
+def _factory(env: Any) -> Callable[[], TextEnv]:
     if isinstance(env, str):
-        name = env
-        return lambda: cast(TextEnv, registry.make(name))
+        return NamedEnv(env)
     if isinstance(env, gym.Env):
         return _twin_factory(env)
-    if callable(env):
-        return env
-    raise EnvContractError(f"A {type(env).__name__} is not an environment: pass a name, a class or an instance.")
+    if not callable(env):
+        raise EnvContractError(f"A {type(env).__name__} is not an environment: pass a name, a class or an instance.")
+    if isinstance(env, type) and _is_at_top_level(env):
+        return NamedEnv(f"{env.__module__}:{env.__name__}")
+    return lambda: _adapted(env())
+
+
+def _is_at_top_level(made: type) -> bool:
+    """True if another process can import the class by module and name."""
+    module = inspect.getmodule(made)
+    return made.__module__ != "__main__" and module is not None and vars(module).get(made.__name__) is made
+
+
+def _adapted(env: object) -> TextEnv:
+    return as_text_env(env, type(env).__name__, {})
 
 
 def _twin_factory(env: Any) -> Callable[[], TextEnv]:
     """A function that makes instances like `env`: by its registered spec, else by copying it."""
     bare = env.unwrapped
-    if bare.spec is not None:
-        spec = bare.spec
-        return lambda: cast(TextEnv, registry.make(spec.id, **spec.kwargs))
+    if bare.spec is not None and bare.spec.id in {spec.id for spec in registry.env_specs()}:
+        return NamedEnv(bare.spec.id, bare.spec.kwargs)
     try:
         copy.deepcopy(bare)
-    except TypeError as error:
+    except (AgentGymError, TypeError) as error:
         name = type(bare).__name__
         raise EnvContractError(f"This {name} cannot be copied ({error}): pass the class or a function.") from error
-    return lambda: cast(TextEnv, copy.deepcopy(bare))
+    return lambda: _adapted(copy.deepcopy(bare))

@@ -1,12 +1,14 @@
-"""Rules of the environment contract about whole episodes: determinism, isolation, endings, snapshots."""
+"""Rules of the environment contract about whole episodes: determinism, isolation, endings."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from agentgym_rft.envs.base import TextEnv
+from agentgym_rft.envs.base import Expert, TextEnv
 from agentgym_rft.envs.check_subject import (
     MAX_EPISODE_STEPS,
     Observed,
@@ -20,33 +22,32 @@ from agentgym_rft.envs.check_subject import (
 )
 from agentgym_rft.errors import EnvError
 
-_NUM_STEPS = 20
-_ODD_TEXTS = (
-    "",
-    " \t\n",
-    "\x00\x01\x7f",
-    "go to the moon 1",
-    "take {0} %s from $HOME",
-    "Größe 大小 🏠 \u202e",
-    "\ud800",
-    "<action>look</action>",
-    '{"action": null}',
-    "look\nlook\nlook",
-    "a" * 10_000,
-)
+NUM_STEPS = 20
+_NUM_LONG = 200
 
 
 def same_seed_gives_the_same_episode(subject: Subject) -> None:
     """Equal seeds and actions give equal episodes, in two instances and twice in one."""
     first, second = subject.make(), subject.make()
-    starts = [Observed.from_reset(*env.reset(seed=7)) for env in (first, second)]
-    require_equal(starts[:1], starts[1:], "two instances reset with seed 7 differ")
-    log = play(first, starts[0], RandomActor(7), _NUM_STEPS)
+    start = Observed.from_reset(*first.reset(seed=7))
+    log = play(first, start, RandomActor(7), NUM_STEPS)
     actions, expected = [action for action, _ in log], [seen for _, seen in log]
-    require_equal(expected, replay(second, actions), "two instances with the same seed and actions differ")
-    again = Observed.from_reset(*first.reset(seed=7))
-    require_equal(starts[:1], [again], "an instance reset again with its seed differs")
-    require_equal(expected, replay(first, actions), "an instance played again with its seed and actions differs")
+    for what, env in (("another instance", second), ("the same instance", first)):
+        again = Observed.from_reset(*env.reset(seed=7))
+        require_equal([start], [again], f"a reset with the same seed in {what} differs")
+        require_equal(expected, replay(env, actions), f"an episode with the same seed and actions in {what} differs")
+
+
+def action_logs_replay(subject: Subject) -> None:
+    """Long episodes are played again from seed, task and actions, in an instance that played others before."""
+    first, second = subject.make(), subject.make()
+    play(second, subject.start(second, subject.tasks()[-1], seed=9), RandomActor(9), NUM_STEPS)
+    for seed in range(5):
+        start = subject.start(first, seed=seed)
+        log = play(first, start, RandomActor(seed), _NUM_LONG)
+        expected = [start, *(seen for _, seen in log)]
+        again = [subject.start(second, seed=seed), *replay(second, (action for action, _ in log))]
+        require_equal(expected, again, "the replay of an action log in a used instance differs")
 
 
 def global_generators_are_left_alone(subject: Subject) -> None:
@@ -65,7 +66,7 @@ def _episode_under_global_seed(subject: Subject, seed: int) -> list[Observed]:
     np.random.seed(seed)  # noqa: NPY002
     env = subject.make()
     start = Observed.from_reset(*env.reset(seed=3))
-    episode = [start, *(seen for _, seen in play(env, start, RandomActor(3), _NUM_STEPS))]
+    episode = [start, *(seen for _, seen in play(env, start, RandomActor(3), NUM_STEPS))]
     drawn = (random.random(), np.random.random_sample())  # noqa: NPY002
     untouched = (random.Random(seed).random(), np.random.RandomState(seed).random_sample())
     require(
@@ -77,27 +78,44 @@ def _episode_under_global_seed(subject: Subject, seed: int) -> list[Observed]:
 def instances_do_not_share_state(subject: Subject) -> None:
     """Two instances stepped in turns each play as if alone."""
     tasks = subject.tasks()
-    alone = [_episode(subject, task_id, seed) for seed, task_id in enumerate((tasks[0], tasks[-1]))]
-    envs = [subject.new(task_id, seed)[0] for seed, task_id in enumerate((tasks[0], tasks[-1]))]
+    envs = [subject.make(), subject.make()]
+    logs = []
+    for seed, task_id in enumerate((tasks[0], tasks[-1])):
+        logs.append(play(envs[seed], subject.start(envs[seed], task_id, seed), RandomActor(seed), NUM_STEPS))
+    for seed, task_id in enumerate((tasks[0], tasks[-1])):
+        subject.start(envs[seed], task_id, seed)
     together: list[list[Observed]] = [[], []]
-    for point in range(max(len(log) for log in alone)):
+    for point in range(max(len(log) for log in logs)):
         for index, env in enumerate(envs):
-            if point < len(alone[index]):
-                together[index].append(Observed.from_step(env, alone[index][point][0]))
+            if point < len(logs[index]):
+                together[index].append(Observed.from_step(env, logs[index][point][0]))
     for index in (0, 1):
-        expected = [seen for _, seen in alone[index]]
+        expected = [seen for _, seen in logs[index]]
         require_equal(expected, together[index], "an instance plays differently while another one is stepped")
 
 
-def _episode(subject: Subject, task_id: str, seed: int) -> list[tuple[str, Observed]]:
-    env, start = subject.new(task_id, seed)
-    return play(env, start, RandomActor(seed), _NUM_STEPS)
+def calls_may_come_from_any_thread(subject: Subject) -> None:
+    """An episode is the same when its calls come from different threads, one at a time, as with deadlines."""
+    env, start = subject.new(seed=4)
+    log = play(env, start, RandomActor(4), NUM_STEPS)
+
+    def elsewhere(action: str | None) -> Observed:
+        with ThreadPoolExecutor(1) as thread:
+            if action is None:
+                return thread.submit(subject.start, env, None, 4).result()
+            return thread.submit(Observed.from_step, env, action).result()
+
+    try:
+        seen = [elsewhere(None), *(elsewhere(action) for action, _ in log)]
+    except Exception as error:  # any error here breaks the rule
+        fail(f"a call from another thread raises {type(error).__name__}: {error}.")
+    require_equal([start, *(after for _, after in log)], seen, "an episode differs when its calls change threads")
 
 
 def returned_info_is_a_copy(subject: Subject) -> None:
     """Changing a returned info does not change the episode."""
-    log = _episode(subject, subject.tasks()[0], 0)
-    env = subject.make()
+    env, start = subject.new()
+    log = play(env, start, RandomActor(0), NUM_STEPS)
     _, info = env.reset(seed=0, options={"task_id": subject.tasks()[0]})
     seen = []
     for action, _ in log:
@@ -111,63 +129,71 @@ def returned_info_is_a_copy(subject: Subject) -> None:
     require_equal(expected, seen, "an episode changes when the info it returned is changed")
 
 
-def any_text_is_an_action(subject: Subject) -> None:
-    """Any text is answered, never with an exception: what a language model writes is data."""
-    for text in _ODD_TEXTS:
-        env, _ = subject.new()
-        try:
-            seen = Observed.from_step(env, text)
-        except Exception as error:  # any error here breaks the rule
-            fail(f"the action {text[:40]!r} raises {type(error).__name__}: {error}.")
-        require(isinstance(seen.observation, str), f"the action {text[:40]!r} is not answered with text.")
+def wins_end_the_episode_with_full_score(subject: Subject) -> str:
+    """A win terminates the episode and has score 1; terminated and truncated are never both true.
+
+    Random episodes, and one each of the oracle and the expert where there is one.
+    """
+    env = subject.make()
+    for seed in range(5):
+        for _, seen in play(env, subject.start(env, seed=seed), RandomActor(seed), MAX_EPISODE_STEPS):
+            _check_ending(seen)
+    players = {
+        "oracle": lambda observation: env.oracle(),
+        "expert": lambda observation: env.expert(observation, np.random.default_rng(0)),
+    }
+    return ", ".join(_outcome(subject, env, name, player) for name, player in players.items())
 
 
-def episodes_end_and_stay_ended(subject: Subject) -> None:
-    """Every episode ends, and a step after its end raises `EnvError`."""
-    env, start = subject.new()
-    log = play(env, start, RandomActor(0), MAX_EPISODE_STEPS)
+def _outcome(subject: Subject, env: TextEnv, name: str, make_player: Callable[[str], Expert]) -> str:
+    """How an episode of a scripted player ends."""
+    seen = subject.start(env)
+    try:
+        player = make_player(seen.observation)
+    except EnvError:
+        return f"no {name}"
+    for _ in range(MAX_EPISODE_STEPS):
+        if seen.is_over:
+            break
+        seen = Observed.from_step(env, player.act(seen.observation))
+        _check_ending(seen)
+    return f"{name} wins" if seen.info["won"] else f"{name} scores {seen.info['score']:.2f}"
+
+
+def _check_ending(seen: Observed) -> None:
+    won, score = seen.info["won"], seen.info["score"]
     require(
-        bool(log) and log[-1][1].is_over, f"an episode did not end within {MAX_EPISODE_STEPS} steps; add a step limit."
+        not (seen.terminated and seen.truncated),
+        "terminated and truncated are both True; an episode that ended was not cut short.",
     )
+    require(seen.terminated or not won, "info['won'] is True but terminated is False; a win ends the episode.")
+    require(not won or score == 1, f"info['won'] is True but info['score'] is {score}; a win has score 1.")
+
+
+def episodes_end_and_stay_ended(subject: Subject) -> str:
+    """Every episode ends; a step before the first reset or after the end raises `EnvError`; reset begins anew."""
+    env = subject.make()
+    lengths = []
+    for seed in range(3):
+        start = subject.start(env, seed=seed)
+        log = play(env, start, RandomActor(seed), MAX_EPISODE_STEPS)
+        require(
+            bool(log) and log[-1][1].is_over,
+            f"an episode did not end within {MAX_EPISODE_STEPS} steps; add a step limit.",
+        )
+        _refuses_step(env, "a step after the end")
+        lengths.append(len(log))
+        require_equal([start], [subject.start(env, seed=seed)], "an instance reset after the end of an episode differs")
+    if subject.is_fresh:
+        _refuses_step(subject.make(), "a step before the first reset")
+    return f"random episodes of {min(lengths)} to {max(lengths)} steps"
+
+
+def _refuses_step(env: TextEnv, what: str) -> None:
     try:
         env.step("look")
     except EnvError:
         return
     except Exception as error:  # whatever it is, it is the wrong one
-        fail(f"a step after the end raises {type(error).__name__}, expected EnvError.")
-    fail("a step after the end of the episode is answered, expected EnvError.")
-
-
-def snapshots_continue_the_episode(subject: Subject) -> None:
-    """A restored snapshot continues as the original does, in this and in another instance, as often as wanted."""
-    env = subject.new()[0]
-    if not env.can_snapshot:
-        _refuses_snapshots(env)
-        return
-    for num_steps in (0, 1, 2, 5):
-        for seed in range(3):
-            _check_snapshot(subject, seed, num_steps)
-
-
-def _check_snapshot(subject: Subject, seed: int, num_steps: int) -> None:
-    env, start = subject.new(seed=seed)
-    at = [start, *(seen for _, seen in play(env, start, RandomActor(seed), num_steps))][-1]
-    if at.is_over:
-        return
-    snapshot = env.snapshot()
-    require(isinstance(snapshot, bytes), f"snapshot gives a {type(snapshot).__name__}, expected bytes.")
-    future = play(env, at, RandomActor(seed + 100), _NUM_STEPS)
-    actions, expected = [action for action, _ in future], [seen for _, seen in future]
-    for what, target in (("another instance", subject.make()), ("the same instance", env)):
-        restored = Observed.from_reset(*target.restore(snapshot))
-        before = Observed(at.observation, at.info)
-        require_equal([before], [restored], f"restore in {what} does not give the observation and info of the snapshot")
-        require_equal(expected, replay(target, actions), f"a snapshot restored in {what} continues differently")
-
-
-def _refuses_snapshots(env: TextEnv) -> None:
-    try:
-        env.snapshot()
-    except EnvError:
-        return
-    fail("can_snapshot is False, but snapshot works; set can_snapshot = True.")
+        fail(f"{what} raises {type(error).__name__}, expected EnvError.")
+    fail(f"{what} is answered, expected EnvError.")

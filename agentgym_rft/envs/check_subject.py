@@ -4,31 +4,96 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from agentgym_rft.envs.base import TextEnv
+from agentgym_rft.envs.making import make_env
 from agentgym_rft.errors import EnvContractError
 
 MAX_EPISODE_STEPS = 2000
+_WORDS = ("look", "inventory", "help", "wait", "up", "yes", "7", "42", "search[red]")
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """The environment under test, as a way to make instances, and the split that tasks are taken from."""
+class CheckSettings:
+    """How much is checked: episodes and instances that the leak rules play, and limits in seconds."""
 
-    make: Callable[[], TextEnv]
-    split: str
+    num_episodes: int = 1000
+    num_instances: int = 50
+    timeout_s: float = 60.0  # of one rule, where the check runs in a process of its own
+    max_step_s: float = 5.0  # mean time of a step
+
+    @property
+    def budget_s(self) -> float:
+        """How long a leak rule plays at most."""
+        return self.timeout_s / 4
+
+
+THOROUGH = CheckSettings()
+QUICK = CheckSettings(num_episodes=50, num_instances=5)
+
+
+@dataclass(frozen=True, slots=True)
+class NamedEnv:
+    """An environment as another process can make it: a name and options."""
+
+    id: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self) -> TextEnv:
+        return make_env(self.id, self.options)
+
+
+@dataclass(slots=True)
+class Subject:
+    """The environment under test, as a way to make instances, and the split that tasks are taken from.
+
+    Without a split, it is the environment's first. `is_fresh` is False where instances are copies of a used one.
+    """
+
+    factory: Callable[[], TextEnv]
+    split: str = ""
+    settings: CheckSettings = THOROUGH
+    is_fresh: bool = True
+    _opened: list[TextEnv] = field(default_factory=list)
+    _tasks: list[str] = field(default_factory=list)
+
+    def make(self) -> TextEnv:
+        """A new instance, which `close_all` closes."""
+        env = self.factory()
+        self._opened.append(env)
+        return env
 
     def new(self, task_id: str | None = None, seed: int = 0) -> tuple[TextEnv, Observed]:
         """A new instance at the start of a task (default: the first), and what reset gave."""
         env = self.make()
-        return env, Observed.from_reset(*env.reset(seed=seed, options={"task_id": task_id or self.tasks()[0]}))
+        return env, self.start(env, task_id, seed)
+
+    def start(self, env: TextEnv, task_id: str | None = None, seed: int = 0) -> Observed:
+        """Reset an instance to a task (default: the first)."""
+        return Observed.from_reset(*env.reset(seed=seed, options={"task_id": task_id or self.tasks()[0]}))
 
     def tasks(self) -> list[str]:
         """The first two tasks of the split; one if it has no more."""
-        return list(self.make().task_ids(self.split)[:2])
+        if not self._tasks:
+            env = self.make()
+            self._tasks = list(env.task_ids(self.split_of(env))[:2])
+        return self._tasks
+
+    def split_of(self, env: TextEnv) -> str:
+        """The split that tasks are taken from."""
+        return self.split or env.splits[0]
+
+    def close_all(self) -> None:
+        """Close what `make` has made. Raises the broken rule if that fails."""
+        opened, self._opened = self._opened, []
+        for env in opened:
+            try:
+                env.close()
+            except Exception as error:  # any error here breaks the rule
+                fail(f"close raises {type(error).__name__}: {error}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +133,7 @@ class RandomActor:
 
     def act(self, seen: Observed) -> str:
         """The next action."""
-        actions: list[str] = seen.info.get("admissible_actions") or ["look", "inventory", "help", "wait"]
+        actions: Sequence[str] = seen.info.get("admissible_actions") or _WORDS
         return self._random.choice(actions)
 
 
@@ -115,12 +180,16 @@ def _difference(left: Observed, right: Observed) -> str:
     }
     for name, (a, b) in parts.items():
         if a != b:
-            return f"{name} {_short(a)} against {_short(b)}"
+            return f"{name} {short(a)} against {short(b)}"
     key = next(key for key in {**left.info, **right.info} if left.info.get(key) != right.info.get(key))
-    return f"info['{key}'] {_short(left.info.get(key))} against {_short(right.info.get(key))}"
+    return f"info['{key}'] {short(left.info.get(key))} against {short(right.info.get(key))}"
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
+    """The start of a value's repr."""
+    if isinstance(value, str) and len(value) > 80:
+        value = value[:80]  # the repr of a long text takes long
+        return f"{value!r:.77}..."
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 

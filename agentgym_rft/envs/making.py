@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentgym_rft import registry
+from agentgym_rft.envs.adapter import as_text_env
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.errors import ConfigError
 
 
-def make_env(id: str, options: Mapping[str, Any]) -> TextEnv:
-    """A new environment.
+def make_env(id: str, options: Mapping[str, Any] | None = None) -> TextEnv:
+    """A new environment; a plain gymnasium environment with text spaces comes in an adapter (`GymTextEnv`).
 
     Args:
         id: a registered id, short name, or `module:Class`.
@@ -20,9 +20,7 @@ def make_env(id: str, options: Mapping[str, Any]) -> TextEnv:
         RegistryError: there is no such environment.
         ConfigError: it does not take these options, or is no text environment.
     """
-    env = registry.make(id, **options)
-    if not isinstance(env, TextEnv):
-        raise ConfigError(
-            f"Environment '{id}' makes a {type(env).__name__}, expected a subclass of agentgym_rft.envs.TextEnv."
-        )
-    return env
+    full_id = registry.resolve_env_id(id)
+    given = dict(options or {})
+    defaults = {} if ":" in full_id else registry.env_spec(full_id).kwargs
+    return as_text_env(registry.make(full_id, **given), full_id, {**defaults, **given})

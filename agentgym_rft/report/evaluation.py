@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -14,86 +14,200 @@ from agentgym_rft import __version__
 from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.panels import Panel
 from agentgym_rft.errors import DataError
-from agentgym_rft.report.intervals import wilson
+from agentgym_rft.report.intervals import bootstrap_mean, pass_at_k, wilson
 from agentgym_rft.store.files import write_atomically
 
 Summary = dict[str, Any]
 
+# What two results must agree on to be compared; the keys of `protocol`.
+PROTOCOL = ("env", "options", "split", "panel_hash", "card", "max_steps", "temperature", "samples")
+
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSettings:
-    """What a result depends on besides the panel."""
+    """What a result depends on besides the panel.
+
+    `card` and `temperature` are None for a player without a model. `options` are those of the environment that matter,
+    `held_out_of` is the training split that the panel shares no task with, None where that was not checked.
+    """
 
     policy: str
     seed: int
-    temperature: float
+    temperature: float | None
     max_steps: int
+    samples: int = 1
+    card: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    held_out_of: str | None = None
 
 
-def summarise(trajectories: Sequence[Trajectory], panel: Panel, settings: EvaluationSettings) -> Summary:
+def protocol(panel: Panel, settings: EvaluationSettings) -> dict[str, Any]:
+    """What another result must have been played under to be comparable."""
+    return {
+        "env": panel.env_id,
+        "options": dict(settings.options),
+        "split": panel.split,
+        "panel_hash": panel.panel_hash,
+        "card": settings.card,
+        "max_steps": settings.max_steps,
+        "temperature": settings.temperature,
+        "samples": settings.samples,
+    }
+
+
+def summarise(
+    trajectories: Sequence[Trajectory], panel: Panel, settings: EvaluationSettings, wall_time_s: float | None = None
+) -> Summary:
     """The evaluation as a JSON object.
 
-    Rates and means are over the tasks that ended without an error; errored ones are counted in `num_errors`, their rows
-    have a `stop_reason` and an `error`, and `success` is null if no task is left.
+    Rates and means are over the episodes that ended without an error, rates first within each task; errored ones are
+    counted in `num_errors`, their rows have a `stop_reason` and an `error`, and `success` is null if no task is left.
 
     Args:
-        trajectories: one for each task of the panel, in any order.
+        trajectories: `settings.samples` for each task of the panel, in any order.
+        wall_time_s: how long the episodes took in all.
     Raises:
-        ValueError: they are not one for each task.
+        ValueError: they are not so many for each task.
     """
-    by_task = {trajectory.task_id: trajectory for trajectory in trajectories}
-    if len(trajectories) != len(panel) or set(by_task) != set(panel.task_ids):
-        raise ValueError(f"{len(trajectories)} trajectories do not cover the panel's {len(panel)} tasks once each.")
-    ordered = [by_task[task_id] for task_id in panel.task_ids]
+    tasks = _by_task(trajectories, panel, settings.samples)
     return {
         "env": panel.env_id,
         "split": panel.split,
         "panel_hash": panel.panel_hash,
         "policy": settings.policy,
-        **_totals(ordered),
+        **_totals(tasks),
         "seed": settings.seed,
         "temperature": settings.temperature,
         "max_steps": settings.max_steps,
+        "samples": settings.samples,
+        "wall_time_s": wall_time_s,
+        "held_out_of": settings.held_out_of,
         "version": __version__,
-        "errors": dict(Counter(t.stop_reason.value for t in ordered if t.is_error)),
-        "by_type": _by_type(ordered),
-        "tasks": [_task_row(trajectory) for trajectory in ordered],
+        "protocol": protocol(panel, settings),
+        "errors": dict(Counter(t.stop_reason.value for task in tasks for t in task if t.is_error)),
+        "by_type": _by_type(tasks),
+        "tasks": [_task_row(task) for task in tasks],
     }
 
 
-def _totals(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
-    valid = [t for t in trajectories if not t.is_error]
-    num_won = sum(t.won for t in valid)
+Task = Sequence[Trajectory]  # the samples of one task
+
+
+def _by_task(trajectories: Sequence[Trajectory], panel: Panel, samples: int) -> list[Task]:
+    by_task: dict[str, list[Trajectory]] = {task_id: [] for task_id in panel.task_ids}
+    for trajectory in trajectories:
+        by_task.setdefault(trajectory.task_id, []).append(trajectory)
+    if len(by_task) != len(panel) or any(len(task) != samples for task in by_task.values()):
+        times = "once" if samples == 1 else f"{samples} times"
+        raise ValueError(f"{len(trajectories)} trajectories do not cover the panel's {len(panel)} tasks {times} each.")
+    return [by_task[task_id] for task_id in panel.task_ids]
+
+
+def _totals(tasks: Sequence[Task]) -> dict[str, Any]:
+    episodes = [t for task in tasks for t in task]
+    valid = [t for t in episodes if not t.is_error]
+    rates = _task_means(tasks, lambda t: float(t.won))
+    num_turns = sum(len(t.turns) for t in valid)
+    invalid = sum(bool(turn.info.get("invalid_action")) for t in valid for turn in t.turns)
     return {
-        "num_tasks": len(trajectories),
-        "num_errors": len(trajectories) - len(valid),
-        "num_won": num_won,
-        "success": num_won / len(valid) if valid else None,
-        "success_ci95": list(wilson(num_won, len(valid))),
-        "score": fmean(_score(t) for t in valid) if valid else None,
-        "mean_turns": fmean(len(t.turns) for t in valid) if valid else None,
+        "num_tasks": len(tasks),
+        "num_episodes": len(episodes),
+        "num_errors": len(episodes) - len(valid),
+        "num_won": sum(t.won for t in valid),
+        "success": _mean(rates),
+        "success_ci95": list(wilson(sum(rates), len(rates))),
+        "pass_at_k": _pass_at(tasks),
+        "score": _mean(_task_means(tasks, _score)),
+        "mean_turns": _mean([len(t.turns) for t in valid]),
+        "invalid_actions": invalid / num_turns if num_turns else None,
+        "sampled_tokens": _mean_known([_sampled(t) for t in valid]),
+        "context_tokens": _mean_known([_context(t) for t in valid]),
     }
 
 
-def _by_type(trajectories: Sequence[Trajectory]) -> dict[str, dict[str, Any]]:
-    types = sorted({_task_type(t) for t in trajectories} - {""})
-    return {name: _totals([t for t in trajectories if _task_type(t) == name]) for name in types}
+def _pass_at(tasks: Sequence[Task]) -> dict[str, dict[str, Any]]:
+    """pass@k for k = 1, 2, 4, ... and all samples, over the tasks with at least k valid ones; none for one sample."""
+    samples = max(map(len, tasks))
+    counts = [(sum(not t.is_error for t in task), sum(t.won for t in task)) for task in tasks]
+    found = {}
+    for k in sorted({2**power for power in range(samples.bit_length())} | {samples}) if samples > 1 else ():
+        rates = [pass_at_k(n, won, k) for n, won in counts if n >= k]
+        if rates:
+            interval = list(bootstrap_mean(rates))
+            found[str(k)] = {"value": fmean(rates), "ci95": interval, "num_tasks": len(rates)}
+    return found
 
 
-def _task_row(trajectory: Trajectory) -> dict[str, Any]:
+def _task_means(tasks: Sequence[Task], value: Callable[[Trajectory], float]) -> list[float]:
+    """The mean of each task's valid samples; a task without any is left out."""
+    valid = [[value(t) for t in task if not t.is_error] for task in tasks]
+    return [fmean(values) for values in valid if values]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None
+
+
+def _mean_known(values: Sequence[int | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known and len(known) == len(values) else None
+
+
+def _sampled(trajectory: Trajectory) -> int | None:
+    """Tokens that the policy wrote; None for one without tokens."""
+    return _count(turn.info.get("sampled_tokens", len(turn.action_ids) or None) for turn in trajectory.turns)
+
+
+def _context(trajectory: Trajectory) -> int | None:
+    """Tokens that the policy read, those of a rewritten history again; an endpoint reads all of it every turn."""
+    return _count(turn.info.get("context_tokens", len(turn.context_ids) or None) for turn in trajectory.turns)
+
+
+def _count(counts: Iterable[int | None]) -> int | None:
+    """The sum, None where one is not known."""
+    total = 0
+    for count in counts:
+        if count is None:
+            return None
+        total += count
+    return total
+
+
+def _by_type(tasks: Sequence[Task]) -> dict[str, dict[str, Any]]:
+    types = sorted({_task_type(task) for task in tasks} - {""})
+    return {name: _totals([task for task in tasks if _task_type(task) == name]) for name in types}
+
+
+def _task_row(task: Task) -> dict[str, Any]:
+    """The row of a task: its episode, or means over its samples with a row for each."""
+    head = {"task_id": task[0].task_id, "task_type": _task_type(task)}
+    if len(task) == 1:
+        return head | _episode_row(task[0])
+    valid = [trajectory for trajectory in task if not trajectory.is_error]
+    return {
+        **head,
+        "success": _mean([trajectory.won for trajectory in valid]),
+        "score": _mean([_score(trajectory) for trajectory in valid]),
+        "turns": _mean([len(trajectory.turns) for trajectory in valid]),
+        "samples": [_episode_row(trajectory) for trajectory in task],
+    }
+
+
+def _episode_row(trajectory: Trajectory) -> dict[str, Any]:
     row = {
-        "task_id": trajectory.task_id,
-        "task_type": _task_type(trajectory),
         "success": None if trajectory.is_error else trajectory.won,
         "score": None if trajectory.is_error else _score(trajectory),
         "turns": len(trajectory.turns),
+        "invalid_actions": sum(bool(turn.info.get("invalid_action")) for turn in trajectory.turns),
+        "sampled_tokens": _sampled(trajectory),
+        "context_tokens": _context(trajectory),
         "stop_reason": trajectory.stop_reason.value,
     }
     return row | ({"error": trajectory.info.get("error")} if trajectory.is_error else {})
 
 
-def _task_type(trajectory: Trajectory) -> str:
-    return str(trajectory.info.get("task_type", ""))
+def _task_type(task: Task) -> str:
+    return next((kind for t in task if (kind := str(t.info.get("task_type", "")))), "")
 
 
 def _score(trajectory: Trajectory) -> float:

@@ -1,4 +1,4 @@
-"""Confidence intervals of success rates and means."""
+"""Confidence intervals of success rates and means, and the estimator of pass@k."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import math
 from collections.abc import Sequence
 from statistics import NormalDist, fmean, stdev
 from typing import NamedTuple
+
+import numpy as np
+
+RESAMPLES = 10_000
+_CHUNK = 1_000_000  # drawn indices at once, which bounds the memory of a bootstrap
 
 
 class Interval(NamedTuple):
@@ -15,8 +20,11 @@ class Interval(NamedTuple):
     high: float
 
 
-def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
+def wilson(successes: float, n: int, confidence: float = 0.95) -> Interval:
     """Wilson score interval of a success rate: `[0, 1]` where n is 0.
+
+    Successes may be a sum of n rates, each over several tries: their mean varies no more than that of n single tries of
+    the same rate, so that the interval is then too wide rather than too narrow.
 
     Raises:
         ValueError: successes outside 0..n, or confidence outside (0, 1).
@@ -51,6 +59,43 @@ def mean_ci(values: Sequence[float], confidence: float = 0.95) -> tuple[float, I
         return mean, Interval(-math.inf, math.inf)
     half = student_t_quantile(0.5 + level / 2, n - 1) * stdev(values) / math.sqrt(n)
     return mean, Interval(mean - half, mean + half)
+
+
+def bootstrap_mean(values: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Percentile bootstrap interval of a mean: that of `RESAMPLES` samples of the same size, drawn with replacement.
+
+    The same values in the same order give the same interval. Quantiles are interpolated linearly.
+
+    Raises:
+        ValueError: no values, or confidence outside (0, 1).
+    Source: Efron 1979, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7.
+    """
+    if not values:
+        raise ValueError("The mean of no values is undefined.")
+    rest = (1 - _checked(confidence)) / 2
+    data = np.asarray(values, dtype=float)  # [N]
+    rng = np.random.Generator(np.random.PCG64(0))
+    rows = max(_CHUNK // len(data), 1)
+    means = np.concatenate(
+        [
+            data[rng.integers(len(data), size=(min(rows, RESAMPLES - start), len(data)))].mean(axis=1)
+            for start in range(0, RESAMPLES, rows)
+        ]
+    )  # [RESAMPLES]
+    low, high = np.quantile(means, (rest, 1 - rest))
+    return Interval(float(low), float(high))
+
+
+def pass_at_k(num_samples: int, num_won: int, k: int) -> float:
+    """Unbiased estimate of the chance that at least one of k samples wins: `1 - C(n - c, k) / C(n, k)`.
+
+    Raises:
+        ValueError: k outside 1..n, or c outside 0..n.
+    Source: Chen et al. 2021, "Evaluating large language models trained on code", arXiv 2107.03374, eq. 1.
+    """
+    if not 1 <= k <= num_samples or not 0 <= num_won <= num_samples:
+        raise ValueError(f"pass@{k} of {num_won} wins in {num_samples} samples is undefined.")
+    return 1 - math.comb(num_samples - num_won, k) / math.comb(num_samples, k)
 
 
 def student_t_quantile(probability: float, degrees: int) -> float:

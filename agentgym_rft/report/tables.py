@@ -29,12 +29,22 @@ def evaluation_view(summary: Mapping[str, Any]) -> RenderableType:
     above = Text(f"{summary['env']} {summary['split']}, policy {summary['policy']}, {_decoding(summary)}")
     below = Text(f"panel {summary['panel_hash'][:16]} ({summary['num_tasks']} tasks), seed {summary['seed']}")
     parts: list[RenderableType] = [above, success_table(summary), below]
+    if summary["pass_at_k"]:
+        parts.append(Text(f"{summary['samples']} samples a task: {pass_at_line(summary['pass_at_k'])}"))
     if summary["num_errors"]:
         kinds = ", ".join(f"{count} {kind}" for kind, count in summary["errors"].items())
         parts.append(
-            Text(f"{summary['num_errors']} tasks ended with an error and are not in the rates: {kinds}", "red")
+            Text(f"{summary['num_errors']} episodes ended with an error and are not in the rates: {kinds}", "red")
         )
     return Group(*parts)
+
+
+def pass_at_line(estimates: Mapping[str, Mapping[str, Any]]) -> str:
+    """`pass@1 20.0 % (12.5 - 29.1), pass@4 ...`, with 95 % intervals."""
+    return ", ".join(
+        f"pass@{k} {percent(found['value'])} ({100 * found['ci95'][0]:.1f} - {100 * found['ci95'][1]:.1f})"
+        for k, found in estimates.items()
+    )
 
 
 def print_wide(file: TextIO, view: RenderableType) -> None:
@@ -62,4 +72,6 @@ def _cells(name: str, totals: Mapping[str, Any]) -> list[str]:
 
 def _decoding(summary: Mapping[str, Any]) -> str:
     temperature = summary["temperature"]
+    if temperature is None:
+        return "scripted"
     return "greedy" if temperature == 0 else f"temperature {temperature:g}"

@@ -1,4 +1,4 @@
-"""Reflections from an OpenAI-compatible chat endpoint. Only text comes back, so nothing of it is ever trained."""
+"""An OpenAI-compatible chat endpoint, as reflector and as player. Only text comes back, so none of it is trained."""
 
 from __future__ import annotations
 
@@ -7,67 +7,140 @@ import http.client
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.agents.chat import Message
 from agentgym_rft.agents.reflect import Refusal, parse_report, reflection_messages
-from agentgym_rft.errors import ConfigError
+from agentgym_rft.errors import ConfigError, PolicyError
+from agentgym_rft.rollouts.boundary import in_thread
 from agentgym_rft.rollouts.forks import Played
 from agentgym_rft.rollouts.reflectors import Reflection
 
 KEY_VARIABLE = "OPENAI_API_KEY"
+_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})  # HTTP codes after which the same request may succeed
+_UNANSWERED = (URLError, OSError, http.client.HTTPException, ValueError, LookupError, TypeError)
 
 
-class EndpointReflector:
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A reply, and the tokens that the endpoint says it read and wrote; None where it does not say."""
+
+    text: str
+    prompt_tokens: int | None
+    reply_tokens: int | None
+
+
+class ChatEndpoint:
     """A model behind `POST {url}/chat/completions`.
 
-    The key in the environment variable `OPENAI_API_KEY`, if there is one, is sent as a bearer token. A request that
-    fails or takes longer than `timeout_s` is a reflection refused with `reflector_error`; it is not repeated.
+    The key in the environment variable `OPENAI_API_KEY`, if there is one, is sent as a bearer token.
 
     Args:
-        card: of the agent.
         model: name that the endpoint knows.
         url: up to and without `/chat/completions`, for example `http://localhost:8000/v1`.
+        timeout_s: of one request.
+        retries: repeats of a request that failed in a way that may pass.
+        backoff_s: wait before the first of them; each later one waits twice as long.
     Raises:
         ConfigError: `url` is not an http address.
     """
 
-    def __init__(self, card: AgentCard, model: str, url: str, *, timeout_s: float = 120.0) -> None:
-        if urlsplit(url).scheme not in ("http", "https"):
+    def __init__(
+        self, model: str, url: str, *, timeout_s: float = 120.0, retries: int = 0, backoff_s: float = 1.0
+    ) -> None:
+        if not model or urlsplit(url).scheme not in ("http", "https"):
             raise ConfigError(
                 f"'{url}' is no endpoint. Write openai:MODEL@URL, with a URL like http://localhost:8000/v1."
             )
-        self._card = card
-        self._model = model
+        self.model = model
         self._address = f"{url.rstrip('/')}/chat/completions"
         self._timeout_s = timeout_s
+        self._retries = retries
+        self._backoff_s = backoff_s
 
-    async def reflect(self, played: Played) -> Reflection:
-        messages = reflection_messages(self._card, played.trajectory)
-        try:
-            text = await asyncio.to_thread(self._ask, messages)
-        except (URLError, OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
-            return Reflection(Refusal.REFLECTOR_ERROR)
-        return Reflection(parse_report(text, len(played.trajectory.turns)), text)
-
-    def _ask(self, messages: Sequence[Message]) -> str:
-        card = self._card.reflect
+    async def ask(
+        self, messages: Sequence[Message], *, max_tokens: int, temperature: float, seed: int | None = None
+    ) -> Answer:
+        """The model's reply to a conversation. Raises `PolicyError` where there is none, after the retries."""
         body: dict[str, Any] = {
-            "model": self._model,
+            "model": self.model,
             "messages": list(messages),
-            "max_tokens": card.max_tokens,
-            "temperature": card.temperature,
+            "max_tokens": max_tokens,
+            "temperature": temperature,
         }
+        if seed is not None:
+            body["seed"] = seed % 2**31
+        for attempt in range(self._retries + 1):
+            try:
+                return await in_thread(lambda: self._post(body))
+            except _UNANSWERED as error:
+                if attempt == self._retries or not _may_pass(error):
+                    raise PolicyError(f"The endpoint gave no reply: {_sentence(error)}") from error
+            await asyncio.sleep(self._backoff_s * 2**attempt)
+        raise AssertionError("the last attempt returned or raised")
+
+    def _post(self, body: dict[str, Any]) -> Answer:
         headers = {"Content-Type": "application/json"}
         if key := os.environ.get(KEY_VARIABLE):
             headers["Authorization"] = f"Bearer {key}"
         request = Request(self._address, json.dumps(body).encode(), headers)
         with urlopen(request, timeout=self._timeout_s) as response:
-            content = json.load(response)["choices"][0]["message"]["content"]
+            reply = json.load(response)
+        content = reply["choices"][0]["message"]["content"]
         if not isinstance(content, str):
             raise TypeError(f"The endpoint gave a {type(content).__name__}, expected text.")
-        return content
+        return Answer(content, _used(reply, "prompt_tokens"), _used(reply, "completion_tokens"))
+
+
+def _used(reply: Any, kind: str) -> int | None:
+    usage = reply.get("usage")
+    count = usage.get(kind) if isinstance(usage, dict) else None
+    return count if isinstance(count, int) else None
+
+
+def _may_pass(error: Exception) -> bool:
+    """A refused request is refused again; a busy, broken or unreachable server may recover."""
+    return (
+        error.code in _PASSING
+        if isinstance(error, HTTPError)
+        else isinstance(error, (OSError, http.client.HTTPException))
+    )
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, HTTPError):
+        said = " ".join(error.read(300).decode("utf-8", errors="replace").split())
+        return f"HTTP {error.code} {error.reason}" + (f": {said}" if said else ".")
+    reason = error.reason if isinstance(error, URLError) else error
+    return f"{type(reason).__name__}: {reason}".rstrip(". ") + "."
+
+
+class EndpointReflector:
+    """A `ChatEndpoint` that reflects on episodes.
+
+    A request that fails or takes too long is a reflection refused with `reflector_error`; it is not repeated.
+
+    Args:
+        card: of the agent.
+        model, url: of the endpoint.
+    Raises:
+        ConfigError: `url` is not an http address.
+    """
+
+    def __init__(self, card: AgentCard, model: str, url: str, *, timeout_s: float = 120.0) -> None:
+        self._card = card
+        self._endpoint = ChatEndpoint(model, url, timeout_s=timeout_s)
+
+    async def reflect(self, played: Played) -> Reflection:
+        card = self._card.reflect
+        messages = reflection_messages(self._card, played.trajectory)
+        try:
+            answer = await self._endpoint.ask(messages, max_tokens=card.max_tokens, temperature=card.temperature)
+        except PolicyError:
+            return Reflection(Refusal.REFLECTOR_ERROR)
+        return Reflection(parse_report(answer.text, len(played.trajectory.turns)), answer.text)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -13,13 +11,12 @@ from agentgym_rft.agents.parse import Parsed
 from agentgym_rft.agents.policies.base import Completion, Policy, SampleRequest
 from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.errors import EnvError, PolicyError
+from agentgym_rft.rollouts.boundary import Step, call, checked_info, checked_step, guarded, outcome_info
 from agentgym_rft.rollouts.forks import Fork, Moment, Played, go_back
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.rollouts.speaker import check_completion
 
 T = TypeVar("T")
-Step = tuple[str, float, bool, bool, dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +48,11 @@ async def run_episode(
     reached because the replay went another way, the error is `ReplayDiverged`.
     """
     episode = Episode(env, make_agent, policy, spec, start)
-    error: dict[str, Any] | None = None
     try:
-        stop = await episode.play()
-    except TimeoutError as problem:
-        stop, error = StopReason.TIMEOUT, _describe(problem, episode)
-    except PolicyError as problem:
-        stop, error = StopReason.POLICY_ERROR, _describe(problem, episode)
-    except Exception as problem:  # the one boundary: an environment may raise anything
-        stop, error = StopReason.ENV_ERROR, _describe(problem, episode)
+        stop, error = await guarded(episode.play, lambda: len(episode.turns))
     finally:
         policy.release(spec.episode_id)
     return episode.played(stop, error)
-
-
-def _describe(problem: BaseException, episode: Episode) -> dict[str, Any]:
-    return {"type": type(problem).__name__, "message": str(problem)[:500], "turn": len(episode.turns)}
 
 
 class Episode:
@@ -219,27 +205,17 @@ class Episode:
         """What follows a reply: the environment's answer, or the agent's own feedback where there was no action."""
         if parsed.error is not None:
             return self.agent.invalid_feedback(parsed), 0.0, False, False, self.info
-        step = await self._call(lambda: self.env.step(parsed.action))
-        observation, reward, terminated, truncated, info = step
-        if not math.isfinite(float(reward)):
-            raise EnvError(f"The environment gave reward {reward}, expected a finite number.")
-        return observation, float(reward), bool(terminated), bool(truncated), info
+        return checked_step(await self._call(lambda: self.env.step(parsed.action)))
 
     async def _call(self, function: Callable[[], T]) -> T:
-        """An environment call, in a thread with a deadline if there is one."""
-        if self.spec.step_timeout_s is None:
-            return function()
-        return await asyncio.wait_for(asyncio.to_thread(function), self.spec.step_timeout_s)
+        """An environment call, under the deadline if there is one."""
+        return await call(function, self.spec.step_timeout_s)
 
     def _agents(self) -> list[ChatAgent]:
         return [self.agent] if self.unguided is None else [self.agent, self.unguided]
 
     def _take(self, observation: str, info: Mapping[str, Any]) -> None:
-        if not isinstance(observation, str):
-            raise EnvError(f"The environment gave an observation of type {type(observation).__name__}, expected str.")
-        self.info = {"won": False, "score": 0.0, **info}
-        if not 0.0 <= float(self.info["score"]) <= 1.0:
-            raise EnvError(f"The environment gave score {self.info['score']}, expected 0 to 1.")
+        self.info = checked_info(observation, info)
         self.moments.append(Moment(observation, info))
         for agent in self._agents():
             agent.observe(observation, info)
@@ -259,13 +235,7 @@ class Episode:
 
     def _trajectory(self, turns: Sequence[Turn], stop: StopReason, error: dict[str, Any] | None) -> Trajectory:
         spec = self.spec
-        info: dict[str, Any] = {
-            "won": bool(self.info.get("won", False)),
-            "score": float(self.info.get("score", 0.0)),
-            "task_type": str(self.info.get("task_type", "")),
-            "last_observation": self.agent.observation if self.turns else "",
-            "max_steps": spec.max_steps,
-        }
+        info = outcome_info(self.info, self.agent.observation if self.turns else "", spec.max_steps)
         if self.stopped is not None:
             info["stopped"] = self.stopped[1]
         return Trajectory(

@@ -1,35 +1,90 @@
-"""Every task of a panel played once."""
+"""Every task of a panel played once, or several times."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 from agentgym_rft.core import Trajectory
 from agentgym_rft.rollouts.episode import EpisodeSpec
-from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.seeds import derive_seed
+
+T = TypeVar("T")
+
+
+class Workers(Protocol):
+    """What plays episodes: `LocalWorkers` or `TextWorkers`."""
+
+    @property
+    def max_context(self) -> int: ...
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]: ...
+
+    def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T: ...
+
+    async def play(self, spec: EpisodeSpec) -> Trajectory: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationPlan:
+    """The tasks of a panel, and how each is played: `samples` times, each with a seed of its own."""
+
+    task_ids: Sequence[str]
+    temperature: float
+    seed: int
+    max_steps: int
+    samples: int = 1
+    step_timeout_s: float | None = None
 
 
 def evaluate(
-    workers: LocalWorkers, task_ids: Sequence[str], *, temperature: float, seed: int, max_steps: int
+    workers: Workers,
+    plan: EvaluationPlan,
+    *,
+    finished: Mapping[str, Trajectory] | None = None,
+    on_finished: Callable[[Trajectory], None] | None = None,
 ) -> list[Trajectory]:
-    """One trajectory a task, in the order of the panel. Errors are trajectories with a stop reason, not failures."""
+    """The trajectories in the order of the panel, the samples of a task one after the other.
+
+    Errors are trajectories with a stop reason, not failures.
+
+    Args:
+        finished: episodes that were played before, by their id; they are not played again.
+        on_finished: called with each episode played now, as it ends.
+    """
+    known = dict(finished or {})
+
+    async def one(spec: EpisodeSpec) -> Trajectory:
+        if spec.episode_id in known:
+            return known[spec.episode_id]
+        trajectory = await workers.play(spec)
+        if on_finished is not None:
+            on_finished(trajectory)
+        return trajectory
 
     async def play_all() -> list[Trajectory]:
-        specs = [
-            EpisodeSpec(
-                task_id=task_id,
-                group_id=task_id,
-                episode_id=f"eval/{task_id}",
-                seed=derive_seed(seed, "eval", task_id),
-                temperature=temperature,
-                max_steps=max_steps,
-                max_context=workers.max_context,
-                stop_ids=workers.chat.stop_ids,
-            )
-            for task_id in task_ids
-        ]
-        return list(await asyncio.gather(*(workers.play(spec) for spec in specs)))
+        specs = [_spec(workers, plan, task_id, sample) for task_id in plan.task_ids for sample in range(plan.samples)]
+        return list(await asyncio.gather(*map(one, specs)))
 
     return workers.run(play_all)
+
+
+def _spec(workers: Workers, plan: EvaluationPlan, task_id: str, sample: int) -> EpisodeSpec:
+    """The first sample is the one of an evaluation with one sample a task."""
+    parts = (task_id,) if sample == 0 else (task_id, sample)
+    return EpisodeSpec(
+        task_id=task_id,
+        group_id=task_id,
+        episode_id="eval/" + "#".join(map(str, parts)),
+        seed=derive_seed(plan.seed, "eval", *parts),
+        temperature=plan.temperature,
+        max_steps=plan.max_steps,
+        max_context=workers.max_context,
+        stop_ids=workers.stop_ids,
+        step_timeout_s=plan.step_timeout_s,
+    )

@@ -34,8 +34,18 @@ class TrajectoryWriter:
 
 def write_trajectories(path: Path, trajectories: Iterable[Trajectory]) -> None:
     """Write a trajectory file in one piece. Raises `TypeError` for an `info` value that JSON cannot hold."""
-    lines = [json.dumps(_to_json(t), separators=(",", ":"), default=_plain) + "\n" for t in trajectories]
+    lines = [trajectory_line(t) + "\n" for t in trajectories]
     write_atomically(path, zstandard.ZstdCompressor(level=_LEVEL).compress("".join(lines).encode("ascii")))
+
+
+def trajectory_line(trajectory: Trajectory) -> str:
+    """A trajectory as one line of JSON. Raises `TypeError` for an `info` value that JSON cannot hold."""
+    return json.dumps(_to_json(trajectory), separators=(",", ":"), default=_plain)
+
+
+def trajectory_of_line(line: str) -> Trajectory:
+    """What `trajectory_line` wrote. Raises `ValueError`, `KeyError` or `TypeError` for anything else."""
+    return _from_json(json.loads(line))
 
 
 def read_trajectories(path: Path) -> Iterator[Trajectory]:
@@ -52,7 +62,7 @@ def read_trajectories(path: Path) -> Iterator[Trajectory]:
         return
     for number, line in enumerate(_text(path).splitlines(), start=1):
         try:
-            yield _from_json(json.loads(line))
+            yield trajectory_of_line(line)
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"Line {number} of '{path}' is no trajectory: {error}.") from error
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from agentgym_rft.agents.card import card_label
 from agentgym_rft.config import Config
 from agentgym_rft.core import Group, Trajectory
 from agentgym_rft.errors import PolicyError
@@ -21,7 +22,7 @@ from agentgym_rft.report.evaluation import EvaluationSettings, read_evaluations,
 from agentgym_rft.report.metrics import MetricsWriter
 from agentgym_rft.report.progress import NoProgress, Progress
 from agentgym_rft.rollouts.episode import EpisodeSpec
-from agentgym_rft.rollouts.evaluate import evaluate
+from agentgym_rft.rollouts.evaluate import EvaluationPlan, evaluate
 from agentgym_rft.rollouts.outcome import why_unplayed
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.rollouts.strategies import GroupPlan
@@ -60,7 +61,7 @@ def train(config: Config, *, resume: Path | None = None, progress: Progress | No
     """
     progress = progress or NoProgress()
     parts = build(config)
-    with opened(resume or run_directory(config), config, is_new=resume is None) as run_dir:
+    with opened(resume or run_directory(config), parts.config, is_new=resume is None) as run_dir:
         try:
             return _train(parts, run_dir, progress, is_resumed=resume is not None)
         finally:
@@ -213,21 +214,29 @@ def _evaluate(parts: Parts, run_dir: Path, step: int, progress: Progress) -> Met
     """Play the panel and save the summary in the run directory. Returns its metrics; none without a panel."""
     if parts.panel is None:
         return {}
-    config = parts.config
+    config, panel = parts.config, parts.panel.panel
     settings = EvaluationSettings(
-        f"{run_dir.name}@{step}", config.run.seed, config.eval.temperature, config.eval.max_steps
+        policy=f"{run_dir.name}@{step}",
+        seed=config.run.seed,
+        temperature=config.eval.temperature,
+        max_steps=config.eval.max_steps,
+        card=card_label(parts.workers.card),
+        options=parts.panel.options,
+        held_out_of=parts.panel.held_out_of,
     )
-    trajectories = evaluate(
-        parts.workers,
-        parts.panel.task_ids,
-        temperature=settings.temperature,
-        seed=settings.seed,
-        max_steps=settings.max_steps,
+    plan = EvaluationPlan(
+        panel.task_ids,
+        temperature=config.eval.temperature,
+        seed=config.run.seed,
+        max_steps=config.eval.max_steps,
+        step_timeout_s=config.rollout.step_timeout_s,
     )
+    start = time.perf_counter()
+    trajectories = evaluate(parts.workers, plan)
     problem = why_unplayed(trajectories, parts.workers.max_context)
     if problem and step == 0:  # later, it may be a passing fault of the environment, and is recorded as one
         raise PolicyError(f"Every episode of the first evaluation {problem}")
-    summary = summarise(trajectories, parts.panel, settings)
+    summary = summarise(trajectories, panel, settings, time.perf_counter() - start)
     write_evaluation(run_dir, step, summary)
     progress.evaluation(step, summary)
     return {f"eval/{key}": summary[key] for key in ("success", "score", "mean_turns")}

@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ import yaml
 from agentgym_rft.agents.policies.hf import HFPolicy
 from agentgym_rft.config import Config, Section
 from agentgym_rft.envs.making import make_env
-from agentgym_rft.envs.panels import Panel, assert_disjoint, load_panel
+from agentgym_rft.envs.panels import Panel, assert_disjoint, lasting_options, load_panel, quoted_split
 from agentgym_rft.errors import ConfigError, DataError, RegistryError, did_you_mean
 from agentgym_rft.rollouts.build import load_card, load_policy_model, make_reflector, make_workers, serve
 from agentgym_rft.rollouts.local import LocalWorkers
@@ -37,6 +37,15 @@ from agentgym_rft.trainers.table import available_columns
 
 
 @dataclass(frozen=True, slots=True)
+class EvaluationPanel:
+    """What a run is evaluated on: the panel, the environment's options that matter, the split it is held out of."""
+
+    panel: Panel
+    options: Mapping[str, Any]
+    held_out_of: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """What a training step works with.
 
@@ -51,7 +60,7 @@ class Parts:
     workers: LocalWorkers
     strategy: Strategy
     sampler: TaskSampler
-    panel: Panel | None  # for evaluation
+    panel: EvaluationPanel | None
     algorithm: Algorithm
     scorer: Scorer
     reference: Scorer | None
@@ -73,7 +82,7 @@ def build(config: Config) -> Parts:
     if config.rollout.workers != "local":
         raise ConfigError(f"rollout.workers is '{config.rollout.workers}'; this version has 'local' only.")
     load_card(config.agent)  # what is wrong with it is said before the model is loaded
-    task_ids, panel = _tasks(config)
+    config, task_ids, panel = _tasks(config)
     model, tokenizer = load_policy_model(config.policy, dtype=torch.float32)
     policy = serve(model if config.trainer.sync_interval == 1 else deepcopy(model), config.policy)
     value_head = make_value_head(model) if algorithm.needs_critic else None
@@ -129,17 +138,21 @@ def _strategy(name: str) -> Strategy:
     return STRATEGIES[name]
 
 
-def _tasks(config: Config) -> tuple[list[str], Panel | None]:
-    """Training tasks and the evaluation panel, which must not share content with them."""
+def _tasks(config: Config) -> tuple[Config, list[str], EvaluationPanel | None]:
+    """The configuration with its evaluation split, training tasks, and the panel, which must share none by content."""
     env = make_env(config.env.id, config.env.options)
     try:
         task_ids = list(env.task_ids(config.env.split))
+        split = quoted_split(env, config.eval.split)
+        config = config.model_copy(update={"eval": config.eval.model_copy(update={"split": split})})
         if not config.eval.num_tasks:
-            return task_ids, None
-        panel = load_panel(env, config.eval.split, config.eval.num_tasks, env_id=config.env.id)
-        if config.eval.split != config.env.split:
-            assert_disjoint(env, config.env.split, config.eval.split)
-        return task_ids, panel
+            return config, task_ids, None
+        panel = load_panel(env, split, config.eval.num_tasks, env_id=config.env.id)
+        is_held_out = split != config.env.split
+        if is_held_out:
+            assert_disjoint(env, config.env.split, split)
+        options = lasting_options(env, config.env.options)
+        return config, task_ids, EvaluationPanel(panel, options, config.env.split if is_held_out else None)
     finally:
         env.close()
 

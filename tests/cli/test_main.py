@@ -1,5 +1,6 @@
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import agentgym_rft
 from agentgym_rft.cli import main as cli
 from agentgym_rft.cli.options import leaves, type_name
 from agentgym_rft.config import Config, SftConfig
+from agentgym_rft.envs.check import RULES
 
 ROOT = Path(agentgym_rft.__file__).parent.parent
 COUNTER = "tests.envs.counter_env:CounterEnv"
@@ -36,7 +38,7 @@ def _process(*args, **env):
 def test_help_lists_every_command(run):
     code, out, _ = run("--help")
     assert code == 0
-    for command in ("train", "eval", "play", "envs", "check-env", "sft", "view", "report"):
+    for command in ("train", "eval", "play", "envs", "check-env", "new-env", "sft", "view", "report"):
         assert command in out
 
 
@@ -97,6 +99,14 @@ def test_help_shows_defaults_as_they_are_written(run, monkeypatch):
         (["play", "--env", COUNTER, "--task", "nope"], "There is no task 'nope'."),
         (["play", "--env", COUNTER, "--data", "x"], f"Environment '{COUNTER}' has no option 'data'."),
         (["check-env", "Nope-v0"], "Environment 'Nope-v0' is not registered."),
+        (["check-env", "no_such_module_1:Env"], "'no_such_module_1:Env' cannot be imported: there is no module"),
+        (["check-env", COUNTER, "--data", "x"], f"Environment '{COUNTER}' has no option 'data'."),
+        (["check-env"], "Give check-env the name of one environment, or --all."),
+        (["check-env", COUNTER, "--all"], "Give check-env the name of one environment, or --all."),
+        (["new-env", "class"], "'class' is no name for a module: use small letters"),
+        (["new-env", "MyEnv"], "'MyEnv' is no name for a module: use small letters"),
+        (["new-env", "json"], "There is a module 'json' already, which 'json.py' would hide"),
+        (["new-env", "my_env", "--out", "/no/dir"], "There is no directory '/no/dir' to write 'my_env.py' to."),
         (["view", "/no/such/run"], "'/no/such/run' is no run directory"),
         (["report"], "Missing argument"),
         (["report", "/no/such/run"], "'/no/such/run' is no run directory"),
@@ -164,11 +174,14 @@ def test_envs_lists_ids_and_short_names(run):
 def test_check_env_names_the_rules_that_hold_and_the_one_that_does_not(run):
     code, out, _ = run("check-env", COUNTER)
     assert code == 0
-    assert "ok  same seed gives the same episode" in out
-    assert f"{COUNTER} keeps all 16 rules." in out
-    code, _, err = run("check-env", "tests.envs.test_check:NoTasks")
+    assert re.search(r"^ok +same seed gives the same episode +\d\.\d\d s$", out, re.MULTILINE)
+    assert f"{COUNTER} keeps all {len(RULES)} rules." in out
+    faulty = "tests.envs.planted_faults:NoTasks"
+    code, out, err = run("check-env", faulty)
     assert code == 1
-    assert err == "task_ids('train') is empty.\n"
+    assert re.search(r"^failed +lists its splits.*\n +task_ids\('train'\) is empty\.$", out, re.MULTILINE)
+    assert re.search(r"^skipped +any text is an action", out, re.MULTILINE)
+    assert err == f"{faulty} breaks 1 of {len(RULES)} rules.\n"
 
 
 def test_a_person_plays_and_wins(run):

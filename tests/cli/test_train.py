@@ -100,12 +100,13 @@ def test_eval_in_a_pipe_gives_json_and_is_repeatable(model_dir, capsys):
     for _ in range(2):
         assert cli.run(["eval", "--env", COUNTER, "--policy", str(model_dir), "--device", "cpu", "--tasks", "2"]) == 0
         results.append(json.loads(capsys.readouterr().out))
+        assert results[-1].pop("wall_time_s") > 0
     assert results[0] == results[1]
     assert results[0]["policy"] == str(model_dir)
 
 
 def test_an_evaluation_of_errors_only_fails(model_dir, capsys):
-    broken = "tests.envs.test_check:CrashesOnReset"
+    broken = "tests.envs.planted_faults:CrashesOnReset"
     assert cli.run(["eval", "--env", broken, "--policy", str(model_dir), "--tasks", "2", "--device", "cpu"]) == 1
     assert "Every episode ended with an error: ZeroDivisionError at turn 0" in capsys.readouterr().err
 

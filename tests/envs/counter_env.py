@@ -70,5 +70,8 @@ class CounterEnv(TextEnv):
         return json.dumps([self.task_id, self.count, self.num_steps, self.is_over]).encode()
 
     def restore(self, snapshot):
-        self.task_id, self.count, self.num_steps, self.is_over = json.loads(snapshot)
+        try:
+            self.task_id, self.count, self.num_steps, self.is_over = json.loads(snapshot)
+        except ValueError as error:
+            raise EnvError("This is no snapshot of CounterEnv.") from error
         return self.observation(), self.info()

@@ -7,6 +7,8 @@ from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.envs.panels import Panel
 from agentgym_rft.errors import DataError
 from agentgym_rft.report.evaluation import EvaluationSettings, read_evaluations, summarise, write_evaluation
+from agentgym_rft.report.intervals import bootstrap_mean, wilson
+from tests.report.results import result
 
 SETTINGS = EvaluationSettings(policy="seed", seed=3, temperature=0.0, max_steps=50)
 PANEL = Panel("agentgym/ALFWorld-v0", "valid_unseen", ("a", "b", "c", "d", "e"), "ab" * 32)
@@ -50,7 +52,20 @@ def test_the_summary_names_what_the_result_depends_on():
         "seed": 3,
         "temperature": 0.0,
         "max_steps": 50,
+        "samples": 1,
+        "wall_time_s": None,
+        "held_out_of": None,
         "version": __version__,
+        "protocol": {
+            "env": "agentgym/ALFWorld-v0",
+            "options": {},
+            "split": "valid_unseen",
+            "panel_hash": "ab" * 32,
+            "card": None,
+            "max_steps": 50,
+            "temperature": 0.0,
+            "samples": 1,
+        },
     }
     assert {key: summary[key] for key in expected} == expected
     assert json.loads(json.dumps(summary)) == summary
@@ -65,6 +80,9 @@ def test_there_is_a_row_a_task_in_the_order_of_the_panel():
         "success": False,
         "score": 0.5,
         "turns": 6,
+        "invalid_actions": 0,
+        "sampled_tokens": 6,
+        "context_tokens": 6,
         "stop_reason": "failure",
     }
     assert rows[4]["success"] is None
@@ -87,6 +105,50 @@ def test_only_errors_leave_no_rate():
     summary = summarise([_trajectory("a", "env_error", 0)], Panel("e", "train", ("a",), ""), SETTINGS)
     assert summary["success"] is None
     assert summary["success_ci95"] == [0.0, 1.0]
+
+
+def test_several_samples_count_by_their_rates_and_errors_are_no_failures():
+    found = result("p", [[True, True, False], [None, None, True], [False, False, False], [None] * 3], samples=3)
+    assert (found["num_tasks"], found["num_episodes"], found["num_errors"], found["num_won"]) == (4, 12, 5, 3)
+    assert found["success"] == pytest.approx((2 / 3 + 1 + 0) / 3)
+    assert found["success_ci95"] == list(wilson(2 / 3 + 1, 3))
+    rows = found["tasks"]
+    assert [row["success"] for row in rows] == [pytest.approx(2 / 3), 1.0, 0.0, None]
+    assert [sample["success"] for sample in rows[1]["samples"]] == [None, None, True]
+    assert rows[3]["samples"][0]["error"]["type"] == "KeyError"
+    assert "samples" not in result("p", [True])["tasks"][0]
+
+
+def test_pass_at_k_is_over_the_tasks_with_so_many_valid_samples():
+    found = result("p", [[True, True, False], [None, None, True], [False, False, False]], samples=3)["pass_at_k"]
+    assert list(found) == ["1", "2", "3"]
+    # pass@1: 2/3, 1, 0. pass@2: 1 - C(1,2)/C(3,2) = 1, and 0; the second task has one valid sample only.
+    assert (found["1"]["value"], found["1"]["num_tasks"]) == (pytest.approx((2 / 3 + 1) / 3), 3)
+    assert (found["2"]["value"], found["2"]["num_tasks"]) == (0.5, 2)
+    assert found["2"]["ci95"] == list(bootstrap_mean([1.0, 0.0]))
+    assert result("p", [True])["pass_at_k"] == {}
+    assert list(result("p", [[True] * 6], samples=6)["pass_at_k"]) == ["1", "2", "4", "6"]
+    assert result("p", [[None] * 2], samples=2)["pass_at_k"] == {}
+
+
+def test_tokens_and_invalid_actions_are_means_over_the_valid_episodes():
+    found = result("p", [True, False, None])
+    assert (found["sampled_tokens"], found["context_tokens"], found["invalid_actions"]) == (3.0, 4.0, 0.5)
+    assert found["wall_time_s"] == 1.5
+
+
+def test_a_player_without_tokens_has_none():
+    turns = (Turn((), (), (), info={"invalid_action": ""}),)
+    played = [Trajectory("a", "a", "a", turns, StopReason.SUCCESS)]
+    found = summarise(played, Panel("e", "train", ("a",), ""), SETTINGS)
+    assert (found["sampled_tokens"], found["context_tokens"], found["invalid_actions"]) == (None, None, 0.0)
+
+
+def test_an_endpoints_own_count_of_tokens_is_taken():
+    turns = tuple(Turn((), (), (), info={"sampled_tokens": 3, "context_tokens": n}) for n in (10, 20))
+    played = [Trajectory("a", "a", "a", turns, StopReason.SUCCESS)]
+    found = summarise(played, Panel("e", "train", ("a",), ""), SETTINGS)
+    assert (found["sampled_tokens"], found["context_tokens"]) == (6.0, 30.0)
 
 
 @pytest.mark.parametrize("wrong", [TRAJECTORIES[:4], [*TRAJECTORIES, TRAJECTORIES[0]], [*TRAJECTORIES[:4]] * 2])

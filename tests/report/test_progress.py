@@ -67,4 +67,4 @@ def test_the_table_has_a_row_a_type_and_one_for_all():
     assert ["cool", "3", "1", "50.0", "%", "9.5", "-", "90.5", "0.625", "5.0"] in rows
     assert ["all", "5", "1", "50.0", "%", "15.0", "-", "85.0", "0.688", "5.0"] in rows
     assert "panel abababababababab (5 tasks), seed 3" in text
-    assert "1 tasks ended with an error and are not in the rates: 1 env_error" in text
+    assert "1 episodes ended with an error and are not in the rates: 1 env_error" in text

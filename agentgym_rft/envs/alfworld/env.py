@@ -11,7 +11,7 @@ import numpy as np
 from agentgym_rft.envs.alfworld.engine import World
 from agentgym_rft.envs.alfworld.expert import SearchExpert
 from agentgym_rft.envs.alfworld.lesson import lesson, quiz
-from agentgym_rft.envs.alfworld.oracle import distance
+from agentgym_rft.envs.alfworld.oracle import Oracle, distance
 from agentgym_rft.envs.alfworld.pddl import task_text
 from agentgym_rft.envs.alfworld.rules import NOTHING_HAPPENS
 from agentgym_rft.envs.alfworld.tasks import check_split, compiled, task_source
@@ -34,6 +34,17 @@ class Household(Protocol):
     def state_key(self) -> str: ...
     def snapshot(self) -> bytes: ...
     def restore(self, snapshot: bytes) -> None: ...
+
+
+class RandomCommands:
+    """Any admissible command, each as likely."""
+
+    def __init__(self, world: Household, rng: np.random.Generator) -> None:
+        self._world, self._rng = world, rng
+
+    def act(self, observation: str) -> str:
+        commands = self._world.admissible()
+        return commands[int(self._rng.integers(len(commands)))]
 
 
 class ALFWorldEnv(TextEnv):
@@ -135,6 +146,18 @@ class ALFWorldEnv(TextEnv):
 
     def expert(self, observation: str, rng: np.random.Generator, noise: float = 0.0) -> SearchExpert:
         return SearchExpert(observation, rng, noise)
+
+    def oracle(self) -> Oracle:
+        """Plays shortest plans. Raises `EnvError` with the real engine, or while no episode runs."""
+        if not isinstance(self._world, World):
+            raise EnvError("The oracle plans with the own engine, in a running episode: backend='engine', then reset.")
+        return Oracle(self._world)
+
+    def random_player(self, rng: np.random.Generator) -> RandomCommands:
+        """Picks among the admissible commands, also where `info` does not list them."""
+        if self._world is None:
+            raise EnvError("There is no running episode; call reset first.")
+        return RandomCommands(self._world, rng)
 
     def lesson(self, observation: str, steps: Sequence[tuple[str, str]], pivot: int | None) -> Lesson:
         return lesson(observation, steps, pivot)

@@ -52,6 +52,9 @@ class ArithmeticEnv(GeneratedTaskEnv):
         """The expert without noise: all that is to be known is in the problem."""
         return Calculator()
 
+    def random_player(self, rng: np.random.Generator) -> Guesser:
+        return Guesser(rng)
+
     def _begin(self, task_id: str) -> str:
         self._problem = problem(task_id)
         self._won = None
@@ -86,6 +89,17 @@ class ArithmeticEnv(GeneratedTaskEnv):
     def _asked(self) -> Problem:
         assert self._problem is not None, "the base class asks only within an episode"
         return self._problem
+
+
+class Guesser:
+    """Replies with a whole number from 0 to 100 drawn at random."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+
+    def act(self, observation: str) -> str:
+        """The reply."""
+        return str(int(self._rng.integers(101)))
 
 
 class Calculator:

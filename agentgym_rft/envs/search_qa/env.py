@@ -11,7 +11,7 @@ import numpy as np
 
 from agentgym_rft.envs.generated import GeneratedTaskEnv, Outcome
 from agentgym_rft.envs.search_qa.grading import best_f1, is_exact_match
-from agentgym_rft.envs.search_qa.player import OraclePlayer, ReadingPlayer
+from agentgym_rft.envs.search_qa.player import GuessingPlayer, OraclePlayer, ReadingPlayer
 from agentgym_rft.envs.search_qa.questions import Question, question, questions
 from agentgym_rft.envs.search_qa.world import make_world
 from agentgym_rft.envs.webshop.search import SearchIndex
@@ -74,6 +74,9 @@ class SearchQAEnv(GeneratedTaskEnv):
         asked, entities = self._asked(), list(make_world().entities.values())
         shown = {entities[row].name for row in self._shown}
         return OraclePlayer(tuple(title for title in asked.path if title not in shown), asked.answers[0])
+
+    def random_player(self, rng: np.random.Generator) -> GuessingPlayer:
+        return GuessingPlayer(rng, [entity.name for entity in make_world().entities.values()])
 
     def _begin(self, task_id: str) -> str:
         self._question = question(task_id)

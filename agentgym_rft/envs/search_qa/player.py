@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -22,6 +23,18 @@ class OraclePlayer:
     def act(self, observation: str) -> str:
         """The next action; the answer for ever once the searches are done."""
         return self._actions.pop() if len(self._actions) > 1 else self._actions[0]
+
+
+class GuessingPlayer:
+    """Searches for a title drawn at random, and answers with one a quarter of the time."""
+
+    def __init__(self, rng: np.random.Generator, titles: Sequence[str]) -> None:
+        self._rng, self._titles = rng, titles
+
+    def act(self, observation: str) -> str:
+        """The next action."""
+        title = self._titles[int(self._rng.integers(len(self._titles)))]
+        return f"answer[{title}]" if self._rng.random() < 0.25 else f"search[{title}]"
 
 
 class ReadingPlayer:

@@ -9,14 +9,16 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from agentgym_rft.envs.base import Expert
+from agentgym_rft.envs.base import Expert, Lesson
 from agentgym_rft.envs.generated import GeneratedTaskEnv, Outcome
 from agentgym_rft.envs.webshop import pages
 from agentgym_rft.envs.webshop.catalog import Catalog, CatalogOptions, open_catalog
 from agentgym_rft.envs.webshop.compact import CompactPlayer, as_compact, with_asin, with_number
 from agentgym_rft.envs.webshop.goals import HUMAN, TEMPLATE, Goal
+from agentgym_rft.envs.webshop.lesson import HeedingPlayer, lesson
 from agentgym_rft.envs.webshop.oracle import OraclePlayer
-from agentgym_rft.envs.webshop.players import SearchExpert
+from agentgym_rft.envs.webshop.planning import Planner
+from agentgym_rft.envs.webshop.players import TRIES, RandomPlayer, SearchExpert
 from agentgym_rft.envs.webshop.presets import find_preset
 from agentgym_rft.envs.webshop.session import SEARCH, Session, Shop
 from agentgym_rft.envs.webshop.splits import SPLITS, TaskIds
@@ -49,6 +51,7 @@ class WebShopEnv(GeneratedTaskEnv):
         nouns: the tagger of the reward: `lexicon`, or the name of a spaCy model (extra `spacy`).
         cache_dir: where converted files and large indexes are kept; None: in the user's cache folder.
         admissible: give the actions that can be done as `info["admissible_actions"]`.
+        expert_tries: products that the scripted expert examines before it buys the best; 1: it buys the first.
     Raises:
         DataError: the files are missing, damaged or do not fit together, or the split is unknown.
         ConfigError: another argument is wrong.
@@ -56,6 +59,7 @@ class WebShopEnv(GeneratedTaskEnv):
 
     splits: ClassVar[tuple[str, ...]] = SPLITS
     snapshot_kind: ClassVar[str] = "webshop-1"
+    has_lessons: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -76,6 +80,7 @@ class WebShopEnv(GeneratedTaskEnv):
         nouns: str = "lexicon",
         cache_dir: str | None = None,
         admissible: bool = True,
+        expert_tries: int = TRIES,
         render_mode: str | None = None,
     ) -> None:
         rules = find_preset(preset)
@@ -84,7 +89,10 @@ class WebShopEnv(GeneratedTaskEnv):
             raise ConfigError(f"There is no observation_mode '{self._mode}'.{did_you_mean(self._mode, MODES)}")
         if min(num_prev_obs, num_prev_actions) < 0:
             raise ConfigError("num_prev_obs and num_prev_actions are counts; expected 0 or more.")
+        if expert_tries < 1:
+            raise ConfigError(f"expert_tries is {expert_tries}; expected at least 1.")
         self._preset = rules
+        self._expert_tries = expert_tries
         self._num_prev = (num_prev_obs, num_prev_actions)
         self._show_admissible = admissible
         kinds = rules.kinds if human_goals is None else (HUMAN if human_goals else TEMPLATE,)
@@ -109,6 +117,7 @@ class WebShopEnv(GeneratedTaskEnv):
         }
         super().__init__(split, rules.max_steps if max_steps is None else max_steps, render_mode, defining)
         self._session: Session | None = None
+        self._planner: Planner | None = None  # of the goal of the session
         longest = max(num_prev_obs, num_prev_actions, 1)
         self._past_observations: deque[str] = deque(maxlen=longest)
         self._past_actions: deque[str] = deque(maxlen=longest)
@@ -143,10 +152,36 @@ class WebShopEnv(GeneratedTaskEnv):
         return self.goal(task_id).content()
 
     def expert(self, observation: str, rng: np.random.Generator, noise: float = 0.0) -> Expert:
-        return self._player(SearchExpert(rng, noise))
+        return self._player(SearchExpert(rng, noise, self._expert_tries))
 
     def oracle(self) -> Expert:
         return self._player(OraclePlayer(self.session))
+
+    def random_player(self, rng: np.random.Generator) -> Expert:
+        return self._player(RandomPlayer(rng))
+
+    def remaining(self) -> int | None:
+        """The fewest actions to a purchase with reward 1: 0 once it is made.
+
+        After any other purchase the fewest of a fresh episode, as one has to begin again. None if no search of the
+        oracle finds the product, or no choice of its options is worth 1, which the original's data has and the
+        synthetic shop has not. It is the length of the oracle's way: see `Planner.best` for what makes it the shortest;
+        another product that would give 1 as well counts only while it is open, so elsewhere less may do. Limits on
+        steps do not count.
+        """
+        session = self.session
+        if session.verdict is not None and session.verdict.reward == 1.0:
+            return 0
+        if self._planner is None:
+            self._planner = Planner(self._shop, session.goal)
+        way = self._planner.best(session)
+        return len(way.actions) if way is not None and way.wins else None
+
+    def lesson(self, observation: str, steps: Sequence[tuple[str, str]], pivot: int | None) -> Lesson:
+        return lesson(observation, steps, pivot)
+
+    def resumed_expert(self, observation: str, steps: Sequence[tuple[str, str]], suggestion: str) -> Expert:
+        return HeedingPlayer(suggestion, self._player(SearchExpert(tries=self._expert_tries)), self._admissible)
 
     def _player(self, player: Expert) -> Expert:
         return CompactPlayer(player, self.session) if self._mode == COMPACT else player
@@ -157,6 +192,7 @@ class WebShopEnv(GeneratedTaskEnv):
 
     def _begin(self, task_id: str) -> str:
         self._session = Session(self._shop, self.goal(task_id), str(self._index(task_id)))
+        self._planner = None
         observation = self._page()
         self._past_observations.clear()
         self._past_actions.clear()

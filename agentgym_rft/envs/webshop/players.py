@@ -12,7 +12,7 @@ from agentgym_rft.envs.webshop.reading import Result, View, Wanted, read_instruc
 
 BUY, BACK, PREVIOUS, NEXT = "click[buy now]", "click[back to search]", "click[< prev]", "click[next >]"
 _FEATURES = "click[features]"
-_PATIENCE = 8  # actions on products that did not fit, after which the best of them is bought
+TRIES = 3  # products that the expert examines before it buys the best; two that it only opens count as one
 _MOST_PAGES = 2
 _SHOWN = 3  # results that a slip of the expert may open
 _LONGEST_SEARCH = 12  # words
@@ -41,9 +41,9 @@ class Memory:
     chosen: set[str] = field(default_factory=set)  # labels clicked on its page
     decided: str = ""  # product to buy
 
-    def has_patience(self) -> bool:
+    def has_patience(self, tries: int) -> bool:
         """Whether another product may be opened. To open and leave one is two actions, to examine it two more."""
-        return sum(4 if note.was_examined else 2 for note in self.notes.values()) <= _PATIENCE
+        return sum(2 if note.was_examined else 1 for note in self.notes.values()) <= 2 * (tries - 1)
 
 
 class SearchExpert:
@@ -57,14 +57,15 @@ class SearchExpert:
         rng: source of slips; needed if `noise` is above 0.
         noise: chance that an action is another plausible one: a poorer search, another product, another option, an
             unneeded look. The expert notices and goes on from there.
+        tries: products that it examines before it buys the best of them; two that it only opens count as one.
     Raises:
         ValueError: noise without an rng.
     """
 
-    def __init__(self, rng: np.random.Generator | None = None, noise: float = 0.0) -> None:
+    def __init__(self, rng: np.random.Generator | None = None, noise: float = 0.0, tries: int = TRIES) -> None:
         if noise > 0 and rng is None:
             raise ValueError("noise > 0 needs an rng, so that episodes can be repeated.")
-        self._rng, self._noise = rng, noise
+        self._rng, self._noise, self._tries = rng, noise, tries
         self._wanted: Wanted | None = None
         self._memory = Memory()
 
@@ -100,12 +101,13 @@ class SearchExpert:
     def _choose(self, view: View, wanted: Wanted) -> str:
         memory = self._memory
         memory.number, memory.results[view.number] = view.number, view.results
+        memory.notes.pop("", None)  # what was open when the expert took over: it has no name to come back by
         if memory.decided:
             return self._return_to(memory.decided, view)
         if self._slips() and view.results:
             return self._open(view.results[self._below(min(_SHOWN, len(view.results)))].asin)
         best = self._best_untried(view, wanted)
-        if best is not None and memory.has_patience():
+        if best is not None and memory.has_patience(self._tries):
             return self._open(best.asin)
         if not memory.notes and view.has_next and view.number < _MOST_PAGES:
             return NEXT
@@ -160,7 +162,7 @@ class SearchExpert:
             memory.decided = self._best_known(wanted)
             if memory.decided != memory.here:
                 return PREVIOUS
-        for value in self._options(view, wanted):
+        for value in values_to_click(view, wanted):
             if value not in memory.chosen:
                 memory.chosen.add(value)
                 return f"click[{value}]"
@@ -170,7 +172,8 @@ class SearchExpert:
         """Whether a product needs a closer look: it seems to lack something, and is not clearly the best."""
         memory = self._memory
         open_needs = len(wanted.missing(note.text))
-        if not open_needs:
+        is_last_try = len(memory.notes) == 1 and not memory.has_patience(self._tries)
+        if not open_needs or is_last_try:  # there is nothing else that a closer look could lead to
             return False
         others = [result for result in memory.results.get(note.number, ()) if result.asin != memory.here]
         rivals = [r for r in others if r.price <= wanted.cap and wanted.is_named(r.title.lower())]
@@ -179,18 +182,10 @@ class SearchExpert:
         return not note.is_trusted
 
     def _may_be_bettered(self, note: Note, view: View, wanted: Wanted) -> bool:
-        if not self._memory.has_patience():
+        if not self._memory.has_patience(self._tries):
             return False
         is_good = note.is_trusted or not wanted.missing(note.text)
         return not (is_good and note.has_options and view.price <= wanted.cap)
-
-    def _options(self, view: View, wanted: Wanted) -> list[str]:
-        """The values to click: those that the template names, or in each group the one with most wanted words."""
-        if wanted.is_template:
-            offered = {value for _, group in view.options for value in group}
-            return [value for _, value in wanted.options if value in offered]
-        stems = set(analyze(wanted.text))
-        return [value for _, group in view.options if (value := _most_wanted(group, wanted.text, stems))]
 
     def _slip_on_item(self, view: View) -> str:
         groups = [group for _, group in view.options if group]
@@ -204,6 +199,15 @@ class SearchExpert:
         note = self._memory.notes.get(self._memory.here)
         if note is not None:
             note.text = f"{note.text} {view.text}"
+
+
+def values_to_click(view: View, wanted: Wanted) -> list[str]:
+    """The options to choose: those that the template names, or in each group the one with most wanted words."""
+    if wanted.is_template:
+        offered = {value for _, group in view.options for value in group}
+        return [value for _, value in wanted.options if value in offered]
+    stems = set(analyze(wanted.text))
+    return [value for _, group in view.options if (value := _most_wanted(group, wanted.text, stems))]
 
 
 def _most_wanted(values: Sequence[str], text: str, stems: set[str]) -> str:

@@ -1,0 +1,105 @@
+"""Where an environment is called: with a deadline, its answers checked, its failures made data with a type."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from agentgym_rft.core import StopReason
+from agentgym_rft.envs.base import TextEnv
+from agentgym_rft.errors import EnvError, PolicyError
+
+T = TypeVar("T")
+Step = tuple[str, float, bool, bool, dict[str, Any]]
+
+
+async def guarded(
+    play: Callable[[], Awaitable[StopReason]], num_turns: Callable[[], int]
+) -> tuple[StopReason, dict[str, Any] | None]:
+    """How an episode ended, and for one that broke the type, message and turn of its error. Never raises for that."""
+
+    def described(problem: Exception) -> dict[str, Any]:
+        return {"type": type(problem).__name__, "message": str(problem)[:500], "turn": num_turns()}
+
+    try:
+        return await play(), None
+    except TimeoutError as problem:
+        return StopReason.TIMEOUT, described(problem)
+    except PolicyError as problem:
+        return StopReason.POLICY_ERROR, described(problem)
+    except Exception as problem:  # the one boundary: an environment may raise anything
+        return StopReason.ENV_ERROR, described(problem)
+
+
+async def call(function: Callable[[], T], timeout_s: float | None) -> T:
+    """What a call gives; with a deadline, it runs in a thread of its own. Raises `TimeoutError` after the deadline.
+
+    A thread that hangs is left behind: it blocks neither later calls nor the end of the process.
+    """
+    if timeout_s is None:
+        return function()
+    try:
+        return await asyncio.wait_for(in_thread(function), timeout_s)
+    except TimeoutError as error:
+        raise TimeoutError(str(error) or f"no answer within {timeout_s:g} s") from error
+
+
+async def in_thread(function: Callable[[], T]) -> T:
+    """What a call gives that would block the event loop, from a thread of its own."""
+    answer: Future[tuple[T | None, Exception | None]] = Future()
+    answer.set_running_or_notify_cancel()  # from now on it cannot be cancelled, so a late answer finds its place
+
+    def work() -> None:
+        try:
+            answer.set_result((function(), None))
+        except Exception as problem:  # handed over to the caller, below
+            answer.set_result((None, problem))
+
+    threading.Thread(target=work, daemon=True).start()
+    value, problem = await asyncio.wrap_future(answer)
+    if problem is not None:
+        raise problem
+    return value  # type: ignore[return-value]  # it is there where no problem is
+
+
+async def discard(env: TextEnv, timeout_s: float | None) -> None:
+    """Close an environment that broke. What goes wrong with that adds nothing to its error, which is on record."""
+    await guarded(lambda: _close(env, timeout_s), lambda: 0)
+
+
+async def _close(env: TextEnv, timeout_s: float | None) -> StopReason:
+    await call(env.close, timeout_s)
+    return StopReason.ENV_ERROR
+
+
+def checked_step(step: Step) -> Step:
+    """What `step` gave, with plain types. Raises `EnvError` for a reward that is no finite number."""
+    observation, reward, terminated, truncated, info = step
+    if not math.isfinite(float(reward)):
+        raise EnvError(f"The environment gave reward {reward}, expected a finite number.")
+    return observation, float(reward), bool(terminated), bool(truncated), info
+
+
+def checked_info(observation: str, info: Mapping[str, Any]) -> dict[str, Any]:
+    """`info` with defaults for `won` and `score`. Raises `EnvError` for a wrong score or observation."""
+    if not isinstance(observation, str):
+        raise EnvError(f"The environment gave an observation of type {type(observation).__name__}, expected str.")
+    complete = {"won": False, "score": 0.0, **info}
+    if not 0.0 <= float(complete["score"]) <= 1.0:
+        raise EnvError(f"The environment gave score {complete['score']}, expected 0 to 1.")
+    return complete
+
+
+def outcome_info(info: Mapping[str, Any], last_observation: str, max_steps: int) -> dict[str, Any]:
+    """What a trajectory says about how its episode ended."""
+    return {
+        "won": bool(info.get("won", False)),
+        "score": float(info.get("score", 0.0)),
+        "task_type": str(info.get("task_type", "")),
+        "last_observation": last_observation,
+        "max_steps": max_steps,
+    }

@@ -1,0 +1,236 @@
+"""Players without tokens, for evaluation: the environment's own scripts, random play, and chat endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from agentgym_rft.agents.agent import TextAgent, invalid_feedback
+from agentgym_rft.agents.card import AgentCard
+from agentgym_rft.core import StopReason, Trajectory, Turn
+from agentgym_rft.envs.base import Expert, TextEnv
+from agentgym_rft.errors import AgentGymError, ConfigError, PolicyError
+from agentgym_rft.rollouts.boundary import call, checked_info, checked_step, guarded, outcome_info
+from agentgym_rft.rollouts.endpoint import ChatEndpoint
+from agentgym_rft.rollouts.episode import EpisodeSpec
+from agentgym_rft.rollouts.forks import Played
+from agentgym_rft.rollouts.pool import EnvPool
+from agentgym_rft.rollouts.seeds import derive_seed
+
+T = TypeVar("T")
+SCRIPTED = ("oracle", "expert", "random")
+ENDPOINT = "openai:"
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What a player does in one turn.
+
+    `feedback` is the observation that answers a `text` without an action; `error` then says why there is none. Token
+    counts are those that the player knows of.
+    """
+
+    action: str
+    text: str = ""
+    error: str = ""
+    feedback: str = ""
+    sampled_tokens: int | None = None
+    context_tokens: int | None = None
+
+
+class Player(Protocol):
+    """Plays one episode."""
+
+    async def act(self, observation: str, info: Mapping[str, Any]) -> Move:
+        """The answer to an observation. Raises `PolicyError` where there is none."""
+        ...
+
+
+# Made when the episode has begun, from the environment in that state, the first observation and the episode.
+MakePlayer = Callable[[TextEnv, str, EpisodeSpec], Player]
+
+
+class TextWorkers:
+    """Plays episodes with players; takes the place of `LocalWorkers` in an evaluation."""
+
+    max_context = 0
+    stop_ids: tuple[int, ...] = ()
+
+    def __init__(self, make_env: Callable[[], TextEnv], make_player: MakePlayer, *, max_concurrency: int) -> None:
+        self._pool = EnvPool(make_env, max_concurrency)
+        self._make_player = make_player
+
+    def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine that plays episodes, on an event loop of its own."""
+        return self._pool.run(work)
+
+    async def play(self, spec: EpisodeSpec) -> Trajectory:
+        """One episode, as soon as there is a place for it. Its turns have no tokens."""
+
+        async def episode(env: TextEnv) -> Played:
+            playing = TextEpisode(env, self._make_player, spec)
+            stop, error = await guarded(playing.play, lambda: len(playing.turns))
+            return Played(playing.trajectory(stop, error), (), spec.seed, playing.reset_seed)
+
+        return (await self._pool.play(episode, spec.step_timeout_s)).trajectory
+
+    def close(self) -> None:
+        """Close all idle environments."""
+        self._pool.close()
+
+
+class TextEpisode:
+    """The state of one running episode."""
+
+    def __init__(self, env: TextEnv, make_player: MakePlayer, spec: EpisodeSpec) -> None:
+        self.env, self.spec = env, spec
+        self._make_player = make_player
+        self.reset_seed = spec.seed % 2**31
+        self.turns: list[Turn] = []
+        self._observation = ""
+        self._info: dict[str, Any] = {}
+
+    async def play(self) -> StopReason:
+        spec = self.spec
+        options = {"task_id": spec.task_id}
+        reset = partial(self.env.reset, seed=self.reset_seed, options=options)
+        self._take(*await call(reset, spec.step_timeout_s))
+        make = partial(_spoken_for, partial(self._make_player, self.env, self._observation, spec))
+        player = await call(make, spec.step_timeout_s)
+        while len(self.turns) < spec.max_steps:
+            move = await player.act(self._observation, self._info)
+            terminated, truncated = await self._step(move)
+            if terminated or self._info["won"]:
+                return StopReason.SUCCESS if self._info["won"] else StopReason.FAILURE
+            if truncated:
+                break
+        return StopReason.STEP_LIMIT
+
+    async def _step(self, move: Move) -> tuple[bool, bool]:
+        """Act on the environment and record the turn. Returns `terminated, truncated`."""
+        asked, state_key = self._observation, str(self._info.get("state_key", ""))
+        reward, terminated, truncated = 0.0, False, False
+        if move.error:
+            self._take(move.feedback, self._info)
+        else:
+            step = checked_step(await call(partial(self.env.step, move.action), self.spec.step_timeout_s))
+            observation, reward, terminated, truncated, info = step
+            self._take(observation, info)
+        invalid = move.error or ("refused" if self._info.get("invalid_action") else "")
+        about: dict[str, Any] = {"observation": asked, "text": move.text or move.action, "action": move.action}
+        tokens = {"sampled_tokens": move.sampled_tokens, "context_tokens": move.context_tokens}
+        about |= {"invalid_action": invalid, **{name: count for name, count in tokens.items() if count is not None}}
+        self.turns.append(Turn((), (), (), reward=reward, state_key=state_key, trainable=False, info=about))
+        return terminated, truncated
+
+    def _take(self, observation: str, info: Mapping[str, Any]) -> None:
+        self._info = checked_info(observation, info)
+        self._observation = observation
+
+    def trajectory(self, stop: StopReason, error: dict[str, Any] | None) -> Trajectory:
+        """The episode as it was played."""
+        spec = self.spec
+        info = outcome_info(self._info, self._observation if self.turns else "", spec.max_steps)
+        return Trajectory(
+            task_id=spec.task_id,
+            group_id=spec.group_id,
+            episode_id=spec.episode_id,
+            turns=tuple(self.turns),
+            stop_reason=stop,
+            rewards={} if stop.is_error else {"env": float(sum(turn.reward for turn in self.turns))},
+            info=info | ({"error": error} if error else {}),
+        )
+
+
+def _spoken_for(function: Callable[[], T]) -> T:
+    """What a script gives. Its own refusals are the policy's errors, not the environment's."""
+    try:
+        return function()
+    except AgentGymError as error:
+        raise PolicyError(str(error)) from error
+
+
+class ScriptedPlayer:
+    """A script of the environment, asked under the deadline of its steps."""
+
+    def __init__(self, script: Expert, timeout_s: float | None) -> None:
+        self._script = script
+        self._timeout_s = timeout_s
+
+    async def act(self, observation: str, info: Mapping[str, Any]) -> Move:
+        ask = partial(_spoken_for, partial(self._script.act, observation))
+        return Move(await call(ask, self._timeout_s))
+
+
+class AnyAdmissible:
+    """Picks among the actions that `info` lists, each as likely."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+
+    async def act(self, observation: str, info: Mapping[str, Any]) -> Move:
+        actions: Sequence[str] = info.get("admissible_actions") or ()
+        if not actions:
+            raise PolicyError(
+                "The environment lists no admissible actions and has no random player of its own, so the policy "
+                "'random' cannot play it. Give it a method random_player, or info['admissible_actions']."
+            )
+        return Move(actions[int(self._rng.integers(len(actions)))])
+
+
+class EndpointPlayer:
+    """A model behind a chat endpoint, prompted as the agent card says."""
+
+    def __init__(self, endpoint: ChatEndpoint, card: AgentCard, spec: EpisodeSpec) -> None:
+        self._endpoint = endpoint
+        self._agent = TextAgent(card)
+        self._spec = spec
+        self._num_asked = 0
+
+    async def act(self, observation: str, info: Mapping[str, Any]) -> Move:
+        card = self._agent.card
+        answer = await self._endpoint.ask(
+            self._agent.messages(observation, info),
+            max_tokens=card.action.max_tokens,
+            temperature=self._spec.temperature,
+            seed=derive_seed(self._spec.seed, self._num_asked),
+        )
+        self._num_asked += 1
+        parsed = self._agent.act(answer.text)
+        move = Move(parsed.action, answer.text, "", "", answer.reply_tokens, answer.prompt_tokens)
+        if parsed.error is None:
+            return move
+        return replace(move, error=parsed.error.value, feedback=invalid_feedback(card, parsed))
+
+
+def scripted(kind: str) -> MakePlayer:
+    """Makes the players of `oracle`, `expert` or `random`."""
+
+    def make(env: TextEnv, observation: str, spec: EpisodeSpec) -> Player:
+        rng = np.random.default_rng(derive_seed(spec.seed, "player"))
+        if kind == "oracle":
+            return ScriptedPlayer(env.oracle(), spec.step_timeout_s)
+        if kind == "expert":
+            return ScriptedPlayer(env.expert(observation, rng), spec.step_timeout_s)
+        own = env.random_player(rng)
+        return AnyAdmissible(rng) if own is None else ScriptedPlayer(own, spec.step_timeout_s)
+
+    return make
+
+
+def check_script(kind: str, env: TextEnv) -> None:
+    """Raise `ConfigError` for an environment without the script."""
+    has = {"oracle": type(env).oracle is not TextEnv.oracle, "expert": type(env).expert is not TextEnv.expert}
+    if not has.get(kind, True):
+        raise ConfigError(f"{type(env).__name__} has no {kind}, so the policy '{kind}' cannot play it.")
+
+
+def at_endpoint(policy: str, card: AgentCard) -> MakePlayer:
+    """Makes the players of `openai:MODEL@URL`. Raises `ConfigError` for a name that is not of this form."""
+    model, _, url = policy.removeprefix(ENDPOINT).partition("@")
+    endpoint = ChatEndpoint(model, url, retries=3)
+    return lambda env, observation, spec: EndpointPlayer(endpoint, card, spec)

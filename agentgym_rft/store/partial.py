@@ -1,0 +1,114 @@
+"""The finished episodes of an evaluation that is under way, so that it can go on after whatever stopped it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from agentgym_rft.core import Trajectory
+from agentgym_rft.errors import ConfigError, DataError
+from agentgym_rft.store.trajectories import trajectory_line, trajectory_of_line
+
+FORMAT = "agentgym-partial-evaluation"
+VERSION = 1
+
+
+class PartialEvaluation:
+    """A file whose first line has the settings of the evaluation, and every further line seconds and a trajectory.
+
+    A line is there as a whole once its episode has ended; one that a crash cut off is dropped. The file is locked while
+    it is open.
+
+    Args:
+        path: made if missing, else gone on with.
+        settings: all that the episodes depend on, as JSON holds it.
+    Raises:
+        ConfigError: the file is of an evaluation with other settings, or in use.
+        DataError: it cannot be written, or is something else.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        self.path = path
+        self.finished: dict[str, Trajectory] = {}  # by episode id
+        self.elapsed_s = 0.0
+        try:
+            self._file: BinaryIO = path.open("a+b")
+        except OSError as error:
+            raise DataError(f"Cannot write '{path}': {error.strerror}. Choose another --out.") from error
+        try:
+            self._begin(settings)
+        except (ConfigError, DataError):
+            self._file.close()
+            raise
+
+    def append(self, trajectory: Trajectory, elapsed_s: float) -> None:
+        """Add an episode that ended `elapsed_s` seconds after the start, earlier parts of the evaluation included."""
+        self.finished[trajectory.episode_id] = trajectory
+        self._write(f"{elapsed_s:.3f} {trajectory_line(trajectory)}")
+
+    def close(self) -> None:
+        """Unlock the file and leave it, to be gone on with."""
+        self._file.close()
+
+    def remove(self) -> None:
+        """The evaluation is over: its result is written elsewhere."""
+        self.path.unlink(missing_ok=True)
+        self.close()
+
+    def _begin(self, settings: Mapping[str, Any]) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"Another evaluation is writing to '{self.path}'. Wait for it, or choose another --out."
+            ) from error
+        self._file.seek(0)
+        content = self._file.read()
+        whole, _, _ = content.rpartition(b"\n")
+        if not whole:
+            self._file.truncate(0)
+            head = {"format": FORMAT, "version": VERSION, "settings": dict(settings)}
+            self._write(json.dumps(head, sort_keys=True))
+            return
+        self._file.truncate(len(whole) + 1)
+        head_line, *lines = whole.decode("utf-8", errors="replace").split("\n")
+        self._check(head_line, json.loads(json.dumps(dict(settings))))
+        for number, line in enumerate(lines, start=2):
+            self._read(number, line)
+
+    def _check(self, line: str, settings: Mapping[str, Any]) -> None:
+        try:
+            head = json.loads(line)
+        except ValueError:
+            head = None
+        if not isinstance(head, dict) or (head.get("format"), head.get("version")) != (FORMAT, VERSION):
+            raise DataError(f"'{self.path}' is no evaluation under way. Remove it, or choose another --out.")
+        before = head["settings"]
+        for key in sorted(settings.keys() | before.keys()):
+            if before.get(key) != settings.get(key):
+                raise ConfigError(
+                    f"'{self.path}' holds an evaluation under way with {key} = {before.get(key)!r}, now it is "
+                    f"{settings.get(key)!r}. Finish that one with its own options, remove the file, or choose another "
+                    "--out."
+                )
+
+    def _read(self, number: int, line: str) -> None:
+        elapsed, _, body = line.partition(" ")
+        try:
+            trajectory = trajectory_of_line(body)
+            self.elapsed_s = float(elapsed)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"Line {number} of '{self.path}' is damaged: {error}. Remove the file to evaluate from the start."
+            ) from error
+        self.finished[trajectory.episode_id] = trajectory
+
+    def _write(self, line: str) -> None:
+        try:
+            self._file.write(line.encode("ascii") + b"\n")
+            self._file.flush()  # from here on it outlives the process
+        except OSError as error:
+            raise DataError(f"Cannot write '{self.path}': {error.strerror}.") from error
