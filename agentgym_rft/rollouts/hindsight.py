@@ -6,8 +6,9 @@ The actions are replayed in an environment of the same task, which must tell the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from agentgym_rft.agents.reflect import Outcome, Report
 from agentgym_rft.core import Trajectory
@@ -83,11 +84,17 @@ def lesson_report(env: TextEnv, trajectory: Trajectory, *, at_start: bool = Fals
     return report_of(left, partial(env.lesson, observation, steps), won=trajectory.won, at_start=at_start)
 
 
+def with_goal(observation: str, info: Mapping[str, Any]) -> str:
+    """The first observation of an episode, and the goal where the environment keeps it apart from its texts."""
+    goal = str(info.get("goal", ""))
+    return observation if goal in observation else f"{observation}\nGoal: {goal}"
+
+
 def read_steps(env: TextEnv, trajectory: Trajectory) -> tuple[str, list[tuple[str, str]]]:
     """What the environment says to the episode's actions: the first observation and (action, observation) of turns."""
-    first, _ = env.reset(options={"task_id": trajectory.task_id})
+    first, info = env.reset(options={"task_id": trajectory.task_id})
     steps: list[tuple[str, str]] = []
     for turn in trajectory.turns:
         action = turn.info["action"]
         steps.append((action, env.step(action)[0] if action else ""))
-    return first, steps
+    return with_goal(first, info), steps

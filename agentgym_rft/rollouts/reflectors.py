@@ -13,7 +13,7 @@ from agentgym_rft.core import Turn
 from agentgym_rft.envs.base import Lesson
 from agentgym_rft.errors import PolicyError
 from agentgym_rft.rollouts.forks import Played
-from agentgym_rft.rollouts.hindsight import plain_lesson, report_of
+from agentgym_rft.rollouts.hindsight import plain_lesson, report_of, with_goal
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.rollouts.speaker import Ask
 
@@ -92,6 +92,6 @@ class HindsightReflector:
             return Reflection(Refusal.CANNOT_TELL)
         actions = [str(turn.info["action"]) for turn in turns]
         steps = [(a, after.observation if a else "") for a, after in zip(actions, moments[1:], strict=True)]
-        words = partial(self._lesson, moments[0].observation, steps)
+        words = partial(self._lesson, with_goal(moments[0].observation, moments[0].info), steps)
         report = report_of(left, words, won=played.trajectory.won)
         return Reflection(report, format_report(report))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -158,7 +159,7 @@ class Session:
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Go on from a snapshot of a session with the same goal. Raises `EnvError` if it is none."""
         try:
-            self._state = State(**saved)
+            self._state = State(**deepcopy(dict(saved)))  # the snapshot stays as it is
             self._turn_page()
             self._nodes()
         except (LookupError, TypeError, ValueError, AttributeError) as error:

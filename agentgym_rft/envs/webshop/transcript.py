@@ -49,14 +49,13 @@ def read_page(observation: str) -> View:
 
 
 def read_scenes(observation: str, steps: Sequence[tuple[str, str]]) -> list[Scene]:
-    """The scene before each turn, and that after the last: one more than there are steps."""
+    """The scene before each turn, and that after the last: one more than there are steps.
+
+    A step without an action changes nothing. An empty page is one: a product without a description, in `compact`.
+    """
     scenes = [Scene(read_page(observation))]
     for action, seen in steps:
-        before = scenes[-1]
-        if seen:
-            scenes.append(_next_scene(before, action, seen))
-        else:
-            scenes.append(before)
+        scenes.append(_next_scene(scenes[-1], action, seen) if action else scenes[-1])
     return scenes
 
 

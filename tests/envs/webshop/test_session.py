@@ -197,6 +197,14 @@ def test_a_random_walk_never_raises_and_a_snapshot_at_any_point_goes_on_alike() 
             assert twin.observation(mode) == customer.observation(mode)
 
 
+def test_a_snapshot_stays_as_it_is_when_its_session_goes_on() -> None:
+    customer = _play(session(), "search[mug]", "click[b000000001]", "click[red]")
+    saved = customer.snapshot()
+    customer.restore(saved)
+    _play(customer, "click[blue]")
+    assert saved["options"] == {"color": "red"}
+
+
 @pytest.mark.parametrize(
     "saved", [{}, {"page": "item_page", "asin": "B0NOWHERE"}, {"page": "index", "basket": 1}, {"page": "item_page"}]
 )
