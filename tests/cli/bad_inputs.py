@@ -23,6 +23,7 @@ import torch
 from agentgym_rft.agents.policies.loading import load_model, save_model
 from agentgym_rft.cli import main as cli
 from agentgym_rft.envs.alfworld.export import export_games
+from agentgym_rft.envs.webshop.synth import export
 from agentgym_rft.trainers.scratch import build_model
 from tests.light_switch import MODEL, LightSwitch, make_policy
 
@@ -130,6 +131,54 @@ def games(what: str, change: Callable[[Path], object], quotes: str = "") -> Case
     return Case(what, args, quotes=quotes)
 
 
+def shop(what: str, change: Callable[[Path], object], *more: str, quotes: str = "") -> Case:
+    """An evaluation in a small shop whose exported files were changed."""
+
+    def args(at: Place) -> Sequence[str | Path]:
+        export(at.folder / "data", 60, 0)
+        change(at.folder / "data")
+        return [*SHOP, "--data", at.folder / "data", *more]
+
+    return Case(what, args, quotes=quotes)
+
+
+def panel(what: str, change: Callable[[Path], object]) -> Case:
+    """An evaluation on a panel file that was changed after it was frozen."""
+
+    def args(at: Place) -> Sequence[str | Path]:
+        path = at.folder / "panel.json"
+        freeze = ["panel", "freeze", "--env", "arithmetic", "--split", "test", "--tasks", "2", "--out", path]
+        assert call(freeze) == (0, "")
+        change(path)
+        return ["eval", "--panel", path, "--policy", "oracle"]
+
+    return Case(what, args)
+
+
+def in_attributes(asin: str) -> Callable[[Path], object]:
+    """The attributes file asks for a product that the products file does not have."""
+    wish = {"attributes": ["light weight"], "instruction": "Find me a lamp", "instruction_attributes": ["light weight"]}
+    return lambda data: edit_json(data / "items_ins_v2_1000.json", **{asin: wish})
+
+
+def of_another_task(path: Path) -> None:
+    tasks = json.loads(path.read_text())["tasks"]
+    edit_json(path, tasks=[{**tasks[0], "content": tasks[1]["content"]}, *tasks[1:]])
+
+
+def results(what: str, *first: str, second: Sequence[str] = ()) -> Case:
+    """Two results of arithmetic, made with other options, compared."""
+
+    def args(at: Place) -> Sequence[str | Path]:
+        paths = [at.folder / "a.json", at.folder / "b.json"]
+        for path, options in zip(paths, (first, second), strict=True):
+            made = ["eval", "--env", "arithmetic", "--policy", "oracle", "--out", path, *options]
+            assert call(made)[0] == 0
+        return ["leaderboard", "--compare", *paths]
+
+    return Case(what, args)
+
+
 def evaluate(*more: str, quotes: str = "") -> Case:
     """An evaluation of a good policy with one option more."""
     args = ["eval", "--env", ENV, "--device", "cpu", *more]
@@ -193,6 +242,7 @@ def text(name: str, content: str) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_text(content)
 
 
+SHOP = ("eval", "--env", "webshop", "--policy", "expert", "--tasks", "2")
 TRAIN_BASE = ("train", "--env", ENV, "--policy", "POLICY", *QUICK)
 
 CASES: dict[str, tuple[Case, ...]] = {
@@ -216,6 +266,7 @@ CASES: dict[str, tuple[Case, ...]] = {
         train("--workers", "ray"),
         train("--policy.device=gpu"),
         train("--policy.device=cuda:99", quotes="this machine has"),
+        train("--env.options.preset=princton", env="webshop", what="`--env webshop --env.options.preset=princton`"),
         train("--env.split=trian"),
         train("--eval.split=valid"),
         train("--agent.card=plian"),
@@ -259,6 +310,22 @@ CASES: dict[str, tuple[Case, ...]] = {
         games("a game file that is not JSON", lambda path: path.write_text('{"solvable": true, }'), quotes="(Exp"),
         games("a game of an unknown domain", lambda path: edit_json(path, pddl_domain="(define (domain other))")),
         games("a game whose problem is damaged", lambda path: edit_json(path, pddl_problem="(define (problem")),
+    ),
+    "The shop": (
+        in_folder("a folder of the shop's files that is not there", nothing, *SHOP, "--data", "DIR/none"),
+        in_folder("a folder without products", nothing, *SHOP, "--data", "DIR"),
+        shop("no attributes file", remove("items_ins_v2_1000.json")),
+        shop("a products file that is cut off", lambda data: cut(data / "items_shuffle_1000.json")),
+        shop("an attributes file that is cut off", lambda data: cut(data / "items_ins_v2_1000.json")),
+        shop("a goal without its product", in_attributes("B000000000")),
+    ),
+    "Evaluation": (
+        panel("a panel with the content of another task", of_another_task),
+        panel("a panel file that is cut off", cut),
+        in_folder("a panel file that is not there", nothing, "eval", "--panel", "DIR/none.json", "--policy", "oracle"),
+        results("results of two panels", "--tasks", "2", second=("--tasks", "3")),
+        results("results of two step limits", "--tasks", "2", second=("--tasks", "2", "--max-steps", "7")),
+        in_folder("a leaderboard of no results", text("a.json", "{}"), "leaderboard", "DIR/a.json"),
     ),
     "Policies": (
         in_folder("a policy directory that is not there", nothing, *TRAIN_BASE[:3], "--policy", "DIR/none"),
@@ -309,6 +376,9 @@ CASES: dict[str, tuple[Case, ...]] = {
         train("--env.options.fault=step", env="tests.cli.bad_inputs:Broken", code=1, what="`step` always raises"),
         train("--env.options.fault=nan", env="tests.cli.bad_inputs:Broken", code=1, what="the reward is always NaN"),
         train("--env.options.fault=score", env="tests.cli.bad_inputs:Broken", code=1, what="the score is always 7"),
+        in_folder(
+            "an environment without an oracle", nothing, "eval", "--env", ENV, "--policy", "oracle", "--tasks", "2"
+        ),
         sft("`sft` without a scripted expert", env="tests.envs.counter_env:CounterEnv", code=1),
     ),
 }
