@@ -195,6 +195,8 @@ class SftSection(Section):
     batch_tokens: int = Field(10_000, ge=1, description="tokens an optimizer step, padding included")
     noise: float = Field(0.1, ge=0, lt=1, description="rate of other plausible actions in demonstrations")
     context_weight: float = Field(0.3, ge=0, description="loss weight of context tokens; action tokens weigh 1")
+    disguise: float = Field(0.0, ge=0, le=1, description="share of words replaced, alike in a whole demonstration")
+    keep_words: tuple[str, ...] = Field((), description="words that are not: those of actions and fixed texts")
     tokenizer_episodes: int = Field(400, ge=1, description="demonstrations that the tokenizer is trained on")
     learning_rate: float = Field(3e-3, gt=0, description="of AdamW, for embeddings and vectors")
     matrix_learning_rate: float = Field(2e-2, gt=0, description="of Muon, for hidden matrices")

@@ -4,7 +4,7 @@
 
 Writes the tables into docs/leaderboard.md. The panel is made once:
 
-    agentgym panel freeze --env webshop --split test --out benchmarks/panels/webshop_test.json
+    agentgym panel freeze --env webshop --split test --tasks 200 --out benchmarks/panels/webshop_test.json
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def make_policy(folder: Path) -> Path:
     model = build_model(MODEL, len(tokenizer), seed=0)
     section = SftSection(tokens=60_000, batch_tokens=1_000, learning_rate=1e-2, matrix_learning_rate=5e-2)
     chat = chat_format(tokenizer, card)
-    played = demonstrations(Undecided(), card, chat, split="train", seed=0, noise=0.0)
+    played = demonstrations(Undecided(), card, chat, split="train", seed=0, section=SftSection(noise=0.0))
     rows = (row for trajectory in played for row in sft_rows(trajectory, MODEL.max_context))
     fit(model, length_batches(rows, section, seed=0), section, lambda _: None)
     save_model(folder, model, tokenizer)

@@ -183,7 +183,7 @@ def train_sft(
     if has_reports:
         add_pieces(model, tokenizer, report_pieces(section.labelled_turns, section.phrases))
     chat = chat_format(tokenizer, card)
-    stream = demonstrations(env, card, chat, split=config.env.split, seed=seed, noise=section.noise)
+    stream = demonstrations(env, card, chat, split=config.env.split, seed=seed, section=section)
     rows: Iterator[SftRow] = (row for trajectory in stream for row in sft_rows(trajectory, config.model.max_context))
     if has_reports:
         reports, guided = experience_rows(config, env, card, chat, episodes)

@@ -1,0 +1,80 @@
+"""Other words for the words of an episode, so that a model has to copy them from its context instead of knowing them.
+
+A small model that always meets the same few hundred words learns which one comes next; it does not look them up, and
+fails on tasks with new words. In a disguised demonstration some words are replaced by others, the same way everywhere
+in the episode, so that only looking up helps.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+
+_WORD = re.compile(r"[A-Za-z][a-z']{2,}|[A-Z]{3,}")
+_CONSONANTS, _VOWELS = "bcdfghjklmnprstvwz", "aeiou"
+_MADE_UP = 0.5  # share of replacements that are made of syllables; the others are words that were met before
+_MOST_KEPT = 5000
+
+
+class Wordbook:
+    """Words of earlier episodes, for disguises to draw from; oldest first, at most `_MOST_KEPT`."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+        self._known: set[str] = set()
+
+    def add(self, word: str) -> None:
+        """Remember a word in lower case."""
+        if word not in self._known and len(self.words) < _MOST_KEPT:
+            self._known.add(word)
+            self.words.append(word)
+
+
+class Disguise:
+    """Replaces words of one episode, each always by the same other word in the same case.
+
+    Args:
+        rng: decides which words and by what.
+        share: of the words that are replaced; 0: none.
+        keep: words that are never replaced, in lower case: those of the action grammar and of fixed texts.
+        book: where replacements come from, and where the words of this episode go.
+    """
+
+    def __init__(self, rng: np.random.Generator, share: float, keep: Collection[str], book: Wordbook) -> None:
+        self._rng, self._share, self._book = rng, share, book
+        self._words = {word: word for word in keep}
+
+    def text(self, text: str) -> str:
+        """The text in disguise."""
+        return _WORD.sub(self._replaced, text) if self._share else text
+
+    def info(self, info: Mapping[str, Any]) -> dict[str, Any]:
+        """The texts of an environment's info in disguise."""
+        changed = dict(info)
+        if "goal" in info:
+            changed["goal"] = self.text(str(info["goal"]))
+        if "admissible_actions" in info:
+            changed["admissible_actions"] = [self.text(action) for action in info["admissible_actions"]]
+        return changed
+
+    def _replaced(self, match: re.Match[str]) -> str:
+        word = match[0]
+        other = self._words.get(word.lower())
+        if other is None:
+            other = self._words[word.lower()] = self._other(word.lower())
+        return other.upper() if word.isupper() else other.capitalize() if word[0].isupper() else other
+
+    def _other(self, word: str) -> str:
+        self._book.add(word)
+        if self._rng.random() >= self._share:
+            return word
+        if self._rng.random() >= _MADE_UP:
+            return self._book.words[int(self._rng.integers(len(self._book.words)))]
+        syllables = 1 + int(self._rng.integers(1, 4))
+        return "".join(self._letter(_CONSONANTS) + self._letter(_VOWELS) for _ in range(syllables))
+
+    def _letter(self, letters: str) -> str:
+        return letters[int(self._rng.integers(len(letters)))]
