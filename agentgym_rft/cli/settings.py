@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import typer
+
 from agentgym_rft import registry
 from agentgym_rft.agents.policies.seeds import SEED, seed_of_env
 from agentgym_rft.cli.options import Override
@@ -99,12 +101,19 @@ def is_run_dir(path: Path) -> bool:
 
 
 def with_full_names(config: Config) -> Config:
-    """The configuration with `env.id` and the environment's seed policy resolved. Raises `RegistryError`."""
+    """The configuration with `env.id` and the environment's seed policy resolved. Raises `RegistryError`.
+
+    Says on stderr if the environment has no seed policy of its own.
+    """
     env_id = registry.resolve_env_id(config.env.id)
     update: dict[str, object] = {"env": config.env.model_copy(update={"id": env_id})}
     if config.policy.path == SEED:
-        name = "" if ":" in env_id else registry.env_spec(env_id).short_name
-        update["policy"] = config.policy.model_copy(update={"path": seed_of_env(name)})
+        name = env_id if ":" in env_id else registry.env_spec(env_id).short_name
+        seed = seed_of_env(name)
+        if seed != f"{SEED}:{name}":
+            sentence = f"{env_id} has no seed policy of its own; '{seed}' plays, which knows nothing of it."
+            typer.secho(f"{sentence} Name another with --policy.", err=True, fg="yellow")
+        update["policy"] = config.policy.model_copy(update={"path": seed})
     return config.model_copy(update=update)
 
 

@@ -75,3 +75,17 @@ def test_a_run_is_told_from_a_model(tmp_path):
     (supervised / "model").mkdir(parents=True)
     (supervised / "config.yaml").write_text("")
     assert not is_run_dir(supervised)
+
+
+def test_an_environment_without_a_seed_policy_is_told_whose_plays(capsys):
+    assert fresh_config(COUNTER, None, ()).policy.path == "seed:alfworld"
+    assert f"{COUNTER} has no seed policy of its own; 'seed:alfworld' plays" in capsys.readouterr().err
+
+
+def test_an_environment_with_a_seed_policy_gets_it_silently(capsys):
+    assert [fresh_config(env, None, ()).policy.path for env in ("alfworld", "webshop")] == [
+        "seed:alfworld",
+        "seed:webshop",
+    ]
+    assert fresh_config("alfworld", None, [(("policy", "path"), "runs/mine")]).policy.path == "runs/mine"
+    assert capsys.readouterr().err == ""
