@@ -42,6 +42,7 @@ check: install
 bench: install
 	$(BIN)/python benchmarks/env_speed.py
 	$(BIN)/python benchmarks/rollout_speed.py
+	$(BIN)/python benchmarks/webshop_speed.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
