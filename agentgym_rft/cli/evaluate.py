@@ -17,6 +17,7 @@ from agentgym_rft.cli.settings import (
     fresh_config,
     is_run_dir,
     read_run_config,
+    say_whose_seed,
     with_full_names,
 )
 from agentgym_rft.config import Config, merge, validate_config
@@ -69,6 +70,7 @@ def evaluate_command(
     if frozen is not None:
         base["env"]["options"] = {**frozen.options, **base["env"].get("options", {})}
     config = merge_settings(base, updates, data, card)
+    say_whose_seed(config)
     _show(run_evaluation(Request(config, policy, samples, frozen, out)), out)
 
 

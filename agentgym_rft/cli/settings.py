@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from agentgym_rft import registry
-from agentgym_rft.agents.policies.seeds import SEED, seed_of_env
+from agentgym_rft.agents.policies.seeds import SEED, is_seed, seed_of_env
 from agentgym_rft.cli.options import Override
 from agentgym_rft.config import Config, load_config, merge, nest, read_yaml, shipped_dir, validate_config
 from agentgym_rft.errors import CheckpointError, ConfigError
@@ -101,20 +101,24 @@ def is_run_dir(path: Path) -> bool:
 
 
 def with_full_names(config: Config) -> Config:
-    """The configuration with `env.id` and the environment's seed policy resolved. Raises `RegistryError`.
-
-    Says on stderr if the environment has no seed policy of its own.
-    """
+    """The configuration with `env.id` and the environment's seed policy resolved. Raises `RegistryError`."""
     env_id = registry.resolve_env_id(config.env.id)
     update: dict[str, object] = {"env": config.env.model_copy(update={"id": env_id})}
     if config.policy.path == SEED:
-        name = env_id if ":" in env_id else registry.env_spec(env_id).short_name
-        seed = seed_of_env(name)
-        if seed != f"{SEED}:{name}":
-            sentence = f"{env_id} has no seed policy of its own; '{seed}' plays, which knows nothing of it."
-            typer.secho(f"{sentence} Name another with --policy.", err=True, fg="yellow")
-        update["policy"] = config.policy.model_copy(update={"path": seed})
+        update["policy"] = config.policy.model_copy(update={"path": seed_of_env(_short_name(env_id))})
     return config.model_copy(update=update)
+
+
+def say_whose_seed(config: Config) -> None:
+    """A line on stderr if the seed policy of another environment is going to play."""
+    env_id, policy = config.env.id, config.policy.path
+    if is_seed(policy) and policy != f"{SEED}:{_short_name(env_id)}":
+        sentence = f"{env_id} has no seed policy of its own; '{policy}' plays, which knows nothing of it."
+        typer.secho(f"{sentence} Name another with --policy.", err=True, fg="yellow")
+
+
+def _short_name(env_id: str) -> str:
+    return env_id if ":" in env_id else registry.env_spec(env_id).short_name
 
 
 def _env_in(overrides: Sequence[Override]) -> str | None:

@@ -10,7 +10,7 @@ import typer
 
 from agentgym_rft.agents.policies.seeds import is_seed
 from agentgym_rft.cli.options import Override, accepts_config
-from agentgym_rft.cli.settings import fresh_config, resumed_config, with_shorthands
+from agentgym_rft.cli.settings import fresh_config, resumed_config, say_whose_seed, with_shorthands
 from agentgym_rft.config import Config
 from agentgym_rft.errors import ConfigError
 
@@ -54,6 +54,7 @@ def train_command(
         raise ConfigError("A resumed run keeps its environment and recipe: leave out --env and --recipe.")
     else:
         config = resumed_config(resume, with_shorthands(_SHORT, given, overrides))
+    say_whose_seed(config)
     _run(config, resume)
 
 

@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from agentgym_rft.cli.settings import default_recipe, fresh_config, is_run_dir, resumed_config
+from agentgym_rft.cli.settings import default_recipe, fresh_config, is_run_dir, resumed_config, say_whose_seed
 from agentgym_rft.config import Config, load_config, shipped_dir
 from agentgym_rft.errors import CheckpointError, ConfigError, RegistryError
 
@@ -78,14 +78,16 @@ def test_a_run_is_told_from_a_model(tmp_path):
 
 
 def test_an_environment_without_a_seed_policy_is_told_whose_plays(capsys):
-    assert fresh_config(COUNTER, None, ()).policy.path == "seed:alfworld"
+    config = fresh_config(COUNTER, None, ())
+    assert config.policy.path == "seed:alfworld"
+    say_whose_seed(config)
     assert f"{COUNTER} has no seed policy of its own; 'seed:alfworld' plays" in capsys.readouterr().err
 
 
 def test_an_environment_with_a_seed_policy_gets_it_silently(capsys):
-    assert [fresh_config(env, None, ()).policy.path for env in ("alfworld", "webshop")] == [
-        "seed:alfworld",
-        "seed:webshop",
-    ]
-    assert fresh_config("alfworld", None, [(("policy", "path"), "runs/mine")]).policy.path == "runs/mine"
+    for env in ("alfworld", "webshop"):
+        config = fresh_config(env, None, ())
+        assert config.policy.path == f"seed:{env}"
+        say_whose_seed(config)
+    say_whose_seed(fresh_config(COUNTER, None, [(("policy", "path"), "runs/mine")]))
     assert capsys.readouterr().err == ""

@@ -10,7 +10,7 @@ from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.envs.alfworld.env import ALFWorldEnv
 from agentgym_rft.envs.base import Lesson, TextEnv
 from agentgym_rft.errors import EnvError
-from agentgym_rft.rollouts.hindsight import lesson_report, pivot_of, read_steps, remaining_after
+from agentgym_rft.rollouts.hindsight import lesson_report, pivot_of, read_steps, remaining_after, with_goal
 
 
 class Corridor(TextEnv):
@@ -113,3 +113,9 @@ def test_the_own_engine_tells_how_many_commands_are_left_without_changing_the_ep
     assert left is not None
     assert left > 0
     assert ALFWorldEnv().remaining() is None  # nothing is being played
+
+
+def test_a_goal_that_the_texts_do_not_say_is_added_to_the_first() -> None:
+    assert with_goal("Search.", {"goal": "buy a lamp"}) == "Search.\nGoal: buy a lamp"
+    assert with_goal("Your task: buy a lamp.", {"goal": "buy a lamp"}) == "Your task: buy a lamp."
+    assert with_goal("Search.", {}) == "Search."
