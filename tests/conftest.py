@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,20 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+def _forget_data_folders() -> None:
+    for name in ("ALFWORLD_DATA", "WEBSHOP_DATA"):
+        os.environ.pop(name, None)
+
+
 @pytest.fixture(autouse=True)
-def _generated_games(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real engine, once imported, names a games folder of its own in the environment, which must not be used."""
-    monkeypatch.delenv("ALFWORLD_DATA", raising=False)
-    monkeypatch.delenv("WEBSHOP_DATA", raising=False)
+def _generated_games() -> Iterator[None]:
+    """The real engine, once imported, names a games folder of its own in the environment, which must not be used.
+
+    Not by monkeypatch, which would bring it back for the fixtures of the next module.
+    """
+    _forget_data_folders()
+    yield
+    _forget_data_folders()
 
 
 @pytest.fixture(scope="session")
