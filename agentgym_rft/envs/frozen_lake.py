@@ -13,7 +13,8 @@ from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv as GymnasiumLake
 from gymnasium.envs.toy_text.frozen_lake import generate_random_map
 
 from agentgym_rft.envs.frozen_lake_player import ACTIONS, LakePlayer, gymnasium_lake, num_steps_to_goal
-from agentgym_rft.envs.generated import GeneratedTaskEnv, Outcome, distinct_seeds
+from agentgym_rft.envs.generated import distinct_seeds
+from agentgym_rft.envs.task_env import Outcome, TaskEnv
 from agentgym_rft.errors import ConfigError, DataError
 
 VERSION = 1  # rises whenever a map of a seed changes
@@ -25,7 +26,7 @@ _TASK_ID = re.compile(r"(.+)/(train|test)/(0|[1-9][0-9]{0,8})")
 _ACTION = re.compile(r"\s*(?:(?:move|go|walk)\s+)?(left|down|right|up)\s*\.?\s*", re.IGNORECASE)
 
 
-class FrozenLakeEnv(GeneratedTaskEnv):
+class FrozenLakeEnv(TaskEnv):
     """Cross a frozen lake. Reward and score are 1 at the goal, else 0; falling into a hole ends the episode.
 
     Args:

@@ -11,26 +11,14 @@ from pathlib import Path
 import pytest
 
 import agentgym_rft
-from agentgym_rft.agents.policies.loading import save_model
 from agentgym_rft.cli import main as cli
-from agentgym_rft.config import ModelSection
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.trainers.scratch import build_model, train_tokenizer
 from tests.rollouts.chat_server import chat_server, said
 
 ROOT = Path(agentgym_rft.__file__).parent.parent
 ENVS = "tests.cli.eval_envs"
 COUNTED = "tests.envs.counted_env:Counted"
 COUNTER = "tests.envs.counter_env:CounterEnv"
-
-
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory):
-    path = tmp_path_factory.mktemp("policy") / "tiny"
-    tokenizer = train_tokenizer(["up", "down", "the counter shows 1."] * 5, 300)
-    section = ModelSection(hidden_size=16, intermediate_size=16, num_layers=1, num_heads=1, head_dim=16)
-    save_model(path, build_model(section, len(tokenizer), 0), tokenizer)
-    return path
 
 
 def evaluated(tmp_path, *options):

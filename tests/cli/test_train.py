@@ -6,12 +6,9 @@ import signal
 import pytest
 import yaml
 
-from agentgym_rft.agents.policies.loading import save_model
 from agentgym_rft.cli import main as cli
-from agentgym_rft.config import ModelSection
 from agentgym_rft.report.metrics import read_metrics
 from agentgym_rft.store.trajectories import read_trajectories
-from agentgym_rft.trainers.scratch import build_model, train_tokenizer
 from tests.envs.counter_env import CounterEnv
 
 COUNTER = "tests.envs.counter_env:CounterEnv"
@@ -36,15 +33,6 @@ class PressesCtrlC(CounterEnv):
             PressesCtrlC.has_pressed = True
             signal.raise_signal(signal.SIGINT)
         return super().step(action)
-
-
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory):
-    path = tmp_path_factory.mktemp("policy") / "tiny"
-    tokenizer = train_tokenizer(["up", "down", "the counter shows 1."] * 5, 300)
-    section = ModelSection(hidden_size=16, intermediate_size=16, num_layers=1, num_heads=1, head_dim=16)
-    save_model(path, build_model(section, len(tokenizer), 0), tokenizer)
-    return path
 
 
 @pytest.fixture(scope="module")

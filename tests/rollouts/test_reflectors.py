@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 import torch
@@ -30,6 +26,7 @@ from agentgym_rft.rollouts.reflectors import HindsightReflector
 from agentgym_rft.trainers.scoring import make_scorer, score_rows
 from agentgym_rft.trainers.scratch import build_model
 from agentgym_rft.trainers.table import build_table
+from tests.rollouts.chat_server import chat_server
 from tests.rollouts.ladder import CARD, TOKENIZER, Climber, Ladder, play, report, workers
 
 MODEL = ModelSection(
@@ -113,31 +110,9 @@ def test_a_policy_of_its_own_directory_reflects_and_its_words_are_never_trained(
     assert 1 <= base.info["reflection"]["tokens"] <= 20
 
 
-@contextmanager
-def endpoint(status: int, body: object) -> Iterator[tuple[str, list[dict]]]:
+def endpoint(status: int, body: object) -> AbstractContextManager[tuple[str, list[dict]]]:
     """A server on this machine that answers every request alike. Gives its address and the requests."""
-    requests: list[dict] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            requests.append({"path": self.path, "key": self.headers["Authorization"], **content})
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(json.dumps(body).encode())
-
-        def log_message(self, format, *args):
-            """Quiet."""
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1", requests
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    return chat_server(lambda content: (status, body))
 
 
 def reflected_by(url: str, model: str = "big") -> Group:

@@ -9,14 +9,14 @@ import numpy as np
 
 from agentgym_rft.envs.arithmetic.problems import LEVELS, Problem, answer_text, problem, solve, task_ids
 from agentgym_rft.envs.arithmetic.verifier import read_answer
-from agentgym_rft.envs.generated import GeneratedTaskEnv, Outcome
+from agentgym_rft.envs.task_env import Outcome, TaskEnv
 from agentgym_rft.errors import ConfigError, EnvError
 
 RULES = "Solve the problem. The last line of your reply is #### and the answer, a number or a fraction."
 _FORM = "There was no single number in the reply."
 
 
-class ArithmeticEnv(GeneratedTaskEnv):
+class ArithmeticEnv(TaskEnv):
     """Problems of five levels. The first reply ends the episode: reward and score are 1 if its number is exactly right.
 
     Args:

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from agentgym_rft.envs.generated import GeneratedTaskEnv, Outcome
 from agentgym_rft.envs.search_qa.grading import best_f1, is_exact_match
 from agentgym_rft.envs.search_qa.player import GuessingPlayer, OraclePlayer, ReadingPlayer
 from agentgym_rft.envs.search_qa.questions import Question, question, questions
 from agentgym_rft.envs.search_qa.world import make_world
+from agentgym_rft.envs.task_env import Outcome, TaskEnv
 from agentgym_rft.envs.webshop.search import SearchIndex
 from agentgym_rft.errors import ConfigError, EnvError
 
@@ -26,7 +26,7 @@ RULES = (
 _ACTION = re.compile(r"\s*(search|answer)\s*\[(.*)\]\s*", re.IGNORECASE | re.DOTALL)
 
 
-class SearchQAEnv(GeneratedTaskEnv):
+class SearchQAEnv(TaskEnv):
     """Questions that need one, two or three facts of a fictional encyclopedia of 400 documents.
 
     `answer[...]` ends the episode. Reward is 1 if it matches exactly after normalisation, else 0; score is the F1 of

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from agentgym_rft.envs.generated import GeneratedTaskEnv, Outcome
 from agentgym_rft.envs.sokoban.generate import SPLIT_SIZES, Kind, Level, make_level, parse_task_id
 from agentgym_rft.envs.sokoban.player import Player
 from agentgym_rft.envs.sokoban.room import DIRECTIONS, Position, move, rows
 from agentgym_rft.envs.sokoban.solver import possible_moves, solve
+from agentgym_rft.envs.task_env import Outcome, TaskEnv
 
 GOAL = "push every box onto a target"
 RULES = (
@@ -25,7 +25,7 @@ _ACTION = re.compile(r"\s*(?:(?:move|go|push)\s+)?(up|down|left|right)\s*\.?\s*"
 _TYPE_WIDTH = 10  # moves; task types are ranges of the shortest solution's length
 
 
-class SokobanEnv(GeneratedTaskEnv):
+class SokobanEnv(TaskEnv):
     """Generated, solvable levels. Reward 1 on winning, else 0; score is the share of boxes on targets.
 
     A position from which nothing can be won goes on until the step limit.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from agentgym_rft.envs.base import Expert
-from agentgym_rft.envs.generated import GeneratedTaskEnv, Outcome
+from agentgym_rft.envs.task_env import Outcome, TaskEnv
 from agentgym_rft.envs.textworld.engine import Engine, Saved
 from agentgym_rft.envs.textworld.games import game_file
 from agentgym_rft.envs.textworld.tasks import panel, read_task
@@ -17,7 +17,7 @@ from agentgym_rft.errors import EnvError, ReplayDiverged
 _MAX_COPIES = 16
 
 
-class GameEnv(GeneratedTaskEnv):
+class GameEnv(TaskEnv):
     """Plays one game at a time. `TextWorldEnv` hosts it and documents the arguments."""
 
     snapshot_kind: ClassVar[str] = "TextWorld-1"

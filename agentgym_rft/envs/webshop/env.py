@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from agentgym_rft.envs.base import Expert, Lesson
-from agentgym_rft.envs.generated import GeneratedTaskEnv, Outcome
+from agentgym_rft.envs.task_env import Outcome, TaskEnv
 from agentgym_rft.envs.webshop import pages
 from agentgym_rft.envs.webshop.catalog import Catalog, CatalogOptions, open_catalog
 from agentgym_rft.envs.webshop.compact import CompactPlayer, as_compact, with_asin, with_number
@@ -30,7 +30,7 @@ MODES = (*pages.MODES, COMPACT)
 SEARCH_HINT = "search[<your query>]"  # how a search is listed among the admissible actions
 
 
-class WebShopEnv(GeneratedTaskEnv):
+class WebShopEnv(TaskEnv):
     """Search a shop, look at products, choose options, buy. The reward comes with buying, which ends the episode.
 
     Args:

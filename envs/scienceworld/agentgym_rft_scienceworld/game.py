@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from scienceworld import ScienceWorldEnv as Simulator
 
 from agentgym_rft.envs.base import Expert
-from agentgym_rft.envs.generated import GeneratedTaskEnv, Outcome
+from agentgym_rft.envs.task_env import Outcome, TaskEnv
 from agentgym_rft.errors import EnvError, ReplayDiverged
 from agentgym_rft_scienceworld.variations import SPLITS, panel, read_task
 
@@ -21,7 +21,7 @@ _JAVA_OPTIONS = "-XX:+UnlockExperimentalVMOptions -XX:hashCode=2 -Xmx1g -XX:+Use
 _NOT_UNDERSTOOD = ("No known action matches that input", "Unknown action")
 
 
-class GameEnv(GeneratedTaskEnv):
+class GameEnv(TaskEnv):
     """Plays in one JVM. `ScienceWorldEnv` hosts it and documents the arguments.
 
     The simulator's own `step` lists all valid actions every time, which takes 30 times as long as the step itself; so

@@ -242,9 +242,9 @@ def test_damaged_or_foreign_snapshots_are_refused_and_no_episode_runs_then(tmp_p
             env.restore(bad)
     env.step("look")
     with pytest.raises(EnvError, match="textworld"):
-        env.restore(json.dumps({**saved, "backend": "textworld"}).encode())
+        env.restore(json.dumps({**saved, "options": {"backend": "textworld"}}).encode())
     with pytest.raises(EnvError, match="not one of this game"):
-        env.restore(json.dumps({**saved, "world": "0 0 0 0"}).encode())
+        env.restore(json.dumps({**saved, "state": {"world": "0 0 0 0"}}).encode())
     with pytest.raises(EnvError, match="reset"):
         env.step("look")
 

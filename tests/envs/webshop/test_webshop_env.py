@@ -116,6 +116,15 @@ def test_splits_share_no_content_and_no_product_and_are_large_enough() -> None:
     assert len(env.task_ids("dev")) >= 100
 
 
+def test_training_in_a_larger_shop_asks_for_nothing_that_the_tests_of_a_smaller_one_do() -> None:
+    """So that demonstrations in many products, such as the seed policy's, leave the tests held out."""
+    small, large = WebShopEnv(), WebShopEnv(num_products=2000)
+    asked = {large.goal(task_id).query for task_id in large.task_ids("train")}
+    assert asked
+    for split in ("dev", "test"):
+        assert not asked & {small.goal(task_id).query for task_id in small.task_ids(split)}
+
+
 def test_tasks_are_the_same_in_every_process() -> None:
     program = (
         "from agentgym_rft.envs.webshop.env import WebShopEnv\n"
