@@ -46,7 +46,8 @@ class Turn:
     logprobs: Sequence[float]  # nats, one for each action id, from the sampler
     reward: float = 0.0
     state_key: str = ""  # of the state the action was taken in; equal key <=> equal state
-    policy_version: int = 0
+    policy_version: int = 0  # of the weights that sampled its first token
+    last_version: int | None = None  # of those that sampled its last, where new weights came in between
     restart: bool = False
     trainable: bool = True
     off_context: bool = False  # sampled under a context that this row does not show (guidance taken out)
@@ -82,6 +83,11 @@ class Trajectory:
         if self.is_error:
             raise ValueError(f"Trajectory {self.episode_id} ended with {self.stop_reason.value}; it has no return.")
         return float(sum(self.rewards.values()))
+
+    @property
+    def oldest_version(self) -> int | None:
+        """The oldest weights that sampled any of it; None without turns."""
+        return min((turn.policy_version for turn in self.turns), default=None)
 
     @property
     def num_action_tokens(self) -> int:

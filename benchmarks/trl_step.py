@@ -22,9 +22,11 @@ import torch
 from machine import describe
 
 from agentgym_rft.agents.policies.loading import load_model, save_model
-from agentgym_rft.config import Config, ModelSection, validate_config
+from agentgym_rft.config import validate_config
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.trainers.loop import train_step
+from agentgym_rft.sections import Config
+from agentgym_rft.sft_sections import ModelSection
+from agentgym_rft.trainers.loop import all_trajectories, train_step
 from agentgym_rft.trainers.run import build
 from agentgym_rft.trainers.scratch import build_model, train_tokenizer
 
@@ -83,9 +85,9 @@ def run_ours(policy: Path, steps: int) -> list[dict[str, float]]:
     rows = []
     for step in range(steps):
         start = time.perf_counter()
-        metrics, played = train_step(parts, step)
-        parts.policy.load(parts.model.state_dict(), version=step + 1)
-        tokens = sum(t.num_action_tokens for t in played)
+        metrics, batch = train_step(parts, step)
+        parts.source.publish(step + 1, parts.model.state_dict)
+        tokens = sum(t.num_action_tokens for t in all_trajectories(batch))
         rows.append({"s": time.perf_counter() - start, "generated": tokens, "rollout": metrics["time/rollout_s"]})
     return rows
 

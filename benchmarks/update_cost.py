@@ -21,12 +21,12 @@ import torch
 from machine import describe
 
 from agentgym_rft.cli.settings import fresh_config
-from agentgym_rft.config import AlgorithmSection, Config, parse_override
+from agentgym_rft.config import parse_override
+from agentgym_rft.sections import AlgorithmSection, Config
 from agentgym_rft.trainers.algorithm import Algorithm
 from agentgym_rft.trainers.algorithms import ALGORITHMS, build_algorithm
 from agentgym_rft.trainers.controls import CONTROLS
 from agentgym_rft.trainers.filters import has_signal
-from agentgym_rft.trainers.loop import collect
 from agentgym_rft.trainers.optimizer import make_optimizer
 from agentgym_rft.trainers.run import Parts, build
 from agentgym_rft.trainers.scoring import make_scorer
@@ -46,7 +46,7 @@ class Batch:
 
 def roll_out(parts: Parts) -> Batch:
     """One step's batch, without groups of equal returns: plain GRPO would only score them."""
-    groups, _ = split_errors(parts.workers.run(lambda: collect(parts, 0)))
+    groups, _ = split_errors(parts.workers.run(lambda: parts.explorer.collect(0)))
     table, rows = build_table([group for group in groups if has_signal(group)], 0)
     zeros = torch.zeros(table.num_tokens)
     return Batch(table.with_columns({"ref_lp": zeros}), rows, parts.config)

@@ -2,8 +2,6 @@ import pytest
 import yaml
 
 from agentgym_rft.config import (
-    Config,
-    SftConfig,
     find_yaml,
     leaf_names,
     load_config,
@@ -14,6 +12,8 @@ from agentgym_rft.config import (
     validate_config,
 )
 from agentgym_rft.errors import ConfigError
+from agentgym_rft.sections import Config
+from agentgym_rft.sft_sections import SftConfig
 
 
 def _error(call, *arguments):

@@ -16,6 +16,8 @@ FORBIDDEN = {
     "errors": ("agentgym_rft.", *TORCH, "gymnasium", "numpy"),
     "registry": ("agentgym_rft.envs", "agentgym_rft.agents", "agentgym_rft.rollouts", "agentgym_rft.trainers", *TORCH),
     "config": ("agentgym_rft.envs", "agentgym_rft.agents", "agentgym_rft.rollouts", "agentgym_rft.trainers", *TORCH),
+    "sections": ("agentgym_rft.", *TORCH),
+    "sft_sections": ("agentgym_rft.", *TORCH),
     "envs": ("agentgym_rft.agents", "agentgym_rft.rollouts", "agentgym_rft.trainers", "agentgym_rft.cli", *TORCH),
     "agents": ("agentgym_rft.envs", "agentgym_rft.rollouts", "agentgym_rft.trainers", "agentgym_rft.cli", *TORCH),
     "agents.policies": ("agentgym_rft.envs", "agentgym_rft.rollouts", "agentgym_rft.trainers", "agentgym_rft.cli"),
@@ -27,6 +29,7 @@ FORBIDDEN = {
 ALLOWED = {
     "core": (),
     "errors": (),
+    "sft_sections": ("agentgym_rft.sections",),
     # The contract, making and the panels are for all; what is forbidden above is naming a concrete environment.
     "rollouts": ("agentgym_rft.envs.base", "agentgym_rft.envs.making", "agentgym_rft.envs.panels"),
     "trainers": ("agentgym_rft.envs.base", "agentgym_rft.envs.making", "agentgym_rft.envs.panels"),

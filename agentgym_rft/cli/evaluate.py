@@ -20,9 +20,10 @@ from agentgym_rft.cli.settings import (
     say_whose_seed,
     with_full_names,
 )
-from agentgym_rft.config import Config, merge, validate_config
+from agentgym_rft.config import merge, validate_config
 from agentgym_rft.envs.panel_files import FrozenPanel, read_panel
 from agentgym_rft.errors import ConfigError
+from agentgym_rft.sections import Config
 
 POLICIES = "seed, a model directory, a run (its last checkpoint), oracle, expert, random, or openai:MODEL@URL."
 

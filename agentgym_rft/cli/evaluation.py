@@ -15,7 +15,6 @@ import typer
 from rich.console import Console
 
 from agentgym_rft.agents.card import card_label
-from agentgym_rft.config import Config
 from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.panel_files import FrozenPanel, check_panel
@@ -23,9 +22,10 @@ from agentgym_rft.envs.panels import assert_held_out, lasting_options, load_pane
 from agentgym_rft.errors import ConfigError, PolicyError
 from agentgym_rft.report.evaluation import EvaluationSettings, Summary, protocol, summarise
 from agentgym_rft.report.evaluation_progress import evaluation_progress
-from agentgym_rft.rollouts.evaluate import EvaluationPlan, Workers, evaluate
+from agentgym_rft.rollouts.evaluate import EvaluationPlan, PanelWorkers, evaluate
 from agentgym_rft.rollouts.outcome import why_unplayed
 from agentgym_rft.rollouts.players import ENDPOINT, SCRIPTED, TextWorkers, at_endpoint, check_script, scripted
+from agentgym_rft.sections import Config
 from agentgym_rft.store.partial import PartialEvaluation
 
 
@@ -104,7 +104,7 @@ def _held_out_panel(request: Request) -> FrozenPanel:
         env.close()
 
 
-def _open_players(config: Config) -> tuple[Workers, str | None]:
+def _open_players(config: Config) -> tuple[PanelWorkers, str | None]:
     """What plays, and the label of its agent card, if it has one."""
     name = config.policy.path
     if name.startswith("vllm:"):
@@ -183,7 +183,9 @@ def _fingerprint(policy: str) -> str | None:
     return hashlib.sha256(repr(stats).encode()).hexdigest()[:16]
 
 
-def _play(workers: Workers, plan: EvaluationPlan, partial: PartialEvaluation | None) -> tuple[list[Trajectory], float]:
+def _play(
+    workers: PanelWorkers, plan: EvaluationPlan, partial: PartialEvaluation | None
+) -> tuple[list[Trajectory], float]:
     """The trajectories and the seconds they took, those of an interrupted evaluation included."""
     finished: Mapping[str, Trajectory] = {} if partial is None else dict(partial.finished)
     before_s = 0.0 if partial is None else partial.elapsed_s

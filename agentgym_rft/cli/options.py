@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import typer
 from pydantic_core import PydanticUndefined
 
-from agentgym_rft.config import Section, closest_leaf, parse_override, parse_value
+from agentgym_rft.config import closest_leaf, parse_override, parse_value
 from agentgym_rft.errors import ConfigError
+from agentgym_rft.sections import Section
 
 Override = tuple[Sequence[str], Any]
 

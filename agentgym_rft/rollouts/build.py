@@ -16,13 +16,14 @@ from agentgym_rft.agents.policies.base import Policy
 from agentgym_rft.agents.policies.hf import HFPolicy
 from agentgym_rft.agents.policies.loading import load_model
 from agentgym_rft.agents.policies.seeds import is_seed, seed_policy_path
-from agentgym_rft.config import AgentSection, Config, PolicySection, find_yaml, merge, read_yaml
+from agentgym_rft.config import find_yaml, merge, read_yaml
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.errors import ConfigError, DataError, PolicyError
 from agentgym_rft.rollouts.endpoint import EndpointReflector
 from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.reflectors import HindsightReflector, Reflector, SpokenReflector
 from agentgym_rft.rollouts.speaker import Speaker
+from agentgym_rft.sections import AgentSection, Config, PolicySection
 from agentgym_rft.store.checkpoint import load_checkpoint
 
 

@@ -179,6 +179,7 @@ class Episode:
             reward=reward - penalty,
             state_key=state_key,
             policy_version=completion.policy_version,
+            last_version=completion.last_version,
             restart=prompt.restart,
             info={"observation": asked, "text": text, "action": parsed.action, "invalid_action": invalid},
         )

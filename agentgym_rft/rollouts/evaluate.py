@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from agentgym_rft.core import Trajectory
 from agentgym_rft.rollouts.episode import EpisodeSpec
+from agentgym_rft.rollouts.event_loop import Work
 from agentgym_rft.rollouts.seeds import derive_seed
 
 T = TypeVar("T")
 
 
-class Workers(Protocol):
+class PanelWorkers(Protocol):
     """What plays episodes: `LocalWorkers` or `TextWorkers`."""
 
     @property
@@ -23,7 +24,7 @@ class Workers(Protocol):
     @property
     def stop_ids(self) -> tuple[int, ...]: ...
 
-    def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T: ...
+    def run(self, work: Work[T]) -> T: ...
 
     async def play(self, spec: EpisodeSpec) -> Trajectory: ...
 
@@ -43,7 +44,7 @@ class EvaluationPlan:
 
 
 def evaluate(
-    workers: Workers,
+    workers: PanelWorkers,
     plan: EvaluationPlan,
     *,
     finished: Mapping[str, Trajectory] | None = None,
@@ -74,7 +75,7 @@ def evaluate(
     return workers.run(play_all)
 
 
-def _spec(workers: Workers, plan: EvaluationPlan, task_id: str, sample: int) -> EpisodeSpec:
+def _spec(workers: PanelWorkers, plan: EvaluationPlan, task_id: str, sample: int) -> EpisodeSpec:
     """The first sample is the one of an evaluation with one sample a task."""
     parts = (task_id,) if sample == 0 else (task_id, sample)
     return EpisodeSpec(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from agentgym_rft.agents.agent import ChatAgent, chat_format
@@ -11,6 +12,7 @@ from agentgym_rft.agents.policies.base import Policy
 from agentgym_rft.core import Trajectory, Turn
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.rollouts.episode import EpisodeSpec, run_episode
+from agentgym_rft.rollouts.event_loop import Work
 from agentgym_rft.rollouts.forks import Fork, Played
 from agentgym_rft.rollouts.pool import EnvPool
 from agentgym_rft.rollouts.reflectors import Reflection, Reflector, SpokenReflector
@@ -57,9 +59,30 @@ class LocalWorkers:
         """The tokens that end an action."""
         return self.chat.stop_ids
 
-    def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine that plays episodes, on an event loop of its own."""
+    @property
+    def version(self) -> int:
+        """Of the weights that play."""
+        return self._policy.version
+
+    def run(self, work: Work[T]) -> T:
+        """What a coroutine that plays episodes gives."""
         return self._pool.run(work)
+
+    def start(self) -> None:
+        """Play in a thread from now on, so that episodes go on between calls of `run` and `submit`."""
+        self._pool.loop.start()
+
+    def submit(self, work: Work[T]) -> Future[T]:
+        """Begin a coroutine that plays episodes; `start` comes first."""
+        return self._pool.loop.submit(work)
+
+    async def load(self, weights: Mapping[str, Any], version: int) -> None:
+        """Play with these weights from now on, see `Policy.load`; episodes that run take them up between two passes."""
+        self._policy.load(weights, version)
+
+    def take_faults(self) -> dict[str, int]:
+        """None: without other processes, whatever breaks is the outcome of an episode."""
+        return {}
 
     async def play(self, spec: EpisodeSpec) -> Trajectory:
         """One episode, as soon as there is a place for it."""
@@ -83,5 +106,6 @@ class LocalWorkers:
         return await self._reflector.reflect(played)
 
     def close(self) -> None:
-        """Close all idle environments."""
+        """End the background loop, if there is one; close all idle environments and the policy."""
         self._pool.close()
+        self._policy.close()

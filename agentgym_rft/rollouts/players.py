@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -17,6 +17,7 @@ from agentgym_rft.errors import AgentGymError, ConfigError, PolicyError
 from agentgym_rft.rollouts.boundary import call, checked_info, checked_step, guarded, outcome_info
 from agentgym_rft.rollouts.endpoint import ChatEndpoint
 from agentgym_rft.rollouts.episode import EpisodeSpec
+from agentgym_rft.rollouts.event_loop import Work
 from agentgym_rft.rollouts.forks import Played
 from agentgym_rft.rollouts.pool import EnvPool
 from agentgym_rft.rollouts.seeds import derive_seed
@@ -64,8 +65,8 @@ class TextWorkers:
         self._pool = EnvPool(make_env, max_concurrency)
         self._make_player = make_player
 
-    def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine that plays episodes, on an event loop of its own."""
+    def run(self, work: Work[T]) -> T:
+        """What a coroutine that plays episodes gives."""
         return self._pool.run(work)
 
     async def play(self, spec: EpisodeSpec) -> Trajectory:

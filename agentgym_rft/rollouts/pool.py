@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.rollouts.boundary import discard
+from agentgym_rft.rollouts.event_loop import EventLoop, Work
 from agentgym_rft.rollouts.forks import Played
 
 T = TypeVar("T")
@@ -26,31 +27,20 @@ class EnvPool:
         self._make_env = make_env
         self._max_concurrency = max_concurrency
         self._idle: list[TextEnv] = []
+        self.loop = EventLoop()
+        self._places: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
 
-    def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine that plays episodes, on an event loop of its own."""
-        is_interrupted = False
-
-        def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-            if not is_interrupted:  # after Ctrl-C every episode is cut off; a traceback for each would say nothing more
-                loop.default_exception_handler(context)
-
-        with asyncio.Runner() as runner:
-            runner.get_loop().set_exception_handler(report)
-            try:
-                return runner.run(self._bounded(work))
-            except KeyboardInterrupt:
-                is_interrupted = True
-                raise
-
-    async def _bounded(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        self._places = asyncio.Semaphore(self._max_concurrency)
-        return await work()
+    def run(self, work: Work[T]) -> T:
+        """Run a coroutine that plays episodes, see `EventLoop`."""
+        return self.loop.run(work)
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
         """One of the places, as soon as there is one."""
-        async with self._places:
+        loop = asyncio.get_running_loop()
+        if self._places is None or self._places[0] is not loop:
+            self._places = loop, asyncio.Semaphore(self._max_concurrency)
+        async with self._places[1]:
             yield
 
     async def play(self, episode: Callable[[TextEnv], Awaitable[Played]], close_timeout_s: float | None) -> Played:
@@ -68,6 +58,7 @@ class EnvPool:
             return played
 
     def close(self) -> None:
-        """Close all idle environments."""
+        """End the background loop, if there is one, and close all idle environments."""
+        self.loop.close()
         while self._idle:
             self._idle.pop().close()

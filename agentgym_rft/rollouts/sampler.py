@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,13 @@ class TaskSampler:
         drawn = [self._at(self.cursor + i) for i in range(num_tasks)]
         self.cursor += num_tasks
         return drawn
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps, as JSON holds it."""
+        return {"cursor": self.cursor}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.cursor = int(state["cursor"])
 
     def _at(self, position: int) -> str:
         number, index = divmod(position, len(self._task_ids))

@@ -52,6 +52,7 @@ class Speaker:
             action_ids=completion.ids,
             logprobs=completion.logprobs,
             policy_version=completion.policy_version,
+            last_version=completion.last_version,
             info={"observation": ask.messages[-1]["content"], "text": self._chat.text(completion.ids)},
         )
 

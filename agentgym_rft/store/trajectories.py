@@ -23,10 +23,10 @@ class TrajectoryWriter:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, step: int, trajectories: Iterable[Trajectory]) -> Path:
         """Write one step's file in one piece, over that of an earlier run of the step. Returns its path."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step_{step:06d}{SUFFIX}"
         write_trajectories(path, trajectories)
         return path
@@ -105,6 +105,7 @@ def _turn_to_json(turn: Turn) -> dict[str, Any]:
         "reward": turn.reward,
         "state_key": turn.state_key,
         "policy_version": turn.policy_version,
+        "last_version": turn.last_version,
         "restart": turn.restart,
         "trainable": turn.trainable,
         "off_context": turn.off_context,

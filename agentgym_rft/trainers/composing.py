@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from agentgym_rft.config import AlgorithmSection
 from agentgym_rft.errors import ConfigError, RegistryError
+from agentgym_rft.sections import AlgorithmSection
 from agentgym_rft.trainers import losses
 from agentgym_rft.trainers.advantages import group_advantage, group_mean, group_std, unscaled, weigh_negative
 from agentgym_rft.trainers.algorithm import Algorithm

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from agentgym_rft.config import AlgorithmSection
 from agentgym_rft.errors import ConfigError, RegistryError, did_you_mean
+from agentgym_rft.sections import AlgorithmSection
 from agentgym_rft.trainers.algorithm import Algorithm
 from agentgym_rft.trainers.options import Options, read_options
 from agentgym_rft.trainers.units import Unit

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import threading
 import time
@@ -15,24 +14,22 @@ from types import FrameType
 from typing import Any
 
 from agentgym_rft.agents.card import card_label
-from agentgym_rft.config import Config
 from agentgym_rft.core import Group, Trajectory
 from agentgym_rft.errors import PolicyError
 from agentgym_rft.report.evaluation import EvaluationSettings, read_evaluations, summarise, write_evaluation
 from agentgym_rft.report.metrics import MetricsWriter
 from agentgym_rft.report.progress import NoProgress, Progress
-from agentgym_rft.rollouts.episode import EpisodeSpec
 from agentgym_rft.rollouts.evaluate import EvaluationPlan, evaluate
 from agentgym_rft.rollouts.outcome import why_unplayed
-from agentgym_rft.rollouts.seeds import derive_seed
-from agentgym_rft.rollouts.strategies import GroupPlan
+from agentgym_rft.sections import Config
 from agentgym_rft.store.checkpoint import has_checkpoint, load_checkpoint, restore, save_checkpoint
 from agentgym_rft.store.trajectories import TrajectoryWriter
 from agentgym_rft.trainers.filters import has_signal
 from agentgym_rft.trainers.generation_metrics import generation_metrics
 from agentgym_rft.trainers.run import Parts, build, opened, run_directory
 from agentgym_rft.trainers.scoring import score_rows
-from agentgym_rft.trainers.stages import Context, coefficient
+from agentgym_rft.trainers.sources import Batch, Weights
+from agentgym_rft.trainers.stages import Context
 from agentgym_rft.trainers.table import build_table, split_errors
 from agentgym_rft.trainers.update import update
 
@@ -65,6 +62,7 @@ def train(config: Config, *, resume: Path | None = None, progress: Progress | No
         try:
             return _train(parts, run_dir, progress, is_resumed=resume is not None)
         finally:
+            parts.source.close()
             parts.workers.close()
 
 
@@ -72,8 +70,7 @@ def _train(parts: Parts, run_dir: Path, progress: Progress, *, is_resumed: bool)
     config = parts.config
     done, trained_s, generated = _restore(parts, run_dir) if is_resumed else (0, 0.0, 0)
     metrics_file = MetricsWriter(run_dir / "metrics.jsonl", last_step=done if is_resumed else None)
-    is_saved = config.run.save_trajectories and parts.stored is None
-    trajectories = TrajectoryWriter(run_dir / "trajectories") if is_saved else None
+    trajectories = TrajectoryWriter(run_dir / "trajectories")
     progress.start(run_dir=run_dir, first_step=done + 1, num_steps=config.trainer.steps)
     if is_resumed and done == 0:
         progress.note("The run has no checkpoint yet, so it starts again.")
@@ -85,16 +82,15 @@ def _train(parts: Parts, run_dir: Path, progress: Progress, *, is_resumed: bool)
         is_last = _is_last(config, done, generated)
         while not is_last and not interrupted.is_set():
             start = time.perf_counter()
-            metrics, played = train_step(parts, done)
+            metrics, batch = train_step(parts, done)
             done += 1
             trained_s += time.perf_counter() - start
-            if trajectories is not None:
-                trajectories.write(done, played)
+            if config.run.save_trajectories and batch.is_sampled:
+                trajectories.write(done, all_trajectories(batch))
             row = {"step": done, "time_s": trained_s, **metrics}
             generated += int(metrics["rollout/generated_tokens"])
             is_last = _is_last(config, done, generated)
-            if is_last or done % config.trainer.sync_interval == 0:
-                parts.policy.load(parts.model.state_dict(), version=done)
+            parts.source.publish(done, weights_of(parts))
             if is_last or (config.eval.every and done % config.eval.every == 0):
                 row |= _evaluate(parts, run_dir, done, progress)
             metrics_file.write(row)
@@ -112,21 +108,18 @@ def _is_last(config: Config, done: int, generated: int) -> bool:
     return done >= config.trainer.steps or (budget is not None and generated >= budget)
 
 
-def train_step(parts: Parts, step: int) -> tuple[Metrics, list[Trajectory]]:
-    """One step (from 0): roll out and train. Returns metrics and what was played."""
+def train_step(parts: Parts, step: int) -> tuple[Metrics, Batch]:
+    """One step (from 0): get a batch and train on it. Returns metrics and the batch."""
     start = time.perf_counter()
-    if parts.stored is None:
-        played = parts.workers.run(lambda: collect(parts, step))
-    else:
-        played = parts.stored.groups(parts.sampler.draw(parts.config.rollout.num_tasks))
+    batch = parts.source.batch(step)
+    played = batch.groups
     rolled_out = time.perf_counter()
     kept, errors = split_errors(played)
     groups = [parts.algorithm.shape(group) for group in kept]
-    metrics = rollout_metrics(played, errors)
-    if parts.stored is not None:
+    metrics = {**rollout_metrics(played, errors), **batch.metrics}
+    if not batch.is_sampled:
         metrics |= {"rollout/turns": 0.0, "rollout/generated_tokens": 0.0}
-    trajectories = [trajectory for group in played for trajectory in group.trajectories]
-    if problem := why_unplayed(trajectories, parts.workers.max_context):
+    if problem := why_unplayed(all_trajectories(batch), parts.workers.max_context):
         raise PolicyError(f"Every episode of step {step + 1} {problem}")
     table, rows = build_table(groups, step, auxiliary=parts.algorithm.uses_auxiliary)
     if rows:
@@ -144,48 +137,18 @@ def train_step(parts: Parts, step: int) -> tuple[Metrics, list[Trajectory]]:
         "time/update_s": end - rolled_out,
         "speed/tokens_per_s": metrics.get("tokens/total", 0.0) / (end - start),
     }
-    return metrics, trajectories
+    return metrics, batch
 
 
-async def collect(parts: Parts, step: int) -> list[Group]:
-    """The groups of a step. Groups without signal are replaced by other tasks, `max_resample` times at most."""
-    groups: list[Group] = []
-    num_wanted = parts.config.rollout.num_tasks
-    for attempt in range(parts.config.rollout.max_resample + 1):
-        plans = [_plan(parts, step, attempt, task_id) for task_id in parts.sampler.draw(num_wanted)]
-        groups += await asyncio.gather(*(parts.strategy(plan, parts.workers) for plan in plans))
-        num_wanted = parts.config.rollout.num_tasks - sum(has_signal(group) for group in groups)
-        if num_wanted <= 0:
-            break
-    return groups
+def all_trajectories(batch: Batch) -> list[Trajectory]:
+    """The trajectories of a batch, errored ones included."""
+    return [trajectory for group in batch.groups for trajectory in group.trajectories]
 
 
-def _plan(parts: Parts, step: int, attempt: int, task_id: str) -> GroupPlan:
-    rollout = parts.config.rollout
-    group_id = f"{step}.{attempt}/{task_id}"
-    spec = EpisodeSpec(
-        task_id=task_id,
-        group_id=group_id,
-        episode_id=group_id,
-        seed=derive_seed(parts.config.run.seed, group_id),
-        temperature=_temperature(parts, step),
-        max_steps=rollout.max_steps,
-        max_context=parts.workers.max_context,
-        stop_ids=parts.workers.chat.stop_ids,
-        step_timeout_s=rollout.step_timeout_s,
-        invalid_penalty=rollout.invalid_penalty,
-        stop_invalid=rollout.stop_invalid,
-        stop_repeated=rollout.stop_repeated,
-    )
-    return GroupPlan(spec, rollout.group_size, rollout.max_retries, rollout.reflect)
-
-
-def _temperature(parts: Parts, step: int) -> float:
-    """Sampling temperature of a step: the algorithm's, if it controls it."""
-    controlled = parts.algorithm.temperature
-    if controlled is None:
-        return parts.config.rollout.temperature
-    return coefficient(controlled, Context(step=step, seed=parts.config.run.seed))
+def weights_of(parts: Parts) -> Weights:
+    """Gives the weights that were trained, by name."""
+    weights: Weights = parts.model.state_dict
+    return weights
 
 
 def rollout_metrics(groups: Sequence[Group], errors: dict[str, int]) -> Metrics:
@@ -232,7 +195,8 @@ def _evaluate(parts: Parts, run_dir: Path, step: int, progress: Progress) -> Met
         step_timeout_s=config.rollout.step_timeout_s,
     )
     start = time.perf_counter()
-    trajectories = evaluate(parts.workers, plan)
+    with parts.source.newest(step, weights_of(parts)):
+        trajectories = evaluate(parts.workers, plan)
     problem = why_unplayed(trajectories, parts.workers.max_context)
     if problem and step == 0:  # later, it may be a passing fault of the environment, and is recorded as one
         raise PolicyError(f"Every episode of the first evaluation {problem}")
@@ -244,7 +208,7 @@ def _evaluate(parts: Parts, run_dir: Path, step: int, progress: Progress) -> Met
 
 def _save(parts: Parts, run_dir: Path, done: int, trained_s: float, generated: int) -> None:
     state = {
-        "cursor": parts.sampler.cursor,
+        "source": parts.source.state_dict(),
         "time_s": trained_s,
         "generated_tokens": generated,
         "algorithm": parts.algorithm.state_dict(),
@@ -267,8 +231,8 @@ def _restore(parts: Parts, run_dir: Path) -> tuple[int, float, int]:
     extra = restore(checkpoint, parts.model, parts.optimizer)
     if parts.scorer.value_head is not None:
         parts.scorer.value_head.load_state_dict(extra["value_head"])
-    parts.policy.load(parts.model.state_dict(), version=checkpoint.step)
-    parts.sampler.cursor = int(checkpoint.state["cursor"])
+    parts.workers.run(lambda: parts.workers.load(parts.model.state_dict(), checkpoint.step))
+    parts.source.load_state_dict(checkpoint.state["source"])
     parts.algorithm.load_state_dict(checkpoint.state["algorithm"])
     parts.probe.load_state_dict(checkpoint.state["probe"])
     return checkpoint.step, float(checkpoint.state["time_s"]), int(checkpoint.state["generated_tokens"])

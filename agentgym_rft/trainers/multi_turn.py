@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from agentgym_rft.config import AlgorithmSection
+from agentgym_rft.sections import AlgorithmSection
 from agentgym_rft.trainers import credit, losses
 from agentgym_rft.trainers.advantages import group_advantage, group_mean
 from agentgym_rft.trainers.algorithm import Algorithm

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import nn
 
-from agentgym_rft.config import TrainerSection
 from agentgym_rft.errors import NumericsError
+from agentgym_rft.sections import TrainerSection
 
 
 def make_optimizer(model: nn.Module, cfg: TrainerSection) -> torch.optim.AdamW:

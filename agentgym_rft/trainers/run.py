@@ -16,23 +16,24 @@ from typing import Any
 import torch
 import yaml
 
-from agentgym_rft.agents.policies.hf import HFPolicy
-from agentgym_rft.config import Config, Section
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.panels import Panel, assert_disjoint, lasting_options, load_panel, quoted_split
 from agentgym_rft.errors import ConfigError, DataError, RegistryError, did_you_mean
 from agentgym_rft.rollouts.build import load_card, load_policy_model, make_reflector, make_workers, serve
-from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.strategies import STRATEGIES, Strategy
+from agentgym_rft.rollouts.workers import Workers
+from agentgym_rft.sections import Config, Section
 from agentgym_rft.store.checkpoint import has_checkpoint
 from agentgym_rft.store.files import write_atomically
 from agentgym_rft.store.stored_groups import StoredGroups
 from agentgym_rft.trainers.algorithm import Algorithm
 from agentgym_rft.trainers.algorithms import build_algorithm
+from agentgym_rft.trainers.explorer import Explorer
 from agentgym_rft.trainers.optimizer import make_optimizer
 from agentgym_rft.trainers.probe import Probe
 from agentgym_rft.trainers.scoring import Scorer, make_scorer
+from agentgym_rft.trainers.sources import Source, StoredSource, SyncSource
 from agentgym_rft.trainers.table import available_columns
 
 
@@ -49,24 +50,22 @@ class EvaluationPanel:
 class Parts:
     """What a training step works with.
 
-    `policy` samples from the very model that `scorer` and `optimizer` train, or from a copy of it where
-    `trainer.sync_interval` lets it lag behind.
+    The workers' policy samples from the very model that `scorer` and `optimizer` train, or from a copy of it where it
+    may lag behind.
     """
 
     config: Config
     model: Any
     tokenizer: Any
-    policy: HFPolicy
-    workers: LocalWorkers
-    strategy: Strategy
-    sampler: TaskSampler
+    workers: Workers
+    explorer: Explorer
+    source: Source
     panel: EvaluationPanel | None
     algorithm: Algorithm
     scorer: Scorer
     reference: Scorer | None
     optimizer: torch.optim.Optimizer
     probe: Probe
-    stored: StoredGroups | None = None  # what is trained on instead of played episodes
 
 
 def build(config: Config) -> Parts:
@@ -85,18 +84,20 @@ def build(config: Config) -> Parts:
     config, task_ids, panel = _tasks(config)
     model, tokenizer = load_policy_model(config.policy, dtype=torch.float32)
     policy = serve(model if config.trainer.sync_interval == 1 else deepcopy(model), config.policy)
+    workers = make_workers(config, tokenizer, policy, make_reflector(config))
     value_head = make_value_head(model) if algorithm.needs_critic else None
     scorer = make_scorer(model, bf16=config.trainer.bf16, value_head=value_head)
     stored = _stored(config, model)
     reference = make_scorer(deepcopy(model), bf16=config.trainer.bf16) if algorithm.needs_reference else None
+    sampler = TaskSampler(task_ids if stored is None else stored.keys, config.run.seed)
+    explorer = Explorer(config, workers, strategy, sampler, algorithm)
     return Parts(
         config=config,
         model=model,
         tokenizer=tokenizer,
-        policy=policy,
-        workers=make_workers(config, tokenizer, policy, make_reflector(config)),
-        strategy=strategy,
-        sampler=TaskSampler(task_ids if stored is None else stored.keys, config.run.seed),
+        workers=workers,
+        explorer=explorer,
+        source=SyncSource(explorer) if stored is None else StoredSource(explorer, stored),
         panel=panel,
         algorithm=algorithm,
         scorer=scorer,
@@ -105,7 +106,6 @@ def build(config: Config) -> Parts:
             model if value_head is None else torch.nn.ModuleList([model, value_head]), config.trainer
         ),
         probe=Probe(config.trainer.entropy_probe, config.run.seed, config.trainer.micro_batch_tokens),
-        stored=stored,
     )
 
 

@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from agentgym_rft.config import AlgorithmSection
 from agentgym_rft.errors import ConfigError
+from agentgym_rft.sections import AlgorithmSection
 from agentgym_rft.trainers import losses
 from agentgym_rft.trainers.advantages import (
     constant_baseline,

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agentgym_rft.core import Group, Trajectory
+from agentgym_rft.core import Group, Trajectory, Turn
 from agentgym_rft.errors import TokenMismatchError
 
 TOKEN_COLUMNS = frozenset({"behaviour_lp"})
@@ -201,6 +201,10 @@ class _Builder:
             self.rows.append(Row(row_ids, np.array(positions, dtype=np.int64), index, number, group))
 
 
+def _is_on_policy(turn: Turn, version: int) -> bool:
+    return turn.policy_version == version and turn.last_version is None and not turn.off_context
+
+
 def _table(
     builder: _Builder, trajectories: Sequence[Trajectory], num_main: int, group_ids: Sequence[int], version: int
 ) -> TokenTable:
@@ -221,7 +225,7 @@ def _table(
             "state": torch.tensor(states, dtype=torch.int64),
             "position": _float([i for t in trajectories for i in range(len(t.turns))]),
             "policy_version": _float(versions),
-            "on_policy": _float([t.policy_version == version and not t.off_context for t in turns]),
+            "on_policy": _float([_is_on_policy(t, version) for t in turns]),
             "off_context": _float([t.off_context for t in turns]),
         },
         trajectory_columns={

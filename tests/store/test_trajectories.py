@@ -17,6 +17,7 @@ def _trajectory(number=0):
         reward=0.25,
         state_key="kitchen",
         policy_version=7,
+        last_version=9,
         restart=True,
         trainable=False,
         off_context=True,

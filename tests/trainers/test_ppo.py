@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from agentgym_rft.config import AlgorithmSection, validate_config
+from agentgym_rft.config import validate_config
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.report.metrics import read_metrics
+from agentgym_rft.sections import AlgorithmSection
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.loop import train
 from agentgym_rft.trainers.regularizers import value_loss

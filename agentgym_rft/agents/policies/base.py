@@ -29,16 +29,19 @@ class Completion:
     """Sampled ids (a stop id, if one was met, included) and their log-probs in nats.
 
     Log-probs are those of the model's own distribution, at temperature 1, whatever the temperature of sampling.
+    `policy_version` is that of the weights that sampled the first token. Where new weights came while it was sampled,
+    `last_version` is that of the weights that sampled the last one.
     """
 
     ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     stop: Literal["stop", "length"]
     policy_version: int
+    last_version: int | None = None
 
 
 class Policy(Protocol):
-    """A source of actions. Implementations: `hf`, and later `vllm`, `openai`."""
+    """A source of actions, shared by many episodes of one event loop."""
 
     @property
     def version(self) -> int: ...
@@ -52,5 +55,12 @@ class Policy(Protocol):
         ...
 
     def load(self, weights: Mapping[str, Any], version: int) -> None:
-        """Use these weights from now on, under this version; cached rows of older weights are dropped."""
+        """Use these weights from now on, under this version; cached rows of older weights are dropped.
+
+        Raises `PolicyError` if they do not fit, or if a request runs and the policy was not made to go on under others.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what the policy holds outside this object, such as processes."""
         ...

@@ -24,6 +24,7 @@ class Row:
     uniforms: list[float]
     slot: Slot | None = None
     fed: int = 0
+    version: int | None = None  # of the weights that sampled its first token
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     stop: Literal["stop", "length"] | None = None
@@ -54,6 +55,7 @@ class Engine:
         self._waiting: deque[Row] = deque()
         self._running: list[Row] = []  # in order of admission
         self._num_steps = 0
+        self.version = 0  # of the weights, as rows carry it
         self.num_forward_tokens = 0  # fed to the model since the start, prompts and samples
 
     @property
@@ -80,17 +82,25 @@ class Engine:
         """Frees the slot of a key without running requests."""
         self._slots.release(key)
 
-    def forget(self, *, keep_memory: bool) -> None:
-        """Drops every row and all cached keys and values; the pool's memory is kept for later rows or given back."""
+    def renew(self, version: int) -> None:
+        """The model has other weights: drops all cached keys and values; rows that run are fed again and go on."""
+        for row in self._running:
+            self._park(row)
+            row.slot, row.fed = None, 0
+        self._waiting.extendleft(reversed(self._running))
+        self._running.clear()
+        self._slots.clear()
+        self._model.pool.wipe(slice(None))
+        self.version = version
+
+    def forget(self) -> None:
+        """Drops every row and all cached keys and values with their memory."""
         self._waiting.clear()
         for row in self._running:
             self._park(row)
         self._running.clear()
         self._slots.clear()
-        if keep_memory:
-            self._model.pool.wipe(slice(None))
-        else:
-            self._model.pool.clear()
+        self._model.pool.clear()
 
     def step(self) -> list[Row]:
         """Admits, feeds and samples once; returns the rows that ended, with `stop` or `error` set."""
@@ -108,6 +118,7 @@ class Engine:
             temperatures = [row.request.temperature for row in rows]
             ids, logprobs = sample_rows(logits, temperatures, [row.uniforms[len(row.ids)] for row in rows])
             for row, token, logprob in zip(rows, ids, logprobs, strict=True):
+                row.version = self.version if row.version is None else row.version
                 _append(row, token, logprob)
         return self._collect()
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -43,6 +43,7 @@ class HFPolicy:
         version: of the weights that the model has now.
         num_threads: torch threads while it samples; by default as many as torch has. With passive OpenMP
             threads a small model is faster with one.
+        spans_versions: new weights may come while requests run; these go on under them, their rows fed again.
     Raises:
         PolicyError: the model cannot be served.
         ConfigError: it cannot be served up to `max_context`.
@@ -57,19 +58,21 @@ class HFPolicy:
         max_context: int | None = None,
         version: int = 0,
         num_threads: int | None = None,
+        spans_versions: bool = False,
     ) -> None:
         if max_concurrency < 1:
             raise PolicyError(f"max_concurrency is {max_concurrency}; expected at least 1.")
         self._model = model if device is None else model.to(device)
         self._max_context = context_limit(model.config, max_context)
         self._vocab_size: int = model.get_input_embeddings().num_embeddings
-        self._version = version
+        self._spans_versions = spans_versions
         self._num_threads = num_threads
         ragged = RaggedModel(self._model)
         self._model.eval()
         check_model(ragged, self._max_context)
         step_tokens = _STEP_TOKENS_CPU if ragged.device.type == "cpu" else _STEP_TOKENS_GPU
         self._engine = Engine(ragged, max_concurrency, step_tokens)
+        self._engine.version = version
         self._futures: dict[str, tuple[Row, asyncio.Future[Completion]]] = {}  # by cache key
         self._task: asyncio.Task[None] | None = None
         self._num_tasks = 0
@@ -77,7 +80,7 @@ class HFPolicy:
 
     @property
     def version(self) -> int:
-        return self._version
+        return self._engine.version
 
     @property
     def max_context(self) -> int:
@@ -130,15 +133,18 @@ class HFPolicy:
         Every parameter must be given (one name is enough for tied ones); nothing is copied if anything is wrong.
 
         Raises:
-            PolicyError: a request runs or waits, since its action would mix two versions; or names or shapes differ.
+            PolicyError: a request runs or waits, whose action would mix two versions, and the policy was not made with
+                `spans_versions`; or names or shapes differ.
         """
-        if self._futures:
+        if self._futures and not self._spans_versions:
             raise PolicyError(
                 f"Cannot load weights while {len(self._futures)} requests are sampling; await them first."
             )
         copy_weights(self._model, weights)
-        self._engine.forget(keep_memory=True)
-        self._version = version
+        self._engine.renew(version)
+
+    def close(self) -> None:
+        """Nothing is held outside this object."""
 
     def _check(self, request: SampleRequest) -> None:
         key, num_prompt = request.cache_key, len(request.prompt_ids)
@@ -204,14 +210,19 @@ class HFPolicy:
             if row.error is not None:
                 future.set_exception(row.error)
             elif row.stop is not None:
-                future.set_result(Completion(tuple(row.ids), tuple(row.logprobs), row.stop, self._version))
+                future.set_result(self._completion(row, row.stop))
         return len(ended)
+
+    def _completion(self, row: Row, stop: Literal["stop", "length"]) -> Completion:
+        first, last = row.version, self.version
+        assert first is not None, "a row that ended has sampled"
+        return Completion(tuple(row.ids), tuple(row.logprobs), stop, first, None if last == first else last)
 
     def _abandon(self, reason: str) -> None:
         """Fails all requests and starts over with an empty cache."""
         futures = [future for _, future in self._futures.values()]
         self._futures.clear()
-        self._engine.forget(keep_memory=False)
+        self._engine.forget()
         self._task = None
         for future in futures:
             _fail(future, reason)

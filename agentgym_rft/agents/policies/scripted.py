@@ -38,3 +38,6 @@ class ScriptedPolicy:
     def load(self, weights: Mapping[str, Any], version: int) -> None:
         """Takes over the version; a script has no weights."""
         self._version = version
+
+    def close(self) -> None:
+        """Nothing is held."""

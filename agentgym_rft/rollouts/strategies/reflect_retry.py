@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agentgym_rft.agents.reflect import Outcome, Refusal, Report, guidance_text, leaks, wants_retry
-from agentgym_rft.config import ReflectSection
 from agentgym_rft.core import Group, StopReason, Trajectory, Turn
 from agentgym_rft.rollouts.episode import EpisodeSpec
 from agentgym_rft.rollouts.forks import Played, fork
@@ -22,6 +21,7 @@ from agentgym_rft.rollouts.hindsight import pivot_of
 from agentgym_rft.rollouts.reflectors import Reflection
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.rollouts.strategies.base import GroupPlan, Player, attempts
+from agentgym_rft.sections import ReflectSection
 
 MAX_REWARD = 1.0  # of the rule of the released code: a return from here on is a success
 

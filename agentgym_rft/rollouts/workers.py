@@ -1,0 +1,75 @@
+"""What a training run asks of its workers, wherever they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar
+
+from agentgym_rft.agents.card import AgentCard
+from agentgym_rft.core import Trajectory, Turn
+from agentgym_rft.rollouts.episode import EpisodeSpec
+from agentgym_rft.rollouts.event_loop import Work
+from agentgym_rft.rollouts.forks import Fork, Played
+from agentgym_rft.rollouts.reflectors import Reflection
+from agentgym_rft.rollouts.speaker import Ask
+
+T = TypeVar("T")
+
+
+class Workers(Protocol):
+    """Play many episodes at once. Coroutines are run by `run`, or by `submit` after `start`."""
+
+    @property
+    def card(self) -> AgentCard: ...
+
+    @property
+    def max_context(self) -> int: ...
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]: ...
+
+    @property
+    def version(self) -> int:
+        """Of the weights that play."""
+        ...
+
+    def run(self, work: Work[T]) -> T:
+        """What a coroutine that plays episodes gives."""
+        ...
+
+    def start(self) -> None:
+        """Play in the background from now on, so that episodes go on between calls of `run` and `submit`."""
+        ...
+
+    def submit(self, work: Work[T]) -> Future[T]:
+        """Begin a coroutine in the background."""
+        ...
+
+    async def play(self, spec: EpisodeSpec) -> Trajectory:
+        """One episode, as soon as there is a place for it. What breaks in it is its stop reason."""
+        ...
+
+    async def record(self, spec: EpisodeSpec, start: Fork | None = None) -> Played:
+        """One episode, from its beginning or from a fork, with all that a fork of it needs."""
+        ...
+
+    async def reply(self, ask: Ask) -> Turn | None:
+        """A free-standing reply of the policy, see `Speaker.reply`."""
+        ...
+
+    async def reflect(self, played: Played) -> Reflection:
+        """What the reflector says about an episode."""
+        ...
+
+    async def load(self, weights: Mapping[str, Any], version: int) -> None:
+        """Play with these weights from now on, see `Policy.load`."""
+        ...
+
+    def take_faults(self) -> dict[str, int]:
+        """Faults of the machinery since the last call, by name: workers that died, episodes played again for that."""
+        ...
+
+    def close(self) -> None:
+        """End everything that was started."""
+        ...

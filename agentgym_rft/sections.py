@@ -1,0 +1,156 @@
+"""The sections of a training run's configuration, and the whole of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are refused, values are fixed after loading, numbers are finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class EnvSection(Section):
+    id: str = Field("agentgym/ALFWorld-v0", description="environment id, short name, or module:Class")
+    split: str = Field("train", description="split that training tasks are drawn from")
+    options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the environment, e.g. data")
+
+
+class AgentSection(Section):
+    card: str = Field("plain", description="agent card: a shipped name or a YAML file")
+    overrides: dict[str, Any] = Field(default_factory=dict, description="card fields to replace, e.g. context.strategy")
+
+
+class PolicySection(Section):
+    path: str = Field("seed", description="'seed' (embedded), seed:NAME, a model directory, or a run")
+    device: str = Field("auto", description="auto (CUDA if present), cpu, cuda, cuda:0 ...")
+    max_concurrency: int = Field(64, ge=1, description="episodes that share one forward pass")
+    max_context: int = Field(2048, ge=16, description="tokens in one row before the episode ends with token_limit")
+    num_threads: int | None = Field(None, ge=1, description="torch threads; default: all cores")
+    sampling_threads: int | None = Field(None, ge=1, description="torch threads while sampling; default: num_threads")
+
+
+class ReflectSection(Section):
+    """Reflect-then-retry; only the strategy `reflect_retry` reads it."""
+
+    reflector: str = Field("self", description="self, hindsight, policy:DIR or openai:MODEL@URL")
+    restart: Literal["pivot", "start"] = Field("pivot", description="turn that a retry starts from")
+    trigger: Literal["report", "always"] = Field("report", description="report: retry if it names a pivot; always: all")
+    distill: bool = Field(True, description="train retries without the guidance in their context")
+    num_joined: int | None = Field(None, ge=0, description="best retries that join the group; default: all")
+    auxiliary: bool = Field(True, description="keep verified reflections and guided retries for imitation")
+    verified_rule: Literal["paper", "code"] = Field("paper", description="when a retry is a verified correction")
+    measure_pivots: bool = Field(False, description="compare pivots with the environment's own (costs a search a turn)")
+
+    @model_validator(mode="after")
+    def _check_reflector(self) -> Self:
+        kind, mark, rest = self.reflector.partition(":")
+        if self.reflector in ("self", "hindsight") or (kind == "policy" and rest):
+            return self
+        if kind == "openai" and mark and all(rest.partition("@")):
+            return self
+        raise ValueError(f"reflector '{self.reflector}' is none of self, hindsight, policy:DIR, openai:MODEL@URL")
+
+
+class RolloutSection(Section):
+    strategy: str = Field("plain", description="rollout strategy")
+    num_tasks: int = Field(8, ge=1, description="tasks (groups) a step")
+    group_size: int = Field(8, ge=1, description="trajectories a group")
+    temperature: float = Field(1.0, gt=0, description="sampling temperature")
+    max_steps: int = Field(50, ge=1, description="environment steps before an episode is cut")
+    invalid_penalty: float = Field(0.0, ge=0, description="taken off the reward for each invalid action")
+    stop_invalid: bool = Field(False, description="an invalid action ends the episode as a failure")
+    stop_repeated: int = Field(0, ge=0, description="the same action so many times in a row does; 0: never")
+    step_timeout_s: float | None = Field(None, gt=0, description="deadline of one environment call; default: none")
+    max_retries: int = Field(1, ge=0, description="repeats of an errored trajectory before it is counted as lost")
+    max_resample: int = Field(0, ge=0, description="extra rounds that replace groups without signal")
+    workers: Literal["local", "ray"] = Field("local", description="where episodes run")
+    stored: str | None = Field(None, description="train on the trajectories of this run instead of playing")
+    reflect: ReflectSection = ReflectSection()
+
+
+Unit = Literal["token", "turn", "trajectory"]
+
+
+class UnitsSection(Section):
+    """Granularity of single places; each stands over `algorithm.granularity`."""
+
+    advantage: Unit | None = Field(None, description="what a return and its group statistics are of")
+    ratio: Unit | None = Field(None, description="over what the importance ratio's geometric mean is taken")
+    clip: Unit | None = Field(None, description="what the ratio's bounds cut off as a whole; default: as ratio")
+    entropy: Unit | None = Field(None, description="what entropy controls judge")
+
+
+class AlgorithmSection(Section):
+    name: str = Field("grpo", description="registered algorithm")
+    options: dict[str, Any] = Field(default_factory=dict, description="options of the composition, e.g. scale")
+    controls: tuple[str | dict[str, Any], ...] = Field((), description="entropy controls, e.g. [{name: clip_b, mu: 2}]")
+    granularity: Unit | None = Field(None, description="unit of advantage, ratio, clipping and entropy control at once")
+    units: UnitsSection = UnitsSection()
+    gamma: float = Field(0.95, ge=0, le=1, description="discount from turn to turn, of turn-level advantages")
+    negative_weight: float = Field(1.0, ge=0, description="factor on negative advantages; below 1 favours what worked")
+    clip_low: float = Field(0.2, ge=0, description="the ratio is bounded below by 1 - clip_low")
+    clip_high: float = Field(0.2, ge=0, description="the ratio is bounded above by 1 + clip_high")
+    behaviour_cap: float | None = Field(
+        None, gt=0, description="losses times the ratio of the old policy to the sampler, up to this; null: not"
+    )
+    kl_coef: float = Field(0.0, ge=0, description="weight of the KL penalty to the reference policy; 0: no reference")
+    kl_estimator: Literal["k1", "k2", "k3"] = Field("k3", description="estimator of that KL")
+    entropy_coef: float = Field(0.0, description="weight of the entropy bonus")
+    aggregation: Literal["token_mean", "sequence_mean", "fixed_length"] = Field("token_mean", description="loss mean")
+    fixed_length: int = Field(256, ge=1, description="divisor of aggregation=fixed_length, tokens a trajectory")
+
+
+class TrainerSection(Section):
+    steps: int = Field(60, ge=1, description="training steps (one batch of rollouts each)")
+    max_generated_tokens: int | None = Field(
+        None, ge=1, description="stop after the step that samples this many in all"
+    )
+    sync_interval: int = Field(1, ge=1, description="steps between hand-overs of new weights to the sampling policy")
+    learning_rate: float = Field(1e-4, gt=0, description="peak learning rate of AdamW")
+    warmup_steps: int = Field(2, ge=0, description="steps of linear warm-up")
+    weight_decay: float = Field(0.0, ge=0)
+    betas: tuple[Beta, Beta] = Field((0.9, 0.95))
+    max_grad_norm: float = Field(1.0, gt=0, description="gradient clipping")
+    num_minibatches: int = Field(1, ge=1, description="optimizer steps a batch, over whole groups")
+    num_epochs: int = Field(1, ge=1, description="passes over a batch")
+    micro_batch_tokens: int = Field(8192, ge=1, description="padded tokens in one forward pass")
+    bf16: bool = Field(False, description="autocast the trainer's forward pass to bfloat16")
+    logprob_tolerance: float = Field(0.05, gt=0, description="mean |re-scored - sampled| log-prob that stops the run")
+    entropy_dynamics: bool = Field(False, description="metrics of where the entropy is and what the update does to it")
+    entropy_probe: int = Field(0, ge=0, description="states on which the entropy's change is measured; 0: none")
+
+
+class EvalSection(Section):
+    at_start: bool = Field(True, description="evaluate before the first step, too")
+    every: int = Field(0, ge=0, description="steps between evaluations; 0: only before and after")
+    split: str | None = Field(None, description="split of the panel; default: the last of the environment's splits")
+    num_tasks: int = Field(200, ge=0, description="first tasks of the frozen panel; 0: no evaluation")
+    temperature: float = Field(0.0, ge=0, description="0 is greedy")
+    max_steps: int = Field(50, ge=1, description="environment steps before an episode is cut")
+
+
+class RunSection(Section):
+    seed: int = Field(0, ge=0)
+    out: str | None = Field(None, description="run directory; default: runs/<env>-<algorithm>-<time>")
+    checkpoint_every: int = Field(10, ge=1, description="steps between checkpoints")
+    keep_checkpoints: int = Field(2, ge=1)
+    save_trajectories: bool = Field(True)
+
+
+class Config(Section):
+    """A whole run, fully resolved."""
+
+    env: EnvSection = EnvSection()
+    agent: AgentSection = AgentSection()
+    policy: PolicySection = PolicySection()
+    rollout: RolloutSection = RolloutSection()
+    algorithm: AlgorithmSection = AlgorithmSection()
+    trainer: TrainerSection = TrainerSection()
+    eval: EvalSection = EvalSection()
+    run: RunSection = RunSection()

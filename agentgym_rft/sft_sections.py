@@ -1,0 +1,87 @@
+"""The configuration of a supervised run, and of a model built from scratch."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from agentgym_rft.sections import AgentSection, EnvSection, Section
+
+
+class ModelSection(Section):
+    """A small decoder built from scratch."""
+
+    vocab_size: int = Field(1024, ge=300, description="byte-level BPE tokens, special ones included")
+    hidden_size: int = Field(128, ge=8)
+    intermediate_size: int = Field(384, ge=8)
+    num_layers: int = Field(4, ge=1)
+    num_heads: int = Field(4, ge=1)
+    num_kv_heads: int = Field(1, ge=1)
+    head_dim: int = Field(32, ge=2)
+    rope_theta: float = Field(10_000.0, gt=0, description="base of the rotary positions; more reaches further back")
+    max_context: int = Field(2048, ge=16, description="longest row, tokens")
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> Self:
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(f"num_heads {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}")
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim {self.head_dim} is odd; rotary positions need an even one")
+        return self
+
+
+class SftSection(Section):
+    """Supervised fine-tuning on demonstrations of an environment's expert."""
+
+    tokens: int = Field(20_000_000, ge=1, description="trained tokens in all")
+    batch_tokens: int = Field(10_000, ge=1, description="tokens an optimizer step, padding included")
+    noise: float = Field(0.1, ge=0, lt=1, description="rate of other plausible actions in demonstrations")
+    context_weight: float = Field(0.3, ge=0, description="loss weight of context tokens; action tokens weigh 1")
+    disguise: float = Field(0.0, ge=0, le=1, description="share of words replaced, alike in a whole demonstration")
+    keep_words: tuple[str, ...] = Field((), description="words that are not: those of actions and fixed texts")
+    tokenizer_episodes: int = Field(400, ge=1, description="demonstrations that the tokenizer is trained on")
+    learning_rate: float = Field(3e-3, gt=0, description="of AdamW, for embeddings and vectors")
+    matrix_learning_rate: float = Field(2e-2, gt=0, description="of Muon, for hidden matrices")
+    warmup_fraction: float = Field(0.02, ge=0, le=1)
+    cooldown_fraction: float = Field(0.4, ge=0, le=1, description="last part of the steps, linearly to zero")
+    max_grad_norm: float = Field(1.0, gt=0)
+    bf16: bool = Field(False, description="autocast to bfloat16")
+    reflection_share: float = Field(0.0, ge=0, le=1, description="share of rows that are an episode and a report on it")
+    guided_share: float = Field(0.0, ge=0, le=1, description="share of rows that are a retry guided by such a report")
+    episodes: int = Field(1800, ge=1, description="episodes of the starting policy that are reported on")
+    episode_steps: int = Field(30, ge=1, description="environment steps before such an episode is cut")
+    labelled_turns: int = Field(50, ge=1, description="turns whose numbers in reports become single tokens")
+    questions: int = Field(10, ge=0, description="questions on the episode after each report, where the env has some")
+    transcript_weight: float = Field(0.05, ge=0, description="loss weight of the episode before a report")
+    phrases: tuple[str, ...] = Field((), description="further words of reports that become single tokens")
+
+    @model_validator(mode="after")
+    def _check_shares(self) -> Self:
+        if self.reflection_share + self.guided_share > 1:
+            raise ValueError("reflection_share and guided_share add up to more than 1")
+        return self
+
+
+class SftRunSection(Section):
+    seed: int = Field(0, ge=0)
+    out: str | None = Field(None, description="directory for the model; default: runs/sft-<env>-<time>")
+
+
+class SftConfig(Section):
+    """A supervised run, fully resolved."""
+
+    env: EnvSection = EnvSection()
+    agent: AgentSection = AgentSection()
+    init: str = Field("scratch", description="'scratch', or a directory in Hugging Face format to go on from")
+    device: str = Field("auto")
+    num_threads: int | None = Field(None, ge=1)
+    model: ModelSection = ModelSection()
+    sft: SftSection = SftSection()
+    run: SftRunSection = SftRunSection()
+
+    @model_validator(mode="after")
+    def _check_init(self) -> Self:
+        if self.init == "scratch" and self.sft.reflection_share + self.sft.guided_share > 0:
+            raise ValueError("sft.reflection_share and sft.guided_share need a policy that plays; set init")
+        return self

@@ -1,0 +1,71 @@
+"""From the task sampler to groups of episodes: the half of a training step that plays."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from agentgym_rft.core import Group
+from agentgym_rft.rollouts.episode import EpisodeSpec
+from agentgym_rft.rollouts.sampler import TaskSampler
+from agentgym_rft.rollouts.seeds import derive_seed
+from agentgym_rft.rollouts.strategies import GroupPlan, Strategy
+from agentgym_rft.rollouts.workers import Workers
+from agentgym_rft.sections import Config
+from agentgym_rft.trainers.algorithm import Algorithm
+from agentgym_rft.trainers.filters import has_signal
+from agentgym_rft.trainers.stages import Context, coefficient
+
+
+@dataclass(frozen=True, slots=True)
+class Explorer:
+    """Draws tasks, plans groups and has them played."""
+
+    config: Config
+    workers: Workers
+    strategy: Strategy
+    sampler: TaskSampler
+    algorithm: Algorithm
+
+    async def collect(self, step: int) -> list[Group]:
+        """The groups of a step. Groups without signal are replaced by other tasks, `max_resample` times at most."""
+        groups: list[Group] = []
+        num_wanted = self.config.rollout.num_tasks
+        for attempt in range(self.config.rollout.max_resample + 1):
+            plans = [self.plan(f"{step}.{attempt}", task_id, step) for task_id in self.sampler.draw(num_wanted)]
+            groups += await asyncio.gather(*map(self.play, plans))
+            num_wanted = self.config.rollout.num_tasks - sum(has_signal(group) for group in groups)
+            if num_wanted <= 0:
+                break
+        return groups
+
+    async def play(self, plan: GroupPlan) -> Group:
+        """A group, played."""
+        return await self.strategy(plan, self.workers)
+
+    def plan(self, name: str, task_id: str, step: int) -> GroupPlan:
+        """The plan of a group. All its random draws follow from the run's seed, `name` and the task."""
+        rollout = self.config.rollout
+        group_id = f"{name}/{task_id}"
+        spec = EpisodeSpec(
+            task_id=task_id,
+            group_id=group_id,
+            episode_id=group_id,
+            seed=derive_seed(self.config.run.seed, group_id),
+            temperature=self._temperature(step),
+            max_steps=rollout.max_steps,
+            max_context=self.workers.max_context,
+            stop_ids=self.workers.stop_ids,
+            step_timeout_s=rollout.step_timeout_s,
+            invalid_penalty=rollout.invalid_penalty,
+            stop_invalid=rollout.stop_invalid,
+            stop_repeated=rollout.stop_repeated,
+        )
+        return GroupPlan(spec, rollout.group_size, rollout.max_retries, rollout.reflect)
+
+    def _temperature(self, step: int) -> float:
+        """Sampling temperature of a step: the algorithm's, if it controls it."""
+        controlled = self.algorithm.temperature
+        if controlled is None:
+            return self.config.rollout.temperature
+        return coefficient(controlled, Context(step=step, seed=self.config.run.seed))

@@ -1,0 +1,118 @@
+"""Where the batches of a training run come from: the stages before the trainer, and the queue between the two.
+
+A source decides when episodes are played and with which weights; the loop only asks it for the next batch and hands it
+the weights that came out of the last one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from agentgym_rft.core import Group
+from agentgym_rft.store.stored_groups import StoredGroups
+from agentgym_rft.trainers.explorer import Explorer
+
+Weights = Callable[[], Mapping[str, Any]]  # the trainer's, by name; gathering them costs time, so it is asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The groups of a step. `is_sampled`: their tokens were sampled for this run, and count as such."""
+
+    groups: list[Group]
+    is_sampled: bool = True
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """Gives one batch after another."""
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step (from 0), trained under weights of version `step`."""
+        ...
+
+    def publish(self, version: int, weights: Weights) -> None:
+        """The weights after `version` steps."""
+        ...
+
+    def newest(self, version: int, weights: Weights) -> AbstractContextManager[None]:
+        """The workers play with the weights of this version, and nobody changes them, inside; for evaluations."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps, as JSON holds it."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+    def close(self) -> None:
+        """Stop what goes on in the background."""
+        ...
+
+
+class SyncSource:
+    """Plays a batch when it is asked for, with the weights of the last hand-over: strictly on-policy at interval 1.
+
+    With `sync_interval` I, batch t (from 1) lags (t - 1) mod I versions behind.
+    """
+
+    def __init__(self, explorer: Explorer) -> None:
+        self._explorer = explorer
+        self._workers = explorer.workers
+        self._interval = explorer.config.trainer.sync_interval
+
+    def batch(self, step: int) -> Batch:
+        return Batch(self._workers.run(lambda: self._explorer.collect(step)))
+
+    def publish(self, version: int, weights: Weights) -> None:
+        if version % self._interval == 0:
+            self._load(version, weights)
+
+    @contextmanager
+    def newest(self, version: int, weights: Weights) -> Iterator[None]:
+        if self._workers.version != version:
+            self._load(version, weights)
+        yield
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sampler": self._explorer.sampler.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._explorer.sampler.load_state_dict(state["sampler"])
+
+    def close(self) -> None:
+        """Nothing goes on in the background."""
+
+    def _load(self, version: int, weights: Weights) -> None:
+        self._workers.run(lambda: self._workers.load(weights(), version))
+
+
+class StoredSource:
+    """Trains on the groups that another run stored; the workers play evaluations only."""
+
+    def __init__(self, explorer: Explorer, stored: StoredGroups) -> None:
+        self._sync = SyncSource(explorer)
+        self._explorer = explorer
+        self._stored = stored
+
+    def batch(self, step: int) -> Batch:
+        keys = self._explorer.sampler.draw(self._explorer.config.rollout.num_tasks)
+        return Batch(self._stored.groups(keys), is_sampled=False)
+
+    def publish(self, version: int, weights: Weights) -> None:
+        """Nobody plays between evaluations."""
+
+    def newest(self, version: int, weights: Weights) -> AbstractContextManager[None]:
+        return self._sync.newest(version, weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._sync.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._sync.load_state_dict(state)
+
+    def close(self) -> None:
+        """Nothing goes on in the background."""
