@@ -68,6 +68,9 @@ class RolloutSection(Section):
     stop_repeated: int = Field(0, ge=0, description="the same action so many times in a row does; 0: never")
     step_timeout_s: float | None = Field(None, gt=0, description="deadline of one environment call; default: none")
     max_retries: int = Field(1, ge=0, description="repeats of an errored trajectory before it is counted as lost")
+    overprovision: float = Field(
+        0.0, ge=0, description="share of more groups begun than a step needs; the rest goes on in the next one"
+    )
     max_resample: int = Field(0, ge=0, description="extra rounds that replace groups without signal")
     workers: Literal["local", "ray"] = Field("local", description="where episodes run")
     stored: str | None = Field(None, description="train on the trajectories of this run instead of playing")
@@ -111,7 +114,10 @@ class TrainerSection(Section):
     max_generated_tokens: int | None = Field(
         None, ge=1, description="stop after the step that samples this many in all"
     )
+    mode: Literal["sync", "one_step_off", "async"] = Field("sync", description="when episodes are played: docs/modes.md")
     sync_interval: int = Field(1, ge=1, description="steps between hand-overs of new weights to the sampling policy")
+    sync_offset: int = Field(1, ge=1, description="mode=one_step_off: batches played ahead of the trainer")
+    max_staleness: int = Field(2, ge=0, description="versions that a group may lag behind (async, overprovision)")
     learning_rate: float = Field(1e-4, gt=0, description="peak learning rate of AdamW")
     warmup_steps: int = Field(2, ge=0, description="steps of linear warm-up")
     weight_decay: float = Field(0.0, ge=0)

@@ -99,14 +99,18 @@ def load_policy_model(section: PolicySection, dtype: torch.dtype | None = None) 
     return load_model(policy_dir(section.path), device=device, dtype=dtype)
 
 
-def serve(model: Any, section: PolicySection) -> HFPolicy:
-    """The policy that samples from a model. Raises `DataError` or `ConfigError` if it cannot be served so."""
+def serve(model: Any, section: PolicySection, *, spans_versions: bool = False) -> HFPolicy:
+    """The policy that samples from a model; see `HFPolicy` for `spans_versions`.
+
+    Raises `DataError` or `ConfigError` if it cannot be served so.
+    """
     with _refused_as_data(section.path):
         return HFPolicy(
             model,
             max_concurrency=section.max_concurrency,
             max_context=section.max_context,
             num_threads=section.sampling_threads,
+            spans_versions=spans_versions,
         )
 
 

@@ -69,6 +69,7 @@ def train(config: Config, *, resume: Path | None = None, progress: Progress | No
 def _train(parts: Parts, run_dir: Path, progress: Progress, *, is_resumed: bool) -> RunResult:
     config = parts.config
     done, trained_s, generated = _restore(parts, run_dir) if is_resumed else (0, 0.0, 0)
+    parts.source.begin(done, weights_of(parts))
     metrics_file = MetricsWriter(run_dir / "metrics.jsonl", last_step=done if is_resumed else None)
     trajectories = TrajectoryWriter(run_dir / "trajectories")
     progress.start(run_dir=run_dir, first_step=done + 1, num_steps=config.trainer.steps)
@@ -221,17 +222,13 @@ def _save(parts: Parts, run_dir: Path, done: int, trained_s: float, generated: i
 
 
 def _restore(parts: Parts, run_dir: Path) -> tuple[int, float, int]:
-    """Put the newest good checkpoint back. Returns steps done, seconds they took, tokens sampled; 0 without one.
-
-    The sampling policy gets the checkpoint's weights, whatever `trainer.sync_interval` is.
-    """
+    """Put the newest good checkpoint back. Returns steps done, seconds they took, tokens sampled; 0 without one."""
     if not has_checkpoint(run_dir / "checkpoints"):
         return 0, 0.0, 0
     checkpoint = load_checkpoint(run_dir / "checkpoints")
     extra = restore(checkpoint, parts.model, parts.optimizer)
     if parts.scorer.value_head is not None:
         parts.scorer.value_head.load_state_dict(extra["value_head"])
-    parts.workers.run(lambda: parts.workers.load(parts.model.state_dict(), checkpoint.step))
     parts.source.load_state_dict(checkpoint.state["source"])
     parts.algorithm.load_state_dict(checkpoint.state["algorithm"])
     parts.probe.load_state_dict(checkpoint.state["probe"])

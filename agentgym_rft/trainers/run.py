@@ -19,7 +19,7 @@ import yaml
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.panels import Panel, assert_disjoint, lasting_options, load_panel, quoted_split
 from agentgym_rft.errors import ConfigError, DataError, RegistryError, did_you_mean
-from agentgym_rft.rollouts.build import load_card, load_policy_model, make_reflector, make_workers, serve
+from agentgym_rft.rollouts.build import load_card, load_policy_model, make_reflector, make_workers
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.strategies import STRATEGIES, Strategy
 from agentgym_rft.rollouts.workers import Workers
@@ -30,10 +30,11 @@ from agentgym_rft.store.stored_groups import StoredGroups
 from agentgym_rft.trainers.algorithm import Algorithm
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.explorer import Explorer
+from agentgym_rft.trainers.modes import check_mode, sampling_policy, source_of
 from agentgym_rft.trainers.optimizer import make_optimizer
 from agentgym_rft.trainers.probe import Probe
 from agentgym_rft.trainers.scoring import Scorer, make_scorer
-from agentgym_rft.trainers.sources import Source, StoredSource, SyncSource
+from agentgym_rft.trainers.sources import Source, StoredSource
 from agentgym_rft.trainers.table import available_columns
 
 
@@ -72,18 +73,14 @@ def build(config: Config) -> Parts:
     """All parts of a run. Raises ConfigError, RegistryError, DataError or CheckpointError for what cannot work."""
     algorithm = build_algorithm(config.algorithm)
     algorithm.validate(available_columns(reference=True, critic=True), config.rollout.group_size)
-    if config.eval.every % config.trainer.sync_interval:
-        raise ConfigError(
-            f"eval.every is {config.eval.every}: evaluations play the newest weights, so it must be a multiple of "
-            f"trainer.sync_interval={config.trainer.sync_interval}."
-        )
+    check_mode(config)
     strategy = _strategy(config.rollout.strategy)
     if config.rollout.workers != "local":
         raise ConfigError(f"rollout.workers is '{config.rollout.workers}'; this version has 'local' only.")
     load_card(config.agent)  # what is wrong with it is said before the model is loaded
     config, task_ids, panel = _tasks(config)
     model, tokenizer = load_policy_model(config.policy, dtype=torch.float32)
-    policy = serve(model if config.trainer.sync_interval == 1 else deepcopy(model), config.policy)
+    policy = sampling_policy(config, model)
     workers = make_workers(config, tokenizer, policy, make_reflector(config))
     value_head = make_value_head(model) if algorithm.needs_critic else None
     scorer = make_scorer(model, bf16=config.trainer.bf16, value_head=value_head)
@@ -97,7 +94,7 @@ def build(config: Config) -> Parts:
         tokenizer=tokenizer,
         workers=workers,
         explorer=explorer,
-        source=SyncSource(explorer) if stored is None else StoredSource(explorer, stored),
+        source=source_of(explorer) if stored is None else StoredSource(explorer, stored),
         panel=panel,
         algorithm=algorithm,
         scorer=scorer,

@@ -30,6 +30,10 @@ class Batch:
 class Source(Protocol):
     """Gives one batch after another."""
 
+    def begin(self, version: int, weights: Weights) -> None:
+        """The weights that the run starts or goes on with; before the first batch."""
+        ...
+
     def batch(self, step: int) -> Batch:
         """The batch of a step (from 0), trained under weights of version `step`."""
         ...
@@ -64,6 +68,10 @@ class SyncSource:
         self._workers = explorer.workers
         self._interval = explorer.config.trainer.sync_interval
 
+    def begin(self, version: int, weights: Weights) -> None:
+        if self._workers.version != version:
+            self._load(version, weights)
+
     def batch(self, step: int) -> Batch:
         return Batch(self._workers.run(lambda: self._explorer.collect(step)))
 
@@ -97,6 +105,9 @@ class StoredSource:
         self._sync = SyncSource(explorer)
         self._explorer = explorer
         self._stored = stored
+
+    def begin(self, version: int, weights: Weights) -> None:
+        self._sync.begin(version, weights)
 
     def batch(self, step: int) -> Batch:
         keys = self._explorer.sampler.draw(self._explorer.config.rollout.num_tasks)
