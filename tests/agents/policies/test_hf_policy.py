@@ -266,6 +266,32 @@ def test_load_is_refused_while_a_request_runs() -> None:
     assert asyncio.run(run()).policy_version == 0
 
 
+def test_requests_that_span_an_update_go_on_under_the_new_weights_and_say_so() -> None:
+    old, new = make_model(), make_model(seed=1)
+    policy = HFPolicy(make_model(), max_concurrency=2, spans_versions=True, version=4)
+    prompts = [tokens(20 + i, i) for i in range(3)]
+
+    async def play_through() -> list[Completion]:
+        asking = [policy.sample(ask(f"k{i}", prompt, 12, seed=i)) for i, prompt in enumerate(prompts)]
+        running = [asyncio.ensure_future(request) for request in asking]
+        while policy.num_forward_tokens < sum(map(len, prompts[:2])) + 2 * 5:  # two rows run, the third waits
+            await asyncio.sleep(0)
+        policy.load(new.state_dict(), version=5)
+        return list(await asyncio.gather(*running))
+
+    first, second, waited = asyncio.run(play_through())
+    for prompt, completion in zip(prompts, (first, second), strict=False):
+        assert (completion.policy_version, completion.last_version) == (4, 5)
+        under_old, under_new = (full_logprobs(model, prompt, completion.ids) for model in (old, new))
+        is_old = [abs(lp - a) < 1e-4 for lp, a in zip(completion.logprobs, under_old, strict=True)]
+        num_old = sum(is_old)
+        assert 0 < num_old < 12
+        assert is_old == [True] * num_old + [False] * (12 - num_old)
+        assert completion.logprobs[num_old:] == pytest.approx(under_new[num_old:], abs=1e-4)
+    assert (waited.policy_version, waited.last_version) == (5, None)
+    assert waited.ids == asyncio.run(HFPolicy(new).sample(ask("alone", prompts[2], 12, seed=2))).ids
+
+
 def test_load_refuses_other_names_and_shapes_and_changes_nothing() -> None:
     model = make_model()
     policy, before = HFPolicy(model), {name: tensor.clone() for name, tensor in model.state_dict().items()}
