@@ -35,10 +35,11 @@ def sft_command(
     given = {"env": env, "data": data, "seed": seed, "out": out}
     config = load_sft_config(recipe, with_shorthands(_SHORT, given, overrides))
     env_section = config.env.model_copy(update={"id": registry.resolve_env_id(config.env.id)})
-    _run(config.model_copy(update={"env": env_section}))
+    run_sft(config.model_copy(update={"env": env_section}))
 
 
-def _run(config: SftConfig) -> None:
+def run_sft(config: SftConfig) -> None:
+    """A supervised run, shown on the terminal."""
     import torch
 
     from agentgym_rft.agents.policies.loading import save_model

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -47,18 +49,36 @@ def train_command(
 
     Every configuration key is an option. Defaults shown are those of a run without a recipe; a recipe sets its own.
     """
+    from agentgym_rft.cli.stages import begin_stages, is_staged_run, resume_stages, staged_recipe
+
     given = {"env": env, "policy": policy, "steps": steps, "seed": seed, "out": out, "workers": workers, "data": data}
+    if resume is not None and is_staged_run(resume):
+        if overrides or any(value is not None for value in (*given.values(), recipe)):
+            raise ConfigError("A run with stages goes on as it was begun: leave out all options but --resume.")
+        resume_stages(resume)
+        return
+    if (staged := staged_recipe(recipe)) is not None:
+        given_overrides = with_shorthands(_SHORT, given, overrides)
+        begin_stages(staged, Path(out or f"runs/stages-{time.strftime('%Y%m%d-%H%M%S')}"), given_overrides)
+        return
     if resume is None:
         config = fresh_config(env, recipe, with_shorthands(_SHORT, given, overrides))
     elif env is not None or recipe is not None:
         raise ConfigError("A resumed run keeps its environment and recipe: leave out --env and --recipe.")
     else:
         config = resumed_config(resume, with_shorthands(_SHORT, given, overrides))
-    say_whose_seed(config)
-    _run(config, resume)
+    if is_leading():
+        say_whose_seed(config)
+    run_train(config, resume)
 
 
-def _run(config: Config, resume: Path | None) -> None:
+def is_leading() -> bool:
+    """True in the first of the processes that torchrun started, and without torchrun."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def run_train(config: Config, resume: Path | None, go_on: str | None = None) -> None:
+    """A training run, shown on the terminal; `go_on` is the command that goes on with it after an interruption."""
     from agentgym_rft.report.html import write_report
     from agentgym_rft.report.progress import make_progress
     from agentgym_rft.rollouts.build import policy_dir
@@ -67,6 +87,9 @@ def _run(config: Config, resume: Path | None) -> None:
     if not is_seed(config.policy.path):  # a run's newest checkpoint changes; the record says which one it was
         policy = config.policy.model_copy(update={"path": str(policy_dir(config.policy.path))})
         config = config.model_copy(update={"policy": policy})
+    if not is_leading():  # torchrun started several processes, and the first one speaks for all
+        train(config, resume=resume)
+        return
     progress = make_progress()
     try:
         result = train(config, resume=resume, progress=progress)
@@ -78,7 +101,8 @@ def _run(config: Config, resume: Path | None) -> None:
     typer.echo(f"report {report}")
     typer.echo(f"run {result.run_dir}")
     if result.is_interrupted:
-        typer.echo(f"interrupted after step {result.num_steps}; go on with: agentgym train --resume {result.run_dir}")
+        command = go_on or f"agentgym train --resume {result.run_dir}"
+        typer.echo(f"interrupted after step {result.num_steps}; go on with: {command}")
         raise typer.Exit(INTERRUPTED)
 
 

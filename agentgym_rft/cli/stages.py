@@ -1,0 +1,160 @@
+"""Several stages in one recipe, such as imitation and then reinforcement: each starts from the last one's model.
+
+    run: {seed: 0}                      # env, agent and run.seed stand for every stage
+    stages:
+      - name: imitate
+        sft: {tokens: 2_000_000}        # a stage with a section of `agentgym sft`; all others are of `agentgym train`
+      - name: reinforce
+        recipe: r3l                     # a stage may begin with another recipe, as --recipe does
+        trainer: {steps: 40}
+
+The stages of a run in OUT lie in OUT/1-imitate, OUT/2-reinforce, ...; OUT/stages.yaml is the recipe as it was resolved.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+import yaml
+
+from agentgym_rft import registry
+from agentgym_rft.cli.options import Override
+from agentgym_rft.cli.settings import fresh_config, say_whose_seed
+from agentgym_rft.cli.sft import run_sft
+from agentgym_rft.config import find_yaml, load_sft_config, merge, merge_overrides, read_yaml
+from agentgym_rft.errors import CheckpointError, ConfigError
+from agentgym_rft.sections import Config
+from agentgym_rft.sft_sections import SftConfig
+from agentgym_rft.store.files import write_atomically
+
+FILE = "stages.yaml"
+_SHARED = ("env", "agent", "run")
+_SFT_ONLY = ("sft", "model", "init")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A named stage and its configuration, but for its directory and the model that it starts from."""
+
+    folder: str
+    config: Config | SftConfig
+    starts_from_last: bool
+
+
+def staged_recipe(recipe: str | None) -> dict[str, Any] | None:
+    """What a recipe with stages holds; None for any other."""
+    data = {} if recipe is None else read_yaml(find_yaml("trainers", recipe))
+    return data if "stages" in data else None
+
+
+def is_staged_run(run_dir: Path) -> bool:
+    """Whether a directory holds a run with stages."""
+    return (run_dir / FILE).is_file()
+
+
+def read_stages(data: Mapping[str, Any]) -> list[Stage]:
+    """The stages of a recipe. Raises `ConfigError` with the name of the stage that is wrong."""
+    unknown = [key for key in data if key not in (*_SHARED, "stages")]
+    if unknown:
+        raise ConfigError(
+            f"'{unknown[0]}' stands beside the stages of a recipe, where only {', '.join(_SHARED)} may. "
+            "Put it into the stage that it is for."
+        )
+    parts = data["stages"]
+    if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
+        raise ConfigError("'stages' is not a list of mappings. Write one mapping for each stage, with its name.")
+    shared = {key: data[key] for key in _SHARED if key in data}
+    return [_stage(number, part, shared) for number, part in enumerate(parts, start=1)]
+
+
+def _stage(number: int, part: Mapping[str, Any], shared: Mapping[str, Any]) -> Stage:
+    name = part.get("name")
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ConfigError(f"Stage {number} has the name {name!r}. Expected a word, which becomes part of its folder.")
+    own = merge(shared, {key: value for key, value in part.items() if key not in ("name", "recipe")})
+    is_sft = any(key in own for key in _SFT_ONLY)
+    has_start = "init" in own if is_sft else "path" in own.get("policy", {})
+    overrides = [([key], value) for key, value in own.items()]
+    env = own.get("env", {}).get("id")
+    try:
+        config = _sft_config(part, overrides) if is_sft else fresh_config(env, part.get("recipe"), overrides)
+    except ConfigError as error:
+        raise ConfigError(f"Stage '{name}': {error}") from error
+    return Stage(f"{number}-{name}", config, starts_from_last=number > 1 and not has_start)
+
+
+def _sft_config(part: Mapping[str, Any], overrides: Sequence[Override]) -> SftConfig:
+    config = load_sft_config(part.get("recipe"), overrides)
+    return config.model_copy(
+        update={"env": config.env.model_copy(update={"id": registry.resolve_env_id(config.env.id)})}
+    )
+
+
+def begin_stages(data: Mapping[str, Any], out: Path, overrides: Sequence[Override]) -> None:
+    """Run the stages of a recipe one after the other. Raises `ConfigError` for what cannot work, before the first."""
+    for path, _ in overrides:
+        if path[0] not in _SHARED:
+            raise ConfigError(f"A recipe with stages takes no --{'.'.join(path)}: set it in the stage that it is for.")
+    data = merge_overrides(data, [(path, value) for path, value in overrides if tuple(path) != ("run", "out")])
+    stages = read_stages(data)
+    if is_staged_run(out):
+        raise ConfigError(f"'{out}' holds a run already. Go on with --resume {out}, or choose another --out.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / FILE, yaml.safe_dump(data, sort_keys=False).encode())
+    except OSError as error:
+        raise ConfigError(f"Cannot write to '{out}': {error.strerror}. Choose another --out.") from error
+    _run(stages, out)
+
+
+def resume_stages(out: Path) -> None:
+    """Go on with a run at its first stage that is not done. Imitation has no checkpoints and starts again."""
+    _run(read_stages(read_yaml(out / FILE)), out)
+
+
+def _run(stages: Sequence[Stage], out: Path) -> None:
+    from agentgym_rft.cli.train import run_train
+
+    last: Path | None = None
+    for stage in stages:
+        folder = out / stage.folder
+        config = _placed(stage, folder, last)
+        typer.echo(f"stage {stage.folder}")
+        if isinstance(config, SftConfig):
+            if not (folder / "model").is_dir():
+                shutil.rmtree(folder, ignore_errors=True)  # what an interrupted imitation left cannot be gone on with
+                run_sft(config)
+        else:
+            say_whose_seed(config)
+            is_begun = (folder / "checkpoints").is_dir()
+            run_train(config, folder if is_begun else None, go_on=f"agentgym train --resume {out}")
+        last = folder
+    typer.echo(f"run {out}")
+
+
+def _placed(stage: Stage, folder: Path, last: Path | None) -> Config | SftConfig:
+    """The configuration with the stage's own directory and, where it names no model, that of the last stage."""
+    config = stage.config
+    start = str(last) if stage.starts_from_last and last is not None else None
+    if isinstance(config, SftConfig):
+        run = config.run.model_copy(update={"out": str(folder)})
+        init = config.init if start is None else _model_of(start)
+        return config.model_copy(update={"run": run, "init": init})
+    update: dict[str, object] = {"run": config.run.model_copy(update={"out": str(folder)})}
+    if start is not None:
+        update["policy"] = config.policy.model_copy(update={"path": start})
+    return config.model_copy(update=update)
+
+
+def _model_of(run: str) -> str:
+    from agentgym_rft.rollouts.build import policy_dir
+
+    folder = policy_dir(run)
+    if not folder.is_dir():
+        raise CheckpointError(f"The stage before left no model in '{run}'.")
+    return str(folder)
