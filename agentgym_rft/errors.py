@@ -54,6 +54,18 @@ class CheckpointError(AgentGymError, ValueError):
     """A checkpoint is missing, damaged or of another model."""
 
 
+class StorageError(AgentGymError, OSError):
+    """The disk refused what a run had to write."""
+
+
+class ParallelError(AgentGymError, RuntimeError):
+    """Another process of a training run ended, failed or does not answer."""
+
+
+class WorkersError(AgentGymError, RuntimeError):
+    """The processes that play episodes were lost too often, or cannot take what they are given."""
+
+
 class EnvContractError(EnvError):
     """`check_env` found a broken rule."""
 

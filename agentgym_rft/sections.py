@@ -26,13 +26,35 @@ class AgentSection(Section):
     overrides: dict[str, Any] = Field(default_factory=dict, description="card fields to replace, e.g. context.strategy")
 
 
+class VLLMSection(Section):
+    """vLLM's engine; only policies named vllm:DIR read it."""
+
+    sync: Literal["memory", "disk"] = Field("memory", description="how new weights reach the engine")
+    sync_dir: str | None = Field(None, description="where sync=disk writes them; default: the temporary directory")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="of the engine's weights; auto: bfloat16 on CUDA, float32 on a CPU"
+    )
+    tensor_parallel: int = Field(1, ge=1, description="devices that share the model")
+    gpu_memory: float = Field(0.5, gt=0, le=1, description="share of each GPU's memory for the engine")
+    kv_cache_gb: float = Field(1.0, gt=0, description="size of the key-value cache on a CPU, in GiB")
+    enforce_eager: bool = Field(True, description="no compilation, no CUDA graphs: a faster start, slower sampling")
+    max_lora_rank: int = Field(0, ge=0, le=512, description="largest rank of LoRA adapters that it can serve; 0: none")
+    probe_tolerance: float | None = Field(
+        None, gt=0, description="nats that the probe after a sync may be off; default: 0.005 float32, 0.25 bfloat16"
+    )
+
+
 class PolicySection(Section):
-    path: str = Field("seed", description="'seed' (embedded), seed:NAME, a model directory, or a run")
+    path: str = Field("seed", description="'seed' (embedded), seed:NAME, a model directory, or a run; vllm:... too")
     device: str = Field("auto", description="auto (CUDA if present), cpu, cuda, cuda:0 ...")
     max_concurrency: int = Field(64, ge=1, description="episodes that share one forward pass")
     max_context: int = Field(2048, ge=16, description="tokens in one row before the episode ends with token_limit")
     num_threads: int | None = Field(None, ge=1, description="torch threads; default: all cores")
     sampling_threads: int | None = Field(None, ge=1, description="torch threads while sampling; default: num_threads")
+    deterministic: bool = Field(
+        False, description="what is sampled depends on no other episode, to the last bit; slower, one thread"
+    )
+    vllm: VLLMSection = VLLMSection()
 
 
 class ReflectSection(Section):
@@ -57,6 +79,52 @@ class ReflectSection(Section):
         raise ValueError(f"reflector '{self.reflector}' is none of self, hindsight, policy:DIR, openai:MODEL@URL")
 
 
+class TasksSection(Section):
+    """Which training tasks are played next; the rates are those of the policy in training, task by task."""
+
+    order: Literal["shuffled", "sequential", "easy_to_hard", "frontier"] = Field(
+        "shuffled", description="order of a pass; frontier: no passes, draws by rate (1 - rate)"
+    )
+    ema: float = Field(0.5, gt=0, le=1, description="weight of a task's newest group in its success rate")
+    skip_solved: float | None = Field(None, gt=0, le=1, description="success rate from which a task is left out")
+    recheck: int = Field(5, ge=1, description="a task that is left out is played every so many times it comes up")
+
+
+class ExpertsSection(Section):
+    """Demonstrations of the environment's expert beside each batch, for algorithms that imitate (mix)."""
+
+    num: int = Field(0, ge=0, description="demonstrations a step, imitated where the algorithm asks for it")
+    noise: float = Field(0.0, ge=0, le=1, description="rate of other plausible actions in them")
+
+
+class RaySection(Section):
+    """Workers on Ray, see docs/ray.md; only `rollout.workers=ray` reads it."""
+
+    address: str | None = Field(None, description="auto, HOST:PORT or ray://HOST:PORT; default: Ray on this machine")
+    num_workers: int = Field(2, ge=1, description="worker processes; each hosts many environments")
+    episodes_per_worker: int = Field(32, ge=1, description="episodes at once in one worker")
+    num_cpus: float = Field(1.0, ge=0, description="CPUs that Ray sets aside for a worker")
+    num_gpus: float = Field(0.0, ge=0, description="GPUs that Ray sets aside for a worker; 0: device auto means the CPU")
+    num_threads: int | None = Field(None, ge=1, description="torch threads of a worker or replica; default: its CPUs")
+    policy_replicas: int = Field(0, ge=0, description="policies that all workers share; 0: one in each worker")
+    policy_cpus: float = Field(1.0, ge=0, description="CPUs that Ray sets aside for a replica")
+    policy_gpus: float = Field(0.0, ge=0, description="GPUs that Ray sets aside for a replica")
+    max_worker_restarts: int = Field(8, ge=0, description="lost workers and replicas replaced in the whole run")
+    max_replays: int = Field(2, ge=0, description="times an episode or request is begun again, its process being lost")
+    connect_timeout_s: float = Field(30.0, gt=0, description="seconds in which the address must answer")
+    start_timeout_s: float = Field(300.0, gt=0, description="seconds in which workers and their models must be there")
+
+
+class ProcessSection(Section):
+    """Environments in worker processes; only `rollout.workers=processes` reads it."""
+
+    num_processes: int | None = Field(None, ge=1, description="processes that environments share; default: all cores")
+    recycle_after: int | None = Field(None, ge=1, description="episodes after which a process is replaced; null: never")
+    timeout_s: float | None = Field(
+        60.0, gt=0, description="deadline of one call; its process is replaced, rollout.step_timeout_s may be shorter"
+    )
+
+
 class RolloutSection(Section):
     strategy: str = Field("plain", description="rollout strategy")
     num_tasks: int = Field(8, ge=1, description="tasks (groups) a step")
@@ -72,9 +140,16 @@ class RolloutSection(Section):
         0.0, ge=0, description="share of more groups begun than a step needs; the rest goes on in the next one"
     )
     max_resample: int = Field(0, ge=0, description="extra rounds that replace groups without signal")
-    workers: Literal["local", "ray"] = Field("local", description="where episodes run")
+    workers: Literal["local", "processes", "ray"] = Field("local", description="where episodes run")
     stored: str | None = Field(None, description="train on the trajectories of this run instead of playing")
+    operators: tuple[str | dict[str, Any], ...] = Field(
+        (), description="filters and rewards of groups before training, e.g. [{name: length_penalty, coef: 0.01}]"
+    )
     reflect: ReflectSection = ReflectSection()
+    processes: ProcessSection = ProcessSection()
+    ray: RaySection = RaySection()
+    tasks: TasksSection = TasksSection()
+    experts: ExpertsSection = ExpertsSection()
 
 
 Unit = Literal["token", "turn", "trajectory"]
@@ -109,6 +184,24 @@ class AlgorithmSection(Section):
     fixed_length: int = Field(256, ge=1, description="divisor of aggregation=fixed_length, tokens a trajectory")
 
 
+class ParallelSection(Section):
+    """Training by several processes, which torchrun starts."""
+
+    strategy: Literal["auto", "none", "ddp", "fsdp2"] = Field(
+        "auto", description="auto (ddp under torchrun), none, ddp (each process has all weights), fsdp2 (a share)"
+    )
+    timeout_s: float = Field(600.0, gt=0, description="how long a process waits for the others within a step")
+    idle_timeout_s: float = Field(86400.0, gt=0, description="how long the others wait while process 0 rolls out")
+
+
+class LoraSection(Section):
+    """Low-rank adapters by peft; the policy's own weights stay as they are."""
+
+    rank: int = Field(0, ge=0, description="rank of the adapters; 0: train all weights")
+    alpha: float = Field(16.0, gt=0, description="the adapters' product counts alpha / rank times")
+    targets: tuple[str, ...] = Field((), description="linear layers, e.g. [q_proj, v_proj]; default: all but the head")
+
+
 class TrainerSection(Section):
     steps: int = Field(60, ge=1, description="training steps (one batch of rollouts each)")
     max_generated_tokens: int | None = Field(
@@ -127,6 +220,12 @@ class TrainerSection(Section):
     num_epochs: int = Field(1, ge=1, description="passes over a batch")
     micro_batch_tokens: int = Field(8192, ge=1, description="padded tokens in one forward pass")
     bf16: bool = Field(False, description="autocast the trainer's forward pass to bfloat16")
+    packing: Literal["padded", "packed"] = Field(
+        "padded", description="rows of a forward pass one below the other, or one after another without padding"
+    )
+    gradient_checkpointing: bool = Field(False, description="recompute each layer in the backward pass: less memory")
+    parallel: ParallelSection = ParallelSection()
+    lora: LoraSection = LoraSection()
     logprob_tolerance: float = Field(0.05, gt=0, description="mean |re-scored - sampled| log-prob that stops the run")
     entropy_dynamics: bool = Field(False, description="metrics of where the entropy is and what the update does to it")
     entropy_probe: int = Field(0, ge=0, description="states on which the entropy's change is measured; 0: none")
@@ -147,6 +246,20 @@ class RunSection(Section):
     checkpoint_every: int = Field(10, ge=1, description="steps between checkpoints")
     keep_checkpoints: int = Field(2, ge=1)
     save_trajectories: bool = Field(True)
+    journal: bool = Field(True, description="record what is sampled, so that a killed run goes on in mid-batch")
+
+
+class StoreSection(Section):
+    """The experience store: a file that groups are written to, and that batches take groups from."""
+
+    path: str | None = Field(None, description="SQLite file; default with a replay_share: experience.db of the run")
+    replay_share: float = Field(0.0, ge=0, le=1, description="share of a batch from the store; 1: nothing is played")
+    replay_as: Literal["groups", "imitation"] = Field("groups", description="imitation: their better half, as spear")
+    rule: Literal["fifo", "uniform", "priority"] = Field("fifo", description="which groups are taken")
+    max_uses: int | None = Field(1, ge=1, description="steps that may train on a group, its first included; null: any")
+    max_staleness: int | None = Field(None, ge=0, description="versions that a group may lag behind; null: any")
+    capacity: int | None = Field(None, ge=1, description="groups in wait at which `agentgym explore` pauses; null: never")
+    wait_s: float = Field(600.0, gt=0, description="seconds without a new group after which a waiting run fails")
 
 
 class Config(Section):
@@ -158,5 +271,6 @@ class Config(Section):
     rollout: RolloutSection = RolloutSection()
     algorithm: AlgorithmSection = AlgorithmSection()
     trainer: TrainerSection = TrainerSection()
+    store: StoreSection = StoreSection()
     eval: EvalSection = EvalSection()
     run: RunSection = RunSection()

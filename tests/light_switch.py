@@ -99,15 +99,15 @@ class Undecided(LightSwitch):
         return self._room(), float(self._won), self._won, False, self._info()
 
 
-def make_policy(folder: Path) -> Path:
+def make_policy(folder: Path, shape: ModelSection = MODEL) -> Path:
     """A policy that knows the two commands but not when to give which, in Hugging Face format."""
     card = load_card(AgentSection())
-    tokenizer = train_tokenizer([card.system, "Task 12, 2 turns left.", *COLOURS] * 3, MODEL.vocab_size)
-    model = build_model(MODEL, len(tokenizer), seed=0)
+    tokenizer = train_tokenizer([card.system, "Task 12, 2 turns left.", *COLOURS] * 3, shape.vocab_size)
+    model = build_model(shape, len(tokenizer), seed=0)
     section = SftSection(tokens=60_000, batch_tokens=1_000, learning_rate=1e-2, matrix_learning_rate=5e-2)
     chat = chat_format(tokenizer, card)
     played = demonstrations(Undecided(), card, chat, split="train", seed=0, section=SftSection(noise=0.0))
-    rows = (row for trajectory in played for row in sft_rows(trajectory, MODEL.max_context))
+    rows = (row for trajectory in played for row in sft_rows(trajectory, shape.max_context))
     fit(model, length_batches(rows, section, seed=0), section, lambda _: None)
     save_model(folder, model, tokenizer)
     return folder

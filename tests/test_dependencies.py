@@ -23,6 +23,7 @@ FORBIDDEN = {
     "agents.policies": ("agentgym_rft.envs", "agentgym_rft.rollouts", "agentgym_rft.trainers", "agentgym_rft.cli"),
     "rollouts": ("agentgym_rft.trainers", "agentgym_rft.cli", "agentgym_rft.envs."),
     "trainers": ("agentgym_rft.cli", "agentgym_rft.envs."),
+    "serve": ("agentgym_rft.envs", "agentgym_rft.trainers", "agentgym_rft.cli"),
     "store": ("agentgym_rft.envs", "agentgym_rft.rollouts", "agentgym_rft.trainers", "agentgym_rft.cli"),
     "report": ("agentgym_rft.agents", "agentgym_rft.rollouts", "agentgym_rft.trainers", "agentgym_rft.cli", *TORCH),
 }
@@ -30,8 +31,14 @@ ALLOWED = {
     "core": (),
     "errors": (),
     "sft_sections": ("agentgym_rft.sections",),
-    # The contract, making and the panels are for all; what is forbidden above is naming a concrete environment.
-    "rollouts": ("agentgym_rft.envs.base", "agentgym_rft.envs.making", "agentgym_rft.envs.panels"),
+    # The contract, making, processes and the panels are for all; what is forbidden above is naming a concrete environment.
+    "rollouts": (
+        "agentgym_rft.envs.base",
+        "agentgym_rft.envs.making",
+        "agentgym_rft.envs.panels",
+        "agentgym_rft.envs.process",
+        "agentgym_rft.envs.processes",
+    ),
     "trainers": ("agentgym_rft.envs.base", "agentgym_rft.envs.making", "agentgym_rft.envs.panels"),
 }
 

@@ -40,17 +40,18 @@ class ChatFormat:
     Args:
         tokenizer: a Hugging Face tokenizer with a chat template.
         sample_reply: a typical reply of the agent; the template is probed with it.
+        cache_size: texts whose tokens are kept in memory.
     Raises:
         PolicyError: there is no chat template, it fails, or it does not show the user's message.
     """
 
-    def __init__(self, tokenizer: Tokenizer, sample_reply: str) -> None:
+    def __init__(self, tokenizer: Tokenizer, sample_reply: str, *, cache_size: int = 65536) -> None:
         if not tokenizer.chat_template:
             raise PolicyError("The policy's tokenizer has no chat template; add one to its tokenizer_config.json.")
         self._tokenizer = tokenizer
         if _USER not in self.render([{"role": "system", "content": "s"}, {"role": "user", "content": _USER}]):
             raise PolicyError("The chat template does not show the user's message.")
-        self._encode = lru_cache(maxsize=65536)(self._encode_text)
+        self._encode = lru_cache(maxsize=cache_size)(self._encode_text)
         # The two probes differ in length, so a template that treats the last or the first turns apart is noticed.
         fragments = {self._fragment(sample_reply, num_turns) for num_turns in (1, 2)}
         self._between = fragments.pop() if len(fragments) == 1 else None
@@ -93,8 +94,24 @@ class ChatFormat:
         elif note and self._around_note is not None:
             start, middle, end = self._around_note
             text = start + note + middle + user_text + end
-        ids = self._encode(text)
-        return ids[1:] if last_id is not None and ids and ids[0] == last_id else ids
+        return _without_repeated(self._encode(text), last_id)
+
+    def extension(
+        self, messages: Sequence[Message], reply: str, later: Sequence[Message], last_id: int | None
+    ) -> tuple[int, ...] | None:
+        """Token ids between a reply and the next one, whatever messages stand between.
+
+        Args:
+            messages: the conversation that the reply answered.
+            later: all that came after it.
+            last_id: the last sampled id, as for `following`.
+        Returns:
+            None if the template shows the conversation or the reply otherwise once more has been said, so that the row
+            cannot go on.
+        """
+        head = self.render(messages) + reply
+        whole = self.render([*messages, {"role": "assistant", "content": reply}, *later])
+        return _without_repeated(self._encode(whole[len(head) :]), last_id) if whole.startswith(head) else None
 
     def noted(self, note: str, user_text: str) -> list[Message]:
         """A note before a message of the user, within a conversation.
@@ -169,6 +186,11 @@ class ChatFormat:
         if not ids:
             raise PolicyError("The tokenizer has neither an end-of-turn nor an end-of-sequence token.")
         return tuple(ids)
+
+
+def _without_repeated(ids: tuple[int, ...], last_id: int | None) -> tuple[int, ...]:
+    """The ids of what follows a reply, without the end token that the reply has already."""
+    return ids[1:] if last_id is not None and ids and ids[0] == last_id else ids
 
 
 def _on_top(note: str, user_text: str) -> str:

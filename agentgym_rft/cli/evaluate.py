@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from agentgym_rft import registry
+from agentgym_rft.agents.policies.names import model_name
 from agentgym_rft.agents.policies.seeds import is_seed
 from agentgym_rft.cli.settings import (
     DEFAULT_ENV,
@@ -25,7 +26,10 @@ from agentgym_rft.envs.panel_files import FrozenPanel, read_panel
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.sections import Config
 
-POLICIES = "seed, a model directory, a run (its last checkpoint), oracle, expert, random, or openai:MODEL@URL."
+POLICIES = (
+    "seed, a model directory, a run (its last checkpoint), vllm: before any of these, oracle, expert, random, or "
+    "openai:MODEL@URL."
+)
 
 
 def evaluate_command(
@@ -50,6 +54,9 @@ def evaluate_command(
     step_timeout: Annotated[
         float | None, typer.Option(min=0.001, help="Seconds an environment call may take; default: the run's, or any.")
     ] = None,
+    workers: Annotated[
+        str | None, typer.Option(help="Where episodes run: local, processes or ray; default: the run's, or local.")
+    ] = None,
 ) -> None:
     """Evaluate a policy: success by task type with 95 % intervals, and JSON with a row a task.
 
@@ -60,11 +67,13 @@ def evaluate_command(
 
     if out is not None:
         check_out(out)
+    if workers not in (None, "local", "processes", "ray"):
+        raise ConfigError(f"--workers is '{workers}'; an evaluation has its episodes in 'local', 'processes' or 'ray'.")
     frozen = None if panel is None else _read_panel(panel, env, split, tasks)
     updates: dict[str, dict[str, Any]] = {
         "policy": _given(device=device, max_context=max_context),
         "eval": _given(split=split, num_tasks=tasks, temperature=temperature, max_steps=max_steps),
-        "rollout": _given(step_timeout_s=step_timeout),
+        "rollout": _given(step_timeout_s=step_timeout, workers=workers),
         "run": {"seed": seed},
     }
     base = base_settings(policy, env if frozen is None else frozen.panel.env_id)
@@ -93,8 +102,8 @@ def _given(**values: Any) -> dict[str, Any]:
 def base_settings(policy: str, env: str | None) -> dict[str, Any]:
     """The run's configuration if `policy` is a run, else the environment's recipe, with `policy` in it."""
     named = {"policy": {"path": policy}}
-    path = Path(policy)
-    if is_seed(policy) or not is_run_dir(path):
+    path = Path(model_name(policy))
+    if is_seed(model_name(policy)) or not is_run_dir(path):
         return merge(fresh_config(env or DEFAULT_ENV, None, ()).model_dump(), named)
     config = with_full_names(validate_config(read_run_config(path))).model_dump()
     if env is not None and registry.resolve_env_id(env) != config["env"]["id"]:

@@ -22,6 +22,7 @@ from agentgym_rft.envs.panels import assert_held_out, lasting_options, load_pane
 from agentgym_rft.errors import ConfigError, PolicyError
 from agentgym_rft.report.evaluation import EvaluationSettings, Summary, protocol, summarise
 from agentgym_rft.report.evaluation_progress import evaluation_progress
+from agentgym_rft.rollouts.env_maker import env_maker
 from agentgym_rft.rollouts.evaluate import EvaluationPlan, PanelWorkers, evaluate
 from agentgym_rft.rollouts.outcome import why_unplayed
 from agentgym_rft.rollouts.players import ENDPOINT, SCRIPTED, TextWorkers, at_endpoint, check_script, scripted
@@ -107,8 +108,6 @@ def _held_out_panel(request: Request) -> FrozenPanel:
 def _open_players(config: Config) -> tuple[PanelWorkers, str | None]:
     """What plays, and the label of its agent card, if it has one."""
     name = config.policy.path
-    if name.startswith("vllm:"):
-        raise ConfigError("vLLM is not there yet: this version plays a model directory, or openai:MODEL@URL.")
     if name in SCRIPTED:
         return _text_workers(config, scripted(name)), None
     from agentgym_rft.rollouts.build import load_card, open_workers
@@ -120,9 +119,12 @@ def _open_players(config: Config) -> tuple[PanelWorkers, str | None]:
 
 
 def _text_workers(config: Config, make_player: Any) -> TextWorkers:
-    return TextWorkers(
-        lambda: make_env(config.env.id, config.env.options), make_player, max_concurrency=config.policy.max_concurrency
-    )
+    if config.rollout.workers == "ray":
+        raise ConfigError(
+            f"Workers on Ray sample from a model; the policy '{config.policy.path}' plays in this process. "
+            "Give --workers local, or processes."
+        )
+    return TextWorkers(env_maker(config), make_player, max_concurrency=config.policy.max_concurrency)
 
 
 def _settings(request: Request, fixed: FrozenPanel, card: str | None) -> EvaluationSettings:

@@ -23,11 +23,14 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 COMMANDS = {
     "train": ("train", "Train an agent in an environment."),
     "eval": ("evaluate", "Success of a policy on a frozen panel of tasks."),
+    "bench": ("bench", "Success of every checkpoint of a run, as a curve."),
+    "explore": ("explore", "Play episodes into an experience store, without training."),
     "play": ("play", "Play an episode yourself."),
     "envs": ("envs", "List the registered environments."),
     "check-env": ("check_env", "Check that an environment keeps the contract."),
     "new-env": ("new_env", "Write the skeleton of an environment, with its test."),
     "sft": ("sft", "Train a model on an expert's demonstrations."),
+    "serve": ("serve", "Serve a policy to agents written elsewhere, and record them."),
     "panel": ("panel", "Freeze the tasks of a split in a file, or show a panel."),
     "leaderboard": ("leaderboard", "Rank results by panel, or compare two of them."),
     "view": ("view", "Write the report of a run."),
@@ -35,7 +38,7 @@ COMMANDS = {
 }
 
 # Keys below a mapping, such as --env.options.data, are no options of their own: they arrive as extra arguments.
-_TAKES_CONFIG = {"train", "sft"}
+_TAKES_CONFIG = {"train", "explore", "sft"}
 _EXTRA_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 # typer carries its own copy of click or uses the installed one, by version; this is the usage error of either.

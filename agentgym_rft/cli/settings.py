@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 
 from agentgym_rft import registry
+from agentgym_rft.agents.policies.names import model_name, renamed
 from agentgym_rft.agents.policies.seeds import SEED, is_seed, seed_of_env
 from agentgym_rft.cli.options import Override
 from agentgym_rft.config import load_config, merge, nest, read_yaml, shipped_dir, validate_config
@@ -105,14 +106,15 @@ def with_full_names(config: Config) -> Config:
     """The configuration with `env.id` and the environment's seed policy resolved. Raises `RegistryError`."""
     env_id = registry.resolve_env_id(config.env.id)
     update: dict[str, object] = {"env": config.env.model_copy(update={"id": env_id})}
-    if config.policy.path == SEED:
-        update["policy"] = config.policy.model_copy(update={"path": seed_of_env(_short_name(env_id))})
+    path = config.policy.path
+    if model_name(path) == SEED:
+        update["policy"] = config.policy.model_copy(update={"path": renamed(path, seed_of_env(_short_name(env_id)))})
     return config.model_copy(update=update)
 
 
 def say_whose_seed(config: Config) -> None:
     """A line on stderr if the seed policy of another environment is going to play."""
-    env_id, policy = config.env.id, config.policy.path
+    env_id, policy = config.env.id, model_name(config.policy.path)
     if is_seed(policy) and policy != f"{SEED}:{_short_name(env_id)}":
         sentence = f"{env_id} has no seed policy of its own; '{policy}' plays, which knows nothing of it."
         typer.secho(f"{sentence} Name another with --policy.", err=True, fg="yellow")

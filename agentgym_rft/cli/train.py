@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from agentgym_rft.agents.policies.names import model_name, renamed
 from agentgym_rft.agents.policies.seeds import is_seed
 from agentgym_rft.cli.options import Override, accepts_config
 from agentgym_rft.cli.settings import fresh_config, resumed_config, say_whose_seed, with_shorthands
@@ -84,8 +85,9 @@ def run_train(config: Config, resume: Path | None, go_on: str | None = None) -> 
     from agentgym_rft.rollouts.build import policy_dir
     from agentgym_rft.trainers.loop import train
 
-    if not is_seed(config.policy.path):  # a run's newest checkpoint changes; the record says which one it was
-        policy = config.policy.model_copy(update={"path": str(policy_dir(config.policy.path))})
+    name = config.policy.path
+    if not is_seed(model_name(name)):  # a run's newest checkpoint changes; the record says which one it was
+        policy = config.policy.model_copy(update={"path": renamed(name, str(policy_dir(name)))})
         config = config.model_copy(update={"policy": policy})
     if not is_leading():  # torchrun started several processes, and the first one speaks for all
         train(config, resume=resume)

@@ -130,3 +130,19 @@ class TextEnv(gym.Env[str, str]):
     def resumed_expert(self, observation: str, steps: Sequence[tuple[str, str]], suggestion: str) -> Expert:
         """A player that goes on after the `steps` of somebody else and follows the suggestion of a `lesson`."""
         raise EnvError(f"{type(self).__name__} has no expert that goes on after somebody else.")
+
+
+class AwaitableEnv(TextEnv):
+    """An environment that runs elsewhere, whose calls can be awaited too, so that many run at the same time."""
+
+    async def ask(self, name: str, *args: Any, timeout_s: float | None = None) -> Any:
+        """What the method `name` gives; `timeout_s` is a deadline.
+
+        All arguments are positional: `ask("reset", seed, options)`. `ask("act", player, observation)` asks a player
+        that another call gave, such as `ask("oracle")`.
+        """
+        raise NotImplementedError
+
+    def abandon(self) -> None:
+        """Close the environment without waiting, even in the middle of a call."""
+        raise NotImplementedError

@@ -8,13 +8,16 @@ from typing import Any, ClassVar
 import numpy as np
 
 from agentgym_rft import registry
-from agentgym_rft.envs.base import Expert, Lesson, TextEnv
-from agentgym_rft.envs.process_child import Request
+from agentgym_rft.envs.base import AwaitableEnv, Expert, Lesson
+from agentgym_rft.envs.process_child import PLAYERS, Request
 from agentgym_rft.envs.process_worker import Worker
+from agentgym_rft.envs.processes import Processes, now
 from agentgym_rft.errors import ConfigError, EnvError
 
+_IN_EPISODE = frozenset(("step", "snapshot", "remaining", *PLAYERS))  # what needs a running episode
 
-class ProcessEnv(TextEnv):
+
+class ProcessEnv(AwaitableEnv):
     """An environment that runs in a process of its own and behaves like the one it hosts.
 
     For engines that are not thread-safe, that leak, crash or hang. What the environment raises is raised here: the
@@ -29,6 +32,8 @@ class ProcessEnv(TextEnv):
         recycle_after: replace the process after so many resets, for engines whose memory grows; None: never.
         hash_seed: PYTHONHASHSEED of the process, for engines that depend on the order of sets; None: random.
         lazy: start the process when it is first needed, not at once; errors of the options come then, too.
+        processes: live in one of these, with other environments, instead of a process of its own; the deadline, the
+            recycling and the hash seed are theirs then.
     Raises:
         ConfigError: an argument is wrong, or the environment does not take these options.
         RegistryError: there is no such environment.
@@ -45,20 +50,15 @@ class ProcessEnv(TextEnv):
         recycle_after: int | None = None,
         hash_seed: int | None = None,
         lazy: bool = False,
+        processes: Processes | None = None,
     ) -> None:
-        if timeout_s is not None and not timeout_s > 0:
-            raise ConfigError(f"timeout_s is {timeout_s}; expected more than 0, or none.")
-        if recycle_after is not None and recycle_after < 1:
-            raise ConfigError(f"recycle_after is {recycle_after}; expected at least 1, or none.")
+        self._processes = processes or Processes(timeout_s=timeout_s, recycle_after=recycle_after, hash_seed=hash_seed)
         self._path, self._options = _importable(id, options or {})
-        self._timeout_s = timeout_s
-        self._recycle_after = recycle_after
-        self._hash_seed = hash_seed
         self._rng_state: Mapping[str, Any] | None = None
-        self._num_resets = 0
         self._worker: Worker | None = None
+        self.number = 0  # of the environment in its process
         if not lazy:
-            self._ready()
+            now(self._ready(is_blocking=True))
 
     @property
     def pid(self) -> int | None:
@@ -75,20 +75,15 @@ class ProcessEnv(TextEnv):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Begin an episode, in another process where this one has had its share of resets."""
-        if self._recycle_after is not None and self._num_resets >= self._recycle_after:
-            self.close()
-        worker = self._ready()
-        self._num_resets += 1
-        request = Request("reset", kwargs={"seed": seed, "options": options})
-        start: tuple[str, dict[str, Any]] = worker.call(request)
+        start: tuple[str, dict[str, Any]] = self._ask("reset", seed, options)
         return start
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        outcome: tuple[str, float, bool, bool, dict[str, Any]] = self._go_on("step", action)
+        outcome: tuple[str, float, bool, bool, dict[str, Any]] = self._ask("step", action)
         return outcome
 
     def snapshot(self) -> bytes:
-        snapshot: bytes = self._go_on("snapshot")
+        snapshot: bytes = self._ask("snapshot")
         return snapshot
 
     def restore(self, snapshot: bytes) -> tuple[str, dict[str, Any]]:
@@ -96,18 +91,26 @@ class ProcessEnv(TextEnv):
         return start
 
     def remaining(self) -> int | None:
-        number: int | None = self._go_on("remaining")
+        number: int | None = self._ask("remaining")
         return number
 
     def expert(self, observation: str, rng: np.random.Generator, noise: float = 0.0) -> Expert:
         """The environment's expert. It draws from a copy of `rng`, which stays as it is."""
-        return self._player("expert", observation, rng, noise)
+        player: Expert = self._ask("expert", observation, rng, noise)
+        return player
 
     def oracle(self) -> Expert:
-        return self._player("oracle")
+        player: Expert = self._ask("oracle")
+        return player
+
+    def random_player(self, rng: np.random.Generator) -> Expert | None:
+        """The environment's random player. It draws from a copy of `rng`, which stays as it is."""
+        player: Expert | None = self._ask("random_player", rng)
+        return player
 
     def resumed_expert(self, observation: str, steps: Sequence[tuple[str, str]], suggestion: str) -> Expert:
-        return self._player("resumed_expert", observation, list(steps), suggestion)
+        player: Expert = self._ask("resumed_expert", observation, list(steps), suggestion)
+        return player
 
     def lesson(self, observation: str, steps: Sequence[tuple[str, str]], pivot: int | None) -> Lesson:
         lesson: Lesson = self._ask("lesson", observation, list(steps), pivot)
@@ -121,57 +124,96 @@ class ProcessEnv(TextEnv):
 
     def close(self) -> None:
         """Close the environment and end its process. A call under way in another thread is cut off."""
+        self._ask("close")
+
+    async def ask(self, name: str, *args: Any, timeout_s: float | None = None) -> Any:
+        return await self._do(name, args, is_blocking=False, timeout_s=timeout_s)
+
+    def abandon(self) -> None:
         worker, self._worker = self._worker, None
         if worker is not None:
-            self._rng_state = worker.rng_state
-            worker.stop()
+            self._processes.abandon(worker, self.number)
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the process: a copy begins without an episode, in a process of its own."""
-        rng_state = self._rng_state if self._worker is None else self._worker.rng_state
-        return {**self.__dict__, "_worker": None, "_rng_state": rng_state}
-
-    def _ready(self) -> Worker:
-        """The process, started if there is none."""
-        worker = self._worker
-        if worker is not None and worker.is_alive:
-            return worker
-        if worker is not None:
-            self._rng_state = worker.rng_state
-        worker = Worker(self._path, self._options, self._rng_state, self._timeout_s, self._hash_seed)
-        facts = worker.facts
-        self.splits, self.can_snapshot, self.has_lessons = facts.splits, facts.can_snapshot, facts.has_lessons  # type: ignore[misc]
-        self.observation_space, self.action_space = facts.observation_space, facts.action_space
-        self._num_resets = 0
-        self._worker = worker
-        return worker
+        return {**self.__dict__, "_worker": None}
 
     def _ask(self, name: str, *args: Any) -> Any:
-        """A call that needs no episode."""
-        return self._ready().call(Request(name, args))
+        return now(self._do(name, args, is_blocking=True))
 
-    def _go_on(self, name: str, *args: Any) -> Any:
-        """A call in the running episode."""
-        if self._worker is None or not self._worker.is_alive:
-            raise EnvError(f"There is no running episode; call reset before {name}.")
-        return self._worker.call(Request(name, args))
+    async def _do(self, name: str, args: tuple[Any, ...], *, is_blocking: bool, timeout_s: float | None = None) -> Any:
+        """What a call gives. All calls come here, those of `ask` and, with `is_blocking`, those of the methods."""
+        if name == "close":
+            return await self._leave(is_blocking)
+        if name == "act":
+            player, observation = args
+            return await player.asked(observation, is_blocking, timeout_s)
+        if name == "reset" and self._worker is not None and self._processes.is_spent(self._worker):
+            await self._leave(is_blocking)
+        worker = self._running(name) if name in _IN_EPISODE else await self._ready(is_blocking)
+        request = Request(self.number, name, args)
+        if name == "reset":
+            worker.num_resets += 1
+            request = Request(self.number, name, kwargs=dict(zip(("seed", "options"), args, strict=True)))
+        value = await self.send(worker, request, is_blocking, timeout_s)
+        return _Player(self, worker, value) if name in PLAYERS and value is not None else value
 
-    def _player(self, name: str, *args: Any) -> Expert:
-        number: int = self._go_on(name, *args)
-        assert self._worker is not None
-        return _Player(self._worker, number)
+    async def send(self, worker: Worker, request: Request, is_blocking: bool, timeout_s: float | None = None) -> Any:
+        """The value of a reply; the state of the generator that comes with it is kept."""
+        reply = await worker.ask(request, is_blocking=is_blocking, timeout_s=timeout_s)
+        if reply.rng_state is not None:
+            self._rng_state = reply.rng_state
+        return reply.value
+
+    async def _ready(self, is_blocking: bool) -> Worker:
+        """The process that the environment is in, joined if it is in none."""
+        if self._worker is not None and self._worker.is_alive:
+            return self._worker
+        self._worker = None
+        worker = self._processes.join(self._path)
+        worker.num_made += 1
+        number = worker.num_made
+        make = Request(number, "make", (self._path, self._options, self._rng_state))
+        try:
+            facts = await self.send(worker, make, is_blocking)
+        except BaseException:
+            self._processes.abandon(worker, number)
+            raise
+        self.splits, self.can_snapshot, self.has_lessons = facts.splits, facts.can_snapshot, facts.has_lessons  # type: ignore[misc]
+        self.observation_space, self.action_space = facts.observation_space, facts.action_space
+        self._worker, self.number = worker, number
+        return worker
+
+    async def _leave(self, is_blocking: bool) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            await self._processes.leave(worker, self.number, is_blocking=is_blocking)
+
+    def _running(self, name: str) -> Worker:
+        worker = self._worker
+        if worker is None or not worker.is_alive:
+            why = worker.ending if worker is not None else ""
+            raise EnvError(f"{why} There is no running episode; call reset before {name}.".lstrip())
+        return worker
 
 
 class _Player:
     """A player that lives beside its environment, in the other process."""
 
-    def __init__(self, worker: Worker, number: int) -> None:
+    def __init__(self, env: ProcessEnv, worker: Worker, number: int) -> None:
+        self._env = env
+        self._env_number = env.number
         self._worker = worker
         self._number = number
 
     def act(self, observation: str) -> str:
-        action: str = self._worker.call(Request("act", (self._number, observation)))
+        action: str = now(self.asked(observation, is_blocking=True))
         return action
+
+    async def asked(self, observation: str, is_blocking: bool, timeout_s: float | None = None) -> Any:
+        """The action, waited for as in `ProcessEnv.ask`."""
+        request = Request(self._env_number, "act", (self._number, observation))
+        return await self._env.send(self._worker, request, is_blocking, timeout_s)
 
 
 def _importable(id: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

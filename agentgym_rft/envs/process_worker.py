@@ -1,31 +1,35 @@
-"""The owner's side of a process that hosts one environment: it starts it, asks it, and ends it."""
+"""The owner's side of a process that hosts environments: it starts it, asks it, and ends it."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
-import math
-import multiprocessing
 import os
 import pickle
+import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 import weakref
-from collections.abc import Mapping
-from multiprocessing.connection import Connection
-from typing import Any, cast
+from collections import deque
+from typing import cast
 
 from agentgym_rft import errors
-from agentgym_rft.envs.process_child import Facts, Failure, Reply, Request
+from agentgym_rft.envs.channel import Channel
+from agentgym_rft.envs.process_child import Failure, Reply, Request
 from agentgym_rft.errors import ConfigError, EnvError, EnvTimeoutError
 
 START_TIMEOUT_S = 120.0  # to start Python and import this package, on a machine that may be very busy
+_STARTING = "starting"
 _CLOSE_TIMEOUT_S = 5.0
 _EXIT_TIMEOUT_S = 2.0  # from the answer to "close" to the end of the process
-_LOOK_S = 0.5  # how often a wait looks whether the process is still there
+_LOOK_S = 0.5  # how often those who wait look at the clock, and whether the process is still there
+_CLOSED = "The environment was closed."
+_NEXT = "The next reset starts another."
 # A fresh interpreter, not a fork (engines do not survive one) and not multiprocessing's "spawn", which would run the
 # caller's main module again, with all that it imports.
 _MAIN = (
@@ -34,41 +38,65 @@ _MAIN = (
 )
 
 
-class Worker:
-    """A process with one environment.
+class Call:
+    """A request under way: its deadline, who waits for it on an event loop, and what came back."""
 
-    One call at a time; only `stop` may come from another thread while a call is under way.
+    __slots__ = ("answer", "began", "future", "name", "thread", "timeout_s")
+
+    def __init__(self, name: str, timeout_s: float | None, future: asyncio.Future[None] | None = None) -> None:
+        self.name, self.timeout_s, self.future = name, timeout_s, future
+        self.thread = threading.get_ident()
+        self.began = time.monotonic()  # set again when those before it are answered
+        self.answer: bytes | Exception | None = None
+
+    @property
+    def left_s(self) -> float:
+        """Seconds to its deadline, or to the next look at the process, if that comes first."""
+        return _LOOK_S if self.timeout_s is None else min(_LOOK_S, self.began + self.timeout_s - time.monotonic())
+
+    def end(self, answer: bytes | Exception) -> None:
+        """Take the answer and wake who waits for it."""
+        self.answer = answer
+        future = self.future
+        if future is None or future.get_loop().is_closed():
+            return
+        if self.thread == threading.get_ident():
+            _wake(future)
+        else:
+            future.get_loop().call_soon_threadsafe(_wake, future)
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():  # who waited may have been cancelled
+        future.set_result(None)
+
+
+class Worker:
+    """A process with environments, which it calls one after the other.
+
+    Calls are answered in the order in which they were asked. The deadline is that of the call that runs; if it comes
+    too late, the process is killed, and calls behind it fail, too. A call is awaited on an event loop (one at a time)
+    or, with `is_blocking`, waited for, in any thread.
 
     Args:
-        id, options: what `make_env` takes, to be made in the process.
-        rng_state: the state that the environment's generator begins with; None leaves it unseeded.
-        timeout_s: deadline of every call, making the environment included; None: no deadline.
+        id: the environment, for messages.
+        timeout_s: deadline of every call; None: no deadline.
         hash_seed: PYTHONHASHSEED of the process; None: another order of sets in every process, as Python does it.
-    Raises:
-        ConfigError: the options cannot be sent to a process.
-        EnvError: whatever making the environment raises.
     """
 
-    def __init__(
-        self,
-        id: str,
-        options: Mapping[str, Any],
-        rng_state: Mapping[str, Any] | None,
-        timeout_s: float | None,
-        hash_seed: int | None,
-    ) -> None:
+    def __init__(self, id: str, timeout_s: float | None, hash_seed: int | None) -> None:
         self.id = id
-        self.rng_state = rng_state
+        self.ending = ""  # what ended it
+        self.num_envs = self.num_made = self.num_resets = 0  # counted by those who use it
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
-        self._process, self._connection = _start(hash_seed)
+        self._process, self._channel = _start(hash_seed)
         self._finalizer = weakref.finalize(self, _end, self._process, os.getpid())
-        try:
-            self._read("starting", START_TIMEOUT_S)
-            self.facts = cast(Facts, self.call(Request("make", (id, dict(options), rng_state))))
-        except BaseException:
-            self._finalizer()
-            raise
+        self._calls = deque([Call(_STARTING, START_TIMEOUT_S)])  # those without an answer; the first one runs
+        self._loop: asyncio.AbstractEventLoop | None = None  # the one that looks for replies
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_writing = False  # the socket was full
+        self._poller = select.poll()
 
     @property
     def is_alive(self) -> bool:
@@ -79,84 +107,209 @@ class Worker:
     def pid(self) -> int:
         return self._process.pid
 
-    def call(self, request: Request) -> Any:
-        """What a request gives.
+    async def ask(self, request: Request, *, is_blocking: bool, timeout_s: float | None = None) -> Reply:
+        """What a request gives; `timeout_s` can tighten the deadline.
 
         Raises the error that it raises, `EnvTimeoutError` after the deadline, and `EnvError` if the process ended.
         """
-        with self._lock:
-            if not self.is_alive:
-                raise EnvError(f"The process of environment '{self.id}' has ended; call reset, which starts another.")
-            message = _pickled(request)
-            try:
-                self._connection.send_bytes(message)
-                reply = self._read(request.name, self._timeout_s)
-            except (EOFError, ConnectionError) as error:
-                raise self._lost(request.name) from error
+        reply = await self._answer(request, is_blocking, timeout_s)
         if isinstance(reply, Failure):
             raise exception(reply)
-        self.rng_state = reply.rng_state or self.rng_state
-        return reply.value
+        return reply
 
-    def stop(self) -> None:
-        """Close the environment and end the process; a call under way in another thread is cut off.
+    async def stop(self, *, is_blocking: bool) -> None:
+        """Close the environments and end the process; calls under way are cut off.
 
-        Raises what closing the environment raises, after the process has ended.
+        Raises what closing the environments raises, after the process has ended.
         """
         if not self.is_alive:
             return
         if not self._lock.acquire(blocking=False):
-            self._finalizer()
+            self._finalizer()  # whoever waits for a call in another thread will see it
             return
+        try:
+            if self._calls:
+                self._finish(EnvError(_CLOSED), _CLOSED)
+                return
+        finally:
+            self._lock.release()
         reply: Reply | Failure = Reply(None)
         try:
-            self._connection.send_bytes(_pickled(Request("close")))
-            reply = self._read("close", min(self._timeout_s or _CLOSE_TIMEOUT_S, _CLOSE_TIMEOUT_S))
-            self._process.wait(_EXIT_TIMEOUT_S)  # what it registered with `atexit` may run
-        except (EOFError, ConnectionError, EnvTimeoutError, subprocess.TimeoutExpired):
-            pass  # it is gone already or does not end by itself; the next line sees to it
+            reply = await self._answer(Request(0, "close"), is_blocking, _CLOSE_TIMEOUT_S)
+            await self._exit(is_blocking)  # what it registered with `atexit` may run
+        except EnvError:
+            pass  # it is gone already or does not end by itself; the next lines see to it
         finally:
-            self._finalizer()
-            self._lock.release()
+            with self._lock:
+                self._finish(EnvError(_CLOSED), _CLOSED)
         if isinstance(reply, Failure):
             raise exception(reply)
 
-    def _read(self, name: str, timeout_s: float | None) -> Reply | Failure:
-        """The next reply. Raises `EOFError` or `ConnectionError` if the process has ended."""
+    def kill(self) -> None:
+        """End the process as it is."""
+        with self._lock:
+            self._finish(EnvError(_CLOSED), _CLOSED)
+
+    def post(self, request: Request) -> None:
+        """Send a request whose reply nobody waits for, to a process that is alive or not."""
+        with self._lock:
+            if self.is_alive:
+                self._send(Call(request.name, self._timeout_s), _pickled(request))
+                self._advance()
+
+    async def _exit(self, is_blocking: bool) -> None:
+        """Wait for the end of the process, up to a limit."""
+        if is_blocking:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_EXIT_TIMEOUT_S)
+            return
+        deadline = time.monotonic() + _EXIT_TIMEOUT_S
+        while self._process.poll() is None and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+
+    async def _answer(self, request: Request, is_blocking: bool, timeout_s: float | None) -> Reply | Failure:
+        """The reply to a request. Raises only what goes wrong with the process, and `ConfigError`."""
+        message = _pickled(request)
+        limits = [limit for limit in (timeout_s, self._timeout_s) if limit is not None]
+        future = None if is_blocking else asyncio.get_running_loop().create_future()
+        call = Call(request.name, min(limits, default=None), future)
+        with self._lock:
+            self._send(call, message)
+            if is_blocking:
+                self._wait(call)
+            else:
+                self._watch(asyncio.get_running_loop())
+        if future is not None:
+            await future
+        if isinstance(call.answer, Exception):
+            raise call.answer
+        assert call.answer is not None
         try:
-            if not self._wait(timeout_s):
-                raise EnvTimeoutError(
-                    f"'{name}' of environment '{self.id}' took longer than {timeout_s:g} s; its process was ended. "
-                    "The next reset starts another."
-                )
-            message = self._connection.recv_bytes()
-        except BaseException:  # a Ctrl-C, too: a reply that comes too late would answer the next request
-            self._finalizer()
-            raise
-        try:
-            return cast(Reply | Failure, pickle.loads(message))
+            return cast(Reply | Failure, pickle.loads(call.answer))
         except (AttributeError, ImportError, pickle.UnpicklingError) as error:
-            raise EnvError(f"What '{name}' of environment '{self.id}' returned cannot be read: {error}.") from error
+            raise EnvError(
+                f"What '{call.name}' of environment '{self.id}' returned cannot be read: {error}."
+            ) from error
 
-    def _wait(self, timeout_s: float | None) -> bool:
-        """True when there is something to read, False after the deadline.
+    # What follows is done under the lock.
 
-        Looks at the process, too: one that forked leaves the other end of the socket open when it dies.
-        """
-        deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
-        while not self._connection.poll(max(0.0, min(deadline - time.monotonic(), _LOOK_S))):
-            if self._process.poll() is not None and not self._connection.poll(0.0):
-                raise EOFError
-            if time.monotonic() >= deadline:
-                return False
-        return True
+    def _send(self, call: Call, message: bytes) -> None:
+        if not self.is_alive:
+            raise EnvError(f"{self.ending or f'The process of environment {self.id!r} has ended.'} {_NEXT}")
+        self._calls.append(call)
+        self._channel.put(message)
 
-    def _lost(self, name: str) -> EnvError:
+    def _wait(self, call: Call) -> None:
+        """Block until a call has its answer."""
+        try:
+            self._advance()
+            while call.answer is None:
+                wanted = select.POLLIN if self._channel.is_sent else select.POLLIN | select.POLLOUT
+                self._poller.register(self._channel.fileno(), wanted)
+                self._poller.poll(max(0.0, self._calls[0].left_s) * 1000)
+                self._advance()
+                if call.answer is None:
+                    self._look()
+        except BaseException as problem:  # a Ctrl-C: nobody may take the answer for that of the next call
+            self._finish(EnvError(f"Interrupted: {problem!r}"), "The process was ended by an interrupt.")
+            raise
+
+    def _advance(self) -> None:
+        """Send what is left and take what has come."""
+        try:
+            if not self._channel.is_sent:
+                self._channel.flush()
+            messages = self._channel.take()
+        except (EOFError, ConnectionError):
+            self._lose()
+            return
+        for message in messages:
+            self._calls.popleft().end(message)
+        if messages and self._calls:
+            self._calls[0].began = time.monotonic()
+
+    def _look(self) -> None:
+        """End what runs too long, and what lost its process: one that forked leaves the socket open when it dies."""
+        call = self._calls[0]
+        if call.timeout_s is not None and time.monotonic() - call.began >= call.timeout_s:
+            late = f"'{call.name}' of environment '{self.id}' took longer than {call.timeout_s:g} s; "
+            others = late if call.name == _STARTING else f"Another episode in the process was late: {late}"
+            self._finish(EnvTimeoutError(f"{late}its process was ended. {_NEXT}"), f"{others}its process was ended.")
+        elif self._process.poll() is not None:
+            self._advance()
+            if self._calls:
+                self._lose()
+
+    def _lose(self) -> None:
+        """The process has ended by itself."""
         self._finalizer()
-        return EnvError(
-            f"The process of environment '{self.id}' {_ending(self._process.wait())} during '{name}'. "
-            "The next reset starts another."
-        )
+        what = f"The process of environment '{self.id}' {_ending(self._process.wait())}"
+        name = self._calls[0].name if self._calls else "a pause"
+        whose = "" if name == _STARTING else " of another episode"
+        self._finish(EnvError(f"{what} during '{name}'. {_NEXT}"), f"{what} during '{name}'{whose}.")
+
+    def _finish(self, problem: Exception, others: str) -> None:
+        """End the process, with `problem` for the call that runs and a sentence for all others."""
+        self._finalizer()
+        self._unwatch()
+        self.ending = self.ending or others
+        calls, self._calls = self._calls, deque()
+        for number, call in enumerate(calls):
+            call.end(EnvError(f"{others} {_NEXT}") if number else problem)
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look for replies on an event loop, which may be another one than the last time."""
+        if self._loop is not loop:
+            self._unwatch()
+            self._loop = loop
+            loop.add_reader(self._channel.fileno(), self._on_event)
+        if self._channel.num_unsent == 1:
+            loop.call_soon(self._on_messages)  # sends this message together with those that other episodes add
+        if self._timer is None:
+            self._timer = loop.call_later(max(0.0, self._calls[0].left_s), self._on_timer)
+
+    def _on_messages(self) -> None:
+        """Send what the episodes of this turn of the loop have asked."""
+        with self._lock:
+            if not self.is_alive:
+                return
+            try:
+                self._channel.flush()
+            except ConnectionError:
+                self._lose()
+                return
+            if self._loop is not None and self._is_writing == self._channel.is_sent:
+                self._is_writing = not self._is_writing
+                if self._is_writing:
+                    self._loop.add_writer(self._channel.fileno(), self._on_messages)
+                else:
+                    self._loop.remove_writer(self._channel.fileno())
+
+    def _on_event(self) -> None:
+        with self._lock:
+            self._advance()
+
+    def _on_timer(self) -> None:
+        with self._lock:
+            self._timer = None
+            if self._calls:
+                self._look()
+            if self._calls and self._loop is not None:
+                self._watch(self._loop)
+
+    def _unwatch(self) -> None:
+        loop, self._loop = self._loop, None
+        timer, self._timer = self._timer, None
+        self._is_writing = False
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(_forget, loop, self._channel, timer)
+
+
+def _forget(loop: asyncio.AbstractEventLoop, channel: Channel, timer: asyncio.TimerHandle | None) -> None:
+    loop.remove_reader(channel.fileno())
+    loop.remove_writer(channel.fileno())
+    if timer is not None:
+        timer.cancel()
 
 
 def exception(failure: Failure) -> Exception:
@@ -167,9 +320,9 @@ def exception(failure: Failure) -> Exception:
     return error
 
 
-def _start(hash_seed: int | None) -> tuple[subprocess.Popen[bytes], Connection]:
+def _start(hash_seed: int | None) -> tuple[subprocess.Popen[bytes], Channel]:
     environment = None if hash_seed is None else {**os.environ, "PYTHONHASHSEED": str(hash_seed)}
-    ours, theirs = multiprocessing.Pipe()
+    ours, theirs = socket.socketpair()
     with theirs:
         descriptor = theirs.fileno()
         arguments = [sys.executable, "-c", _MAIN, json.dumps([str(entry) for entry in sys.path]), str(descriptor)]
@@ -181,7 +334,8 @@ def _start(hash_seed: int | None) -> tuple[subprocess.Popen[bytes], Connection]:
             pass_fds=(descriptor,),
             start_new_session=True,  # Ctrl-C is for the owner, and whatever an engine starts can be ended with it
         )
-    return process, ours
+    ours.setblocking(False)
+    return process, Channel(ours)
 
 
 def _end(process: subprocess.Popen[bytes], owner: int) -> None:
@@ -195,7 +349,7 @@ def _end(process: subprocess.Popen[bytes], owner: int) -> None:
 
 def _pickled(request: Request) -> bytes:
     try:
-        return pickle.dumps(request)
+        return pickle.dumps(request, pickle.HIGHEST_PROTOCOL)
     except (pickle.PicklingError, TypeError, AttributeError) as error:
         raise ConfigError(f"The arguments of '{request.name}' cannot be sent to a process: {error}.") from error
 

@@ -10,7 +10,6 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from agentgym_rft.core import StopReason
-from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.errors import EnvError, PolicyError
 
 T = TypeVar("T")
@@ -64,16 +63,6 @@ async def in_thread(function: Callable[[], T]) -> T:
     if problem is not None:
         raise problem
     return value  # type: ignore[return-value]  # it is there where no problem is
-
-
-async def discard(env: TextEnv, timeout_s: float | None) -> None:
-    """Close an environment that broke. What goes wrong with that adds nothing to its error, which is on record."""
-    await guarded(lambda: _close(env, timeout_s), lambda: 0)
-
-
-async def _close(env: TextEnv, timeout_s: float | None) -> StopReason:
-    await call(env.close, timeout_s)
-    return StopReason.ENV_ERROR
 
 
 def checked_step(step: Step) -> Step:

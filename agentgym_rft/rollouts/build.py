@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,18 @@ from agentgym_rft.agents.card import AgentCard, parse_card
 from agentgym_rft.agents.policies.base import Policy
 from agentgym_rft.agents.policies.hf import HFPolicy
 from agentgym_rft.agents.policies.loading import load_model
+from agentgym_rft.agents.policies.names import is_vllm, model_name
 from agentgym_rft.agents.policies.seeds import is_seed, seed_policy_path
+from agentgym_rft.agents.policies.vllm_install import check_vllm
 from agentgym_rft.config import find_yaml, merge, read_yaml
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.errors import ConfigError, DataError, PolicyError
 from agentgym_rft.rollouts.endpoint import EndpointReflector
+from agentgym_rft.rollouts.env_maker import env_maker
 from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.reflectors import HindsightReflector, Reflector, SpokenReflector
 from agentgym_rft.rollouts.speaker import Speaker
+from agentgym_rft.rollouts.workers import Workers
 from agentgym_rft.sections import AgentSection, Config, PolicySection
 from agentgym_rft.store.checkpoint import load_checkpoint
 
@@ -55,11 +58,13 @@ def policy_dir(name: str) -> Path:
 
     `seed` and `seed:NAME` are embedded policies; the output of `agentgym sft` means its model, and a training run the
     model of its newest good checkpoint. Any other name is a directory in Hugging Face format, and not looked at here.
+    `vllm:` before any of them says who samples, and changes nothing here.
 
     Raises:
         DataError: the name is empty, or this installation has no seed policy.
         CheckpointError: the run has no good checkpoint.
     """
+    name = model_name(name)
     if not name.strip():
         raise DataError(
             "The policy has an empty name. Expected 'seed', 'seed:NAME', or a directory in Hugging Face format."
@@ -91,42 +96,79 @@ def load_policy_model(section: PolicySection, dtype: torch.dtype | None = None) 
     Raises:
         DataError: the directory holds no usable model, or this installation has no seed policy.
         CheckpointError: the directory is a training run without a good checkpoint.
-        ConfigError: the device is not there.
+        ConfigError: the device is not there, or the policy is for vLLM, which cannot be used here.
     """
     if section.num_threads is not None:
         torch.set_num_threads(section.num_threads)
+    if is_vllm(section.path):
+        check_vllm()  # refused before a large model is read
     device = find_device(section.device)
     return load_model(policy_dir(section.path), device=device, dtype=dtype)
 
 
-def serve(model: Any, section: PolicySection, *, spans_versions: bool = False) -> HFPolicy:
+def serve(model: Any, section: PolicySection, *, spans_versions: bool = False) -> Policy:
     """The policy that samples from a model; see `HFPolicy` for `spans_versions`.
 
-    Raises `DataError` or `ConfigError` if it cannot be served so.
+    Args:
+        model: of the section's path. vLLM has a model of its own, and only compares with this one at the start.
+    Raises:
+        DataError, ConfigError: it cannot be served so.
     """
+    if section.deterministic and (is_vllm(section.path) or (section.sampling_threads or 1) > 1):
+        raise ConfigError(
+            "policy.deterministic is for the hf policy with one thread: leave out vllm: and policy.sampling_threads."
+        )
     with _refused_as_data(section.path):
+        if is_vllm(section.path):
+            from agentgym_rft.agents.policies.vllm import VLLMPolicy
+
+            return VLLMPolicy(
+                policy_dir(section.path),
+                section.vllm,
+                device=section.device,
+                max_concurrency=section.max_concurrency,
+                max_context=section.max_context,
+                spans_versions=spans_versions,
+                model=model,
+            )
         return HFPolicy(
             model,
             max_concurrency=section.max_concurrency,
             max_context=section.max_context,
             num_threads=section.sampling_threads,
             spans_versions=spans_versions,
+            is_invariant=section.deterministic,
         )
 
 
-def make_workers(config: Config, tokenizer: Any, policy: Policy, reflector: Reflector | None = None) -> LocalWorkers:
-    """Workers in this process that play the run's environment with its agent card.
+def make_workers(
+    config: Config,
+    tokenizer: Any,
+    policy: Policy | None,
+    reflector: Reflector | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+) -> Workers:
+    """Workers that play the run's environment, wherever it runs, with its agent card.
 
     Without a `reflector`, the policy reflects on its own episodes, where the strategy asks for it.
 
+    Args:
+        policy: who plays; None with `rollout.workers=ray`, whose processes make their own.
+        dtype: of their weights, as `load_policy_model` takes it.
     Raises:
-        ConfigError: there is no such card, or it is wrong.
+        ConfigError: there is no such card, or it is wrong; workers on Ray cannot be had.
         DataError: the tokenizer's chat template cannot be used.
     """
     card = load_card(config.agent)
     with _refused_as_data(config.policy.path):
+        if config.rollout.workers == "ray":
+            from agentgym_rft.rollouts.ray.opening import open_ray_workers
+
+            return open_ray_workers(config, card, tokenizer, reflector=reflector, dtype=dtype)
+        assert policy is not None, "only workers on Ray make their own policy"
         return LocalWorkers(
-            partial(make_env, config.env.id, config.env.options),
+            env_maker(config),
             card,
             tokenizer,
             policy,
@@ -161,7 +203,8 @@ def make_reflector(config: Config) -> Reflector | None:
     return SpokenReflector(card, speaker.reply, is_own=False)
 
 
-def open_workers(config: Config) -> LocalWorkers:
+def open_workers(config: Config) -> Workers:
     """Workers with a policy of their own, for evaluation."""
     model, tokenizer = load_policy_model(config.policy)
-    return make_workers(config, tokenizer, serve(model, config.policy))
+    on_ray = config.rollout.workers == "ray"
+    return make_workers(config, tokenizer, None if on_ray else serve(model, config.policy))

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from agentgym_rft.agents.agent import ChatAgent, Prompt
 from agentgym_rft.agents.parse import Parsed
 from agentgym_rft.agents.policies.base import Completion, Policy, SampleRequest
 from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.rollouts.boundary import Step, call, checked_info, checked_step, guarded, outcome_info
+from agentgym_rft.rollouts.boundary import Step, checked_info, checked_step, guarded, outcome_info
+from agentgym_rft.rollouts.env_calls import EnvCalls
 from agentgym_rft.rollouts.forks import Fork, Moment, Played, go_back
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.rollouts.speaker import check_completion
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,8 @@ class Episode:
         spec: EpisodeSpec,
         start: Fork | None = None,
     ) -> None:
-        self.env, self.policy, self.spec, self.start = env, policy, spec, start
+        self.env = EnvCalls(env, spec.step_timeout_s)
+        self.policy, self.spec, self.start = policy, spec, start
         self.agent = make_agent()
         self.unguided = make_agent() if start is not None and start.guidance else None
         self.turns: list[Turn] = []
@@ -88,13 +88,12 @@ class Episode:
     async def play(self) -> StopReason:
         spec = self.spec
         if self.start is None:
-            options = {"task_id": spec.task_id}
-            self._take(*await self._call(lambda: self.env.reset(seed=self.reset_seed, options=options)))
+            self._take(*await self.env.reset(self.reset_seed, spec.task_id))
         else:
             await self.resume(self.start)
         stop = await self._take_turns()
         if spec.record_remaining:
-            self.remaining.append(await self._call(self.env.remaining))
+            self.remaining.append(await self.env.remaining())
         return stop
 
     async def _take_turns(self) -> StopReason:
@@ -121,7 +120,7 @@ class Episode:
         Raises `ReplayDiverged` if the environment came to another state.
         """
         parent, turn = start.parent, start.turn
-        await self._call(lambda: go_back(self.env, start))
+        await go_back(self.env, start)
         for moment, past in zip(parent.moments, parent.trajectory.turns[:turn], strict=False):
             self._take(moment.observation, moment.info)
             for agent in self._agents():
@@ -148,10 +147,10 @@ class Episode:
 
     async def _record(self) -> None:
         """What a fork before the coming turn needs."""
-        if self.spec.record_snapshots and self.env.can_snapshot:
-            self.snapshots.append(await self._call(self.env.snapshot))
+        if self.spec.record_snapshots and self.env.env.can_snapshot:
+            self.snapshots.append(await self.env.snapshot())
         if self.spec.record_remaining:
-            self.remaining.append(await self._call(self.env.remaining))
+            self.remaining.append(await self.env.remaining())
 
     def _request(self, prompt: Prompt) -> SampleRequest:
         spec = self.spec
@@ -206,11 +205,7 @@ class Episode:
         """What follows a reply: the environment's answer, or the agent's own feedback where there was no action."""
         if parsed.error is not None:
             return self.agent.invalid_feedback(parsed), 0.0, False, False, self.info
-        return checked_step(await self._call(lambda: self.env.step(parsed.action)))
-
-    async def _call(self, function: Callable[[], T]) -> T:
-        """An environment call, under the deadline if there is one."""
-        return await call(function, self.spec.step_timeout_s)
+        return checked_step(await self.env.step(parsed.action))
 
     def _agents(self) -> list[ChatAgent]:
         return [self.agent] if self.unguided is None else [self.agent, self.unguided]

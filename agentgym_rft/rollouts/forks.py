@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentgym_rft.core import Trajectory
-from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.errors import ReplayDiverged
+from agentgym_rft.rollouts.env_calls import EnvCalls
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def fork(parent: Played, turn: int, guidance: str = "") -> Fork:
     return Fork(parent, turn, guidance)
 
 
-def go_back(env: TextEnv, start: Fork) -> None:
+async def go_back(env: EnvCalls, start: Fork) -> None:
     """Bring an environment to the state before a fork's turn.
 
     From a snapshot if the episode has one; else by a reset and a replay of the actions, in which every observation is
@@ -68,13 +68,13 @@ def go_back(env: TextEnv, start: Fork) -> None:
     parent, turn = start.parent, start.turn
     there = parent.moments[turn]
     if turn < len(parent.snapshots):
-        _, info = env.restore(parent.snapshots[turn])
+        _, info = await env.restore(parent.snapshots[turn])
     else:
-        observation, info = env.reset(seed=parent.reset_seed, options={"task_id": parent.trajectory.task_id})
+        observation, info = await env.reset(parent.reset_seed, parent.trajectory.task_id)
         _compare("first observation", parent.moments[0].observation, observation)
         for number, past in enumerate(parent.trajectory.turns[:turn]):
             if past.info["action"]:
-                observation, _, _, _, info = env.step(past.info["action"])
+                observation, _, _, _, info = await env.step(past.info["action"])
                 _compare(f"observation after turn {number}", parent.moments[number + 1].observation, observation)
     _compare(f"state before turn {turn}", str(there.info.get("state_key", "")), str(info.get("state_key", "")))
 

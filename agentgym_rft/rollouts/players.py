@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -13,9 +12,10 @@ from agentgym_rft.agents.agent import TextAgent, invalid_feedback
 from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.envs.base import Expert, TextEnv
-from agentgym_rft.errors import AgentGymError, ConfigError, PolicyError
-from agentgym_rft.rollouts.boundary import call, checked_info, checked_step, guarded, outcome_info
+from agentgym_rft.errors import AgentGymError, ConfigError, EnvTimeoutError, PolicyError
+from agentgym_rft.rollouts.boundary import checked_info, checked_step, guarded, outcome_info
 from agentgym_rft.rollouts.endpoint import ChatEndpoint
+from agentgym_rft.rollouts.env_calls import EnvCalls
 from agentgym_rft.rollouts.episode import EpisodeSpec
 from agentgym_rft.rollouts.event_loop import Work
 from agentgym_rft.rollouts.forks import Played
@@ -52,7 +52,7 @@ class Player(Protocol):
 
 
 # Made when the episode has begun, from the environment in that state, the first observation and the episode.
-MakePlayer = Callable[[TextEnv, str, EpisodeSpec], Player]
+MakePlayer = Callable[[EnvCalls, str, EpisodeSpec], Awaitable[Player]]
 
 
 class TextWorkers:
@@ -88,7 +88,7 @@ class TextEpisode:
     """The state of one running episode."""
 
     def __init__(self, env: TextEnv, make_player: MakePlayer, spec: EpisodeSpec) -> None:
-        self.env, self.spec = env, spec
+        self.env, self.spec = EnvCalls(env, spec.step_timeout_s), spec
         self._make_player = make_player
         self.reset_seed = spec.seed % 2**31
         self.turns: list[Turn] = []
@@ -97,11 +97,8 @@ class TextEpisode:
 
     async def play(self) -> StopReason:
         spec = self.spec
-        options = {"task_id": spec.task_id}
-        reset = partial(self.env.reset, seed=self.reset_seed, options=options)
-        self._take(*await call(reset, spec.step_timeout_s))
-        make = partial(_spoken_for, partial(self._make_player, self.env, self._observation, spec))
-        player = await call(make, spec.step_timeout_s)
+        self._take(*await self.env.reset(self.reset_seed, spec.task_id))
+        player = await _spoken_for(self._make_player(self.env, self._observation, spec))
         while len(self.turns) < spec.max_steps:
             move = await player.act(self._observation, self._info)
             terminated, truncated = await self._step(move)
@@ -118,7 +115,7 @@ class TextEpisode:
         if move.error:
             self._take(move.feedback, self._info)
         else:
-            step = checked_step(await call(partial(self.env.step, move.action), self.spec.step_timeout_s))
+            step = checked_step(await self.env.step(move.action))
             observation, reward, terminated, truncated, info = step
             self._take(observation, info)
         invalid = move.error or ("refused" if self._info.get("invalid_action") else "")
@@ -147,10 +144,12 @@ class TextEpisode:
         )
 
 
-def _spoken_for(function: Callable[[], T]) -> T:
+async def _spoken_for(script: Awaitable[T]) -> T:
     """What a script gives. Its own refusals are the policy's errors, not the environment's."""
     try:
-        return function()
+        return await script
+    except EnvTimeoutError:
+        raise
     except AgentGymError as error:
         raise PolicyError(str(error)) from error
 
@@ -158,13 +157,12 @@ def _spoken_for(function: Callable[[], T]) -> T:
 class ScriptedPlayer:
     """A script of the environment, asked under the deadline of its steps."""
 
-    def __init__(self, script: Expert, timeout_s: float | None) -> None:
+    def __init__(self, env: EnvCalls, script: Expert) -> None:
+        self._env = env
         self._script = script
-        self._timeout_s = timeout_s
 
     async def act(self, observation: str, info: Mapping[str, Any]) -> Move:
-        ask = partial(_spoken_for, partial(self._script.act, observation))
-        return Move(await call(ask, self._timeout_s))
+        return Move(await _spoken_for(self._env.act(self._script, observation)))
 
 
 class AnyAdmissible:
@@ -211,14 +209,14 @@ class EndpointPlayer:
 def scripted(kind: str) -> MakePlayer:
     """Makes the players of `oracle`, `expert` or `random`."""
 
-    def make(env: TextEnv, observation: str, spec: EpisodeSpec) -> Player:
+    async def make(env: EnvCalls, observation: str, spec: EpisodeSpec) -> Player:
         rng = np.random.default_rng(derive_seed(spec.seed, "player"))
         if kind == "oracle":
-            return ScriptedPlayer(env.oracle(), spec.step_timeout_s)
+            return ScriptedPlayer(env, await env.oracle())
         if kind == "expert":
-            return ScriptedPlayer(env.expert(observation, rng), spec.step_timeout_s)
-        own = env.random_player(rng)
-        return AnyAdmissible(rng) if own is None else ScriptedPlayer(own, spec.step_timeout_s)
+            return ScriptedPlayer(env, await env.expert(observation, rng))
+        own = await env.random_player(rng)
+        return AnyAdmissible(rng) if own is None else ScriptedPlayer(env, own)
 
     return make
 
@@ -234,4 +232,8 @@ def at_endpoint(policy: str, card: AgentCard) -> MakePlayer:
     """Makes the players of `openai:MODEL@URL`. Raises `ConfigError` for a name that is not of this form."""
     model, _, url = policy.removeprefix(ENDPOINT).partition("@")
     endpoint = ChatEndpoint(model, url, retries=3)
-    return lambda env, observation, spec: EndpointPlayer(endpoint, card, spec)
+
+    async def make(env: EnvCalls, observation: str, spec: EpisodeSpec) -> Player:
+        return EndpointPlayer(endpoint, card, spec)
+
+    return make

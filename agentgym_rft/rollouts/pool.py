@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
+from agentgym_rft.core import StopReason
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.rollouts.boundary import discard
+from agentgym_rft.rollouts.boundary import guarded
+from agentgym_rft.rollouts.env_calls import EnvCalls
 from agentgym_rft.rollouts.event_loop import EventLoop, Work
 from agentgym_rft.rollouts.forks import Played
 
@@ -26,7 +29,7 @@ class EnvPool:
     def __init__(self, make_env: Callable[[], TextEnv], max_concurrency: int) -> None:
         self._make_env = make_env
         self._max_concurrency = max_concurrency
-        self._idle: list[TextEnv] = []
+        self._idle: deque[TextEnv] = deque()  # in turns, so that none is left behind in a process that had its share
         self.loop = EventLoop()
         self._places: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
 
@@ -49,10 +52,14 @@ class EnvPool:
         `close_timeout_s` bounds the closing of an environment that broke.
         """
         async with self.place():
-            env = self._idle.pop() if self._idle else self._make_env()
-            played = await episode(env)
+            env = self._idle.popleft() if self._idle else self._make_env()
+            try:
+                played = await episode(env)
+            except BaseException:  # the episode was cut off, perhaps in the middle of a call
+                EnvCalls(env, None).abandon()
+                raise
             if played.trajectory.is_error:
-                await discard(env, close_timeout_s)
+                await _discard(env, close_timeout_s)
             else:
                 self._idle.append(env)
             return played
@@ -62,3 +69,13 @@ class EnvPool:
         self.loop.close()
         while self._idle:
             self._idle.pop().close()
+
+
+async def _discard(env: TextEnv, timeout_s: float | None) -> None:
+    """Close an environment that broke. What goes wrong with that adds nothing to its error, which is on record."""
+
+    async def close() -> StopReason:
+        await EnvCalls(env, timeout_s).close()
+        return StopReason.ENV_ERROR
+
+    await guarded(close, lambda: 0)

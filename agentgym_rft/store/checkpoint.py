@@ -1,13 +1,16 @@
 """Checkpoints of a training run: complete or absent, checksummed, and usable as a policy.
 
     checkpoints/step-000010/
-        model/          Hugging Face format with the tokenizer: a valid `--policy`
-        trainer.pt      optimizer state, torch's random state, and weights outside the model (a critic's head)
+        model/          Hugging Face format with the tokenizer: a valid `--policy`; merged where adapters are trained
+        adapter/        the adapters, in peft's format; only where adapters are trained
+        trainer/        optimizer state, torch's random state, and weights outside the model (a critic's head), by
+                        torch.distributed.checkpoint
         state.json      everything else: sampler cursor, counters
         manifest.json   step, and size and SHA-256 of every other file
 
 A checkpoint is written beside its place, synced to disk and renamed; a killed run leaves at most a hidden folder that
-the next save removes. One process at a time writes to a folder.
+the next save removes. One run at a time writes to a folder; if it has several processes, all must see the folder.
+Format 2, of version 0.1, has a file trainer.pt in place of trainer/ and can still be restored.
 """
 
 from __future__ import annotations
@@ -17,19 +20,25 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import torch
+import torch.distributed as dist
+from safetensors import SafetensorError
+from torch.distributed.checkpoint.api import CheckpointException
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from agentgym_rft.agents.policies.loading import load_model, save_model
-from agentgym_rft.errors import AgentGymError, CheckpointError
+from agentgym_rft.errors import AgentGymError, CheckpointError, DataError, StorageError
+from agentgym_rft.store.trainer_state import assign, load_trainer, save_trainer
 
-FORMAT = 2
+FORMAT = 3
+_SINGLE_FILE_FORMAT = 2  # trainer.pt, which one process reads
 _log = logging.getLogger(__name__)
 
 
@@ -56,21 +65,74 @@ def save_checkpoint(
     state: Mapping[str, Any],
     keep: int,
     extra: Mapping[str, Any] = MappingProxyType({}),
+    save_adapter: Callable[[Path], None] | None = None,
 ) -> Path:
     """Write the checkpoint of a step and delete all but the newest `keep`; returns its folder.
 
-    `state` must be JSON; `extra` holds tensors in plain containers. Torch's global random state is saved, too. Raises
-    DataError or OSError where the disk refuses.
+    In a run of several processes all of them call it; the first one writes all but the shares of the others.
+
+    Args:
+        model: what `model/` is to hold: the policy, with adapters merged.
+        state: JSON.
+        extra: tensors in mappings. Torch's global random state is saved, too.
+        save_adapter: writes adapters, without which an optimizer that trains these could not go on, to a folder.
+    Raises:
+        StorageError: the disk refuses. Older checkpoints are left as they were.
     """
+    place = folder / f"step-{step:06d}"
+    draft = folder / f".draft-{place.name}"
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    with _written(draft, rank):
+        if rank == 0:
+            _begin(folder, draft)
+            save_model(draft / "model", model, tokenizer)
+            if save_adapter is not None:
+                save_adapter(draft / "adapter")
+        if dist.is_initialized():
+            dist.barrier()
+        save_trainer(draft / "trainer", optimizer, _random_state(rank), extra, rank)
+        if rank == 0:
+            _finish(folder, draft, place, step, state)
+    if rank == 0:
+        for _, old in _found(folder)[keep:]:
+            shutil.rmtree(old)
+    return place
+
+
+@contextmanager
+def _written(draft: Path, rank: int) -> Iterator[None]:
+    """A draft that cannot be written is removed, so that its space is free again."""
+    try:
+        yield
+    except (OSError, DataError, SafetensorError, CheckpointException) as error:
+        if rank == 0:
+            shutil.rmtree(draft, ignore_errors=True)
+        raise StorageError(
+            f"Cannot write a checkpoint to '{draft.parent}': {_reason(error)}. The older checkpoints there are "
+            "unchanged. Make room and go on with --resume."
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """The operating system's words, from wherever libraries have put them; else what the first of these said."""
+    if isinstance(error, CheckpointException):
+        return next((_reason(found) for found, _ in error.failures.values()), "unknown")
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return str(error).splitlines()[0].rstrip(".")
+
+
+def _begin(folder: Path, draft: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(".*-step-*"):
         shutil.rmtree(leftover)
-    place = folder / f"step-{step:06d}"
-    draft = folder / f".draft-{place.name}"
     draft.mkdir()
-    save_model(draft / "model", model, tokenizer)
-    trainer = {"optimizer": optimizer.state_dict(), "random": _random_state(), "extra": dict(extra)}
-    torch.save(trainer, draft / "trainer.pt")
+
+
+def _finish(folder: Path, draft: Path, place: Path, step: int, state: Mapping[str, Any]) -> None:
     (draft / "state.json").write_text(json.dumps(dict(state)), encoding="utf-8")
     manifest = {"format": FORMAT, "step": step, "files": _file_sums(draft)}
     (draft / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
@@ -78,9 +140,6 @@ def save_checkpoint(
         _sync(path)
     _replace(draft, place)
     _sync(folder)
-    for _, old in _found(folder)[keep:]:
-        shutil.rmtree(old)
-    return place
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -104,6 +163,11 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     raise CheckpointError(f"Every checkpoint in '{folder}' is damaged ({reasons}). Restore one from a copy.")
 
 
+def checkpoint_folders(folder: Path) -> list[tuple[int, Path]]:
+    """Step and folder of each checkpoint, damaged or not, oldest first."""
+    return _found(folder)[::-1]
+
+
 def has_checkpoint(folder: Path) -> bool:
     """True if there is a checkpoint in a folder, damaged or not. A save that never finished does not count."""
     return bool(_found(folder))
@@ -112,34 +176,66 @@ def has_checkpoint(folder: Path) -> bool:
 def restore(checkpoint: Checkpoint, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> Mapping[str, Any]:
     """Put the checkpoint's weights, optimizer state and torch random state into a run's own objects.
 
-    Returns what was saved as `extra`.
+    Returns what was saved as `extra`, in whole tensors. In a run of several processes all of them call it; the model
+    may be sharded.
 
     Raises:
         CheckpointError: the checkpoint is of a model of another shape.
     """
+    weights = stored_weights(checkpoint, model.dtype)
+    own = model.state_dict()
+    if difference := weights_difference(weights, own):
+        raise CheckpointError(f"Checkpoint '{checkpoint.path}' is of another model: {difference}.")
+    for name, tensor in weights.items():
+        assign(own[name], tensor)
+    return restore_optimizer(checkpoint, optimizer)
+
+
+def stored_weights(checkpoint: Checkpoint, dtype: torch.dtype) -> Mapping[str, torch.Tensor]:
+    """The weights in a checkpoint's `model/`, by name. Raises CheckpointError if they cannot be loaded."""
     try:
-        stored, _ = load_model(checkpoint.model_dir, device="cpu", dtype=model.dtype)
+        stored, _ = load_model(checkpoint.model_dir, device="cpu", dtype=dtype)
     except AgentGymError as error:
         raise CheckpointError(f"The model of checkpoint '{checkpoint.path}' cannot be loaded: {error}") from error
-    weights = stored.state_dict()
-    if difference := _difference(weights, model.state_dict()):
-        raise CheckpointError(f"Checkpoint '{checkpoint.path}' is of another model: {difference}.")
-    model.load_state_dict(weights)
-    trainer = torch.load(checkpoint.path / "trainer.pt", map_location="cpu", weights_only=True)
+    weights: Mapping[str, torch.Tensor] = stored.state_dict()
+    return weights
+
+
+def restore_optimizer(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer) -> Mapping[str, Any]:
+    """Put back what `restore` does but the model's weights."""
     try:
-        optimizer.load_state_dict(trainer["optimizer"])
+        if (checkpoint.path / "trainer.pt").exists():
+            return _restore_single_file(checkpoint, optimizer)
+        random, extra = load_trainer(checkpoint.path / "trainer", optimizer)
     except ValueError as error:
-        raise CheckpointError(f"Checkpoint '{checkpoint.path}' is of another optimizer: {error}") from error
-    torch.set_rng_state(trainer["random"]["cpu"])
-    if torch.cuda.is_available() and len(trainer["random"]["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(trainer["random"]["cuda"])
-    extra: Mapping[str, Any] = trainer.get("extra", {})  # absent in checkpoints of version 0.1
+        raise CheckpointError(f"Checkpoint '{checkpoint.path}' is of another optimizer: {error}.") from error
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    torch.set_rng_state(random.get(f"cpu-{rank}", random["cpu-0"]))
+    if torch.cuda.is_available() and f"cuda-{rank}" in random:
+        torch.cuda.set_rng_state(random[f"cuda-{rank}"])
     return extra
 
 
-def _random_state() -> dict[str, Any]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+def _restore_single_file(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer) -> Mapping[str, Any]:
+    if dist.is_initialized():
+        raise CheckpointError(
+            f"Checkpoint '{checkpoint.path}' is of version 0.1, which one process reads. Resume the run without "
+            "torchrun first; its next checkpoint is for any number of processes."
+        )
+    trainer = torch.load(checkpoint.path / "trainer.pt", map_location="cpu", weights_only=True)
+    optimizer.load_state_dict(trainer["optimizer"])
+    torch.set_rng_state(trainer["random"]["cpu"])
+    if torch.cuda.is_available() and len(trainer["random"]["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(trainer["random"]["cuda"])
+    extra: Mapping[str, Any] = trainer.get("extra", {})  # absent in the first checkpoints of that version
+    return extra
+
+
+def _random_state(rank: int) -> dict[str, torch.Tensor]:
+    state = {f"cpu-{rank}": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state[f"cuda-{rank}"] = torch.cuda.get_rng_state()
+    return state
 
 
 def _found(folder: Path) -> list[tuple[int, Path]]:
@@ -152,7 +248,7 @@ def _problem(path: Path) -> str | None:
     """What is wrong with a checkpoint's files, or None."""
     try:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        if manifest["format"] != FORMAT:
+        if manifest["format"] not in (FORMAT, _SINGLE_FILE_FORMAT):
             return f"its format is {manifest['format']}, expected {FORMAT}"
         expected, actual = manifest["files"], _file_sums(path)
     except FileNotFoundError:
@@ -200,7 +296,7 @@ def _replace(draft: Path, place: Path) -> None:
         draft.rename(place)
 
 
-def _difference(stored: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> str | None:
+def weights_difference(stored: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> str | None:
     """The first weight that only one of two models has, or has in another shape; None if there is none."""
     for name in sorted(stored.keys() | own.keys()):
         if name not in own:

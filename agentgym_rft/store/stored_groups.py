@@ -1,4 +1,4 @@
-"""Groups of trajectories that an earlier run stored, as a source of training batches."""
+"""Groups of trajectories that were stored before, in a run's trajectory files or in an experience store."""
 
 from __future__ import annotations
 
@@ -6,13 +6,57 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 from agentgym_rft.core import Group, Trajectory
 from agentgym_rft.errors import DataError
+from agentgym_rft.store.experience import ExperienceStore
 from agentgym_rft.store.trajectories import SUFFIX, read_trajectories
 
 STORED_VERSION = -1  # of no policy that is in training: stored turns never count as sampled by the current one
 _FILES_KEPT = 4  # trajectory files held in memory
+
+
+class GroupStore(Protocol):
+    """Groups by name, as a trainer reads them: with the sampler's log-probs, and of no current version."""
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Name of each group, always in the same order."""
+        ...
+
+    @property
+    def max_token_id(self) -> int:
+        """The largest token id of all."""
+        ...
+
+    def groups(self, keys: Iterable[str]) -> list[Group]:
+        """The groups of some names."""
+        ...
+
+
+def open_groups(path: Path) -> GroupStore:
+    """The groups in a run directory, a folder of trajectory files, or an experience store. Raises `DataError`."""
+    return StoredExperience(path) if path.is_file() else StoredGroups(path)
+
+
+class StoredExperience:
+    """The groups that an experience store holds now, auxiliary trajectories included.
+
+    Raises:
+        DataError: the file is no experience store, or has no group.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._store = ExperienceStore(path)
+        self.keys: Sequence[str] = self._store.keys
+        self.max_token_id = self._store.max_token_id
+        if not self.keys:
+            raise DataError(f"The experience store '{path}' has no group yet. Fill it with `agentgym explore`.")
+
+    def groups(self, keys: Iterable[str]) -> list[Group]:
+        """The groups of some keys. Their turns keep the sampler's log-probs and have `STORED_VERSION`."""
+        return [_of_no_version(group) for group in self._store.groups(keys)]
 
 
 class StoredGroups:
@@ -62,10 +106,18 @@ def _groups(trajectories: Iterable[Trajectory]) -> Iterator[Group]:
     """Trajectories by group, in the order of their first members."""
     members: dict[str, list[Trajectory]] = {}
     for trajectory in trajectories:
-        turns = tuple(replace(turn, policy_version=STORED_VERSION) for turn in trajectory.turns)
-        members.setdefault(trajectory.group_id, []).append(replace(trajectory, turns=turns))
+        members.setdefault(trajectory.group_id, []).append(trajectory)
     for group_id, group in members.items():
-        yield Group(group_id, group[0].task_id, tuple(group))
+        yield _of_no_version(Group(group_id, group[0].task_id, tuple(group)))
+
+
+def _of_no_version(group: Group) -> Group:
+    def changed(trajectory: Trajectory) -> Trajectory:
+        turns = (replace(turn, policy_version=STORED_VERSION, last_version=None) for turn in trajectory.turns)
+        return replace(trajectory, turns=tuple(turns))
+
+    trajectories, auxiliary = (tuple(map(changed, part)) for part in (group.trajectories, group.auxiliary))
+    return replace(group, trajectories=trajectories, auxiliary=auxiliary)
 
 
 def _max_token_id(group: Group) -> int:

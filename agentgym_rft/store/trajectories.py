@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import zstandard
 
-from agentgym_rft.core import StopReason, Trajectory, Turn
+from agentgym_rft.core import Group, StopReason, Trajectory, Turn
 from agentgym_rft.errors import DataError
 from agentgym_rft.store.files import write_atomically
 
@@ -67,11 +67,37 @@ def read_trajectories(path: Path) -> Iterator[Trajectory]:
             raise DataError(f"Line {number} of '{path}' is no trajectory: {error}.") from error
 
 
+def group_bytes(group: Group) -> bytes:
+    """A whole group, compressed: a line with its names, then a line a trajectory, auxiliary ones last.
+
+    Raises `TypeError` for an `info` value that JSON cannot hold.
+    """
+    head = {"group_id": group.group_id, "task_id": group.task_id, "num_trajectories": len(group.trajectories)}
+    lines = [json.dumps(head), *map(trajectory_line, (*group.trajectories, *group.auxiliary))]
+    return zstandard.ZstdCompressor(level=_LEVEL).compress("\n".join(lines).encode("ascii"))
+
+
+def group_of_bytes(content: bytes, where: str) -> Group:
+    """What `group_bytes` wrote. `where` names the place in the `DataError` for anything else."""
+    try:
+        first, *lines = _decompressed(content, where).split("\n")
+        head = json.loads(first)
+        trajectories = tuple(map(trajectory_of_line, lines))
+        number = int(head["num_trajectories"])
+        return Group(head["group_id"], head["task_id"], trajectories[:number], trajectories[number:])
+    except (ValueError, KeyError, TypeError) as error:
+        raise error if isinstance(error, DataError) else DataError(f"'{where}' is no stored group: {error}.") from error
+
+
 def _text(path: Path) -> str:
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"Cannot read trajectories from '{path}': {error.strerror}.") from error
+    return _decompressed(content, str(path))
+
+
+def _decompressed(content: bytes, path: str) -> str:
     frame = zstandard.ZstdDecompressor().decompressobj()
     try:
         text = frame.decompress(content).decode("ascii")

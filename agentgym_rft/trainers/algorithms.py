@@ -9,7 +9,7 @@ from typing import Literal
 
 from agentgym_rft.errors import RegistryError, did_you_mean
 from agentgym_rft.sections import AlgorithmSection
-from agentgym_rft.trainers import losses, multi_turn, reflective, single_return  # noqa: F401 - the last three register
+from agentgym_rft.trainers import imitation, losses, multi_turn, reflective, single_return  # noqa: F401 - they register
 from agentgym_rft.trainers.advantages import group_advantage, group_mean, group_std, leave_one_out
 from agentgym_rft.trainers.algorithm import Algorithm
 from agentgym_rft.trainers.composing import (

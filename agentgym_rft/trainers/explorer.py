@@ -32,16 +32,28 @@ class Explorer:
         groups: list[Group] = []
         num_wanted = self.config.rollout.num_tasks
         for attempt in range(self.config.rollout.max_resample + 1):
-            plans = [self.plan(f"{step}.{attempt}", task_id, step) for task_id in self.sampler.draw(num_wanted)]
-            groups += await asyncio.gather(*map(self.play, plans))
+            plans = self._plans(f"{step}.{attempt}", step, num_wanted)
+            played = await asyncio.gather(*(self.strategy(plan, self.workers) for plan in plans))
+            for group in played:  # in the order of their plans, so that the sampler's state follows from the seed
+                self.sampler.observe(group)
+            groups += played
             num_wanted = self.config.rollout.num_tasks - sum(has_signal(group) for group in groups)
             if num_wanted <= 0:
                 break
         return groups
 
+    def _plans(self, name: str, step: int, number: int) -> list[GroupPlan]:
+        """Plans of the next tasks. One that comes twice, where a pass ends and the next begins, gets two names."""
+        tasks = self.sampler.draw(number)
+        before = [tasks[:place].count(task_id) for place, task_id in enumerate(tasks)]
+        names = [f"{name}.{times}" if times else name for times in before]
+        return [self.plan(own, task_id, step) for own, task_id in zip(names, tasks, strict=True)]
+
     async def play(self, plan: GroupPlan) -> Group:
-        """A group, played."""
-        return await self.strategy(plan, self.workers)
+        """A group, played; the sampler is told its outcome."""
+        group = await self.strategy(plan, self.workers)
+        self.sampler.observe(group)
+        return group
 
     def plan(self, name: str, task_id: str, step: int) -> GroupPlan:
         """The plan of a group. All its random draws follow from the run's seed, `name` and the task."""

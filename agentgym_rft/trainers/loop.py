@@ -22,16 +22,17 @@ from agentgym_rft.report.progress import NoProgress, Progress
 from agentgym_rft.rollouts.evaluate import EvaluationPlan, evaluate
 from agentgym_rft.rollouts.outcome import why_unplayed
 from agentgym_rft.sections import Config
-from agentgym_rft.store.checkpoint import has_checkpoint, load_checkpoint, restore, save_checkpoint
+from agentgym_rft.store.checkpoint import has_checkpoint
 from agentgym_rft.store.trajectories import TrajectoryWriter
+from agentgym_rft.trainers.crew import follow
 from agentgym_rft.trainers.filters import has_signal
 from agentgym_rft.trainers.generation_metrics import generation_metrics
+from agentgym_rft.trainers.operators import apply_operators
+from agentgym_rft.trainers.parallel import Ranks, joined
 from agentgym_rft.trainers.run import Parts, build, opened, run_directory
-from agentgym_rft.trainers.scoring import score_rows
 from agentgym_rft.trainers.sources import Batch, Weights
-from agentgym_rft.trainers.stages import Context
+from agentgym_rft.trainers.stored_sources import SourceEnded, shared_out
 from agentgym_rft.trainers.table import build_table, split_errors
-from agentgym_rft.trainers.update import update
 
 Metrics = dict[str, float]
 
@@ -56,20 +57,32 @@ def train(config: Config, *, resume: Path | None = None, progress: Progress | No
         ConfigError, RegistryError, DataError, CheckpointError: refused before the first rollout.
         PolicyError, TokenMismatchError, NumericsError: the run failed; its last checkpoint stays usable.
     """
-    progress = progress or NoProgress()
-    parts = build(config)
-    with opened(resume or run_directory(config), parts.config, is_new=resume is None) as run_dir:
+    with joined(config.trainer.parallel) as ranks:
+        if ranks.rank:
+            result: RunResult = follow(config, ranks)
+            return result
+        return _lead(config, resume, progress or NoProgress(), ranks)
+
+
+def _lead(config: Config, resume: Path | None, progress: Progress, ranks: Ranks) -> RunResult:
+    """The process that leads the run, or is all of it."""
+    folder = resume or run_directory(config)
+    parts = build(config, folder, ranks)
+    with opened(folder, parts.config, is_new=resume is None) as run_dir:
         try:
-            return _train(parts, run_dir, progress, is_resumed=resume is not None)
+            result = _train(parts, run_dir, progress, is_resumed=resume is not None)
         finally:
             parts.source.close()
             parts.workers.close()
+    parts.crew.dismiss(result)
+    return result
 
 
 def _train(parts: Parts, run_dir: Path, progress: Progress, *, is_resumed: bool) -> RunResult:
     config = parts.config
     done, trained_s, generated = _restore(parts, run_dir) if is_resumed else (0, 0.0, 0)
     parts.source.begin(done, weights_of(parts))
+    num_recorded = _begin_journal(parts, run_dir, done, is_resumed)
     metrics_file = MetricsWriter(run_dir / "metrics.jsonl", last_step=done if is_resumed else None)
     trajectories = TrajectoryWriter(run_dir / "trajectories")
     progress.start(run_dir=run_dir, first_step=done + 1, num_steps=config.trainer.steps)
@@ -77,13 +90,22 @@ def _train(parts: Parts, run_dir: Path, progress: Progress, *, is_resumed: bool)
         progress.note("The run has no checkpoint yet, so it starts again.")
     elif done >= config.trainer.steps:
         progress.note(f"All of its {done} steps are done. Give it more with --steps.")
+    if num_recorded:
+        progress.note(f"{num_recorded} completions were recorded after step {done}: they are not sampled again.")
     with _interruptible(progress) as interrupted:
         if done == 0 and config.eval.at_start:
             _evaluate(parts, run_dir, 0, progress)
         is_last = _is_last(config, done, generated)
         while not is_last and not interrupted.is_set():
             start = time.perf_counter()
-            metrics, batch = train_step(parts, done)
+            try:
+                metrics, batch = train_step(parts, done)
+            except SourceEnded as end:
+                progress.note(str(end))
+                _evaluate(parts, run_dir, done, progress)
+                _save(parts, run_dir, done, trained_s, generated)
+                is_last = True
+                break
             done += 1
             trained_s += time.perf_counter() - start
             if config.run.save_trajectories and batch.is_sampled:
@@ -94,6 +116,8 @@ def _train(parts: Parts, run_dir: Path, progress: Progress, *, is_resumed: bool)
             parts.source.publish(done, weights_of(parts))
             if is_last or (config.eval.every and done % config.eval.every == 0):
                 row |= _evaluate(parts, run_dir, done, progress)
+            if parts.journaled is not None:
+                row |= parts.journaled.take_counts()
             metrics_file.write(row)
             progress.step(done, row)
             if is_last or interrupted.is_set() or done % config.run.checkpoint_every == 0:
@@ -116,22 +140,17 @@ def train_step(parts: Parts, step: int) -> tuple[Metrics, Batch]:
     played = batch.groups
     rolled_out = time.perf_counter()
     kept, errors = split_errors(played)
-    groups = [parts.algorithm.shape(group) for group in kept]
-    metrics = {**rollout_metrics(played, errors), **batch.metrics}
+    kept, dropped = apply_operators(parts.operators, kept + batch.beside)
+    groups = [parts.algorithm.shape(group) for group in shared_out(kept)]
+    metrics = {**rollout_metrics(played, errors), **batch.metrics, **dropped, **parts.explorer.sampler.metrics()}
+    metrics |= {f"fault/{name}": float(count) for name, count in parts.workers.take_faults().items()}
     if not batch.is_sampled:
         metrics |= {"rollout/turns": 0.0, "rollout/generated_tokens": 0.0}
     if problem := why_unplayed(all_trajectories(batch), parts.workers.max_context):
         raise PolicyError(f"Every episode of step {step + 1} {problem}")
     table, rows = build_table(groups, step, auxiliary=parts.algorithm.uses_auxiliary)
     if rows:
-        if parts.reference is not None:
-            tokens = parts.config.trainer.micro_batch_tokens
-            scores = score_rows(parts.reference, rows, table.num_tokens, tokens)
-            table = table.with_columns({"ref_lp": scores.lp.cpu()})
-        context = Context(step=step, seed=parts.config.run.seed)
-        before = parts.probe.before(parts.scorer, table, rows)
-        metrics |= update(parts.scorer, parts.optimizer, table, rows, parts.algorithm, parts.config.trainer, context)
-        metrics |= parts.probe.after(parts.scorer, before)
+        metrics |= parts.crew.train(table, rows, step)
     end = time.perf_counter()
     metrics |= {
         "time/rollout_s": rolled_out - start,
@@ -148,8 +167,7 @@ def all_trajectories(batch: Batch) -> list[Trajectory]:
 
 def weights_of(parts: Parts) -> Weights:
     """Gives the weights that were trained, by name."""
-    weights: Weights = parts.model.state_dict
-    return weights
+    return parts.crew.weights
 
 
 def rollout_metrics(groups: Sequence[Group], errors: dict[str, int]) -> Metrics:
@@ -212,26 +230,26 @@ def _save(parts: Parts, run_dir: Path, done: int, trained_s: float, generated: i
         "source": parts.source.state_dict(),
         "time_s": trained_s,
         "generated_tokens": generated,
-        "algorithm": parts.algorithm.state_dict(),
-        "probe": parts.probe.state_dict(),
     }
     keep = parts.config.run.keep_checkpoints
-    head = parts.scorer.value_head
-    extra = {} if head is None else {"value_head": head.state_dict()}
-    save_checkpoint(run_dir / "checkpoints", done, parts.model, parts.tokenizer, parts.optimizer, state, keep, extra)
+    parts.crew.save(run_dir / "checkpoints", done, state, keep)
+    if parts.journaled is not None:
+        parts.journaled.checkpointed(done, keep)
+
+
+def _begin_journal(parts: Parts, run_dir: Path, done: int, is_resumed: bool) -> int:
+    """Record what is sampled from now on; returns how much is recorded already that comes after step `done`."""
+    if parts.journaled is None:
+        return 0
+    return parts.journaled.begin(run_dir / "journal", done, is_new=not is_resumed)
 
 
 def _restore(parts: Parts, run_dir: Path) -> tuple[int, float, int]:
     """Put the newest good checkpoint back. Returns steps done, seconds they took, tokens sampled; 0 without one."""
     if not has_checkpoint(run_dir / "checkpoints"):
         return 0, 0.0, 0
-    checkpoint = load_checkpoint(run_dir / "checkpoints")
-    extra = restore(checkpoint, parts.model, parts.optimizer)
-    if parts.scorer.value_head is not None:
-        parts.scorer.value_head.load_state_dict(extra["value_head"])
+    checkpoint = parts.crew.restore(run_dir / "checkpoints")
     parts.source.load_state_dict(checkpoint.state["source"])
-    parts.algorithm.load_state_dict(checkpoint.state["algorithm"])
-    parts.probe.load_state_dict(checkpoint.state["probe"])
     return checkpoint.step, float(checkpoint.state["time_s"]), int(checkpoint.state["generated_tokens"])
 
 

@@ -74,6 +74,16 @@ def gppo(bounds: Bounds) -> Surrogate:
     return Surrogate("gppo", fn, bounds.needs | {"advantage"})
 
 
+def scaled(inner: Surrogate, factor: float) -> Surrogate:
+    """Another surrogate times a constant."""
+
+    def fn(inputs: LossInputs) -> tuple[Tensor, Tensor]:
+        loss, is_clipped = inner.fn(inputs)
+        return factor * loss, is_clipped
+
+    return replace(inner, fn=fn)
+
+
 def dual_clip(inner: Surrogate, limit: float) -> Surrogate:
     """Another surrogate, but the constant -limit A where A < 0 and the ratio is above `limit` > 1.
 

@@ -7,6 +7,7 @@ from copy import deepcopy
 from typing import Any
 
 from agentgym_rft.agents.policies.base import Policy
+from agentgym_rft.agents.policies.names import is_vllm
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.rollouts.build import serve
 from agentgym_rft.sections import Config
@@ -34,12 +35,25 @@ def check_mode(config: Config) -> None:
         )
 
 
-def sampling_policy(config: Config, model: Any) -> Policy:
-    """The policy that plays: of the trained model itself, or of a copy where it may lag behind."""
+def plays_trained_model(config: Config, *, is_sharded: bool) -> bool:
+    """Whether the policy that plays is the trained model itself: where it never lags behind, and is whole."""
     trainer, is_partial = config.trainer, config.rollout.overprovision > 0
-    is_shared = trainer.mode == "sync" and trainer.sync_interval == 1 and not is_partial
-    spans_versions = trainer.mode == "async" or is_partial
-    return serve(model if is_shared else deepcopy(model), config.policy, spans_versions=spans_versions)
+    if is_vllm(config.policy.path):
+        return False
+    return trainer.mode == "sync" and trainer.sync_interval == 1 and not is_partial and not is_sharded
+
+
+def keeps_journal(config: Config) -> bool:
+    """Whether completions are recorded for a resume: where every one of them is of the batch of the step."""
+    is_sync = config.trainer.mode == "sync" and not config.rollout.overprovision
+    return config.run.journal and is_sync and config.rollout.workers != "ray"
+
+
+def sampling_policy(config: Config, model: Any, *, is_shared: bool) -> Policy:
+    """The policy that plays: of the trained model itself, or of a copy; vLLM makes its own."""
+    spans_versions = config.trainer.mode == "async" or config.rollout.overprovision > 0
+    is_read_only = is_shared or is_vllm(config.policy.path)
+    return serve(model if is_read_only else deepcopy(model), config.policy, spans_versions=spans_versions)
 
 
 def source_of(explorer: Explorer) -> Source:

@@ -12,6 +12,7 @@ from torch import Tensor
 from agentgym_rft.trainers.algorithm import AUXILIARY, Algorithm
 from agentgym_rft.trainers.functionals import ENTROPY, Functional
 from agentgym_rft.trainers.packing import MicroBatch
+from agentgym_rft.trainers.parallel import Ranks
 from agentgym_rft.trainers.scoring import Scorer, Scores
 from agentgym_rft.trainers.stages import Context, LossInputs, coefficient
 from agentgym_rft.trainers.table import Row, TokenTable
@@ -112,6 +113,24 @@ def new_measured(objective: Objective, dtype: torch.dtype) -> Measured:
     names = ["policy", *(term.name for term in objective.algorithm.regularizers)]
     losses = {name: zeros.new_zeros(()) for name in names}
     return Measured(zeros, zeros.clone(), torch.zeros_like(zeros, dtype=torch.bool), columns, losses)
+
+
+def summed(measured: Measured, ranks: Ranks) -> Measured:
+    """What all processes measured together: each token by the one that had it."""
+    if ranks.size == 1:
+        return measured
+    lp, log_ratio, is_clipped, *rest = ranks.sum(
+        [
+            measured.lp,
+            measured.log_ratio,
+            measured.is_clipped.to(measured.lp.dtype),
+            *measured.columns.values(),
+            *measured.losses.values(),
+        ]
+    )
+    columns = dict(zip(measured.columns, rest, strict=False))
+    losses = dict(zip(measured.losses, rest[len(columns) :], strict=True))
+    return Measured(lp, log_ratio, is_clipped > 0, columns, losses)
 
 
 def minibatch_weights(algorithm: Algorithm, table: TokenTable, inside: Tensor, context: Context) -> Weights:

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from agentgym_rft.errors import NumericsError
 from agentgym_rft.sections import TrainerSection
@@ -13,11 +14,12 @@ from agentgym_rft.sections import TrainerSection
 
 def make_optimizer(model: nn.Module, cfg: TrainerSection) -> torch.optim.AdamW:
     """AdamW over the trainable weights of `model`; weight decay only on matrices, not on norms and biases."""
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    weights = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
     groups = [
-        {"params": [weight for weight in weights if weight.ndim >= 2], "weight_decay": cfg.weight_decay},
-        {"params": [weight for weight in weights if weight.ndim < 2], "weight_decay": 0.0},
+        {"params": [pair for pair in weights if pair[1].ndim >= 2], "weight_decay": cfg.weight_decay},
+        {"params": [pair for pair in weights if pair[1].ndim < 2], "weight_decay": 0.0},
     ]
+    groups = [group for group in groups if group["params"]]
     return torch.optim.AdamW(groups, lr=cfg.learning_rate, betas=cfg.betas, fused=True)
 
 
@@ -39,7 +41,8 @@ def clipped_step(optimizer: torch.optim.Optimizer, max_grad_norm: float) -> floa
         NumericsError: the norm is not finite. The weights are unchanged then.
     """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    norm = float(nn.utils.clip_grad_norm_(weights, max_grad_norm))
+    total = nn.utils.clip_grad_norm_(weights, max_grad_norm)
+    norm = float(total.full_tensor() if isinstance(total, DTensor) else total)
     if not math.isfinite(norm):
         raise NumericsError(f"The gradient norm is {norm}. Lower trainer.learning_rate or look at the last batch.")
     optimizer.step()

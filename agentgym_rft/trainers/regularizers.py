@@ -10,7 +10,7 @@ from torch import Tensor
 from agentgym_rft.trainers.algorithm import AUXILIARY
 from agentgym_rft.trainers.credit import TURN_START, VALUE_TARGET
 from agentgym_rft.trainers.functionals import VALUE
-from agentgym_rft.trainers.stages import LossInputs, Regularizer
+from agentgym_rft.trainers.stages import Coefficient, LossInputs, Regularizer
 
 KLEstimator = Literal["k1", "k2", "k3"]
 
@@ -59,6 +59,21 @@ def auxiliary_nll(coef: float) -> Regularizer:
     Source: R3L, arXiv 2601.03715 (L_SFT).
     """
     return Regularizer("auxiliary", lambda inputs: -inputs.lp, coef, mask=AUXILIARY)
+
+
+def self_imitation(coef: float | Coefficient, clip_low: float, clip_high: float) -> Regularizer:
+    """coef * clipped surrogate of auxiliary trajectories, each with its own advantage (column `imitation`, above 0).
+
+    -min(r A, clip(r, 1 - clip_low, 1 + clip_high) A), r the ratio to the policy that sampled the trajectory, so that
+    what has become likely enough is left alone. Source: SPEAR, arXiv 2509.22601 (replay loss).
+    """
+
+    def fn(inputs: LossInputs) -> Tensor:
+        ratio = (inputs.lp - inputs.columns["behaviour_lp"]).exp()
+        bounded = ratio.detach().clamp(1 - clip_low, 1 + clip_high)
+        return -torch.where(ratio > 1 + clip_high, bounded, ratio) * inputs.columns["imitation"]
+
+    return Regularizer("imitation", fn, coef, needs=frozenset({"behaviour_lp", "imitation"}), mask=AUXILIARY)
 
 
 def positive_nll(coef: float) -> Regularizer:

@@ -8,7 +8,6 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,23 +17,27 @@ import yaml
 
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.panels import Panel, assert_disjoint, lasting_options, load_panel, quoted_split
-from agentgym_rft.errors import ConfigError, DataError, RegistryError, did_you_mean
+from agentgym_rft.errors import ConfigError, DataError
 from agentgym_rft.rollouts.build import load_card, load_policy_model, make_reflector, make_workers
+from agentgym_rft.rollouts.journaled import JournaledPolicy
 from agentgym_rft.rollouts.sampler import TaskSampler
-from agentgym_rft.rollouts.strategies import STRATEGIES, Strategy
+from agentgym_rft.rollouts.strategies import find_strategy
 from agentgym_rft.rollouts.workers import Workers
 from agentgym_rft.sections import Config, Section
 from agentgym_rft.store.checkpoint import has_checkpoint
 from agentgym_rft.store.files import write_atomically
-from agentgym_rft.store.stored_groups import StoredGroups
+from agentgym_rft.store.stored_groups import GroupStore, open_groups
 from agentgym_rft.trainers.algorithm import Algorithm
 from agentgym_rft.trainers.algorithms import build_algorithm
+from agentgym_rft.trainers.crew import Crew, placed
 from agentgym_rft.trainers.explorer import Explorer
-from agentgym_rft.trainers.modes import check_mode, sampling_policy, source_of
-from agentgym_rft.trainers.optimizer import make_optimizer
-from agentgym_rft.trainers.probe import Probe
-from agentgym_rft.trainers.scoring import Scorer, make_scorer
-from agentgym_rft.trainers.sources import Source, StoredSource
+from agentgym_rft.trainers.learner import make_learner
+from agentgym_rft.trainers.modes import check_mode, keeps_journal, plays_trained_model, sampling_policy
+from agentgym_rft.trainers.operators import Operator, build_operators
+from agentgym_rft.trainers.parallel import ALONE, Ranks
+from agentgym_rft.trainers.source_choice import make_source, played_config
+from agentgym_rft.trainers.sources import Source
+from agentgym_rft.trainers.stored_sources import check_store
 from agentgym_rft.trainers.table import available_columns
 
 
@@ -51,8 +54,7 @@ class EvaluationPanel:
 class Parts:
     """What a training step works with.
 
-    The workers' policy samples from the very model that `scorer` and `optimizer` train, or from a copy of it where it
-    may lag behind.
+    The workers' policy samples from the very model that the crew trains, or from a copy of it where it may lag behind.
     """
 
     config: Config
@@ -63,63 +65,55 @@ class Parts:
     source: Source
     panel: EvaluationPanel | None
     algorithm: Algorithm
-    scorer: Scorer
-    reference: Scorer | None
-    optimizer: torch.optim.Optimizer
-    probe: Probe
+    crew: Crew
+    operators: tuple[Operator, ...] = ()
+    journaled: JournaledPolicy | None = None  # the policy, where it samples in this process for one batch at a time
 
 
-def build(config: Config) -> Parts:
-    """All parts of a run. Raises ConfigError, RegistryError, DataError or CheckpointError for what cannot work."""
+def build(config: Config, run_dir: Path | None = None, ranks: Ranks = ALONE) -> Parts:
+    """All parts of a run, in the process that leads it. Raises ConfigError, RegistryError, DataError or CheckpointError for what cannot work."""
     algorithm = build_algorithm(config.algorithm)
     algorithm.validate(available_columns(reference=True, critic=True), config.rollout.group_size)
     check_mode(config)
-    strategy = _strategy(config.rollout.strategy)
-    if config.rollout.workers != "local":
-        raise ConfigError(f"rollout.workers is '{config.rollout.workers}'; this version has 'local' only.")
+    check_store(config, algorithm)
+    operators = build_operators(config.rollout.operators)
+    strategy = find_strategy(config.rollout.strategy)
     load_card(config.agent)  # what is wrong with it is said before the model is loaded
     config, task_ids, panel = _tasks(config)
-    model, tokenizer = load_policy_model(config.policy, dtype=torch.float32)
-    policy = sampling_policy(config, model)
-    workers = make_workers(config, tokenizer, policy, make_reflector(config))
-    value_head = make_value_head(model) if algorithm.needs_critic else None
-    scorer = make_scorer(model, bf16=config.trainer.bf16, value_head=value_head)
+    model, tokenizer = load_policy_model(placed(config).policy, dtype=torch.float32)
+    is_shared = plays_trained_model(config, is_sharded=ranks.is_sharded)
+    policy = None if config.rollout.workers == "ray" else sampling_policy(config, model, is_shared=is_shared)
+    journaled = JournaledPolicy(policy) if policy is not None and keeps_journal(config) else None
+    workers = make_workers(config, tokenizer, journaled or policy, make_reflector(config), dtype=torch.float32)
     stored = _stored(config, model)
-    reference = make_scorer(deepcopy(model), bf16=config.trainer.bf16) if algorithm.needs_reference else None
-    sampler = TaskSampler(task_ids if stored is None else stored.keys, config.run.seed)
-    explorer = Explorer(config, workers, strategy, sampler, algorithm)
+    learner = make_learner(config, algorithm, model, tokenizer, ranks)
+    sampler = (
+        TaskSampler(task_ids, config.run.seed, section=config.rollout.tasks)
+        if stored is None
+        else TaskSampler(stored.keys, config.run.seed)
+    )
+    explorer = Explorer(played_config(config), workers, strategy, sampler, algorithm)
     return Parts(
         config=config,
         model=model,
         tokenizer=tokenizer,
         workers=workers,
         explorer=explorer,
-        source=source_of(explorer) if stored is None else StoredSource(explorer, stored),
+        source=make_source(config, explorer, stored, tokenizer, run_dir or run_directory(config)),
         panel=panel,
         algorithm=algorithm,
-        scorer=scorer,
-        reference=reference,
-        optimizer=make_optimizer(
-            model if value_head is None else torch.nn.ModuleList([model, value_head]), config.trainer
-        ),
-        probe=Probe(config.trainer.entropy_probe, config.run.seed, config.trainer.micro_batch_tokens),
+        crew=Crew(learner, ranks, shares_model=is_shared),
+        operators=operators,
+        journaled=journaled,
     )
 
 
-def make_value_head(model: Any) -> torch.nn.Linear:
-    """A critic's head on the last hidden state of `model`. Every value is 0 at first."""
-    head = torch.nn.Linear(model.config.get_text_config().hidden_size, 1, device=model.device, dtype=model.dtype)
-    torch.nn.init.zeros_(head.weight)
-    torch.nn.init.zeros_(head.bias)
-    return head
-
-
-def _stored(config: Config, model: Any) -> StoredGroups | None:
+def _stored(config: Config, model: Any) -> GroupStore | None:
     """The stored trajectories that the run trains on, if it does. Raises DataError for those of another vocabulary."""
     path = config.rollout.stored
     if path is None:
         return None
-    stored = StoredGroups(Path(path))
+    stored = open_groups(Path(path))
     vocabulary = model.get_input_embeddings().num_embeddings
     if stored.max_token_id >= vocabulary:
         raise DataError(
@@ -127,12 +121,6 @@ def _stored(config: Config, model: Any) -> StoredGroups | None:
             "Give those of a policy with the same tokenizer."
         )
     return stored
-
-
-def _strategy(name: str) -> Strategy:
-    if name not in STRATEGIES:
-        raise RegistryError(f"No rollout strategy is called '{name}'.{did_you_mean(name, STRATEGIES)}")
-    return STRATEGIES[name]
 
 
 def _tasks(config: Config) -> tuple[Config, list[str], EvaluationPanel | None]:

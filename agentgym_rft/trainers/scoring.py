@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.trainers.functionals import VALUE, Functional
-from agentgym_rft.trainers.packing import MicroBatch, pack
+from agentgym_rft.trainers.packed_attention import check_packing, packed_rows
+from agentgym_rft.trainers.packing import Layout, MicroBatch, deal
+from agentgym_rft.trainers.parallel import ALONE, Ranks
 from agentgym_rft.trainers.table import Row
 
 CHUNK_ELEMENTS = 2**24  # logits held at once, 64 MiB in float32
@@ -36,6 +39,10 @@ class Scorer:
     head: nn.Module | None
     bf16: bool = False
     value_head: nn.Linear | None = None  # of a critic that shares the model's body
+    layout: Layout = "padded"
+    recomputed: tuple[nn.Module, ...] = ()  # layers that keep no activations for the backward pass
+    ranks: Ranks = ALONE
+    root: nn.Module | None = None  # runs a pass such that several processes train as one; see `wrapping.py`
 
     @property
     def device(self) -> torch.device:
@@ -64,22 +71,58 @@ class Scorer:
             value: add the value head's output, with its graph if `grad`.
         """
         batch = batch.to(self.device)
-        with torch.set_grad_enabled(grad):
+        names = [functional.name for functional in functionals] + ([VALUE] if value else [])
+
+        def compute() -> tuple[Tensor, ...]:
             with self._autocast():
                 hidden, head = self._outputs(batch)
-            scores = _scores(hidden, batch.targets, head, functionals, frozenset(with_grad if grad else ()))
+            columns = _scores(hidden, batch.targets, head, functionals, frozenset(with_grad if grad else ()))
             if value:
                 assert self.value_head is not None
-                values = self.value_head(hidden.to(self.value_head.weight.dtype))[:, 0]
-                scores = Scores(scores.lp, {**scores.columns, VALUE: values})
-        return scores
+                columns = (*columns, self.value_head(hidden.to(self.value_head.weight.dtype))[:, 0])
+            return columns
+
+        with torch.set_grad_enabled(grad), self.attending(batch), self._recomputing(grad):
+            lp, *columns = compute() if self.root is None else self.root(compute)
+        return Scores(lp, dict(zip(names, columns, strict=True)))
+
+    def idle(self, *, grad: bool, value: bool = False) -> Tensor | None:
+        """A pass without rows, so that the others need not wait for this process; a loss of 0 if `grad`.
+
+        Without gradient it is only needed, and made, where each pass gathers weights.
+        """
+        if not grad and not self.ranks.is_sharded:
+            return None
+        scores = self.score(_nothing(), grad=grad, value=value)
+        return sum((column.sum() * 0.0 for column in scores.columns.values()), scores.lp.sum() * 0.0)
+
+    def attending(self, batch: MicroBatch) -> AbstractContextManager[None]:
+        """The attention that a micro-batch needs, for its forward and its backward pass."""
+        return nullcontext() if batch.packed is None else packed_rows(self.model)
+
+    def deal(self, rows: Sequence[Row], micro_batch_tokens: int) -> list[MicroBatch | None]:
+        """This process's micro-batches of `rows`; None is a pass without rows."""
+        return deal(rows, micro_batch_tokens, self.layout, self.ranks.rank, self.ranks.size)
+
+    @contextmanager
+    def _recomputing(self, grad: bool) -> Iterator[None]:
+        """Transformers recomputes a layer only if the layer itself, not what is in it, is in training mode."""
+        layers = self.recomputed if grad else ()
+        for layer in layers:
+            layer.training = True
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.training = False
 
     def _outputs(self, batch: MicroBatch) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Vectors at the predicting positions, and the function that turns them into logits."""
+        packed = {} if batch.packed is None else {"position_ids": batch.packed.positions, "packed": batch.packed}
         if self.body is None or self.head is None:
-            logits = self.model(input_ids=batch.input_ids, use_cache=False).logits
+            logits = self.model(input_ids=batch.input_ids, use_cache=False, **packed).logits
             return logits.flatten(0, 1)[batch.predictors], _identity
-        hidden = self.body(input_ids=batch.input_ids, use_cache=False).last_hidden_state
+        hidden = self.body(input_ids=batch.input_ids, use_cache=False, **packed).last_hidden_state
         return hidden.flatten(0, 1)[batch.predictors], self._apply_head
 
     def _apply_head(self, hidden: Tensor) -> Tensor:
@@ -92,22 +135,56 @@ class Scorer:
         return torch.autocast(self.device.type, dtype=torch.bfloat16) if self.bf16 else nullcontext()
 
 
-def make_scorer(model: PreTrainedModel, *, bf16: bool = False, value_head: nn.Linear | None = None) -> Scorer:
+def make_scorer(
+    model: PreTrainedModel,
+    *,
+    bf16: bool = False,
+    value_head: nn.Linear | None = None,
+    layout: Layout = "padded",
+    recompute: bool = False,
+) -> Scorer:
     """A scorer for any Hugging Face causal language model; puts the model in eval mode (no dropout).
 
     Whether head(body(ids)) gives the model's logits is tried once on a few ids. Where it does not (soft-capped or
     scaled logits) the scorer uses the model's own logits at every position, which costs more memory.
 
+    Args:
+        recompute: keep only the inputs of each layer for the backward pass (gradient checkpointing).
     Raises:
-        ConfigError: such a model is to have a value head.
+        ConfigError: such a model is to have a value head; or the model cannot do what `layout` or `recompute` asks.
     """
     model.eval()
+    if layout == "packed":
+        check_packing(model)
+    recomputed = _recomputable(model) if recompute else ()
     body, head = model.base_model, model.get_output_embeddings()
     if head is None or body is model or not _is_plain(model, body, head):
         if value_head is not None:
             raise ConfigError("A critic needs a model whose logits are its head on its last hidden state.")
-        return Scorer(model, None, None, bf16)
-    return Scorer(model, body, head, bf16, value_head)
+        return Scorer(model, None, None, bf16, layout=layout, recomputed=recomputed)
+    return Scorer(model, body, head, bf16, value_head, layout, recomputed)
+
+
+def decoder_layers(model: nn.Module) -> tuple[nn.Module, ...]:
+    """The layers that transformers can recompute one by one: the decoder's."""
+    return tuple(module for module in model.modules() if isinstance(module, GradientCheckpointingLayer))
+
+
+def _recomputable(model: PreTrainedModel) -> tuple[nn.Module, ...]:
+    layers = decoder_layers(model)
+    if not layers or not model.supports_gradient_checkpointing:
+        raise ConfigError(
+            f"{type(model).__name__} has no layers that can be recomputed. Write trainer.gradient_checkpointing=false."
+        )
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable  # older
+    enable({"use_reentrant": False})
+    return layers
+
+
+def _nothing() -> MicroBatch:
+    """One row of one token, for a pass whose results are thrown away."""
+    zero = torch.zeros(1, dtype=torch.int64)
+    return MicroBatch(zero[None], zero, zero, zero)
 
 
 @torch.no_grad()
@@ -134,8 +211,10 @@ def _scores(
     head: Callable[[Tensor], Tensor],
     functionals: Sequence[Functional],
     with_grad: frozenset[str],
-) -> Scores:
-    """Scores in chunks; with several chunks and a graph, each chunk's logits are recomputed in the backward pass."""
+) -> tuple[Tensor, ...]:
+    """Log-probs and columns, in chunks; with several chunks and a graph, each chunk's logits are recomputed in the
+    backward pass.
+    """
 
     def score(hidden: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         return _score_chunk(head(hidden), targets, functionals, with_grad)
@@ -146,9 +225,7 @@ def _scores(
         piece = hidden[start : start + chunk], targets[start : start + chunk]
         is_recomputed = len(targets) > chunk and hidden.requires_grad
         pieces.append(checkpoint(score, *piece, use_reentrant=False) if is_recomputed else score(*piece))
-    lp, *columns = (torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*pieces, strict=True))
-    names = [functional.name for functional in functionals]
-    return Scores(lp, dict(zip(names, columns, strict=True)))
+    return tuple(torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*pieces, strict=True))
 
 
 @torch.no_grad()
@@ -188,10 +265,14 @@ def score_rows(
     lp = torch.zeros(num_tokens, dtype=scorer.dtype, device=scorer.device)
     names = [functional.name for functional in functionals] + ([VALUE] if value else [])
     columns = {name: torch.zeros_like(lp) for name in names}
-    for batch in pack(rows, micro_batch_tokens):
+    for batch in scorer.deal(rows, micro_batch_tokens):
+        if batch is None:
+            scorer.idle(grad=False, value=value)
+            continue
         scores = scorer.score(batch, functionals, grad=False, value=value)
         index = batch.index.to(scorer.device)
         lp[index] = scores.lp
         for name, column in columns.items():
             column[index] = scores.columns[name].to(column.dtype)
-    return Scores(lp, columns)
+    lp, *summed = scorer.ranks.sum([lp, *columns.values()])
+    return Scores(lp, dict(zip(columns, summed, strict=True)))

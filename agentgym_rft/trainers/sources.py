@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from agentgym_rft.core import Group
-from agentgym_rft.store.stored_groups import StoredGroups
 from agentgym_rft.trainers.explorer import Explorer
 
 Weights = Callable[[], Mapping[str, Any]]  # the trainer's, by name; gathering them costs time, so it is asked for
@@ -20,11 +19,15 @@ Weights = Callable[[], Mapping[str, Any]]  # the trainer's, by name; gathering t
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The groups of a step. `is_sampled`: their tokens were sampled for this run, and count as such."""
+    """The groups of a step. `is_sampled`: their tokens were sampled for this run, and count as such.
+
+    `beside`: what is trained with them and was not played for this step, without errored trajectories.
+    """
 
     groups: list[Group]
     is_sampled: bool = True
     metrics: Mapping[str, float] = field(default_factory=dict)
+    beside: list[Group] = field(default_factory=list)
 
 
 class Source(Protocol):
@@ -96,34 +99,3 @@ class SyncSource:
 
     def _load(self, version: int, weights: Weights) -> None:
         self._workers.run(lambda: self._workers.load(weights(), version))
-
-
-class StoredSource:
-    """Trains on the groups that another run stored; the workers play evaluations only."""
-
-    def __init__(self, explorer: Explorer, stored: StoredGroups) -> None:
-        self._sync = SyncSource(explorer)
-        self._explorer = explorer
-        self._stored = stored
-
-    def begin(self, version: int, weights: Weights) -> None:
-        self._sync.begin(version, weights)
-
-    def batch(self, step: int) -> Batch:
-        keys = self._explorer.sampler.draw(self._explorer.config.rollout.num_tasks)
-        return Batch(self._stored.groups(keys), is_sampled=False)
-
-    def publish(self, version: int, weights: Weights) -> None:
-        """Nobody plays between evaluations."""
-
-    def newest(self, version: int, weights: Weights) -> AbstractContextManager[None]:
-        return self._sync.newest(version, weights)
-
-    def state_dict(self) -> dict[str, Any]:
-        return self._sync.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._sync.load_state_dict(state)
-
-    def close(self) -> None:
-        """Nothing goes on in the background."""

@@ -20,7 +20,7 @@ from agentgym_rft.errors import TokenMismatchError
 
 TOKEN_COLUMNS = frozenset({"behaviour_lp"})
 TURN_COLUMNS = frozenset({"reward", "state", "position", "policy_version", "on_policy", "off_context"})
-TRAJECTORY_COLUMNS = frozenset({"episode_return", "num_turns", "num_tokens", "won", "pivot", "auxiliary"})
+TRAJECTORY_COLUMNS = frozenset({"episode_return", "num_turns", "num_tokens", "won", "pivot", "auxiliary", "imitation"})
 
 
 def available_columns(*, reference: bool, critic: bool = False) -> frozenset[str]:
@@ -235,6 +235,7 @@ def _table(
             "won": _float([t.won for t in trajectories]),
             "pivot": _float([int(t.info.get("pivot", 0)) for t in trajectories]),
             "auxiliary": _float([number >= num_main for number in range(len(trajectories))]),
+            "imitation": _float([float(t.info.get("imitation", 1.0)) for t in trajectories]),
         },
         turn=turn,
         trajectory=trajectory,

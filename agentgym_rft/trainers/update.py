@@ -25,15 +25,17 @@ from agentgym_rft.trainers.objective import (
     Objective,
     minibatch_weights,
     new_measured,
+    summed,
     token_indicator,
     unit_log_ratio,
 )
 from agentgym_rft.trainers.optimizer import clipped_step, learning_rate, set_learning_rate
-from agentgym_rft.trainers.packing import pack
+from agentgym_rft.trainers.packing import MicroBatch
 from agentgym_rft.trainers.scoring import Scorer, score_rows
 from agentgym_rft.trainers.stages import Context
 from agentgym_rft.trainers.table import Row, TokenTable
 from agentgym_rft.trainers.units import Unit
+from agentgym_rft.trainers.wrapping import backward_pass
 
 
 def update(
@@ -171,11 +173,26 @@ def _accumulate(scorer: Scorer, objective: Objective, rows: Sequence[Row], token
     token_has_gradient = objective.has_gradient()
     trained = [row for row in rows if token_has_gradient[row.index].any()]
     scored = [row for row in rows if not token_has_gradient[row.index].any()]
-    for batch in pack(trained, tokens):
-        objective.micro_batch(scorer, batch, measured, grad=True).backward()  # type: ignore[no-untyped-call]
-    for batch in pack(scored, tokens):
-        objective.micro_batch(scorer, batch, measured, grad=False)
-    return measured, bool(trained)
+    batches = scorer.deal(trained, tokens)
+    for number, batch in enumerate(batches):
+        with backward_pass(scorer, batch, is_last=number == len(batches) - 1):
+            loss = _loss(scorer, objective, batch, measured)
+            loss.backward()  # type: ignore[no-untyped-call]
+    for batch in scorer.deal(scored, tokens):
+        if batch is None:
+            scorer.idle(grad=False, value=objective.algorithm.needs_critic)
+        else:
+            objective.micro_batch(scorer, batch, measured, grad=False)
+    return summed(measured, scorer.ranks), bool(trained)
+
+
+def _loss(scorer: Scorer, objective: Objective, batch: MicroBatch | None, measured: Measured) -> Tensor:
+    """This micro-batch's share of the loss; 0 for a pass without rows."""
+    if batch is not None:
+        return objective.micro_batch(scorer, batch, measured, grad=True)
+    loss = scorer.idle(grad=True, value=objective.algorithm.needs_critic)
+    assert loss is not None
+    return loss
 
 
 def pass_metrics(objective: Objective, measured: Measured, inside: Tensor) -> dict[str, float]:

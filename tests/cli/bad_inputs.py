@@ -24,6 +24,7 @@ from agentgym_rft.agents.policies.loading import load_model, save_model
 from agentgym_rft.cli import main as cli
 from agentgym_rft.envs.alfworld.export import export_games
 from agentgym_rft.envs.webshop.synth import export
+from agentgym_rft.store.experience import ExperienceStore
 from agentgym_rft.trainers.scratch import build_model
 from tests.light_switch import MODEL, LightSwitch, make_policy
 
@@ -238,11 +239,16 @@ def each_checkpoint(change: Callable[[Path], object]) -> Callable[[Path], None]:
     return apply
 
 
+def other_vocabulary(folder: Path) -> None:
+    ExperienceStore(folder / "s.db", "0123456789abcdef").close()
+
+
 def text(name: str, content: str) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_text(content)
 
 
 SHOP = ("eval", "--env", "webshop", "--policy", "expert", "--tasks", "2")
+SERVE = ("serve", "--policy", "POLICY", "--store", "DIR/s.db", "--max-context", "64", "--device", "cpu")
 TRAIN_BASE = ("train", "--env", ENV, "--policy", "POLICY", *QUICK)
 
 CASES: dict[str, tuple[Case, ...]] = {
@@ -380,6 +386,18 @@ CASES: dict[str, tuple[Case, ...]] = {
             "an environment without an oracle", nothing, "eval", "--env", ENV, "--policy", "oracle", "--tasks", "2"
         ),
         sft("`sft` without a scripted expert", env="tests.envs.counter_env:CounterEnv", code=1),
+    ),
+    "Serving": (
+        in_folder("`serve --host 0.0.0.0`", nothing, *SERVE, "--host", "0.0.0.0"),
+        in_folder("`serve --token ''`", nothing, *SERVE, "--token", ""),
+        in_folder(
+            "an address of another machine", nothing, *SERVE, "--host", "192.0.2.1", "--token", "t", quotes="Cannot ass"
+        ),
+        in_folder("`serve --port 70000`", nothing, *SERVE, "--port", "70000", quotes="Invalid value"),
+        in_folder("`serve --max-context 4096`", nothing, *SERVE, "--max-context", "4096"),
+        in_folder("`serve --store` in a missing folder", nothing, *SERVE, "--store", "DIR/none/s.db"),
+        in_folder("`serve --store` is no store", text("s.db", "x" * 999), *SERVE, quotes="file is not"),
+        in_folder("a store of another tokenizer", other_vocabulary, *SERVE),
     ),
 }
 

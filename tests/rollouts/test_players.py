@@ -147,7 +147,11 @@ def test_every_environment_that_hangs_times_out_and_the_rest_is_played():
 
 def at(url: str, retries: int = 0) -> MakePlayer:
     endpoint = ChatEndpoint("big", url, retries=retries, backoff_s=0.0)
-    return lambda env, observation, spec: EndpointPlayer(endpoint, CARD, spec)
+
+    async def make(env, observation, spec):
+        return EndpointPlayer(endpoint, CARD, spec)
+
+    return make
 
 
 def test_an_endpoint_is_prompted_by_the_card_and_its_replies_are_played(monkeypatch):

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import os
+import resource
 import shutil
+import subprocess
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from agentgym_rft.errors import CheckpointError
+from agentgym_rft.errors import CheckpointError, StorageError
 from agentgym_rft.sections import TrainerSection
 from agentgym_rft.sft_sections import ModelSection
 from agentgym_rft.store.checkpoint import load_checkpoint, restore, save_checkpoint
@@ -128,7 +132,7 @@ def flip(path):
 
 DAMAGE = {
     "model/model.safetensors": (flip, "model/model.safetensors has changed"),
-    "trainer.pt": (truncate, "trainer.pt has changed"),
+    "trainer/__0_0.distcp": (truncate, "trainer/__0_0.distcp has changed"),
     "state.json": (lambda path: path.unlink(), "state.json is missing"),
     "manifest.json": (truncate, "manifest.json is not a manifest"),
 }
@@ -151,7 +155,7 @@ def test_a_checkpoint_of_a_later_format_is_refused(saved):
     for place in saved[0].iterdir():
         manifest = json.loads((place / "manifest.json").read_text())
         (place / "manifest.json").write_text(json.dumps({**manifest, "format": 99}))
-    with pytest.raises(CheckpointError, match="its format is 99, expected 2"):
+    with pytest.raises(CheckpointError, match="its format is 99, expected 3"):
         load_checkpoint(saved[0])
 
 
@@ -182,3 +186,110 @@ def test_a_checkpoint_of_another_optimizer_is_refused(saved):
     optimizer = torch.optim.AdamW(model.parameters())
     with pytest.raises(CheckpointError, match="of another optimizer"):
         restore(load_checkpoint(saved[0]), model, optimizer)
+
+
+def test_a_checkpoint_of_version_0_1_goes_on_bit_for_bit(tmp_path, tokenizer):
+    model, optimizer = make(0)
+    torch.manual_seed(1)
+    train(model, optimizer, 2)
+    place = save_checkpoint(tmp_path, 2, model, tokenizer, optimizer, STATE, keep=2)
+    as_version_0_1(place, optimizer)
+    train(model, optimizer, 2)
+    resumed, resumed_optimizer = make(99)
+    checkpoint = load_checkpoint(tmp_path)
+    assert restore(checkpoint, resumed, resumed_optimizer) == {}
+    train(resumed, resumed_optimizer, 2)
+    assert same(resumed, model)
+    save_checkpoint(tmp_path, 4, resumed, tokenizer, resumed_optimizer, STATE, keep=2)
+    assert load_checkpoint(tmp_path).step == 4
+
+
+def as_version_0_1(place, optimizer):
+    """Make a checkpoint what version 0.1 wrote: a pickle in place of trainer/, and no names of weights in it."""
+    state = optimizer.state_dict()
+    for group in state["param_groups"]:
+        del group["param_names"]
+    shutil.rmtree(place / "trainer")
+    random = {"cpu": torch.get_rng_state(), "cuda": []}
+    torch.save({"optimizer": state, "random": random}, place / "trainer.pt")
+    manifest = json.loads((place / "manifest.json").read_text())
+    files = {
+        path.relative_to(place).as_posix(): {
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+        for path in place.rglob("*")
+        if path.is_file() and path.name != "manifest.json"
+    }
+    (place / "manifest.json").write_text(json.dumps({**manifest, "format": 2, "files": files}))
+
+
+def test_extra_tensors_come_back_in_their_mappings(tmp_path, tokenizer):
+    model, optimizer = make(0)
+    extra = {"head": {"weight": torch.arange(6.0).view(2, 3), "bias": torch.ones(2)}, "count": torch.tensor(7)}
+    save_checkpoint(tmp_path, 1, model, tokenizer, optimizer, {}, keep=1, extra=extra)
+    back = restore(load_checkpoint(tmp_path), *make(1))
+    assert torch.equal(back["head"]["weight"], extra["head"]["weight"])
+    assert torch.equal(back["head"]["bias"], extra["head"]["bias"])
+    assert back["count"].item() == 7
+    with pytest.raises(TypeError, match="'extra/head' is a int, expected tensors"):
+        save_checkpoint(tmp_path, 2, model, tokenizer, optimizer, {}, keep=1, extra={"head": 1})
+
+
+def test_an_optimizer_that_never_stepped_has_no_state_afterwards_either(tmp_path, tokenizer):
+    model, optimizer = make(0)
+    save_checkpoint(tmp_path, 1, model, tokenizer, optimizer, {}, keep=1)
+    resumed, resumed_optimizer = make(1)
+    train(resumed, resumed_optimizer, 1)
+    restore(load_checkpoint(tmp_path), resumed, resumed_optimizer)
+    assert not resumed_optimizer.state
+    assert same(resumed, model)
+
+
+def test_settings_of_the_optimizer_come_back(tmp_path, tokenizer):
+    model, optimizer = make(0)
+    optimizer.param_groups[0]["lr"] = 0.5
+    save_checkpoint(tmp_path, 1, model, tokenizer, optimizer, {}, keep=1)
+    resumed, resumed_optimizer = make(1)
+    restore(load_checkpoint(tmp_path), resumed, resumed_optimizer)
+    settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    assert settings == [{k: v for k, v in group.items() if k != "params"} for group in resumed_optimizer.param_groups]
+
+
+@pytest.mark.parametrize("part", ["model", "trainer"])
+def test_a_disk_that_refuses_is_an_error_of_its_own_and_the_draft_is_removed(saved, tokenizer, part):
+    folder, model, optimizer = saved
+    size = model_size(folder / "step-000004")
+    limit = size - 10 if part == "model" else size + 10  # the optimizer's state is larger than the model
+    held = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, held[1]))
+    try:
+        with pytest.raises(StorageError, match=r"File too large\. The older checkpoints there are unchanged"):
+            save_checkpoint(folder, 6, model, tokenizer, optimizer, {}, keep=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, held)
+    assert sorted(path.name for path in folder.iterdir()) == ["step-000002", "step-000004"]
+    assert load_checkpoint(folder).step == 4
+
+
+def model_size(place):
+    return (place / "model" / "model.safetensors").stat().st_size
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+def test_a_full_disk_leaves_the_older_checkpoint(original, tmp_path, tokenizer):
+    folder, model, optimizer = original
+    size = sum(path.stat().st_size for path in (folder / "step-000004").rglob("*") if path.is_file())
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={int(size * 1.5)}", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount")
+    try:
+        save_checkpoint(disk / "checkpoints", 4, model, tokenizer, optimizer, {}, keep=2)
+        with pytest.raises(StorageError, match=r"No space left on device\. The older checkpoints"):
+            save_checkpoint(disk / "checkpoints", 6, model, tokenizer, optimizer, {}, keep=2)
+        assert load_checkpoint(disk / "checkpoints").step == 4
+        assert [path.name for path in (disk / "checkpoints").iterdir()] == ["step-000004"]
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)

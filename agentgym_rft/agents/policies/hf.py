@@ -18,7 +18,7 @@ import torch
 from agentgym_rft.agents.policies.base import Completion, SampleRequest
 from agentgym_rft.agents.policies.engine import Engine, Row, new_row
 from agentgym_rft.agents.policies.ragged import RaggedModel
-from agentgym_rft.agents.policies.support import check_model, context_limit
+from agentgym_rft.agents.policies.support import check_model, check_request, context_limit
 from agentgym_rft.agents.policies.weights import copy_weights
 from agentgym_rft.errors import PolicyError
 
@@ -44,8 +44,10 @@ class HFPolicy:
         num_threads: torch threads while it samples; by default as many as torch has. With passive OpenMP
             threads a small model is faster with one.
         spans_versions: new weights may come while requests run; these go on under them, their rows fed again.
+        is_invariant: a completion is a function of weights and request alone, to the last bit, whatever else runs. Then
+            it samples with one thread, whatever `num_threads` says.
     Raises:
-        PolicyError: the model cannot be served.
+        PolicyError: the model cannot be served, or not so that it is invariant.
         ConfigError: it cannot be served up to `max_context`.
     """
 
@@ -59,6 +61,7 @@ class HFPolicy:
         version: int = 0,
         num_threads: int | None = None,
         spans_versions: bool = False,
+        is_invariant: bool = False,
     ) -> None:
         if max_concurrency < 1:
             raise PolicyError(f"max_concurrency is {max_concurrency}; expected at least 1.")
@@ -66,10 +69,11 @@ class HFPolicy:
         self._max_context = context_limit(model.config, max_context)
         self._vocab_size: int = model.get_input_embeddings().num_embeddings
         self._spans_versions = spans_versions
-        self._num_threads = num_threads
-        ragged = RaggedModel(self._model)
+        self._num_threads = 1 if is_invariant else num_threads
+        ragged = RaggedModel(self._model, is_invariant=is_invariant)
         self._model.eval()
-        check_model(ragged, self._max_context)
+        with _threads(self._num_threads):
+            check_model(ragged, self._max_context)
         step_tokens = _STEP_TOKENS_CPU if ragged.device.type == "cpu" else _STEP_TOKENS_GPU
         self._engine = Engine(ragged, max_concurrency, step_tokens)
         self._engine.version = version
@@ -147,27 +151,8 @@ class HFPolicy:
         """Nothing is held outside this object."""
 
     def _check(self, request: SampleRequest) -> None:
-        key, num_prompt = request.cache_key, len(request.prompt_ids)
-        length = num_prompt + request.max_new_tokens
-        if num_prompt < 1 or request.max_new_tokens < 1:
-            raise PolicyError(
-                f"'{key}' asks for {request.max_new_tokens} tokens after a prompt of {num_prompt}; expected at least 1."
-            )
-        if not 0.0 <= request.temperature < float("inf"):
-            raise PolicyError(
-                f"'{key}' has temperature {request.temperature}; expected 0 (greedy) or a positive number."
-            )
-        if length > self._max_context:
-            raise PolicyError(
-                f"The row of '{key}' would have {length} tokens ({num_prompt} in the prompt and up to "
-                f"{request.max_new_tokens} new), more than max_context {self._max_context}. Use a context strategy "
-                "that keeps fewer turns, or fewer steps an episode."
-            )
-        if min(request.prompt_ids) < 0 or max(request.prompt_ids) >= self._vocab_size:
-            raise PolicyError(
-                f"The prompt of '{key}' has token ids from {min(request.prompt_ids)} to {max(request.prompt_ids)}, but "
-                f"the model knows 0 to {self._vocab_size - 1}. Is the tokenizer of another model?"
-            )
+        check_request(request, self._max_context, self._vocab_size)
+        key = request.cache_key
         if key in self._futures:
             raise PolicyError(f"'{key}' is already sampling; an episode can have one request at a time.")
 

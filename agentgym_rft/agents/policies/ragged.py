@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import AttentionInterface
 
+from agentgym_rft.agents.policies import invariant
 from agentgym_rft.agents.policies.kv_cache import KVPool
 
 ATTENTION_NAME = "agentgym_ragged"
@@ -38,10 +39,16 @@ class RaggedBatch:
 
     The first `num_decode` tokens are segments of one token in rising slot order, which attend in one batched product
     over the slots `low` to `high`; each later segment attends on its own, at its exact length.
+
+    `is_invariant`: all sizes are rounded up, so that what a token gets is the same to the last bit in any batch. Then
+    there are tokens at the end that belong to no row.
     """
 
-    def __init__(self, segments: Sequence[Segment], pool: KVPool, device: torch.device) -> None:
+    def __init__(
+        self, segments: Sequence[Segment], pool: KVPool, device: torch.device, is_invariant: bool = False
+    ) -> None:
         self.pool = pool
+        self.is_invariant = is_invariant
         self.windows: dict[int, int | None] = {}  # sliding window that each layer asked for
         self._device = device
         decode = sorted((s for s in segments if len(s.ids) == 1), key=lambda s: s.slot)
@@ -53,15 +60,22 @@ class RaggedBatch:
         batched = {s.slot for s in decode}
         self.singles = [s for s in segments if s.slot not in batched]
         self.segments = [*decode, *self.singles]
-        self.token_ids = self._tensor([t for s in self.segments for t in s.ids])
+        self.num_tokens = sum(len(s.ids) for s in self.segments)
+        idle = [0] * (-self.num_tokens % invariant.TOKENS if is_invariant else 0)
+        self.token_ids = self._tensor([t for s in self.segments for t in s.ids] + idle)
         self._token_slots = self._tensor([s.slot for s in self.segments for _ in s.ids])
-        self.positions = self._tensor([p for s in self.segments for p in range(s.start, s.start + len(s.ids))])
+        positions = [p for s in self.segments for p in range(s.start, s.start + len(s.ids))]
+        self.positions = self._tensor(positions + idle)
         self._lengths = [s.start + 1 for s in decode]
-        self.decode_length = max(self._lengths, default=0)
+        self.decode_length = self.padded(max(self._lengths, default=0))
         self.decode_slots = self._token_slots[: self.num_decode] - self.low  # [decode]
         self._write_indices: dict[int, torch.Tensor] = {}
         self._decode_masks: dict[int | None, torch.Tensor] = {}
-        self._single_masks: dict[tuple[int, int, int | None], torch.Tensor] = {}
+        self._single_masks: dict[tuple[int, int, int, int | None], torch.Tensor] = {}
+
+    def padded(self, length: int) -> int:
+        """Number of cached positions that a row of this length is computed with."""
+        return length + (-length % invariant.KEYS if self.is_invariant else 0)
 
     def logit_indices(self) -> tuple[torch.Tensor, list[int]]:
         """Packed index of the last token of each segment that wants logits, and the slots of these in that order."""
@@ -76,6 +90,7 @@ class RaggedBatch:
     def write(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Stores the new keys and values, [kv heads, tokens, head dim]; returns the layer's whole tensors."""
         keys, values = self.pool.layer(layer, key, value)
+        key, value = key[:, : self.num_tokens], value[:, : self.num_tokens]
         index = self._write_index(key.shape[0])
         keys.view(-1, keys.shape[-1]).index_copy_(0, index, key.reshape(-1, key.shape[-1]))
         values.view(-1, values.shape[-1]).index_copy_(0, index, value.reshape(-1, value.shape[-1]))
@@ -95,12 +110,13 @@ class RaggedBatch:
         return self._decode_masks[window]
 
     def single_mask(self, start: int, count: int, window: int | None) -> tuple[int, torch.Tensor]:
-        """First column that the mask covers, and the mask: [count, start + count - that column]."""
+        """First column that the mask covers, and the mask: [count, padded(start + count) - that column]."""
         first = start if window is None else 0
-        key = (count, start - first, window)
+        length = self.padded(start + count)
+        key = (count, start - first, length - first, window)
         if key not in self._single_masks:
             rows = torch.arange(start, start + count, device=self._device)[:, None]
-            columns = torch.arange(first, start + count, device=self._device)
+            columns = torch.arange(first, length, device=self._device)
             hidden = columns > rows
             if window is not None:
                 hidden |= columns <= rows - window
@@ -111,7 +127,7 @@ class RaggedBatch:
         """Place of each head's key of each token in a layer's tensors seen as one long list, [heads * tokens]."""
         if heads not in self._write_indices:
             head = torch.arange(heads, device=self._device)[:, None]
-            place = (self._token_slots * heads + head) * self.pool.capacity + self.positions
+            place = (self._token_slots * heads + head) * self.pool.capacity + self.positions[: self.num_tokens]
             self._write_indices[heads] = place.view(-1)
         return self._write_indices[heads]
 
@@ -144,7 +160,7 @@ def ragged_attention(
     batch.windows[layer] = window
     keys, values = batch.write(layer, key[0], value[0])
     scaled = query[0] * (query.shape[-1] ** -0.5 if scaling is None else scaling)  # [H, T, D]
-    out = query.new_empty(query.shape[2], query.shape[1], values.shape[-1])  # [T, H, D]
+    out = query.new_zeros(query.shape[2], query.shape[1], values.shape[-1])  # [T, H, D]
     if batch.num_decode:
         out[: batch.num_decode] = _attend_decode(batch, scaled, keys, values, window, softcap)
     end = batch.num_decode
@@ -172,9 +188,9 @@ def _attend_decode(
     # Slots and heads merge into one dimension without a copy, since only positions are cut off.
     near_keys = keys[batch.low : batch.high, :, :length].view(span * heads, length, -1)
     near_values = values[batch.low : batch.high, :, :length].view(span * heads, length, -1)
-    scores = _scores(folded, near_keys, softcap)  # [span * Hkv, G, L]
+    scores = _scores(batch, folded, near_keys, softcap)  # [span * Hkv, G, L]
     scores.view(span, -1, length).add_(batch.decode_mask(window))
-    out = torch.bmm(_weights(scores, values), near_values).view(span, rows.shape[1], -1)
+    out = _weighted(batch, scores, near_values).view(span, rows.shape[1], -1)
     return out if is_dense else out[batch.decode_slots]
 
 
@@ -189,23 +205,26 @@ def _attend_single(
 ) -> torch.Tensor:
     """Output of one segment's tokens, [tokens, heads, head dim], for its queries [heads, tokens, head dim]."""
     count, heads = len(segment.ids), keys.shape[1]
-    length = segment.start + count
+    length = batch.padded(segment.start + count)
     folded = query.reshape(heads, -1, query.shape[-1])  # [Hkv, G * n, D]
-    scores = _scores(folded, keys[segment.slot, :, :length], softcap)  # [Hkv, G * n, L]
-    if count > 1 or window is not None:
+    scores = _scores(batch, folded, keys[segment.slot, :, :length], softcap)  # [Hkv, G * n, L]
+    if count > 1 or window is not None or batch.is_invariant:
         first, mask = batch.single_mask(segment.start, count, window)
         scores.view(-1, count, length)[:, :, first:].add_(mask)
-    out = torch.bmm(_weights(scores, values), values[segment.slot, :, :length])
+    out = _weighted(batch, scores, values[segment.slot, :, :length])
     return out.view(query.shape[0], count, -1).transpose(0, 1)
 
 
-def _scores(query: torch.Tensor, keys: torch.Tensor, softcap: float | None) -> torch.Tensor:
-    scores = torch.bmm(query, keys.transpose(1, 2))
+def _scores(batch: RaggedBatch, query: torch.Tensor, keys: torch.Tensor, softcap: float | None) -> torch.Tensor:
+    """Scores before the mask, [B, R, L], of [B, R, D] and [B, L, D]."""
+    scores = invariant.scores(query, keys) if batch.is_invariant else torch.bmm(query, keys.transpose(1, 2))
     return scores if softcap is None else scores.div_(softcap).tanh_().mul_(softcap)
 
 
-def _weights(scores: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    return torch.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype)
+def _weighted(batch: RaggedBatch, scores: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Values weighted by the softmax of scores, [B, R, D], of [B, R, L] and [B, L, D]."""
+    weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype)
+    return invariant.weighted(weights, values) if batch.is_invariant else torch.bmm(weights, values)
 
 
 def _additive(hidden: torch.Tensor) -> torch.Tensor:
@@ -213,11 +232,15 @@ def _additive(hidden: torch.Tensor) -> torch.Tensor:
 
 
 class RaggedModel:
-    """A causal LM with a pool of cached rows: feeds segments, returns the next-token logits of each."""
+    """A causal LM with a pool of cached rows: feeds segments, returns the next-token logits of each.
 
-    def __init__(self, model: Any) -> None:
+    `is_invariant`: to the last bit, they are a function of the weights and the row's tokens alone, see `invariant`.
+    """
+
+    def __init__(self, model: Any, *, is_invariant: bool = False) -> None:
         AttentionInterface.register(ATTENTION_NAME, ragged_attention)
         self.model = model
+        self.is_invariant = is_invariant
         self.pool = KVPool()
         self.device: torch.device = model.device
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
@@ -227,10 +250,11 @@ class RaggedModel:
 
         At most one segment a slot. The pool must have room for all slots and positions (`KVPool.reserve`).
         """
-        batch = RaggedBatch(segments, self.pool, self.device)
+        batch = RaggedBatch(segments, self.pool, self.device, self.is_invariant)
         indices, slots = batch.logit_indices()
         inputs: dict[str, Any] = {"logits_to_keep": indices} if self._keeps_logits else {}
-        with torch.inference_mode(), self._own_attention():
+        layers = invariant.TiledLinear() if self.is_invariant else nullcontext()
+        with torch.inference_mode(), self._own_attention(), layers:
             logits = self.model(
                 input_ids=batch.token_ids.unsqueeze(0),
                 position_ids=batch.positions.unsqueeze(0),

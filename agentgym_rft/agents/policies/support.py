@@ -1,4 +1,4 @@
-"""Refuses models that the packed forward pass would not serve exactly."""
+"""Refuses models that the packed forward pass would not serve exactly, and requests that none can answer."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from typing import Any
 
 import torch
 
+from agentgym_rft.agents.policies.base import SampleRequest
 from agentgym_rft.agents.policies.ragged import RaggedModel, Segment
 from agentgym_rft.errors import ConfigError, PolicyError
 
 DEFAULT_MAX_CONTEXT = 4096  # tokens, for models that state no limit
 _PROBE_LENGTH = 24
+_INVARIANCE_LENGTH = 300  # more than two blocks of keys
 _LAYER_TYPES = {"full_attention", "sliding_attention"}
 _LENGTH_DEPENDENT_ROPE = {"dynamic", "longrope"}
 
@@ -32,12 +34,35 @@ def context_limit(config: Any, max_context: int | None) -> int:
     return max_context
 
 
+def check_request(request: SampleRequest, max_context: int, vocabulary: int) -> None:
+    """Raises `PolicyError` for a request that no policy of this context and vocabulary can answer."""
+    key, num_prompt = request.cache_key, len(request.prompt_ids)
+    length = num_prompt + request.max_new_tokens
+    if num_prompt < 1 or request.max_new_tokens < 1:
+        raise PolicyError(
+            f"'{key}' asks for {request.max_new_tokens} tokens after a prompt of {num_prompt}; expected at least 1."
+        )
+    if not 0.0 <= request.temperature < float("inf"):
+        raise PolicyError(f"'{key}' has temperature {request.temperature}; expected 0 (greedy) or a positive number.")
+    if length > max_context:
+        raise PolicyError(
+            f"The row of '{key}' would have {length} tokens ({num_prompt} in the prompt and up to "
+            f"{request.max_new_tokens} new), more than max_context {max_context}. Use a context strategy "
+            "that keeps fewer turns, or fewer steps an episode."
+        )
+    if min(request.prompt_ids) < 0 or max(request.prompt_ids) >= vocabulary:
+        raise PolicyError(
+            f"The prompt of '{key}' has token ids from {min(request.prompt_ids)} to {max(request.prompt_ids)}, but "
+            f"the model knows 0 to {vocabulary - 1}. Is the tokenizer of another model?"
+        )
+
+
 def check_model(ragged: RaggedModel, max_context: int) -> None:
     """Compares the packed pass with the model's own forward on a few tokens, and leaves the pool empty.
 
     Raises:
         PolicyError: the model fails in the packed pass, gives other logits there, or has a sliding window that its
-            attention does not ask for.
+            attention does not ask for; or it should be invariant and is not.
     """
     _check_config(ragged.model.config)
     vocab = ragged.model.get_input_embeddings().num_embeddings
@@ -63,6 +88,42 @@ def check_model(ragged: RaggedModel, max_context: int) -> None:
             f"{name} cannot be served by the hf policy: with cached rows its logits differ by {drift:.2g} from its own "
             "forward pass. It keeps a state or uses an attention that is not plain keys and values."
         )
+    if ragged.is_invariant:
+        _check_invariance(ragged, max_context)
+
+
+def _check_invariance(ragged: RaggedModel, max_context: int) -> None:
+    """Compares, bit by bit, the logits of a row that is fed alone with those of one that is fed in parts among others.
+
+    Raises `PolicyError` if they differ: some layer of the model, or this machine, sums otherwise in another batch.
+    """
+    vocab = ragged.model.get_input_embeddings().num_embeddings
+    length = min(_INVARIANCE_LENGTH, max_context)
+    row = [(token * 7919 + 13) % vocab for token in range(length)]
+    others = [(token * 104729 + 7) % vocab for token in range(length)]
+    ragged.pool.reserve(7, length)
+    try:
+        alone, _, _ = ragged.forward([Segment(0, 0, row[: length // 2])])
+        alone = torch.cat([alone, ragged.forward([Segment(0, length // 2, row[length // 2 :])])[0]])
+        ragged.forward([Segment(6, 0, row[: length // 4], wants_logits=False), Segment(3, 0, others[: length // 3])])
+        middle = [Segment(6, length // 4, row[length // 4 : length // 2]), Segment(2, 0, others[:1]), Segment(1, 0, row)]
+        first = _logits_of(ragged, middle, 6)
+        ragged.forward([Segment(6, length // 2, row[length // 2 : -1], wants_logits=False), Segment(2, 1, others[1:2])])
+        single = [Segment(slot, place, others[place : place + 1]) for slot, place in ((3, length // 3), (2, 2))]
+        last = _logits_of(ragged, [*single, Segment(6, length - 1, row[-1:])], 6)
+    finally:
+        ragged.pool.clear()
+    if not torch.equal(torch.stack([first, last]), alone):
+        drift = float((torch.stack([first, last]) - alone).abs().max())
+        raise PolicyError(
+            f"{type(ragged.model).__name__} cannot sample deterministically on {ragged.device}: among other rows its "
+            f"logits differ by {drift:.2g} from those of the row alone. Set policy.deterministic to false."
+        )
+
+
+def _logits_of(ragged: RaggedModel, segments: list[Segment], slot: int) -> torch.Tensor:
+    logits, slots, _ = ragged.forward(segments)
+    return logits[slots.index(slot)]
 
 
 def _packed_logits(ragged: RaggedModel, ids: list[int]) -> tuple[torch.Tensor, dict[int, int | None]]:

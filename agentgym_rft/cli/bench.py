@@ -1,0 +1,95 @@
+"""`agentgym bench`: every checkpoint of a run on one panel, as a curve."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from agentgym_rft.cli.evaluate import merge_settings
+from agentgym_rft.cli.settings import is_run_dir, read_run_config, with_full_names
+from agentgym_rft.config import merge, validate_config
+from agentgym_rft.errors import ConfigError, DataError
+from agentgym_rft.sections import Config
+
+
+def bench_command(
+    run: Annotated[Path, typer.Argument(help="Run directory; --run.keep_checkpoints says how many it keeps.")],
+    samples: Annotated[int, typer.Option(min=1, help="Episodes a task, for best@k and worst@k.")] = 4,
+    temperature: Annotated[float, typer.Option(min=0, help="Of sampling; 0 is greedy, with --samples 1.")] = 1.0,
+    split: Annotated[str | None, typer.Option(help="Split; default: the run's.")] = None,
+    tasks: Annotated[int | None, typer.Option(min=1, help="First tasks of the panel; default: the run's.")] = None,
+    every: Annotated[int, typer.Option(min=1, help="Only checkpoints whose step is a multiple of it.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of environments and sampling.")] = 0,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, ...; default: the run's.")] = None,
+    data: Annotated[str | None, typer.Option(help="Data directory of the environment; default: the run's.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results; default: bench in the run.")] = None,
+) -> None:
+    """Evaluate the policy that a run began with and all of its checkpoints: curve.json, and a table.
+
+    Each result is kept in the folder, so the same command goes on where it was stopped, or takes in new checkpoints.
+    """
+    from agentgym_rft.report.bench import bench_table, point
+    from agentgym_rft.report.tables import print_wide
+    from agentgym_rft.store.files import write_atomically
+
+    if not is_run_dir(run):
+        raise ConfigError(f"'{run}' is no run directory of `agentgym train`.")
+    base = with_full_names(validate_config(read_run_config(run))).model_dump()
+    evaluation = {"split": split, "num_tasks": tasks, "temperature": temperature}
+    updates: dict[str, dict[str, Any]] = {
+        "eval": {key: value for key, value in evaluation.items() if value is not None},
+        "policy": {} if device is None else {"device": device},
+        "run": {"seed": seed},
+    }
+    folder = out or run / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    points = []
+    for step, policy in _policies(run, base, every):
+        config = merge_settings(merge(base, {"policy": {"path": policy}}), updates, data, None)
+        summary = _evaluated(config, f"{run.name}@{step}", samples, folder / f"step_{step:06d}.json")
+        points.append(point(step, summary))
+    content = {"run": str(run), "protocol": summary["protocol"], "seed": seed, "points": points}
+    write_atomically(folder / "curve.json", (json.dumps(content, indent=1) + "\n").encode())
+    print_wide(sys.stdout, bench_table(points))
+    typer.echo(f"curve {folder / 'curve.json'}")
+
+
+def _policies(run: Path, base: dict[str, Any], every: int) -> list[tuple[int, str]]:
+    """Step and policy of the start and of each checkpoint."""
+    from agentgym_rft.store.checkpoint import checkpoint_folders
+
+    found = checkpoint_folders(run / "checkpoints")
+    kept = [(step, str(path / "model")) for step, path in found if step % every == 0]
+    return [(0, str(base["policy"]["path"])), *kept]
+
+
+def _evaluated(config: Config, name: str, samples: int, path: Path) -> dict[str, Any]:
+    """The summary of one policy: the one in the file if it is of the same protocol, else a new one."""
+    from agentgym_rft.cli.evaluation import Request, partial_path, run_evaluation
+    from agentgym_rft.report.evaluation import write_summary
+
+    asked: dict[str, Any] = {"samples": samples, "temperature": config.eval.temperature, "seed": config.run.seed}
+    asked["weights"] = config.policy.path
+    if path.is_file():
+        known = _read(path)
+        same_split = config.eval.split in (None, known["split"])
+        same_panel = same_split and config.eval.num_tasks in (0, known["num_tasks"])
+        if same_panel and known.get("asked") == asked:
+            typer.echo(f"{name}: known", err=True)
+            return known
+    typer.echo(f"{name}:", err=True)
+    summary = {**run_evaluation(Request(config, name, samples, None, path)), "asked": asked}
+    write_summary(path, summary)
+    partial_path(path).unlink(missing_ok=True)
+    return summary
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise DataError(f"'{path}' is no evaluation: {error}. Remove it.") from error

@@ -1,0 +1,69 @@
+"""The calls of an episode on its environment, wherever that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+from agentgym_rft.envs.base import AwaitableEnv, Expert, TextEnv
+from agentgym_rft.rollouts.boundary import Step, call
+
+T = TypeVar("T")
+Start = tuple[str, dict[str, Any]]
+
+
+class EnvCalls:
+    """Awaits an environment that runs elsewhere, and calls any other here: with a deadline, in a thread.
+
+    This is the only place that knows the difference. Each call raises `TimeoutError` after the deadline.
+    """
+
+    def __init__(self, env: TextEnv, timeout_s: float | None) -> None:
+        self.env = env
+        self._elsewhere = env if isinstance(env, AwaitableEnv) else None
+        self._timeout_s = timeout_s
+
+    async def reset(self, seed: int, task_id: str) -> Start:
+        options = {"task_id": task_id}
+        return await self._call(partial(self.env.reset, seed=seed, options=options), "reset", seed, options)
+
+    async def step(self, action: str) -> Step:
+        return await self._call(partial(self.env.step, action), "step", action)
+
+    async def snapshot(self) -> bytes:
+        return await self._call(self.env.snapshot, "snapshot")
+
+    async def restore(self, snapshot: bytes) -> Start:
+        return await self._call(partial(self.env.restore, snapshot), "restore", snapshot)
+
+    async def remaining(self) -> int | None:
+        return await self._call(self.env.remaining, "remaining")
+
+    async def oracle(self) -> Expert:
+        return await self._call(self.env.oracle, "oracle")
+
+    async def expert(self, observation: str, rng: np.random.Generator) -> Expert:
+        return await self._call(partial(self.env.expert, observation, rng), "expert", observation, rng)
+
+    async def random_player(self, rng: np.random.Generator) -> Expert | None:
+        return await self._call(partial(self.env.random_player, rng), "random_player", rng)
+
+    async def act(self, player: Expert, observation: str) -> str:
+        """What a player of this environment does."""
+        return await self._call(partial(player.act, observation), "act", player, observation)
+
+    async def close(self) -> None:
+        await self._call(self.env.close, "close")
+
+    def abandon(self) -> None:
+        """Give up an environment that runs elsewhere, even in the middle of a call; any other is left as it is."""
+        if self._elsewhere is not None:
+            self._elsewhere.abandon()
+
+    async def _call(self, function: Callable[[], T], name: str, *args: Any) -> T:
+        if self._elsewhere is not None:
+            return cast(T, await self._elsewhere.ask(name, *args, timeout_s=self._timeout_s))
+        return await call(function, self._timeout_s)

@@ -1,0 +1,37 @@
+"""Where the environments of a run are made: in this process, or in processes that they share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+
+from agentgym_rft.envs.base import TextEnv
+from agentgym_rft.envs.making import make_env
+from agentgym_rft.envs.process import ProcessEnv
+from agentgym_rft.envs.processes import Processes
+from agentgym_rft.sections import Config
+
+
+def env_maker(config: Config) -> Callable[[], TextEnv]:
+    """Makes environments as `rollout.workers` says.
+
+    Those in processes share them: as many as there are cores, unless `rollout.processes.num_processes` says otherwise,
+    and never more than episodes at once. Python's hash seed is the run's seed there, so that the order of a set is the
+    same in all of them. Processes end with their last environment.
+    """
+    if config.rollout.workers != "processes":
+        return partial(make_env, config.env.id, config.env.options)
+    section = config.rollout.processes
+    processes = Processes(
+        min(section.num_processes or num_cores(), config.policy.max_concurrency),
+        timeout_s=section.timeout_s,
+        recycle_after=section.recycle_after,
+        hash_seed=config.run.seed % 2**32,
+    )
+    return partial(ProcessEnv, config.env.id, config.env.options, processes=processes, lazy=True)
+
+
+def num_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if "sched_getaffinity" in dir(os) else os.cpu_count() or 1

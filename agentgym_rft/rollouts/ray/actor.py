@@ -1,0 +1,76 @@
+"""What runs in a Ray worker: many episodes at once, played by `LocalWorkers`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from agentgym_rft.envs.making import make_env
+from agentgym_rft.rollouts.build import make_workers
+from agentgym_rft.rollouts.episode import EpisodeSpec
+from agentgym_rft.rollouts.forks import Fork
+from agentgym_rft.rollouts.ray.packing import Packed, unpack
+from agentgym_rft.rollouts.ray.replicas import ReplicaPolicy
+from agentgym_rft.rollouts.ray.setup import Answer, Setup, Whereabouts, open_policy, whereabouts
+from agentgym_rft.rollouts.speaker import Ask
+from agentgym_rft.rollouts.workers import Workers
+
+
+class RolloutWorker:
+    """The actor. Its episodes share one event loop, as those of a run without Ray do."""
+
+    def __init__(self) -> None:
+        self._workers: Workers | None = None
+        self._replicas: ReplicaPolicy | None = None
+        self._ended = asyncio.Event()
+
+    async def start(self, setup: Setup, packed: Packed | None, version: int) -> Whereabouts:
+        """Make environment and policy. Raises what keeps this process from playing. Returns where it is."""
+        config = setup.config
+        make_env(config.env.id, config.env.options).close()
+        if setup.has_policy:
+            policy = open_policy(setup, packed, version)
+        else:
+            section = config.rollout.ray
+            policy = self._replicas = ReplicaPolicy(section.max_replays, section.start_timeout_s)
+        self._workers = make_workers(config, setup.tokenizer, policy)
+        return whereabouts()
+
+    async def live(self) -> None:
+        """Returns when the actor is closed; its caller learns of a death by the error."""
+        await self._ended.wait()
+
+    async def record(self, spec: EpisodeSpec, start: Fork | None) -> Answer:
+        """One episode, see `Workers.record`."""
+        return self._answer(await self._ready().record(spec, start))
+
+    async def reply(self, ask: Ask) -> Answer:
+        """A free-standing reply, see `Workers.reply`."""
+        return self._answer(await self._ready().reply(ask))
+
+    async def load(self, packed: Packed, version: int) -> None:
+        """New weights for a policy of this worker's own. Raises `PolicyError` if they do not fit."""
+        await self._ready().load(unpack(packed), version)
+
+    async def set_replicas(self, replicas: Mapping[int, Any]) -> None:
+        """The policies that there are now, by number."""
+        assert self._replicas is not None, "only workers without a policy of their own are told of replicas"
+        self._replicas.set_replicas(replicas)
+
+    async def close(self) -> None:
+        """Close the environments, with the processes that they may have started."""
+        self._ended.set()
+        if self._workers is not None:
+            self._workers.close()
+
+    def _ready(self) -> Workers:
+        assert self._workers is not None, "the driver asks nothing before `start` has answered"
+        return self._workers
+
+    def _answer(self, value: Any) -> Answer:
+        faults = Counter(self._ready().take_faults())
+        if self._replicas is not None:
+            faults.update(self._replicas.take_faults())
+        return Answer(value, dict(faults))

@@ -1,0 +1,90 @@
+"""Connects to a Ray cluster, or starts Ray on this machine; what does not answer is said within a deadline."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from agentgym_rft.errors import ConfigError
+from agentgym_rft.sections import RaySection
+
+_PROBE = """
+import sys
+import ray
+try:
+    ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
+except Exception as error:
+    sys.exit(str(error).strip().partition("\\n")[0])
+"""
+
+
+def connect(section: RaySection) -> Callable[[], None]:
+    """Connect; what it returns ends the connection, and Ray with it where it was started here.
+
+    Where this process is connected already, that connection is used and stays.
+
+    Raises:
+        ConfigError: Ray is not installed, the address does not answer in time, or this machine has too few CPUs.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to a server of Ray's makers
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError(
+            "rollout.workers=ray needs Ray, which is not installed. Install it with: pip install 'agentgym-rft[ray]'"
+        ) from error
+    if ray.is_initialized():
+        return lambda: None
+    if section.address is None:
+        _check_cpus(section)
+        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    else:
+        probe(section.address, section.connect_timeout_s)
+        ray.init(address=section.address, log_to_driver=False, logging_level="ERROR")
+    shutdown: Callable[[], None] = ray.shutdown
+    return shutdown
+
+
+def _check_cpus(section: RaySection) -> None:
+    """Ray would wait for ever for CPUs that this machine does not have."""
+    wanted = section.num_workers * section.num_cpus + section.policy_replicas * section.policy_cpus
+    there = os.cpu_count() or 1
+    if wanted > there:
+        raise ConfigError(
+            f"rollout.ray asks for {wanted:g} CPUs ({section.num_workers} workers of {section.num_cpus:g}, "
+            f"{section.policy_replicas} replicas of {section.policy_cpus:g}); this machine has {there}. Lower the "
+            "numbers, for example rollout.ray.num_cpus=0.5, or give rollout.ray.address of a larger cluster."
+        )
+
+
+def probe(address: str, timeout_s: float) -> None:
+    """Raise `ConfigError` if no cluster answers at an address.
+
+    It is tried in a process that can be ended: Ray itself tries for minutes, and then ends the process it runs in.
+    """
+    deadline = time.monotonic() + timeout_s
+    refused = (
+        f"No Ray cluster answers at '{address}' (rollout.ray.address) within {timeout_s:g} s: {{}}. Start one with "
+        "`ray start --head`, or leave the address out to run Ray on this machine."
+    )
+    if address != "auto":
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        if not host or not port.isdigit():
+            raise ConfigError(f"'{address}' is no Ray address. Write auto, HOST:PORT or ray://HOST:PORT.")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout_s).close()
+        except (OSError, OverflowError) as error:
+            raise ConfigError(refused.format(error)) from error
+    command = [sys.executable, "-c", _PROBE, address]
+    try:
+        left = max(deadline - time.monotonic(), 0.1)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=left)
+    except subprocess.TimeoutExpired as error:
+        raise ConfigError(refused.format("what listens there is not Ray, or is too busy")) from error
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines()
+        raise ConfigError(refused.format(lines[-1].rstrip(".") if lines else f"exit code {done.returncode}"))

@@ -1,0 +1,210 @@
+"""Actors of one kind that are replaced when they are lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+
+from agentgym_rft.errors import AgentGymError, ConfigError, WorkersError
+from agentgym_rft.rollouts.ray.setup import Whereabouts
+
+_CLOSE_S = 10.0  # for environments to close; after that the process is ended anyway
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """One actor: Ray's handle, its pending answers, and the version of the weights that it has."""
+
+    number: int
+    handle: Any
+    started: Any  # answered with its whereabouts when it is ready
+    life: Any  # answered when it is closed, or by an error when it is lost
+    version: int
+    where: Whereabouts | None = None
+    is_ready: bool = False
+    is_lost: bool = False
+
+
+@dataclass(slots=True)
+class Newest:
+    """The weights that play, as a reference into the object store; None: those of the policy's directory."""
+
+    packed: Any = None
+    version: int = 0
+
+
+@dataclass(slots=True)
+class Budget:
+    """Replacements that are left, of all kinds together."""
+
+    allowed: int
+    used: int = 0
+
+    def spend(self, kind: str, reason: str) -> None:
+        """Raise `WorkersError` if there is none left."""
+        self.used += 1
+        if self.used > self.allowed:
+            raise WorkersError(
+                f"{self.used} Ray workers or policy replicas were lost, more than rollout.ray.max_worker_restarts="
+                f"{self.allowed} allows. The last one was a {kind}: {reason}"
+            )
+
+
+@dataclass(slots=True)
+class Crew:
+    """The actors, how one is made and what it is told.
+
+    Args:
+        kind: `worker` or `replica`, as faults are counted.
+        spawn: makes an actor.
+        setup: reference to the `Setup` that it starts with.
+        newest: the weights that it starts with; shared with who publishes them.
+    """
+
+    kind: str
+    spawn: Callable[[], Any]
+    setup: Any
+    newest: Newest
+    budget: Budget
+    faults: Counter[str]
+    timeout_s: float
+    members: list[Member] = field(default_factory=list)
+    pids: set[int] = field(default_factory=set)  # of all that ever were ready
+
+    def handles(self) -> dict[int, Any]:
+        """Ray's handles of those that are ready, by number."""
+        return {member.number: member.handle for member in self.members if member.is_ready}
+
+    def begin(self, size: int) -> None:
+        """Make the actors; they start on their own."""
+        self.members = [self._make(number) for number in range(size)]
+
+    def await_all(self) -> None:
+        """Wait until all are ready.
+
+        Raises:
+            ConfigError: the cluster has no room for them, or one cannot be set up there.
+            AgentGymError: what their start refused, as it would be refused without Ray.
+        """
+        try:
+            places = ray.get([member.started for member in self.members], timeout=self.timeout_s)
+        except GetTimeoutError as error:
+            raise ConfigError(
+                f"Not all of {len(self.members)} {self.kind}s were ready within rollout.ray.start_timeout_s="
+                f"{self.timeout_s:g}. The cluster has {_resources()}: ask for fewer or smaller ones (rollout.ray), "
+                "or give them more time."
+            ) from error
+        except (RayTaskError, RayActorError) as error:
+            raise refusal(error, self.kind) from error
+        for member, where in zip(self.members, places, strict=True):
+            self._note_ready(member, where)
+
+    async def become_ready(self, member: Member) -> None:
+        """Wait until a replacement is ready and has the newest weights.
+
+        As long as others are ready there is no deadline: they do its work.
+
+        Raises:
+            RayActorError: it was lost meanwhile.
+            WorkersError: none was ready in time.
+            AgentGymError: what its start refused.
+        """
+        started = asyncio.ensure_future(_answer(member.started))
+        while not (await asyncio.wait([started], timeout=self.timeout_s))[0]:
+            if not any(each.is_ready for each in self.members):
+                started.cancel()
+                raise WorkersError(f"No Ray {self.kind} was ready for {self.timeout_s:g} s. There is {_resources()}.")
+        try:
+            where = started.result()
+        except RayTaskError as error:
+            raise refusal(error, self.kind) from error
+        while member.version != self.newest.version:
+            await self.hand_over(member)
+        self._note_ready(member, where)
+
+    async def hand_over(self, member: Member) -> None:
+        """Give an actor the newest weights. Raises what it refuses them with, or `RayActorError`."""
+        version = self.newest.version
+        try:
+            await member.handle.load.remote(self.newest.packed, version)
+        except RayTaskError as error:
+            raise own_error(error) from error
+        member.version = version
+
+    def _note_ready(self, member: Member, where: Whereabouts) -> None:
+        member.where, member.is_ready = where, True
+        self.pids.add(where.pid)
+
+    def is_gone(self, member: Member) -> bool:
+        """Whether Ray knows that an actor that was ready is lost."""
+        return bool(ray.wait([member.life], timeout=0)[0])
+
+    def note_loss(self, member: Member) -> bool:
+        """Count a lost actor and end it, for one that only cannot be reached must not go on. False: it was done."""
+        if member.is_lost:
+            return False
+        member.is_lost, member.is_ready = True, False
+        self.faults[f"{self.kind}_lost"] += 1
+        ray.kill(member.handle)
+        return True
+
+    def replace(self, member: Member, reason: Exception) -> Member:
+        """Another actor in the place of a lost one. Raises `WorkersError` where too many were lost."""
+        self.budget.spend(self.kind, _first_line(reason))
+        self.faults[f"{self.kind}_restarted"] += 1
+        self.members[member.number] = self._make(member.number)
+        return self.members[member.number]
+
+    def end(self) -> None:
+        """Close all actors, and end those that do not answer."""
+        closed = [member.handle.close.remote() for member in self.members if member.is_ready]
+        if closed:
+            ray.wait(closed, num_returns=len(closed), timeout=_CLOSE_S)
+        for member in self.members:
+            ray.kill(member.handle)
+        self.members = []
+
+    def _make(self, number: int) -> Member:
+        handle = self.spawn()
+        started = handle.start.remote(self.setup, self.newest.packed, self.newest.version)
+        return Member(number, handle, started, handle.live.remote(), self.newest.version)
+
+
+async def _answer(reference: Any) -> Any:
+    return await reference
+
+
+def own_error(error: RayTaskError) -> AgentGymError:
+    """What an actor raised: the package's own errors as they are, any other by type and message."""
+    cause = error.cause
+    if isinstance(cause, AgentGymError):
+        return cause
+    return WorkersError(f"A Ray worker failed: {type(cause).__name__}: {_first_line(cause)}")
+
+
+def refusal(error: RayTaskError | RayActorError, kind: str) -> AgentGymError:
+    """Why an actor cannot be set up."""
+    if isinstance(error, RayTaskError) and isinstance(error.cause, AgentGymError):
+        return error.cause
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    return ConfigError(
+        f"A Ray {kind} cannot be set up: {type(cause).__name__}: {_first_line(cause)} Packages, environments and "
+        "models must be there on every node."
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    line = str(error).strip().partition("\n")[0].rstrip(".")
+    return f"{line}."
+
+
+def _resources() -> str:
+    """What the cluster has, as words."""
+    totals = ray.cluster_resources()
+    return f"{totals.get('CPU', 0):g} CPUs and {totals.get('GPU', 0):g} GPUs"

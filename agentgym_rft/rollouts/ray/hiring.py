@@ -1,0 +1,69 @@
+"""Brings up the actors that a configuration asks for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import ray
+import torch
+
+from agentgym_rft.rollouts.ray.actor import RolloutWorker
+from agentgym_rft.rollouts.ray.crew import Budget, Crew, Newest
+from agentgym_rft.rollouts.ray.replicas import PolicyReplica
+from agentgym_rft.rollouts.ray.setup import Setup
+from agentgym_rft.sections import Config
+
+_SPARE_CALLS = 16  # beside episodes: weights, replicas, the pending sign of life
+
+
+def hire(config: Config, tokenizer: Any, dtype: torch.dtype | None) -> tuple[Crew, Crew | None]:
+    """The workers, all ready, and the replicas that they share, if they do.
+
+    Raises:
+        ConfigError: the cluster has no room for them, or one cannot be set up there.
+        AgentGymError: what the environment or policy of one refused.
+    """
+    section = config.rollout.ray
+    has_policy = section.policy_replicas == 0
+    newest, budget, faults = Newest(), Budget(section.max_worker_restarts), Counter[str]()
+
+    def crew(kind: str, actor: type, num_cpus: float, num_gpus: float, num_calls: int, max_concurrency: int) -> Crew:
+        told = _told(config, num_cpus, num_gpus, max_concurrency)
+        setup = ray.put(Setup(told, tokenizer, dtype, has_policy))
+        limits = {"num_cpus": num_cpus, "num_gpus": num_gpus, "max_concurrency": num_calls + _SPARE_CALLS}
+        spawn = ray.remote(actor).options(**limits, scheduling_strategy="SPREAD").remote
+        return Crew(kind, spawn, setup, newest, budget, faults, section.start_timeout_s)
+
+    at_once = section.episodes_per_worker
+    workers = crew("worker", RolloutWorker, section.num_cpus, section.num_gpus, at_once, at_once)
+    replicas = None
+    if not has_policy:
+        rows, calls = config.policy.max_concurrency, at_once * section.num_workers
+        replicas = crew("replica", PolicyReplica, section.policy_cpus, section.policy_gpus, calls, rows)
+    try:
+        workers.begin(section.num_workers)
+        if replicas is not None:
+            replicas.begin(section.policy_replicas)
+            replicas.await_all()
+        workers.await_all()
+        if replicas is not None:
+            ray.get([worker.handle.set_replicas.remote(replicas.handles()) for worker in workers.members])
+    except BaseException:
+        for each in (workers, replicas):
+            if each is not None:
+                each.end()
+        raise
+    return workers, replicas
+
+
+def _told(config: Config, num_cpus: float, num_gpus: float, max_concurrency: int) -> Config:
+    """The configuration of one actor: it plays in its own process, on the device that Ray sets aside for it."""
+    section, policy = config.rollout.ray, config.policy
+    changes = {
+        "num_threads": section.num_threads or max(1, int(num_cpus)),
+        "max_concurrency": max_concurrency,
+        "device": "cpu" if num_gpus == 0 and policy.device == "auto" else policy.device,
+    }
+    rollout = config.rollout.model_copy(update={"workers": "local"})
+    return config.model_copy(update={"policy": policy.model_copy(update=changes), "rollout": rollout})

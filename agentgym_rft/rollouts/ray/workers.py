@@ -1,0 +1,273 @@
+"""Rollouts on Ray, seen from the driver: episodes go to whichever worker has a free place, and come back one by one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any, Literal, TypeVar
+
+import ray
+from ray.exceptions import (
+    ObjectLostError,
+    ObjectStoreFullError,
+    OutOfDiskError,
+    RayActorError,
+    RayTaskError,
+)
+
+from agentgym_rft.agents.agent import chat_format
+from agentgym_rft.agents.card import AgentCard
+from agentgym_rft.core import Trajectory, Turn
+from agentgym_rft.errors import PolicyError, WorkersError
+from agentgym_rft.rollouts.episode import EpisodeSpec
+from agentgym_rft.rollouts.event_loop import EventLoop, Work
+from agentgym_rft.rollouts.forks import Fork, Played
+from agentgym_rft.rollouts.lost import lost_episode
+from agentgym_rft.rollouts.ray.crew import Crew, Member, own_error
+from agentgym_rft.rollouts.ray.packing import pack
+from agentgym_rft.rollouts.ray.places import Places
+from agentgym_rft.rollouts.reflectors import Reflection, Reflector, SpokenReflector
+from agentgym_rft.rollouts.speaker import Ask
+from agentgym_rft.sections import Config
+
+T = TypeVar("T")
+_SPARE_CALLS = 16  # beside episodes: weights, replicas, the pending sign of life
+
+
+class RayWorkers:
+    """Runs episodes in worker processes that Ray places and connects.
+
+    A worker hosts many episodes on one event loop. Its policy is its own, or one of the replicas that all share.
+
+    Args:
+        config: of the run.
+        workers, replicas: the actors, all ready.
+        reflector: who reflects on episodes, in this process; by default the policy itself.
+        disconnect: ends the connection to Ray.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        card: AgentCard,
+        tokenizer: Any,
+        workers: Crew,
+        replicas: Crew | None = None,
+        *,
+        reflector: Reflector | None = None,
+        disconnect: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.card = card
+        self.max_context = config.policy.max_context
+        self.stop_ids = chat_format(tokenizer, card).stop_ids
+        self._section = config.rollout.ray
+        self._workers = workers
+        self._replicas = replicas
+        self._newest = workers.newest
+        self._faults = workers.faults
+        self._reflector = reflector or SpokenReflector(card, self.reply, is_own=True)
+        self._disconnect: Callable[[], None] | None = disconnect
+        self._loop = EventLoop()
+        self._places: tuple[asyncio.AbstractEventLoop, Places[Member]] | None = None
+        self._attendants: set[asyncio.Task[None]] = set()
+        self._failure: Exception | None = None  # from then on nothing is played
+
+    @property
+    def version(self) -> int:
+        """Of the weights that play."""
+        return self._newest.version
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """Process ids of all workers and replicas that ever were ready, each on the node where it ran."""
+        return frozenset(pid for crew in self._crews() for pid in crew.pids)
+
+    def living(self, kind: Literal["worker", "replica"] = "worker") -> dict[int, str]:
+        """Process ids of the workers or replicas that are ready, each with Ray's id of its node."""
+        members = [each for crew in self._crews() if crew.kind == kind for each in crew.members if each.is_ready]
+        return {each.where.pid: each.where.node for each in members if each.where is not None}
+
+    def run(self, work: Work[T]) -> T:
+        """What a coroutine that plays episodes gives."""
+        return self._loop.run(work)
+
+    def start(self) -> None:
+        """Play in the background from now on, so that episodes go on between calls of `run` and `submit`."""
+        self._loop.start()
+
+    def submit(self, work: Work[T]) -> Future[T]:
+        """Begin a coroutine in the background; `start` comes first."""
+        return self._loop.submit(work)
+
+    async def play(self, spec: EpisodeSpec) -> Trajectory:
+        """One episode, as soon as there is a place for it."""
+        return (await self.record(spec)).trajectory
+
+    async def record(self, spec: EpisodeSpec, start: Fork | None = None) -> Played:
+        """One episode, from its beginning or from a fork, in whichever worker has a place.
+
+        Where its worker is lost it is begun again in another one, from the same seed, `max_replays` times at most;
+        after that it is an errored trajectory of type `WorkerLost`.
+
+        Raises `WorkersError` where too many workers were lost.
+        """
+        for attempt in range(self._section.max_replays + 1):
+            self._faults["episode_replayed"] += attempt > 0
+            try:
+                played: Played = await self._ask(lambda handle: handle.record.remote(spec, start))
+                return played
+            except (RayActorError, ObjectLostError) as error:
+                reason = error
+        self._faults["episode_given_up"] += 1
+        return lost_episode(spec, start, self._section.max_replays + 1, str(reason))
+
+    async def reply(self, ask: Ask) -> Turn | None:
+        """A free-standing reply of the policy, see `Speaker.reply`; repeated as an episode is."""
+        for attempt in range(self._section.max_replays + 1):
+            self._faults["reply_repeated"] += attempt > 0
+            try:
+                turn: Turn | None = await self._ask(lambda handle: handle.reply.remote(ask))
+                return turn
+            except (RayActorError, ObjectLostError):
+                continue
+        self._faults["reply_given_up"] += 1
+        raise PolicyError(f"'{ask.key}' lost its worker {self._section.max_replays + 1} times.")
+
+    async def reflect(self, played: Played) -> Reflection:
+        """What the reflector says about an episode."""
+        return await self._reflector.reflect(played)
+
+    async def load(self, weights: Mapping[str, Any], version: int) -> None:
+        """Play with these weights from now on: they go into the object store once, and every policy takes them.
+
+        An actor that is lost meanwhile has them before it plays again.
+
+        Raises:
+            PolicyError: a policy refuses them.
+            WorkersError: the object store has no room for them.
+        """
+        self._attend()
+        try:
+            packed = ray.put(pack(weights))
+        except (ObjectStoreFullError, OutOfDiskError) as error:
+            raise _no_room(error) from error
+        self._newest.packed, self._newest.version = packed, version
+        crew = self._replicas or self._workers
+        await asyncio.gather(*(self._hand_over(crew, member) for member in crew.members if member.is_ready))
+
+    def take_faults(self) -> dict[str, int]:
+        """Faults since the last call, by name; see docs/ray.md."""
+        faults = {name: count for name, count in self._faults.items() if count}
+        self._faults.clear()
+        return faults
+
+    def close(self) -> None:
+        """End the background loop and all actors, and Ray if it was started here."""
+        self._loop.close()
+        if self._disconnect is None:
+            return
+        for crew in self._crews():
+            crew.end()
+        self._disconnect()
+        self._disconnect = None
+
+    def _crews(self) -> list[Crew]:
+        return [self._workers] if self._replicas is None else [self._workers, self._replicas]
+
+    def _attend(self) -> Places[Member]:
+        """The places of this event loop. In a new loop, every actor gets an attendant that waits for its death."""
+        if self._failure is not None:
+            raise self._failure
+        loop = asyncio.get_running_loop()
+        if self._places is None or self._places[0] is not loop:
+            places: Places[Member] = Places()
+            self._places = loop, places
+            for crew in self._crews():
+                for member in crew.members:
+                    if crew is self._workers and member.is_ready and not crew.is_gone(member):
+                        places.add(member, self._section.episodes_per_worker)
+                    self._begin_task(self._look_after(crew, member, places))
+        return self._places[1]
+
+    def _begin_task(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._attendants.add(task)
+        task.add_done_callback(self._attendants.discard)
+
+    async def _look_after(self, crew: Crew, member: Member, places: Places[Member]) -> None:
+        """Wait for the end of an actor and put another one in its place, again and again."""
+        try:
+            while True:
+                try:
+                    if not member.is_ready and not member.is_lost:
+                        await crew.become_ready(member)
+                        await self._introduce(crew, member, places)
+                    await member.life
+                    return
+                except RayActorError as error:
+                    if self._failure is not None:
+                        return
+                    self._lose(crew, member, places)
+                    member = crew.replace(member, error)
+        except Exception as error:  # there is nobody else to tell: all that play or wait get it
+            self._failure = error
+            places.fail(error)
+            for worker in self._workers.members:
+                ray.kill(worker.handle)
+
+    async def _introduce(self, crew: Crew, member: Member, places: Places[Member]) -> None:
+        """A replacement is ready: give it work, or tell the workers of it."""
+        if crew is self._replicas:
+            for worker in self._workers.handles().values():
+                worker.set_replicas.remote(crew.handles())
+            return
+        if self._replicas is not None:
+            await member.handle.set_replicas.remote(self._replicas.handles())
+        places.add(member, self._section.episodes_per_worker)
+
+    def _lose(self, crew: Crew, member: Member, places: Places[Member]) -> None:
+        """Note that an actor is gone, once."""
+        if crew.note_loss(member):
+            places.remove(member)
+
+    async def _hand_over(self, crew: Crew, member: Member) -> None:
+        try:
+            await crew.hand_over(member)
+        except RayActorError:  # its replacement starts with them
+            self._lose(crew, member, self._attend())
+
+    async def _ask(self, send: Callable[[Any], Any]) -> Any:
+        """What a worker answers. Raises `RayActorError` if it is lost meanwhile."""
+        places = self._attend()
+        member = await places.take()
+        answer = None
+        try:
+            answer = send(member.handle)
+            told = await answer
+        except RayActorError:
+            self._lose(self._workers, member, places)
+            raise
+        except ObjectLostError:
+            self._faults["result_lost"] += 1
+            raise
+        except RayTaskError as error:
+            raise own_error(error) from error
+        except (ObjectStoreFullError, OutOfDiskError) as error:
+            raise _no_room(error) from error
+        except asyncio.CancelledError:
+            if answer is not None:
+                ray.cancel(answer)
+            raise
+        finally:
+            places.give(member)
+        self._faults.update(told.faults)
+        return told.value
+
+
+def _no_room(error: Exception) -> WorkersError:
+    """The object store and the disk that it spills to are full."""
+    return WorkersError(
+        f"Ray's object store is full ({str(error).strip().partition(chr(10))[0]}). Start Ray with a larger "
+        "object_store_memory, or free the disk that it spills to."
+    )

@@ -1,0 +1,19 @@
+"""What a request asks of a gateway, whatever route it came by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agentgym_rft.agents.chat import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A reply that is wanted: to `messages`, or to `prompt_ids`. What is None is the gateway's to choose."""
+
+    conversation_id: str | None
+    messages: tuple[Message, ...] | None = None
+    prompt_ids: tuple[int, ...] = ()
+    max_tokens: int | None = None
+    temperature: float = 1.0
+    seed: int | None = None

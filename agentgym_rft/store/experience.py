@@ -1,0 +1,355 @@
+"""Experience in one SQLite file: groups written once, read while others are written, with an account of every use.
+
+    groups   a row a group: what a rule needs to choose by
+    bodies   its trajectories, auxiliary ones included, as `trajectories.group_bytes`
+    uses     a row for each step that trained on a group
+    drops    groups that were played and are never trained, with the reason
+    experience   a view of all of it, with `use_count`, `last_used_step` and `priority`, for any SQLite client
+
+The file is in WAL mode: readers never wait for a writer. Every group is a transaction of its own, synced to disk, so a
+process that is killed loses at most the group it was writing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from agentgym_rft.core import Group, Trajectory
+from agentgym_rft.errors import ConfigError, DataError
+from agentgym_rft.store.experience_schema import FORMAT, QUIET, STATEMENTS
+from agentgym_rft.store.trajectories import group_bytes, group_of_bytes
+
+Rule = Literal["fifo", "uniform", "priority"]
+
+
+@dataclass(frozen=True, slots=True)
+class Accounting:
+    """What became of every group that was played: written = used + unused + dropped after it was written."""
+
+    written: int
+    used: int  # trained at least once
+    unused: int  # never trained, and not dropped
+    uses: int  # times that any was trained
+    refused: int  # second writes of an id
+    dropped: Mapping[str, int]  # by reason; groups without a valid trajectory were never written
+
+
+def priority(has_signal: bool, age: int, use_count: int) -> float:
+    """(signal + 0.05) / ((1 + age) (1 + uses)): the view's formula, with `age` in versions. Source: ours."""
+    return (has_signal + QUIET) / ((1 + max(age, 0)) * (1 + use_count))
+
+
+def vocabulary_of(tokenizer: Any) -> str:
+    """A hash of a tokenizer's tokens and their numbers."""
+    tokens = json.dumps(sorted(tokenizer.get_vocab().items()))
+    return hashlib.sha256(tokens.encode()).hexdigest()[:16]
+
+
+class ExperienceStore:
+    """A store, made if missing and `vocabulary` is given. One per process and thread.
+
+    Args:
+        path: the file; SQLite keeps two more beside it while it is open.
+        vocabulary: of the tokenizer that writes or reads it, see `vocabulary_of`; None: not checked.
+    Raises:
+        DataError: it is missing, damaged, something else, or of another vocabulary.
+    """
+
+    def __init__(self, path: Path, vocabulary: str | None = None) -> None:
+        self.path = path
+        if vocabulary is None and not path.is_file():
+            raise DataError(f"There is no experience store '{path}'. Give the file that `agentgym explore` writes.")
+        try:
+            self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+            self._begin(vocabulary)
+        except sqlite3.Error as error:
+            raise DataError(f"'{path}' cannot be used as an experience store: {error}.") from error
+
+    # Writing
+
+    def write(self, group: Group, step: int = 0, state: Mapping[str, Any] | None = None) -> bool:
+        """Store a group. False if its id is there already (counted), or it has no valid trajectory (dropped).
+
+        Args:
+            step: the step it was played for, see `rewind`.
+            state: of who plays, kept with the group, see `state`.
+        """
+        row = _row(group, step)
+        with self._transaction():
+            if state is not None:
+                self._set("state", json.dumps(state))
+            if self._has(group.group_id):
+                self._set("refused", str(int(self._get("refused") or 0) + 1))
+                return False
+            if not group.valid:
+                self._drop(group.group_id, "no_valid_trajectory", step)
+                return False
+            columns = ", ".join(row)
+            marks = ", ".join("?" * len(row))
+            number = self._db.execute(f"INSERT INTO groups ({columns}) VALUES ({marks})", list(row.values())).lastrowid
+            self._db.execute("INSERT INTO bodies VALUES (?, ?)", (number, group_bytes(group)))
+        return True
+
+    def drop(self, group_id: str, reason: str, step: int = 0) -> None:
+        """Record that a group is never trained, and why; whether it was written or not."""
+        with self._transaction():
+            self._drop(group_id, reason, step)
+
+    def finish(self, is_finished: bool = True) -> None:
+        """Say whether all groups are there, so that nobody waits for more."""
+        self._set("finished", str(int(is_finished)))
+
+    @property
+    def is_finished(self) -> bool:
+        return self._get("finished") == "1"
+
+    @property
+    def owner(self) -> str | None:
+        """Who fills it, None before anybody said so."""
+        return self._get("owner")
+
+    @owner.setter
+    def owner(self, name: str) -> None:
+        self._set("owner", name)
+
+    @property
+    def state(self) -> dict[str, Any] | None:
+        """What was given with the last group."""
+        text = self._get("state")
+        return None if text is None else dict(json.loads(text))
+
+    # Reading
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Ids of the groups, in the order they were written."""
+        return [row[0] for row in self._db.execute("SELECT group_id FROM groups ORDER BY number")]
+
+    @property
+    def max_token_id(self) -> int:
+        """The largest token id of all, -1 without any."""
+        return int(self._db.execute("SELECT ifnull(max(max_token_id), -1) FROM groups").fetchone()[0])
+
+    def groups(self, keys: Iterable[str]) -> list[Group]:
+        """The groups of some ids, as they were written."""
+        query = "SELECT body FROM bodies JOIN groups USING (number) WHERE group_id = ?"
+        return [group_of_bytes(self._db.execute(query, (key,)).fetchone()[0], f"{self.path}: {key}") for key in keys]
+
+    def mean_returns(self, last: int) -> list[float]:
+        """The mean returns of the newest groups, oldest first."""
+        query = "SELECT mean_return FROM groups ORDER BY number DESC LIMIT ?"
+        return [row[0] for row in self._db.execute(query, (last,))][::-1]
+
+    # Training
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """The right to use groups, which one process at a time has. Raises `ConfigError` if another has it."""
+        lock = self.path.with_name(f"{self.path.name}.lock").open("ab")
+        with closing(lock):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ConfigError(
+                    f"Another run is training on '{self.path}'; two would train on the same groups. Give each its own."
+                ) from error
+            self._set("reader", "here")
+            try:
+                yield
+            finally:
+                self._set("reader", "gone")
+
+    @property
+    def reader_left(self) -> bool:
+        """Whether somebody trained on it and has ended, so that more groups are for nobody."""
+        return self._get("reader") == "gone"
+
+    def take(
+        self,
+        step: int,
+        number: int,
+        rule: Rule = "fifo",
+        *,
+        seed: int = 0,
+        max_uses: int | None = 1,
+        max_staleness: int | None = None,
+    ) -> list[Group]:
+        """At most so many groups, each marked as used in a step (of weights of that version); never one twice at once.
+
+        Args:
+            rule: fifo takes the least used, of those the oldest; uniform and priority draw at random, by `seed`.
+            max_uses: steps that may train on a group; None: any number.
+            max_staleness: groups whose oldest turn lags more versions behind are dropped as `stale`; None: none.
+        """
+        with self._transaction():
+            if max_staleness is not None:
+                self._drop_stale(step, max_staleness)
+            oldest = None if max_staleness is None else step - max_staleness
+            found = self._candidates(step, max_uses, oldest)
+            chosen = _choose(found, number, rule, step, seed)
+            self._db.executemany("INSERT INTO uses VALUES (?, ?)", [(row.number, step) for row in chosen])
+        return self.groups(row.group_id for row in chosen)
+
+    def mark_used(self, group_ids: Iterable[str], step: int) -> None:
+        """Count groups as used in a step that trains on them anyway; ids that were never written are left out."""
+        with self._transaction():
+            query = "INSERT OR IGNORE INTO uses SELECT number, ? FROM groups WHERE group_id = ?"
+            self._db.executemany(query, [(step, group_id) for group_id in group_ids])
+
+    def use_counts(self, group_ids: Iterable[str]) -> list[int]:
+        """How many steps have trained on each of some groups."""
+        query = "SELECT use_count FROM groups WHERE group_id = ?"
+        return [int(self._db.execute(query, (group_id,)).fetchone()[0]) for group_id in group_ids]
+
+    def num_waiting(self, max_uses: int | None = 1) -> int:
+        """Groups that can still be taken."""
+        query = f"SELECT count(*) FROM groups WHERE {_usable(max_uses)}"
+        return int(self._db.execute(query).fetchone()[0])
+
+    def forget_uses(self, after_step: int) -> int:
+        """Give back the uses, and the drops, of all later steps; returns how many uses. For a run that lost them."""
+        with self._transaction():
+            self._db.execute("DELETE FROM drops WHERE step > ? AND reason = 'stale'", (after_step,))
+            return self._db.execute("DELETE FROM uses WHERE step > ?", (after_step,)).rowcount
+
+    def forget_groups(self, after_step: int) -> int:
+        """Remove the groups that were played for later steps, with their uses; returns how many.
+
+        For a run that plays its groups itself, and will play those steps again.
+        """
+        later = "(SELECT number FROM groups WHERE step > ?)"
+        with self._transaction():
+            for table in ("uses", "bodies"):
+                self._db.execute(f"DELETE FROM {table} WHERE number IN {later}", (after_step,))
+            self._db.execute("DELETE FROM drops WHERE step > ?", (after_step,))
+            return self._db.execute("DELETE FROM groups WHERE step > ?", (after_step,)).rowcount
+
+    def accounting(self) -> Accounting:
+        """What became of every group, in one consistent look."""
+        with self._transaction("DEFERRED"):
+            counts = "SELECT count(*), ifnull(sum(use_count > 0), 0), ifnull(sum(use_count), 0) FROM groups"
+            written, used, uses = self._db.execute(counts).fetchone()
+            unused = self._db.execute(f"SELECT count(*) FROM groups WHERE use_count = 0 AND {_KEPT}").fetchone()[0]
+            dropped = dict(self._db.execute("SELECT reason, count(*) FROM drops GROUP BY reason"))
+            return Accounting(written, used, unused, uses, int(self._get("refused") or 0), dropped)
+
+    def close(self) -> None:
+        """Close the file; what was written is there."""
+        self._db.close()
+
+    def _begin(self, vocabulary: str | None) -> None:
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        with self._transaction():
+            tables = [row[0] for row in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            if not tables and vocabulary is not None:
+                for statement in STATEMENTS:
+                    self._db.execute(statement)
+                self._set("format", str(FORMAT))
+                self._set("vocabulary", vocabulary)
+            elif "meta" not in tables or self._get("format") != str(FORMAT):
+                raise DataError(f"'{self.path}' is no experience store of format {FORMAT}. Give another file.")
+            elif vocabulary is not None and self._get("vocabulary") != vocabulary:
+                raise DataError(
+                    f"The experience in '{self.path}' is of another tokenizer than the policy's. Give a store of a "
+                    "policy with the same tokenizer, or a new file."
+                )
+
+    @contextmanager
+    def _transaction(self, kind: Literal["IMMEDIATE", "DEFERRED"] = "IMMEDIATE") -> Iterator[None]:
+        self._db.execute(f"BEGIN {kind}")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def _has(self, group_id: str) -> bool:
+        query = "SELECT 1 FROM groups WHERE group_id = ? UNION ALL SELECT 1 FROM drops WHERE group_id = ?"
+        return self._db.execute(query, (group_id, group_id)).fetchone() is not None
+
+    def _drop(self, group_id: str, reason: str, step: int) -> None:
+        self._db.execute("INSERT OR IGNORE INTO drops VALUES (?, ?, ?)", (group_id, reason, step))
+
+    def _drop_stale(self, step: int, max_staleness: int) -> None:
+        query = f"SELECT group_id, 'stale', ? FROM groups WHERE oldest_version < ? AND use_count = 0 AND {_KEPT}"
+        self._db.execute(f"INSERT INTO drops {query}", (step, step - max_staleness))
+
+    def _candidates(self, step: int, max_uses: int | None, oldest: int | None) -> list[_Candidate]:
+        """All groups that may be used in a step."""
+        fresh = "" if oldest is None else f"AND oldest_version >= {oldest}"
+        query = f"SELECT number, group_id, has_signal, oldest_version, use_count FROM groups WHERE {_usable(max_uses)}"
+        rows = self._db.execute(f"{query} {fresh} AND number NOT IN (SELECT number FROM uses WHERE step = ?)", (step,))
+        return [
+            _Candidate(number, group_id, priority(bool(signal), step - oldest_version, uses), uses)
+            for number, group_id, signal, oldest_version, uses in rows
+        ]
+
+    def _get(self, key: str) -> str | None:
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def _set(self, key: str, value: str) -> None:
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+
+class _Candidate(NamedTuple):
+    """What a rule chooses by."""
+
+    number: int
+    group_id: str
+    priority: float
+    uses: int
+
+
+_KEPT = "group_id NOT IN (SELECT group_id FROM drops)"
+
+
+def _usable(max_uses: int | None) -> str:
+    return _KEPT if max_uses is None else f"use_count < {max_uses} AND {_KEPT}"
+
+
+def _choose(found: Sequence[_Candidate], number: int, rule: Rule, step: int, seed: int) -> list[_Candidate]:
+    """At most `number` of the candidates, in the order they are trained."""
+    if rule == "fifo":
+        return sorted(found, key=lambda row: (row.uses, row.number))[:number]
+    rng = np.random.default_rng([seed, step])
+    weights = np.array([row.priority if rule == "priority" else 1.0 for row in found])
+    number = min(number, len(found))
+    if not number:
+        return []
+    drawn = rng.choice(len(found), size=number, replace=False, p=weights / weights.sum())
+    return [found[int(index)] for index in drawn]
+
+
+def _row(group: Group, step: int) -> dict[str, Any]:
+    returns = [trajectory.episode_return for trajectory in group.valid]
+    turns = [turn for trajectory in group.valid for turn in trajectory.turns]
+    oldest = [turn.policy_version for turn in turns]
+    newest = [turn.policy_version if turn.last_version is None else turn.last_version for turn in turns]
+    everything: tuple[Trajectory, ...] = (*group.valid, *group.auxiliary)
+    ids = (max((*turn.context_ids, *turn.action_ids), default=-1) for t in everything for turn in t.turns)
+    return {
+        "group_id": group.group_id,
+        "task_id": group.task_id,
+        "step": step,
+        "oldest_version": min(oldest, default=0),
+        "newest_version": max(newest, default=0),
+        "num_valid": len(group.valid),
+        "num_errored": len(group.trajectories) - len(group.valid),
+        "mean_return": sum(returns) / max(len(returns), 1),
+        "has_signal": int(len(returns) > 1 and max(returns) > min(returns)),
+        "num_tokens": sum(trajectory.num_action_tokens for trajectory in everything),
+        "max_token_id": max(ids, default=-1),
+    }

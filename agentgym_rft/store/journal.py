@@ -1,0 +1,131 @@
+"""What a run sampled since its last checkpoints: one line a completion, so that a killed run does not sample it again.
+
+    journal/after-000010.jsonl      sampled after the checkpoint of step 10 and before the next one
+
+A line is handed to the operating system before the episode goes on: it outlives the process, though not a loss of
+power. A last line that a kill cut off is dropped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from agentgym_rft.agents.policies.base import Completion, SampleRequest
+from agentgym_rft.errors import DataError
+
+_PREFIX, _SUFFIX = "after-", ".jsonl"
+
+
+def request_digest(request: SampleRequest, weights: str) -> str:
+    """A hash of everything that a completion follows from: the request, and the weights by their own digest."""
+    limits = [weights, request.cache_key, request.max_new_tokens, request.stop_ids, request.temperature, request.seed]
+    digest = hashlib.blake2b(json.dumps(limits).encode(), digest_size=16)
+    digest.update(np.asarray(request.prompt_ids, dtype=np.int64).tobytes())
+    return digest.hexdigest()
+
+
+class Journal:
+    """The journal of a run. `recorded` holds what earlier processes sampled and this one has not asked for yet.
+
+    Args:
+        folder: of the journal; made if missing.
+        step: of the checkpoint that the run starts from, 0 without one. Records of earlier ones are not read.
+        is_new: the run starts anew: remove what is left of another one.
+    Raises:
+        DataError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, step: int = 0, *, is_new: bool = False) -> None:
+        self._folder = folder
+        self.recorded: dict[tuple[str, int], dict[str, Completion]] = {}  # by cache key and version, then by digest
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for number, path in self._files():
+                if is_new:
+                    path.unlink()
+                elif number >= step:
+                    self._read(path)
+            self._file = self._open(step)
+        except OSError as error:
+            raise self._refused(error) from error
+
+    @property
+    def num_recorded(self) -> int:
+        """Completions that need not be sampled again."""
+        return sum(map(len, self.recorded.values()))
+
+    def append(self, key: str, digest: str, completion: Completion) -> None:
+        """Add what was sampled for a request. Raises `DataError` where the disk refuses."""
+        body = [key, digest, completion.ids, completion.logprobs, completion.stop, completion.policy_version]
+        try:
+            self._file.write(json.dumps(body, separators=(",", ":")).encode("ascii") + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def checkpointed(self, step: int, keep: int) -> None:
+        """A checkpoint of a step is on disk: what follows goes to a file of its own, and `keep` files are left.
+
+        So a run that has to go back to an older checkpoint finds what was sampled after that one, too.
+        """
+        self._file.close()
+        try:
+            self._file = self._open(step)
+            past = sorted((number, path) for number, path in self._files() if number <= step)
+            for _, path in past[: max(len(past) - keep, 0)]:
+                path.unlink()
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def close(self) -> None:
+        """Leave the files as they are."""
+        self._file.close()
+
+    def _open(self, step: int) -> BinaryIO:
+        path = self._folder / f"{_PREFIX}{step:06d}{_SUFFIX}"
+        file = path.open("ab")
+        if path.stat().st_size:
+            file.truncate(path.read_bytes().rfind(b"\n") + 1)
+        return file
+
+    def _files(self) -> Iterator[tuple[int, Path]]:
+        for path in list(self._folder.glob(f"{_PREFIX}*{_SUFFIX}")):
+            number = path.name.removeprefix(_PREFIX).removesuffix(_SUFFIX)
+            if number.isdecimal():
+                yield int(number), path
+
+    def _read(self, path: Path) -> None:
+        """Take in a file. What is on a damaged line is sampled again."""
+        for line in path.read_bytes().split(b"\n")[:-1]:
+            try:
+                key, digest, ids, logprobs, stop, version = json.loads(line)
+            except (ValueError, TypeError):
+                continue
+            completion = Completion(tuple(ids), tuple(logprobs), stop, version)
+            self.recorded.setdefault((key, version), {})[digest] = completion
+
+    def _refused(self, error: OSError) -> DataError:
+        return DataError(f"Cannot write the journal '{self._folder}': {error.strerror}. Or set run.journal to false.")
+
+
+def weights_digest(weights: Any) -> str:
+    """A hash of a few numbers of every tensor: any training step changes it, and it costs next to nothing.
+
+    `weights` maps names to torch tensors; this module does without torch.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for name in sorted(weights):
+        tensor = weights[name].detach().reshape(-1)
+        some = tensor[:: max(tensor.numel() // _SAMPLES, 1)].float().cpu().numpy()
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(some).tobytes())
+    return digest.hexdigest()
+
+
+_SAMPLES = 256  # numbers of a tensor

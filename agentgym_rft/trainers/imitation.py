@@ -1,0 +1,57 @@
+"""Algorithms that imitate beside reinforcement: an expert (MIX), or the policy's own best episodes (SPEAR)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from pydantic import Field
+
+from agentgym_rft.sections import AlgorithmSection
+from agentgym_rft.trainers import losses
+from agentgym_rft.trainers.algorithm import Algorithm
+from agentgym_rft.trainers.composing import GrpoOptions, group_relative_policy_gradient, register
+from agentgym_rft.trainers.regularizers import auxiliary_nll, self_imitation
+from agentgym_rft.trainers.stages import Coefficient, Context
+
+
+class MixOptions(GrpoOptions):
+    mu: float = Field(0.1, ge=0, le=1, description="weight of imitation; 1 - mu that of the policy loss")
+
+
+@register("mix", MixOptions)
+def mix(section: AlgorithmSection, options: MixOptions) -> Algorithm:
+    """MIX: (1 - mu) GRPO + mu times the negative log-likelihood of demonstrations (`rollout.experts`).
+
+    Source: Trinity-RFT, arXiv 2505.17826, its MIX algorithm.
+    """
+    algorithm = group_relative_policy_gradient(section, options)
+    imitation = (auxiliary_nll(options.mu),) if options.mu else ()
+    surrogate = losses.scaled(algorithm.surrogate, 1 - options.mu)
+    return replace(algorithm, surrogate=surrogate, regularizers=(*algorithm.regularizers, *imitation))
+
+
+class SpearOptions(GrpoOptions):
+    imitation_coef: float = Field(0.1, gt=0, description="weight of self-imitation after its warm-up")
+    imitation_steps: int = Field(200, ge=1, description="steps over which that weight rises from 0, as a half cosine")
+
+
+@register("spear", SpearOptions)
+def spear(section: AlgorithmSection, options: SpearOptions) -> Algorithm:
+    """SPEAR: GRPO plus self-imitation of stored episodes with recalibrated advantages (`store.replay_as: imitation`).
+
+    Source: arXiv 2509.22601; TencentYoutuResearch/SPEAR.
+    """
+    algorithm = group_relative_policy_gradient(section, options)
+    coef = cosine_rise(options.imitation_coef, options.imitation_steps)
+    term = self_imitation(coef, section.clip_low, section.clip_high)
+    return replace(algorithm, regularizers=(*algorithm.regularizers, term))
+
+
+def cosine_rise(high: float, steps: int) -> Coefficient:
+    """high (1 - cos(pi min(step, steps) / steps)) / 2: 0 in the first step, `high` from step `steps` on."""
+
+    def value(context: Context) -> float:
+        return high * (1 - math.cos(math.pi * min(context.step, steps) / steps)) / 2
+
+    return value

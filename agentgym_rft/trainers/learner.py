@@ -1,0 +1,219 @@
+"""What trains: model, optimizer and algorithm, the same in every process of a run, and the things done with them.
+
+Every function here is called by all processes together, with the same arguments (see `crew.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from transformers import AutoModelForCausalLM
+
+from agentgym_rft.errors import CheckpointError, ConfigError
+from agentgym_rft.sections import Config
+from agentgym_rft.store.checkpoint import (
+    Checkpoint,
+    restore,
+    restore_optimizer,
+    save_checkpoint,
+    stored_weights,
+    weights_difference,
+)
+from agentgym_rft.store.trainer_state import assign
+from agentgym_rft.trainers.algorithm import Algorithm
+from agentgym_rft.trainers.lora import Adapter, adapter_weights, add_lora, load_adapter, merged_weights, stored_adapter
+from agentgym_rft.trainers.optimizer import make_optimizer
+from agentgym_rft.trainers.parallel import Ranks
+from agentgym_rft.trainers.probe import Probe
+from agentgym_rft.trainers.scoring import Scorer, make_scorer, score_rows
+from agentgym_rft.trainers.stages import Context
+from agentgym_rft.trainers.table import Row, TokenTable
+from agentgym_rft.trainers.update import update
+from agentgym_rft.trainers.wrapping import trained_module, wrapped
+
+_FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """A process's share of the training. `model` is the one that was loaded: with adapters in it, or sharded."""
+
+    config: Config
+    model: Any
+    tokenizer: Any
+    algorithm: Algorithm
+    scorer: Scorer
+    reference: Scorer | None
+    optimizer: torch.optim.Optimizer
+    probe: Probe
+    adapter: Adapter | None
+
+    @property
+    def is_plain(self) -> bool:
+        """True if the model's own state dict is the policy's: nothing is sharded and there are no adapters."""
+        return self.adapter is None and not self.scorer.ranks.is_sharded
+
+
+def make_learner(config: Config, algorithm: Algorithm, model: Any, tokenizer: Any, ranks: Ranks) -> Learner:
+    """A learner around a freshly loaded model, which is changed in place (adapters, shares of the weights).
+
+    Raises:
+        ConfigError: the model, the algorithm and the settings under `trainer` do not go together.
+    """
+    trainer = config.trainer
+    if ranks.is_sharded and trainer.entropy_probe:
+        raise ConfigError(
+            "trainer.entropy_probe needs all weights in each process: write trainer.parallel.strategy=ddp."
+        )
+    reference = make_scorer(deepcopy(model), bf16=trainer.bf16) if algorithm.needs_reference else None
+    if reference is not None:
+        reference.model.requires_grad_(False)
+        reference = wrapped(reference, ranks, is_trained=False)
+    value_head = make_value_head(model) if algorithm.needs_critic else None
+    adapter = add_lora(model, trainer.lora, config.run.seed)
+    scorer = make_scorer(
+        model,
+        bf16=trainer.bf16,
+        value_head=value_head,
+        layout=trainer.packing,
+        recompute=trainer.gradient_checkpointing,
+    )
+    scorer = wrapped(scorer, ranks)
+    return Learner(
+        config=config,
+        model=model,
+        tokenizer=tokenizer,
+        algorithm=algorithm,
+        scorer=scorer,
+        reference=reference,
+        optimizer=make_optimizer(trained_module(scorer), trainer),
+        probe=Probe(trainer.entropy_probe, config.run.seed, trainer.micro_batch_tokens),
+        adapter=adapter,
+    )
+
+
+def make_value_head(model: Any) -> nn.Linear:
+    """A critic's head on the last hidden state of `model`. Every value is 0 at first."""
+    head = nn.Linear(model.config.get_text_config().hidden_size, 1, device=model.device, dtype=model.dtype)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
+
+
+def learn(learner: Learner, table: TokenTable, rows: list[Row], step: int) -> dict[str, float]:
+    """Train on one batch; returns the metrics of the step, the same in every process."""
+    config, scorer = learner.config, learner.scorer
+    if learner.reference is not None:
+        scores = score_rows(learner.reference, rows, table.num_tokens, config.trainer.micro_batch_tokens)
+        table = table.with_columns({"ref_lp": scores.lp.cpu()})
+    context = Context(step=step, seed=config.run.seed)
+    before = learner.probe.before(scorer, table, rows)
+    metrics = update(scorer, learner.optimizer, table, rows, learner.algorithm, config.trainer, context)
+    return metrics | learner.probe.after(scorer, before)
+
+
+def policy_weights(learner: Learner) -> dict[str, Tensor]:
+    """The policy's whole weights by the base model's names, adapters merged; {} in all processes but the first.
+
+    Not copies, where the model holds them itself.
+    """
+    weights = _full_weights(learner)
+    return weights if learner.adapter is None or not weights else merged_weights(weights, learner.adapter.scaling)
+
+
+def _full_weights(learner: Learner) -> dict[str, Tensor]:
+    if learner.scorer.ranks.is_sharded:
+        return cast(dict[str, Tensor], get_model_state_dict(learner.model, options=_FULL))
+    return dict(learner.model.state_dict()) if learner.scorer.ranks.rank == 0 else {}
+
+
+def save(learner: Learner, folder: Path, step: int, state: Mapping[str, Any], keep: int) -> None:
+    """Write a checkpoint. `state` is what the first process adds to the learner's own. Raises StorageError."""
+    own = {"algorithm": learner.algorithm.state_dict(), "probe": learner.probe.state_dict()}
+    head = learner.scorer.value_head
+    extra = {} if head is None else {"value_head": _head_weights(learner, head)}
+    model, save_adapter = learner.model, None
+    if not learner.is_plain:
+        weights = _full_weights(learner)
+        adapter = learner.adapter
+        if adapter is not None:
+            save_adapter = partial(adapter.save, weights=weights)
+        if weights:
+            model = _exported(learner, weights if adapter is None else merged_weights(weights, adapter.scaling))
+    save_checkpoint(
+        folder, step, model, learner.tokenizer, learner.optimizer, {**own, **state}, keep, extra, save_adapter
+    )
+
+
+def load(learner: Learner, checkpoint: Checkpoint) -> None:
+    """Put a checkpoint back. Raises CheckpointError if it is of another model, optimizer or kind of training."""
+    is_adapter = (checkpoint.path / "adapter").is_dir()
+    if is_adapter != (learner.adapter is not None):
+        trained = "adapters (trainer.lora)" if is_adapter else "all weights"
+        raise CheckpointError(f"Checkpoint '{checkpoint.path}' is of a run that trained {trained}; this one does not.")
+    if is_adapter:
+        _load_adapter(learner, checkpoint)
+        extra = restore_optimizer(checkpoint, learner.optimizer)
+    else:
+        extra = restore(checkpoint, learner.model, learner.optimizer)
+    head = learner.scorer.value_head
+    if head is not None:
+        for name, weight in head.state_dict().items():
+            assign(weight, extra["value_head"][name])
+    learner.algorithm.load_state_dict(checkpoint.state["algorithm"])
+    learner.probe.load_state_dict(checkpoint.state["probe"])
+
+
+def _head_weights(learner: Learner, head: nn.Module) -> dict[str, Tensor]:
+    if learner.scorer.ranks.is_sharded:
+        return cast(dict[str, Tensor], get_model_state_dict(head, options=_FULL))
+    return dict(head.state_dict())
+
+
+def _exported(learner: Learner, weights: Mapping[str, Tensor]) -> Any:
+    """A model of the policy's own kind, without shares and adapters, that holds these weights."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(learner.model.config, dtype=learner.model.dtype)
+    model.load_state_dict(dict(weights), assign=True)
+    model.tie_weights()
+    return model
+
+
+def _load_adapter(learner: Learner, checkpoint: Checkpoint) -> None:
+    """The adapters, once the frozen weights are found to be those that the checkpoint's adapters were trained on."""
+    stored, adapters = stored_weights(checkpoint, learner.model.dtype), stored_adapter(checkpoint.path / "adapter")
+    own = learner.model.state_dict()
+    base = {name.replace(".base_layer.", "."): tensor for name, tensor in own.items() if ".lora_" not in name}
+    difference = (
+        weights_difference(stored, base)
+        or weights_difference(adapters, adapter_weights(own))
+        or _changed(learner.model, stored)
+    )
+    if difference:
+        raise CheckpointError(f"Checkpoint '{checkpoint.path}' is of another model: {difference}.")
+    load_adapter(learner.model, adapters)
+
+
+def _changed(model: nn.Module, stored: Mapping[str, Tensor]) -> str | None:
+    """The first weight without adapter that is another one than the stored. Of a shard only its own part is seen."""
+    for name, tensor in model.state_dict().items():
+        if ".base_layer." in name or ".lora_" in name:
+            continue
+        mine = torch.empty_like(tensor)
+        assign(mine, stored[name])
+        if not torch.equal(_local(mine), _local(tensor)):
+            return f"'{name}' has other values, so its adapters are for another policy.path"
+    return None
+
+
+def _local(tensor: Any) -> Tensor:
+    part: Tensor = tensor.to_local() if isinstance(tensor, torch.distributed.tensor.DTensor) else tensor
+    return part

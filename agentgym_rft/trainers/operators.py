@@ -1,0 +1,190 @@
+"""Operators: what is done to groups between playing and training, by configuration (`rollout.operators`).
+
+An operator sees one group without errored trajectories and returns it, perhaps with other rewards or fewer
+trajectories, or None: the group is not trained. Operators run in the order they are listed. They are applied when a
+group is trained, never when it is stored, so that a stored group can be trained under others.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import Field
+
+from agentgym_rft.core import Group, StopReason, Trajectory
+from agentgym_rft.errors import ConfigError, RegistryError, did_you_mean
+from agentgym_rft.trainers.filters import has_signal
+from agentgym_rft.trainers.options import Options, read_options
+from agentgym_rft.trainers.shapers import Length, overlong_penalty, with_reward
+
+Apply = Callable[[Group], Group | None]
+TRUNCATED = (StopReason.STEP_LIMIT, StopReason.TOKEN_LIMIT)
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """A configured operator."""
+
+    name: str
+    apply: Apply
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    options: type[Options]
+    build: Callable[[Any], Apply]
+
+
+OPERATORS: dict[str, _Entry] = {}
+
+
+def register_operator(
+    name: str, options: type[Options] = Options
+) -> Callable[[Callable[[Any], Apply]], Callable[[Any], Apply]]:
+    """Decorator that registers a function from options to an operator. Raises `RegistryError` for a name taken."""
+
+    def add(build: Callable[[Any], Apply]) -> Callable[[Any], Apply]:
+        if name in OPERATORS:
+            raise RegistryError(f"An operator called '{name}' is already registered.")
+        OPERATORS[name] = _Entry(options, build)
+        return build
+
+    return add
+
+
+def build_operators(entries: Sequence[str | dict[str, Any]]) -> tuple[Operator, ...]:
+    """The operators of a configuration, in order.
+
+    Raises:
+        RegistryError: a name is not registered.
+        ConfigError: an entry or an option is wrong.
+    """
+    found = []
+    for entry in entries:
+        data = {"name": entry} if isinstance(entry, str) else dict(entry)
+        name = data.pop("name", None)
+        if not isinstance(name, str):
+            raise ConfigError(f"An entry of rollout.operators is {entry!r}: expected a name, or a mapping with 'name'.")
+        if name not in OPERATORS:
+            raise RegistryError(f"No operator is called '{name}'.{did_you_mean(name, OPERATORS)}")
+        options = read_options(OPERATORS[name].options, data, f"Operator '{name}'")
+        found.append(Operator(name, OPERATORS[name].build(options)))
+    return tuple(found)
+
+
+def apply_operators(operators: Sequence[Operator], groups: Sequence[Group]) -> tuple[list[Group], dict[str, float]]:
+    """The groups that are trained, and what was dropped as metrics.
+
+    `operators/dropped_<name>` counts groups, `operators/removed_<name>` trajectories of groups that stayed.
+    """
+    dropped: Counter[str] = Counter()
+    removed: Counter[str] = Counter()
+    kept = list(groups)
+    for operator in operators:
+        before, kept = kept, []
+        for group in before:
+            if not group.trajectories:  # imitated only
+                kept.append(group)
+                continue
+            after = operator.apply(group)
+            if after is None or not after.trajectories:
+                dropped[operator.name] += 1
+            else:
+                removed[operator.name] += len(group.trajectories) - len(after.trajectories)
+                kept.append(after)
+    metrics = {}
+    for operator in operators:
+        metrics[f"operators/dropped_{operator.name}"] = float(dropped[operator.name])
+        metrics[f"operators/removed_{operator.name}"] = float(removed[operator.name])
+    return kept, metrics
+
+
+@register_operator("drop_without_signal")
+def drop_without_signal(options: Options) -> Apply:
+    """Drops groups whose returns are all equal, as the operators before it left them."""
+    return lambda group: group if has_signal(group) else None
+
+
+class PassRateOptions(Options):
+    low: float = Field(0.0, ge=0, le=1, description="share of won trajectories that a group must have")
+    high: float = Field(1.0, ge=0, le=1, description="share that it may have")
+
+
+@register_operator("pass_rate_range", PassRateOptions)
+def pass_rate_range(options: PassRateOptions) -> Apply:
+    """Drops groups whose share of won trajectories is outside a range, bounds included. Retries count."""
+    if options.low > options.high:
+        raise ConfigError(f"Operator 'pass_rate_range' has low {options.low} above high {options.high}.")
+
+    def apply(group: Group) -> Group | None:
+        rate = sum(t.won for t in group.valid) / max(len(group.valid), 1)
+        return group if options.low <= rate <= options.high else None
+
+    return apply
+
+
+@register_operator("drop_truncated")
+def drop_truncated(options: Options) -> Apply:
+    """Takes out trajectories that a step or token limit cut; a group without any other is dropped."""
+
+    def apply(group: Group) -> Group | None:
+        return replace(group, trajectories=tuple(t for t in group.trajectories if t.stop_reason not in TRUNCATED))
+
+    return apply
+
+
+class LengthOptions(Options):
+    coef: float = Field(gt=0, description="reward taken off for each token or turn")
+    unit: Length = Field("tokens", description="length in action tokens or in turns")
+
+
+@register_operator("length_penalty", LengthOptions)
+def length_penalty(options: LengthOptions) -> Apply:
+    """The reward `length` of every trajectory: minus `coef` times its length."""
+
+    def penalised(trajectory: Trajectory) -> Trajectory:
+        length = trajectory.num_action_tokens if options.unit == "tokens" else len(trajectory.turns)
+        return with_reward(trajectory, "length", -options.coef * length) if length else trajectory
+
+    return lambda group: _each(group, penalised)
+
+
+class ClipOptions(Options):
+    low: float = Field(-1.0, description="smallest return")
+    high: float = Field(1.0, description="largest return")
+
+
+@register_operator("clip_reward", ClipOptions)
+def clip_reward(options: ClipOptions) -> Apply:
+    """Returns cut to a range; what is cut off is the reward `clip` of the last turn."""
+    if options.low > options.high:
+        raise ConfigError(f"Operator 'clip_reward' has low {options.low} above high {options.high}.")
+
+    def clipped(trajectory: Trajectory) -> Trajectory:
+        before = trajectory.episode_return
+        change = min(max(before, options.low), options.high) - before
+        return with_reward(trajectory, "clip", change) if change and trajectory.turns else trajectory
+
+    return lambda group: _each(group, clipped)
+
+
+class OverlongOptions(Options):
+    limit: int = Field(ge=1, description="length of the full penalty")
+    buffer: int = Field(1, ge=1, description="lengths before the limit over which the penalty grows")
+    unit: Length = Field("tokens", description="length in action tokens or in turns")
+    factor: float = Field(1.0, gt=0, description="the full penalty")
+
+
+@register_operator("overlong_penalty", OverlongOptions)
+def overlong(options: OverlongOptions) -> Apply:
+    """DAPO's soft penalty on long trajectories, for any algorithm; groups without signal stay as they are."""
+    if options.buffer > options.limit:
+        raise ConfigError(f"Operator 'overlong_penalty' has buffer {options.buffer} above limit {options.limit}.")
+    return overlong_penalty(options.unit, options.limit, options.buffer, options.factor).fn
+
+
+def _each(group: Group, change: Callable[[Trajectory], Trajectory]) -> Group:
+    return replace(group, trajectories=tuple(map(change, group.trajectories)))

@@ -1,0 +1,158 @@
+"""The processes of a training run: which one this is, and what they tell each other.
+
+torchrun starts one process for each device. Process 0 leads: it rolls out, writes the run directory and hands work to
+the others, which only train. They meet in torch's default process group (NCCL between GPUs, gloo between CPUs);
+orders travel by a gloo group of their own, on which the others wait while process 0 rolls out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from agentgym_rft.errors import AgentGymError, ConfigError, ParallelError
+from agentgym_rft.sections import ParallelSection
+
+Strategy = Literal["none", "ddp", "fsdp2"]
+
+
+class Ranks:
+    """This process among those of the run. Alone (`ALONE`), every method does nothing."""
+
+    def __init__(self, rank: int = 0, size: int = 1, strategy: Strategy = "none", orders: Any = None) -> None:
+        self.rank = rank
+        self.size = size
+        self.strategy = strategy
+        self._orders = orders
+        self._is_listening = orders is not None  # the others wait for an order
+
+    @property
+    def is_sharded(self) -> bool:
+        """True if no process has all weights."""
+        return self.strategy == "fsdp2"
+
+    def sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Each tensor's sum over all processes, in one message; all must be of one device and floating type."""
+        if self.size == 1 or not tensors:
+            return list(tensors)
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        dist.all_reduce(flat)
+        parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+        return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+
+    def order(self, message: Any) -> None:
+        """Process 0: tell the others what comes next. They must be told what follows only by `ready`."""
+        self._is_listening = False
+        self._broadcast(message)
+
+    def ready(self) -> None:
+        """The last order was carried out; the others wait for the next."""
+        self._is_listening = True
+
+    def await_order(self) -> Any:
+        """The next message of process 0."""
+        return self._broadcast(None)
+
+    def dismiss(self, message: Any) -> None:
+        """Process 0: a last message, if the others wait for one. Where an order failed they fail by themselves."""
+        if self._is_listening:
+            self._is_listening = False
+            with suppress(ParallelError):
+                self._broadcast(message)
+
+    def _broadcast(self, message: Any) -> Any:
+        if self._orders is None:
+            return message
+        box = [message]
+        with peer_failures_named():
+            dist.broadcast_object_list(box, src=0, group=self._orders, device=torch.device("cpu"))
+        return box[0]
+
+
+ALONE = Ranks()
+
+
+@contextmanager
+def peer_failures_named() -> Iterator[None]:
+    """Raises `ParallelError` where a collective failed, because another process ended or did not answer in time."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, AgentGymError) or not _is_of_peers(error):
+            raise
+        raise ParallelError(
+            "Another process of this run ended or did not answer within trainer.parallel.timeout_s; what it wrote "
+            f"last says why. ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def _is_of_peers(error: RuntimeError) -> bool:
+    text = str(error).lower()
+    return isinstance(error, dist.DistError) or any(
+        word in text for word in ("gloo", "nccl", "connection", "timed out")
+    )
+
+
+def choose_strategy(section: ParallelSection) -> Strategy:
+    """The strategy of this run: `auto` is DDP under torchrun with several processes, else none.
+
+    Raises:
+        ConfigError: the strategy and the number of processes do not go together.
+    """
+    is_launched, size = "RANK" in os.environ, int(os.environ.get("WORLD_SIZE", "1"))
+    if section.strategy == "auto":
+        return "ddp" if is_launched and size > 1 else "none"
+    if section.strategy == "none" and size > 1:
+        raise ConfigError(
+            f"torchrun started {size} processes, but trainer.parallel.strategy is 'none'. Write auto, ddp or fsdp2."
+        )
+    if section.strategy != "none" and not is_launched:
+        raise ConfigError(
+            f"trainer.parallel.strategy is '{section.strategy}', which needs several processes. Start them with: "
+            "torchrun --nproc-per-node N -m agentgym_rft train ..."
+        )
+    return section.strategy
+
+
+@contextmanager
+def joined(section: ParallelSection) -> Iterator[Ranks]:
+    """This process among those of the run, connected while the context lasts.
+
+    Where process 0 fails between two orders the others are told, and raise `ParallelError`.
+
+    Raises:
+        ConfigError: the strategy and the number of processes do not go together.
+        ParallelError: the other processes could not be reached.
+    """
+    strategy = choose_strategy(section)
+    if strategy == "none":
+        yield ALONE
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    with peer_failures_named():
+        dist.init_process_group(backend, timeout=timedelta(seconds=section.timeout_s))
+        orders = dist.new_group(backend="gloo", timeout=timedelta(seconds=section.idle_timeout_s))
+    ranks = Ranks(dist.get_rank(), dist.get_world_size(), strategy, orders)
+    try:
+        yield ranks
+    except BaseException as error:
+        if ranks.rank == 0:
+            ranks.dismiss((None, ParallelError(f"Process 0 failed: {type(error).__name__}: {error}")))
+        raise
+    finally:
+        dist.destroy_process_group()
+
+
+def local_device(name: str) -> str:
+    """The device of this process: where `name` leaves open which GPU, the one of torchrun's local rank."""
+    is_gpu = name == "cuda" or (name == "auto" and torch.cuda.is_available())
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if is_gpu and "RANK" in os.environ else name

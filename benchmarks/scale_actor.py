@@ -1,0 +1,16 @@
+"""A Ray worker of the package that plays with a scripted policy in place of a model."""
+
+from __future__ import annotations
+
+from agentgym_rft.rollouts.build import make_workers
+from agentgym_rft.rollouts.ray.actor import RolloutWorker
+from agentgym_rft.rollouts.ray.packing import Packed
+from agentgym_rft.rollouts.ray.setup import Setup, Whereabouts, whereabouts
+
+
+class ScriptedWorker(RolloutWorker):
+    async def start(self, setup: Setup, packed: Packed | None, version: int) -> Whereabouts:
+        from scale_ways import scripted_policy
+
+        self._workers = make_workers(setup.config, setup.tokenizer, scripted_policy(setup.tokenizer))
+        return whereabouts()
