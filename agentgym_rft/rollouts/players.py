@@ -132,7 +132,8 @@ class TextEpisode:
     def trajectory(self, stop: StopReason, error: dict[str, Any] | None) -> Trajectory:
         """The episode as it was played."""
         spec = self.spec
-        info = outcome_info(self._info, self._observation if self.turns else "", spec.max_steps)
+        last_observation = self._observation if self.turns else ""
+        info = outcome_info(self._info, last_observation, spec.max_steps, self.reset_seed)
         return Trajectory(
             task_id=spec.task_id,
             group_id=spec.group_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import signal
 import subprocess
@@ -19,6 +20,7 @@ ROOT = Path(agentgym_rft.__file__).parent.parent
 ENVS = "tests.cli.eval_envs"
 COUNTED = "tests.envs.counted_env:Counted"
 COUNTER = "tests.envs.counter_env:CounterEnv"
+WITHOUT_VLLM = pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
 
 
 def evaluated(tmp_path, *options):
@@ -90,7 +92,7 @@ def test_a_dead_endpoint_fails_and_leaves_nothing_to_go_on_with(tmp_path, capsys
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--policy", "vllm:dir"], "vLLM is not there yet: this version plays a model directory"),
+        pytest.param(["--policy", "vllm:dir"], "needs vLLM, which is not installed.", marks=WITHOUT_VLLM),
         (["--policy", "openai:m@nowhere"], "'nowhere' is no endpoint. Write openai:MODEL@URL"),
         (["--policy", "oracle"], "CounterEnv has no oracle, so the policy 'oracle' cannot play it."),
         (["--policy", "seed", "--samples", "4"], "--samples 4 at temperature 0 would play every task 4 times alike."),

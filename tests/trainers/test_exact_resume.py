@@ -19,7 +19,7 @@ from tests.trainers.test_loop import switch_config
 def exact_config(policy: Path, out: Path, **run: object) -> Config:
     """Deterministic, few slots so that episodes wait for one another, and a checkpoint every other step."""
     data = switch_config(policy, out).model_dump()
-    data["policy"] |= {"deterministic": False, "max_concurrency": 12}
+    data["policy"] |= {"deterministic": True, "max_concurrency": 12}
     data["run"] |= {"checkpoint_every": 2, **run}
     return validate_config(data)
 
@@ -47,16 +47,17 @@ def test_a_run_killed_at_random_moments_ends_bit_identical_to_one_that_was_not(s
 def test_what_was_sampled_before_a_kill_is_not_sampled_again(switch_policy, tmp_path, whole):
     whole_run, num_events = whole
     run_with_kills(exact_config(switch_policy, tmp_path / "run", checkpoint_every=4), tmp_path, [num_events * 2 // 3])
-    replayed = [row["resume/replayed"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if "resume/replayed" in row]
+    replayed = [
+        row["resume/replayed"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if "resume/replayed" in row
+    ]
     assert len(replayed) > 1, "the steps before the one that was broken were trained again from the journal"
     assert sum(replayed) > num_events / 3
     assert all(row.get("resume/diverged", 0) == 0 for row in read_metrics(tmp_path / "run" / "metrics.jsonl"))
     assert differences(whole_run, tmp_path / "run") == []
 
 
-def test_a_journal_of_other_weights_is_dropped_and_counted(switch_policy, tmp_path, whole):
+def test_a_journal_of_other_weights_is_dropped_and_counted(switch_policy, tmp_path):
     """With another learning rate, what was sampled from the second step on is of weights that no longer come about."""
-    _, num_events = whole
     config = exact_config(switch_policy, tmp_path / "run", checkpoint_every=4)
     (tmp_path / "config.json").write_text(config.model_dump_json())
     run_with_kills(config.model_copy(update={"trainer": config.trainer.model_copy(update={"steps": 3})}), tmp_path, [])

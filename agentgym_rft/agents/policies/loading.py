@@ -50,6 +50,12 @@ def load_model(
     return model.to(target).eval(), tokenizer
 
 
+def load_tokenizer(path: str | Path) -> Any:
+    """The tokenizer of a model directory. Raises `DataError` if it cannot be read."""
+    with _quiet_transformers():
+        return _read_tokenizer(Path(path))
+
+
 def save_model(path: str | Path, model: Any, tokenizer: Any) -> None:
     """Writes model and tokenizer to `path`, so that the directory is there completely or not at all.
 

@@ -106,7 +106,11 @@ def _check_invariance(ragged: RaggedModel, max_context: int) -> None:
         alone, _, _ = ragged.forward([Segment(0, 0, row[: length // 2])])
         alone = torch.cat([alone, ragged.forward([Segment(0, length // 2, row[length // 2 :])])[0]])
         ragged.forward([Segment(6, 0, row[: length // 4], wants_logits=False), Segment(3, 0, others[: length // 3])])
-        middle = [Segment(6, length // 4, row[length // 4 : length // 2]), Segment(2, 0, others[:1]), Segment(1, 0, row)]
+        middle = [
+            Segment(6, length // 4, row[length // 4 : length // 2]),
+            Segment(2, 0, others[:1]),
+            Segment(1, 0, row),
+        ]
         first = _logits_of(ragged, middle, 6)
         ragged.forward([Segment(6, length // 2, row[length // 2 : -1], wants_logits=False), Segment(2, 1, others[1:2])])
         single = [Segment(slot, place, others[place : place + 1]) for slot, place in ((3, length // 3), (2, 2))]

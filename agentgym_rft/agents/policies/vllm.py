@@ -154,8 +154,7 @@ class VLLMPolicy:
         """
         with self._lock:
             self._refuse_running()
-            self._shape.check(weights)
-            kept = {name: tensor.detach().to(self._dtype) for name, tensor in weights.items()}
+            kept = {name: tensor.detach().to(self._dtype) for name, tensor in self._shape.distinct(weights).items()}
             with handed_over(kept, self._settings.sync, self._settings.sync_dir) as path:
                 try:
                     missing = self._engine.call(lambda: self._engine.replace_weights(path, version))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -64,6 +65,7 @@ class EngineThread:
         self._count = 0
         self._engine: Any = None
         self._workers: list[int] = []  # file descriptors of vLLM's worker processes
+        self._cores: list[BaseProcess] = []  # the processes between this one and them
         self._thread.start()
         try:
             self.call(lambda: self._open(arguments, version))
@@ -143,7 +145,6 @@ class EngineThread:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
-        multiprocessing.active_children()  # reaps those that have ended
 
     def _serve(self) -> None:
         # Children inherit the mask: Ctrl-C in a terminal reaches the whole process group, and a run that finishes its
@@ -153,11 +154,15 @@ class EngineThread:
         self._loop.run_forever()
 
     async def _open(self, arguments: Mapping[str, Any], version: int) -> None:
+        before = multiprocessing.active_children()
         with _environment({**_ENVIRONMENT, OWNER: str(os.getpid())}):
             from vllm.engine.arg_utils import AsyncEngineArgs
             from vllm.v1.engine.async_llm import AsyncLLM
 
             self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(worker_extension_cls=WORKER, **arguments))
+        self._cores = [
+            p for p in multiprocessing.active_children() if p not in before and p.name.startswith("EngineCore")
+        ]
         self._workers = [os.pidfd_open(pid) for pid in await self._engine.collective_rpc(PID) if pid != os.getpid()]
         await self._engine.update_weight_version(str(version))
 
@@ -170,7 +175,10 @@ class EngineThread:
                 signal.pidfd_send_signal(worker, signal.SIGKILL)
             select.select([worker], [], [])  # readable when the process has ended
             os.close(worker)
-        self._workers = []
+        for core in self._cores:
+            core.kill()
+            core.join()
+        self._workers, self._cores = [], []
         others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in others:
             task.cancel()

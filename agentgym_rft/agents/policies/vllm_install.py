@@ -81,8 +81,8 @@ def check_head_size(config: Any) -> None:
     known = CPUAttentionBackend.get_supported_head_sizes()
     if size not in known:
         raise ConfigError(
-            f"The model's attention heads have {size} dimensions; vLLM on a CPU knows {', '.join(map(str, known))}. Use "
-            "the in-process policy: leave out 'vllm:'."
+            f"The model's attention heads have {size} dimensions; vLLM on a CPU knows {', '.join(map(str, known))}. "
+            "Use the in-process policy: leave out 'vllm:'."
         )
 
 

@@ -59,6 +59,11 @@ class ModelReference:
                 )
         return {name: weights[given] for names, given in found if given is not None for name in names}
 
+    def distinct(self, weights: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        """The checked weights, tied ones under the first of their names only."""
+        given = self.check(weights)
+        return {names[0]: given[names[0]] for names in self._names}
+
     def logprobs(self, weights: Mapping[str, torch.Tensor], ids: Sequence[int]) -> torch.Tensor:
         """See `Reference`. Computed where the weights are, in their type."""
         given = self.check(weights)

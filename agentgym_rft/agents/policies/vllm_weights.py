@@ -24,13 +24,16 @@ _LORA_KEYS = ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "l
 def handed_over(
     weights: Mapping[str, torch.Tensor], sync: Literal["memory", "disk"], folder: str | None
 ) -> Iterator[Path]:
-    """A file that holds the weights, while the block runs. Tied tensors are written once, under one of their names.
+    """A file that holds the weights, while the block runs.
+
+    Args:
+        weights: none of which shares memory with another.
+        sync, folder: whether the file is in shared memory, or in this folder (default: the temporary one).
 
     Raises:
         PolicyError: it cannot be written, or there is no room for it.
     """
-    unique = {tensor.data_ptr(): name for name, tensor in reversed(list(weights.items()))}
-    tensors = {name: weights[name].detach().contiguous() for name in unique.values()}
+    tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     parent = SHARED_MEMORY if sync == "memory" else Path(folder or tempfile.gettempdir())
     if not parent.is_dir():

@@ -40,11 +40,12 @@ class WeightSync:
         from vllm.model_executor.model_loader.utils import process_weights_after_loading
 
         model = self.model_runner.get_model()
-        expected = {name for name, _ in model.named_parameters()}
+        # Where adapters are served, a layer that can have one stands between its name and its weight.
+        expected = {name.replace(".base_layer.", ".") for name, _ in model.named_parameters() if ".lora_" not in name}
         with torch.no_grad():
             loaded = model.load_weights(weights)
             process_weights_after_loading(model, self.model_config, self.device)
-        return [] if loaded is None else sorted(expected - loaded)
+        return [] if loaded is None else sorted(expected - {name.replace(".base_layer.", ".") for name in loaded})
 
 
 def _tensors(path: str) -> Iterator[tuple[str, torch.Tensor]]:

@@ -18,8 +18,11 @@ import ray
 try:
     ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
 except Exception as error:
-    sys.exit(str(error).strip().partition("\\n")[0])
+    while error.__cause__ is not None:
+        error = error.__cause__
+    sys.exit((str(error).strip().splitlines() or [type(error).__name__])[-1])
 """
+_RETRY_S = 0.5
 
 
 def connect(section: RaySection) -> Callable[[], None]:
@@ -76,7 +79,7 @@ def probe(address: str, timeout_s: float) -> None:
         if not host or not port.isdigit():
             raise ConfigError(f"'{address}' is no Ray address. Write auto, HOST:PORT or ray://HOST:PORT.")
         try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout_s).close()
+            _await_listener(host.strip("[]"), int(port), deadline)
         except (OSError, OverflowError) as error:
             raise ConfigError(refused.format(error)) from error
     command = [sys.executable, "-c", _PROBE, address]
@@ -87,4 +90,17 @@ def probe(address: str, timeout_s: float) -> None:
         raise ConfigError(refused.format("what listens there is not Ray, or is too busy")) from error
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines()
-        raise ConfigError(refused.format(lines[-1].rstrip(".") if lines else f"exit code {done.returncode}"))
+        reason = lines[-1].partition(". ")[0].rstrip(".") if lines else f"exit code {done.returncode}"
+        raise ConfigError(refused.format(reason))
+
+
+def _await_listener(host: str, port: int, deadline: float) -> None:
+    """Return when somebody listens there, for a cluster that is just starting. Raises the last `OSError`."""
+    while True:
+        try:
+            socket.create_connection((host, port), max(deadline - time.monotonic(), 0.1)).close()
+            return
+        except OSError:
+            if time.monotonic() + _RETRY_S > deadline:
+                raise
+            time.sleep(_RETRY_S)

@@ -11,7 +11,8 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
-from agentgym_rft.errors import AgentGymError, ConfigError, WorkersError
+from agentgym_rft.errors import ConfigError, WorkersError
+from agentgym_rft.rollouts.ray.failures import first_line, own_error, refusal
 from agentgym_rft.rollouts.ray.setup import Whereabouts
 
 _CLOSE_S = 10.0  # for environments to close; after that the process is ended anyway
@@ -156,7 +157,7 @@ class Crew:
 
     def replace(self, member: Member, reason: Exception) -> Member:
         """Another actor in the place of a lost one. Raises `WorkersError` where too many were lost."""
-        self.budget.spend(self.kind, _first_line(reason))
+        self.budget.spend(self.kind, first_line(reason))
         self.faults[f"{self.kind}_restarted"] += 1
         self.members[member.number] = self._make(member.number)
         return self.members[member.number]
@@ -178,30 +179,6 @@ class Crew:
 
 async def _answer(reference: Any) -> Any:
     return await reference
-
-
-def own_error(error: RayTaskError) -> AgentGymError:
-    """What an actor raised: the package's own errors as they are, any other by type and message."""
-    cause = error.cause
-    if isinstance(cause, AgentGymError):
-        return cause
-    return WorkersError(f"A Ray worker failed: {type(cause).__name__}: {_first_line(cause)}")
-
-
-def refusal(error: RayTaskError | RayActorError, kind: str) -> AgentGymError:
-    """Why an actor cannot be set up."""
-    if isinstance(error, RayTaskError) and isinstance(error.cause, AgentGymError):
-        return error.cause
-    cause = error.cause if isinstance(error, RayTaskError) else error
-    return ConfigError(
-        f"A Ray {kind} cannot be set up: {type(cause).__name__}: {_first_line(cause)} Packages, environments and "
-        "models must be there on every node."
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    line = str(error).strip().partition("\n")[0].rstrip(".")
-    return f"{line}."
 
 
 def _resources() -> str:

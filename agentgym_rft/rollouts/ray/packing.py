@@ -31,13 +31,19 @@ def pack(weights: Mapping[str, Any]) -> dict[str, PackedTensor]:
         if tensor.numel() and place in seen:
             continue
         seen.add(place)
-        flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        packed[name] = PackedTensor(flat.numpy(), tensor.dtype, tuple(tensor.shape))
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        data = flat.view(torch.uint8).numpy() if flat.numel() else np.empty(0, np.uint8)
+        packed[name] = PackedTensor(data, tensor.dtype, tuple(tensor.shape))
     return packed
 
 
 def unpack(packed: Packed) -> dict[str, torch.Tensor]:
     """The weights as tensors of their own: what lies in the object store may not be written to."""
-    return {
-        name: torch.from_numpy(each.data.copy()).view(each.dtype).reshape(each.shape) for name, each in packed.items()
-    }
+    return {name: _tensor(each) for name, each in packed.items()}
+
+
+def _tensor(packed: PackedTensor) -> torch.Tensor:
+    tensor = torch.empty(packed.shape, dtype=packed.dtype)
+    if tensor.numel():
+        tensor.reshape(-1).view(torch.uint8).numpy()[:] = packed.data
+    return tensor

@@ -8,23 +8,18 @@ from concurrent.futures import Future
 from typing import Any, Literal, TypeVar
 
 import ray
-from ray.exceptions import (
-    ObjectLostError,
-    ObjectStoreFullError,
-    OutOfDiskError,
-    RayActorError,
-    RayTaskError,
-)
+from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
 from agentgym_rft.agents.agent import chat_format
 from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.core import Trajectory, Turn
-from agentgym_rft.errors import PolicyError, WorkersError
+from agentgym_rft.errors import PolicyError
 from agentgym_rft.rollouts.episode import EpisodeSpec
 from agentgym_rft.rollouts.event_loop import EventLoop, Work
 from agentgym_rft.rollouts.forks import Fork, Played
 from agentgym_rft.rollouts.lost import lost_episode
-from agentgym_rft.rollouts.ray.crew import Crew, Member, own_error
+from agentgym_rft.rollouts.ray.crew import Crew, Member
+from agentgym_rft.rollouts.ray.failures import LOST, NO_ROOM, first_line, no_room, own_error
 from agentgym_rft.rollouts.ray.packing import pack
 from agentgym_rft.rollouts.ray.places import Places
 from agentgym_rft.rollouts.reflectors import Reflection, Reflector, SpokenReflector
@@ -117,10 +112,10 @@ class RayWorkers:
             try:
                 played: Played = await self._ask(lambda handle: handle.record.remote(spec, start))
                 return played
-            except (RayActorError, ObjectLostError) as error:
+            except LOST as error:
                 reason = error
         self._faults["episode_given_up"] += 1
-        return lost_episode(spec, start, self._section.max_replays + 1, str(reason))
+        return lost_episode(spec, start, self._section.max_replays + 1, first_line(reason))
 
     async def reply(self, ask: Ask) -> Turn | None:
         """A free-standing reply of the policy, see `Speaker.reply`; repeated as an episode is."""
@@ -129,7 +124,7 @@ class RayWorkers:
             try:
                 turn: Turn | None = await self._ask(lambda handle: handle.reply.remote(ask))
                 return turn
-            except (RayActorError, ObjectLostError):
+            except LOST:
                 continue
         self._faults["reply_given_up"] += 1
         raise PolicyError(f"'{ask.key}' lost its worker {self._section.max_replays + 1} times.")
@@ -150,8 +145,8 @@ class RayWorkers:
         self._attend()
         try:
             packed = ray.put(pack(weights))
-        except (ObjectStoreFullError, OutOfDiskError) as error:
-            raise _no_room(error) from error
+        except NO_ROOM as error:
+            raise no_room(error) from error
         self._newest.packed, self._newest.version = packed, version
         crew = self._replicas or self._workers
         await asyncio.gather(*(self._hand_over(crew, member) for member in crew.members if member.is_ready))
@@ -253,8 +248,8 @@ class RayWorkers:
             raise
         except RayTaskError as error:
             raise own_error(error) from error
-        except (ObjectStoreFullError, OutOfDiskError) as error:
-            raise _no_room(error) from error
+        except NO_ROOM as error:
+            raise no_room(error) from error
         except asyncio.CancelledError:
             if answer is not None:
                 ray.cancel(answer)
@@ -263,11 +258,3 @@ class RayWorkers:
             places.give(member)
         self._faults.update(told.faults)
         return told.value
-
-
-def _no_room(error: Exception) -> WorkersError:
-    """The object store and the disk that it spills to are full."""
-    return WorkersError(
-        f"Ray's object store is full ({str(error).strip().partition(chr(10))[0]}). Start Ray with a larger "
-        "object_store_memory, or free the disk that it spills to."
-    )

@@ -1,0 +1,98 @@
+"""The journal of completions, on disk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from agentgym_rft.agents.policies.base import Completion, SampleRequest
+from agentgym_rft.errors import DataError
+from agentgym_rft.store.journal import Journal, request_digest, weights_digest
+
+REQUEST = SampleRequest("3.0/t/1", [1, 2, 3], 8, (7,), 1.0, seed=5)
+
+
+def completion(number: int, version: int = 0) -> Completion:
+    return Completion((number, 7), (-0.1 / (number + 1), -1 / 3), "stop", version)
+
+
+def written(folder: Path, numbers: range, step: int = 0) -> Journal:
+    journal = Journal(folder, step)
+    for number in numbers:
+        journal.append("a", f"digest{number}", completion(number))
+    return journal
+
+
+def test_what_was_appended_is_there_bit_by_bit_for_the_next_process_without_a_close(tmp_path):
+    written(tmp_path / "journal", range(3))
+    recorded = Journal(tmp_path / "journal").recorded
+    assert recorded == {("a", 0): {f"digest{n}": completion(n) for n in range(3)}}
+
+
+def test_a_torn_or_damaged_line_is_dropped_and_what_comes_next_is_whole(tmp_path):
+    written(tmp_path, range(2))
+    path = tmp_path / "after-000000.jsonl"
+    path.write_bytes(b"\xff[1]\n" + path.read_bytes() + b'["a","digest9",[1')
+    journal = Journal(tmp_path)
+    assert journal.num_recorded == 2
+    journal.append("a", "digest2", completion(2))
+    assert Journal(tmp_path).num_recorded == 3
+
+
+def test_every_checkpoint_has_a_file_and_those_of_older_ones_go(tmp_path):
+    journal = written(tmp_path, range(1))
+    for step in (10, 20, 30):
+        journal.checkpointed(step, keep=2)
+        journal.append("a", f"after{step}", completion(step))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["after-000020.jsonl", "after-000030.jsonl"]
+    assert set(Journal(tmp_path, 30).recorded["a", 0]) == {"after30"}
+
+
+def test_a_run_that_goes_back_to_an_older_checkpoint_finds_all_that_came_after_it(tmp_path):
+    journal = written(tmp_path, range(1), step=10)
+    journal.checkpointed(20, keep=2)
+    journal.append("a", "later", completion(1))
+    again = Journal(tmp_path, 10)
+    assert set(again.recorded["a", 0]) == {"digest0", "later"}
+    again.checkpointed(20, keep=2)
+    assert set(Journal(tmp_path, 20).recorded["a", 0]) == {"later"}
+
+
+def test_a_new_run_removes_what_is_left_of_another(tmp_path):
+    written(tmp_path, range(3), step=10)
+    assert Journal(tmp_path, is_new=True).num_recorded == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["after-000000.jsonl"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cache_key": "other"},
+        {"prompt_ids": [1, 2, 4]},
+        {"max_new_tokens": 9},
+        {"stop_ids": (7, 8)},
+        {"temperature": 0.9},
+        {"seed": 6},
+    ],
+)
+def test_the_digest_of_a_request_hangs_on_all_of_it_and_on_the_weights(change):
+    assert request_digest(replace(REQUEST, **change), "w") != request_digest(REQUEST, "w")
+    assert request_digest(REQUEST, "v") != request_digest(REQUEST, "w")
+    assert request_digest(replace(REQUEST, prompt_ids=(1, 2, 3)), "w") == request_digest(REQUEST, "w")
+
+
+def test_the_digest_of_weights_changes_when_all_of_them_do():
+    weights = {"a": torch.randn(300, 40), "b": torch.zeros(3), "c": torch.ones(())}
+    same = {name: weights[name].clone() for name in ("c", "b", "a")}
+    assert weights_digest(same) == weights_digest(weights)
+    for name in weights:
+        assert weights_digest({**weights, name: weights[name] + 1e-6}) != weights_digest(weights)
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "journal").write_text("")
+    with pytest.raises(DataError, match="Cannot write the journal"):
+        Journal(tmp_path / "journal")
