@@ -84,7 +84,7 @@ def alfworld_here() -> Iterator[Way]:
 
 @contextmanager
 def alfworld_in_processes() -> Iterator[Way]:
-    processes = Processes(2, timeout_s=60, recycle_after=1_000)
+    processes = Processes(2, timeout_s=60)
     made = partial(ProcessEnv, "alfworld", processes=processes, lazy=True)
     workers = TextWorkers(made, scripted("expert"), max_concurrency=AT_ONCE)
     yield _played(workers, 50), list(make_env("alfworld").task_ids("train")), lambda: processes.pids
@@ -105,7 +105,7 @@ def tokens_and_model() -> Iterator[Way]:
 
 WAYS = {
     "local, ALFWorld, its expert": alfworld_here,
-    "processes (2, replaced after 1,000 episodes), ALFWorld, its expert": alfworld_in_processes,
+    "2 processes, never replaced, ALFWorld, its expert": alfworld_in_processes,
     "local, trivial environment, tiny model of random weights": tokens_and_model,
 }
 

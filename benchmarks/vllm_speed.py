@@ -2,8 +2,8 @@
 
     python benchmarks/vllm_speed.py [--requests 32 64] [--policy DIR] [--repeats 3]
 
-Needs vLLM, see docs/vllm.md. The requests are like those of ALFWorld: rows of 120 to 300 tokens that share their beginning
-and grow from turn to turn, answers of 16 tokens at temperature 1.
+Needs vLLM, see docs/vllm.md. The requests are like those of ALFWorld: rows of 120 to 300 tokens with a common start
+that grow from turn to turn, answers of 16 tokens at temperature 1.
 """
 
 from __future__ import annotations

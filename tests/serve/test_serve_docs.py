@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from itertools import cycle
+from pathlib import Path
 
 import typer
 
@@ -16,13 +17,13 @@ from agentgym_rft.serve.gateway import Gateway
 from agentgym_rft.serve.settings import ServeSettings
 from agentgym_rft.trainers.scratch import train_tokenizer
 from tests.serve.gateways import Kept, answering
-from tests.test_docs import ROOT, blocks
 
+ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/serve.md").read_text(encoding="utf-8")
 
 
 def test_the_external_agent_of_the_page_plays_and_its_groups_are_complete():
-    (code,) = blocks("docs/serve.md", "python")
+    (code,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
     assert len([line for line in code.splitlines() if line]) <= 40
     tokenizer = train_tokenizer(["down", "right", "You are in row 1, column 2."] * 3, 300)
     moves = cycle(

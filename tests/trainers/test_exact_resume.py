@@ -16,6 +16,9 @@ from tests.trainers.kills import differences, run_with_kills
 from tests.trainers.test_loop import switch_config
 
 
+KILLED_WITHOUT_JOURNAL = 8  # a row of metrics of the second or third step: there are no lines of a journal to count
+
+
 def exact_config(policy: Path, out: Path, **run: object) -> Config:
     """Deterministic, few slots so that episodes wait for one another, and a checkpoint every other step."""
     data = switch_config(policy, out).model_dump()
@@ -54,6 +57,19 @@ def test_what_was_sampled_before_a_kill_is_not_sampled_again(switch_policy, tmp_
     assert sum(replayed) > num_events / 3
     assert all(row.get("resume/diverged", 0) == 0 for row in read_metrics(tmp_path / "run" / "metrics.jsonl"))
     assert differences(whole_run, tmp_path / "run") == []
+
+
+def test_without_a_journal_the_broken_batch_is_sampled_again_and_that_is_exact_too(switch_policy, tmp_path):
+    """Whole batches are composed as they were, so that even sampling that is not invariant repeats itself."""
+
+    def plain(name: str) -> Config:
+        config = exact_config(switch_policy, tmp_path / name, journal=False)
+        return config.model_copy(update={"policy": config.policy.model_copy(update={"deterministic": False})})
+
+    train(plain("whole"))
+    num_killed, _ = run_with_kills(plain("killed"), tmp_path, [KILLED_WITHOUT_JOURNAL])
+    assert num_killed == 1
+    assert differences(tmp_path / "whole", tmp_path / "killed") == []
 
 
 def test_a_journal_of_other_weights_is_dropped_and_counted(switch_policy, tmp_path):

@@ -202,6 +202,7 @@ class VLLMPolicy:
         arguments: dict[str, Any] = {
             "model": str(self._model_dir),
             "skip_tokenizer_init": True,
+            "use_tqdm_on_load": False,
             "dtype": str(self._dtype).removeprefix("torch."),
             "max_model_len": self._max_context,
             "max_num_seqs": max_concurrency,

@@ -12,6 +12,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from agentgym_rft.errors import ConfigError, WorkersError
+from agentgym_rft.rollouts.ray.answers import answer_of
 from agentgym_rft.rollouts.ray.failures import first_line, own_error, refusal
 from agentgym_rft.rollouts.ray.setup import Whereabouts
 
@@ -116,7 +117,7 @@ class Crew:
             WorkersError: none was ready in time.
             AgentGymError: what its start refused.
         """
-        started = asyncio.ensure_future(_answer(member.started))
+        started = asyncio.ensure_future(answer_of(member.started))
         while not (await asyncio.wait([started], timeout=self.timeout_s))[0]:
             if not any(each.is_ready for each in self.members):
                 started.cancel()
@@ -133,7 +134,7 @@ class Crew:
         """Give an actor the newest weights. Raises what it refuses them with, or `RayActorError`."""
         version = self.newest.version
         try:
-            await member.handle.load.remote(self.newest.packed, version)
+            await answer_of(member.handle.load.remote(self.newest.packed, version))
         except RayTaskError as error:
             raise own_error(error) from error
         member.version = version
@@ -175,10 +176,6 @@ class Crew:
         handle = self.spawn()
         started = handle.start.remote(self.setup, self.newest.packed, self.newest.version)
         return Member(number, handle, started, handle.live.remote(), self.newest.version)
-
-
-async def _answer(reference: Any) -> Any:
-    return await reference
 
 
 def _resources() -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from agentgym_rft.agents.policies.base import Completion, Policy, SampleRequest
 from agentgym_rft.errors import PolicyError
+from agentgym_rft.rollouts.ray.answers import answer_of
 from agentgym_rft.rollouts.ray.packing import Packed, unpack
 from agentgym_rft.rollouts.ray.setup import Setup, Whereabouts, open_policy, whereabouts
 from agentgym_rft.rollouts.seeds import derive_seed
@@ -128,7 +129,7 @@ async def _sampled(replica: Any, request: SampleRequest) -> Completion:
 
     answer = replica.sample.remote(request)
     try:
-        completion: Completion = await answer
+        completion: Completion = await answer_of(answer)
     except RayTaskError as error:
         if isinstance(error.cause, PolicyError):
             raise error.cause from None

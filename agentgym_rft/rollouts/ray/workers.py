@@ -18,6 +18,7 @@ from agentgym_rft.rollouts.episode import EpisodeSpec
 from agentgym_rft.rollouts.event_loop import EventLoop, Work
 from agentgym_rft.rollouts.forks import Fork, Played
 from agentgym_rft.rollouts.lost import lost_episode
+from agentgym_rft.rollouts.ray.answers import answer_of
 from agentgym_rft.rollouts.ray.crew import Crew, Member
 from agentgym_rft.rollouts.ray.failures import LOST, NO_ROOM, first_line, no_room, own_error
 from agentgym_rft.rollouts.ray.packing import pack
@@ -198,7 +199,7 @@ class RayWorkers:
                     if not member.is_ready and not member.is_lost:
                         await crew.become_ready(member)
                         await self._introduce(crew, member, places)
-                    await member.life
+                    await answer_of(member.life)
                     return
                 except RayActorError as error:
                     if self._failure is not None:
@@ -218,7 +219,7 @@ class RayWorkers:
                 worker.set_replicas.remote(crew.handles())
             return
         if self._replicas is not None:
-            await member.handle.set_replicas.remote(self._replicas.handles())
+            await answer_of(member.handle.set_replicas.remote(self._replicas.handles()))
         places.add(member, self._section.episodes_per_worker)
 
     def _lose(self, crew: Crew, member: Member, places: Places[Member]) -> None:
@@ -239,7 +240,7 @@ class RayWorkers:
         answer = None
         try:
             answer = send(member.handle)
-            told = await answer
+            told = await answer_of(answer)
         except RayActorError:
             self._lose(self._workers, member, places)
             raise

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 import torch
 
 from agentgym_rft.agents.policies.loading import load_model
@@ -55,6 +56,7 @@ def test_a_full_object_store_spills_to_disk_and_the_run_goes_on(cluster, switch_
     workers.close()
 
 
+@pytest.mark.slow
 def test_a_full_object_store_on_a_full_disk_is_said_at_once(switch_policy):
     command = [sys.executable, "-c", DRIVER, str(switch_policy)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S)

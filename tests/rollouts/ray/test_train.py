@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 from agentgym_rft.rollouts.accounting import still_running
@@ -18,7 +17,7 @@ from agentgym_rft.sections import Config
 from agentgym_rft.store.trajectories import read_trajectories
 from agentgym_rft.trainers.loop import train
 from tests.rollouts.ray.playing import DEADLINE_S
-from tests.trainers.test_loop import final_weights, switch_config
+from tests.trainers.test_loop import assert_equal_weights, switch_config
 
 
 def on_ray(config: Config, **section: object) -> Config:
@@ -32,16 +31,16 @@ def episodes(run_dir: Path, step: int) -> dict[str, Any]:
     return {t.episode_id: [tuple(turn.action_ids) for turn in t.turns] for t in read_trajectories(path)}
 
 
-def test_a_run_on_ray_plays_and_learns_what_a_run_in_one_process_does(cluster, switch_policy, tmp_path):
-    here = switch_config(switch_policy, tmp_path / "here", steps=6)
-    there = on_ray(switch_config(switch_policy, tmp_path / "there", steps=6))
-    local, remote = train(here), train(there)
+def test_a_run_on_ray_ends_with_the_very_weights_of_a_run_in_one_process(cluster, switch_policy, tmp_path):
+    def deterministic(name: str) -> Config:
+        config = switch_config(switch_policy, tmp_path / name, steps=6)
+        return config.model_copy(update={"policy": config.policy.model_copy(update={"deterministic": True})})
+
+    local, remote = train(deterministic("here")), train(on_ray(deterministic("there")))
     for step in range(1, 7):
         assert episodes(local.run_dir, step) == episodes(remote.run_dir, step)
     assert [each["success"] for each in local.evaluations] == [each["success"] for each in remote.evaluations]
-    mine, theirs = final_weights(local.run_dir), final_weights(remote.run_dir)
-    for name, tensor in mine.items():
-        assert torch.allclose(tensor, theirs[name], atol=1e-4), name
+    assert_equal_weights(local.run_dir, remote.run_dir)
 
 
 def processes_of(session: int) -> dict[int, str]:
@@ -56,6 +55,7 @@ def processes_of(session: int) -> dict[int, str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_a_driver_that_is_cut_off_has_the_right_exit_code_and_leaves_no_process(
     switch_policy, tmp_path, number, exit_code

@@ -174,6 +174,7 @@ def test_a_cancelled_episode_gives_its_place_back(workers):
     assert workers.take_faults() == {}
 
 
+@pytest.mark.slow
 def test_a_lost_node_takes_its_worker_with_it_and_the_rest_goes_on(cluster, switch_policy):
     node = cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
     env = "tests.light_switch:LightSwitch"
