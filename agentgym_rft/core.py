@@ -6,8 +6,9 @@ No torch and no I/O here, so that environments, agents, rollouts and trainers ca
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 
@@ -52,6 +53,12 @@ class Turn:
     trainable: bool = True
     off_context: bool = False  # sampled under a context that this row does not show (guidance taken out)
     info: Mapping[str, Any] = field(default_factory=dict)  # action text, observation text, invalid_action, ...
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Turn, _turn_fields(self)  # half the time of the default, which goes through the fields in Python
+
+
+_turn_fields = attrgetter(*(each.name for each in fields(Turn)))
 
 
 @dataclass(frozen=True, slots=True)

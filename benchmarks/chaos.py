@@ -38,7 +38,7 @@ from agentgym_rft.report.metrics import read_metrics  # noqa: E402
 from agentgym_rft.store.trajectories import read_trajectories  # noqa: E402
 
 MARK = "CHAOS_CELL"  # in the environment of every process of a cell
-NUM_TASKS, GROUP_SIZE, STEPS = 4, 4, 6
+NUM_TASKS, GROUP_SIZE = 4, 4
 RAY = ["--workers", "ray", "--rollout.ray.num_workers=2", "--rollout.ray.episodes_per_worker=8",
        "--rollout.ray.num_cpus=0.5", "--rollout.ray.max_worker_restarts=60", "--rollout.ray.max_replays=8"]  # fmt: skip
 MODES: dict[str, list[str]] = {
@@ -54,6 +54,7 @@ MODES: dict[str, list[str]] = {
 ENV_FAULTS = ("none", "raise", "nan", "hang", "kill")
 POLICY_FAULTS = ("malformed", "nan log-prob")
 DRIVER_FAULTS = ("driver -9", "driver Ctrl-C", "worker -9")
+SHORT, LONG = 6, 30  # steps of a run; those in which something is killed from outside must not end before that
 
 
 @dataclass
@@ -78,7 +79,7 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     policy = make_policy(args.out / "policy")
-    print(f"{describe()}; {STEPS} steps of {NUM_TASKS} groups of {GROUP_SIZE}\n")
+    print(f"{describe()}; {SHORT} or {LONG} steps of {NUM_TASKS} groups of {GROUP_SIZE}\n")
     columns = (
         "fault",
         "mode",
@@ -123,8 +124,9 @@ def play(folder: Path, fault: str, mode: str, policy: Path, seed: int) -> Cell:
     (folder / "injected").mkdir(parents=True)
     run_dir = folder / "run"
     env_fault = fault if fault in ENV_FAULTS else "none"
+    num_steps = LONG if fault in DRIVER_FAULTS else SHORT
     arguments = [
-        "train", "--env", "chaos_env:Faulty", "--policy", str(policy), "--steps", str(STEPS), "--seed", str(seed),
+        "train", "--env", "chaos_env:Faulty", "--policy", str(policy), "--steps", str(num_steps), "--seed", str(seed),
         "--out", str(run_dir), f"--env.options.fault={env_fault}", f"--env.options.log={folder / 'injected'}",
         "--policy.max_context=64", "--policy.device=cpu", "--policy.num_threads=1", "--eval.num_tasks=0",
         f"--rollout.num_tasks={NUM_TASKS}", f"--rollout.group_size={GROUP_SIZE}", "--rollout.max_steps=4",
@@ -137,7 +139,7 @@ def play(folder: Path, fault: str, mode: str, policy: Path, seed: int) -> Cell:
     else:
         patched = fault if fault in POLICY_FAULTS else ""
         cell.exits.append(start(arguments, folder, patched).wait())
-    inspect(cell, run_dir, folder / "injected", fault)
+    inspect(cell, run_dir, folder / "injected", fault, num_steps)
     if left := leftover(folder):
         cell.problems.append(f"{len(left)} processes left")
     return cell
@@ -212,7 +214,7 @@ def wait_for_step(process: subprocess.Popen[bytes], run_dir: Path, at_least: int
         time.sleep(0.05)
 
 
-def inspect(cell: Cell, run_dir: Path, injected: Path, fault: str) -> None:
+def inspect(cell: Cell, run_dir: Path, injected: Path, fault: str, num_steps: int) -> None:
     """Count what the run says and look for what must not be."""
     keys = {path.name for path in injected.iterdir()}
     cell.injected += len(keys)
@@ -226,10 +228,11 @@ def inspect(cell: Cell, run_dir: Path, injected: Path, fault: str) -> None:
     trajectories = [t for step in steps for t in step]
     broken = [t for t in trajectories if t.is_error]
     cell.errors = Counter(t.stop_reason.value for t in broken)
-    expected = {"driver Ctrl-C": 130, "driver -9": -9}.get(fault, 0)
-    if cell.exits[-1] != 0 or any(code != expected for code in cell.exits[:-1]):
+    # Ctrl-C while Python itself starts ends it by the signal, which a shell shows as 130, too.
+    expected = {"driver Ctrl-C": (130, -signal.SIGINT), "driver -9": (-signal.SIGKILL,)}.get(fault, ())
+    if cell.exits[-1] != 0 or any(code not in expected for code in cell.exits[:-1]):
         cell.problems.append(f"exit codes {cell.exits}")
-    if [row["step"] for row in rows] != list(range(1, STEPS + 1)):
+    if [row["step"] for row in rows] != list(range(1, num_steps + 1)):
         cell.problems.append(f"steps {[row['step'] for row in rows]}")
     if any(number > 1 for number in groups.values()):
         cell.problems.append("a group was trained twice")

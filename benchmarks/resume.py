@@ -4,9 +4,10 @@
 
 For each environment a run trains to its end undisturbed. The same run is then started, killed by SIGKILL from outside
 after a random time, resumed, killed again, and so on until it ends; then another one begins, until `--kills` kills have
-struck. Lives last a uniform share of the undisturbed time, up to half of it, so that kills strike in setting up,
-rollouts, updates, checkpoints and the replay of earlier parts alike. Compared are all weights, trajectory files and
-metrics, but times and counts of what was replayed. Each life is forked from a process that has imported everything.
+struck. Lives last a uniform share of the undisturbed time, up to half of it, counted from when the model is loaded, so
+that kills strike in rollouts, updates, checkpoints, evaluations and the replay of earlier parts alike. Compared are all
+weights, trajectory files and metrics, but times and counts of what was replayed. Each life is forked from a process
+that has imported everything.
 
 The price is the processor time of a rollout: sampled tokens a second with `policy.deterministic` against without, and
 the time that lines of the journal take of it; and of a replay, the processor time of a step whose completions are all
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import itertools
 import os
 import signal
 import sys
@@ -40,6 +42,7 @@ from agentgym_rft.agents.policies.base import Completion
 from agentgym_rft.agents.policies.hf import HFPolicy
 from agentgym_rft.config import validate_config
 from agentgym_rft.report.metrics import read_metrics
+from agentgym_rft.report.progress import NoProgress
 from agentgym_rft.sections import Config
 from agentgym_rft.store.journal import Journal, request_digest
 from agentgym_rft.trainers.loop import train
@@ -87,18 +90,32 @@ def config_of(data: dict[str, Any], out: Path, **policy: Any) -> Config:
     return validate_config({**data, "policy": {**data["policy"], **policy}, "run": run})
 
 
+class Begun(NoProgress):
+    """Says down a pipe that the models are loaded and the first step begins."""
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
+
+    def start(self, *, run_dir: Path, first_step: int, num_steps: int) -> None:
+        os.write(self._pipe, b"!")
+
+
 def live(config: Config, last_s: float | None) -> Life:
-    """One life of a run in a process of its own, killed from outside after so many seconds."""
+    """One life of a run in a process of its own, killed from outside so many seconds after it began to train."""
     out = Path(config.run.out or "")
-    start = time.perf_counter()
+    begun, pipe = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             gc.freeze()
-            train(config, resume=out if (out / "config.yaml").exists() else None)
+            train(config, resume=out if (out / "config.yaml").exists() else None, progress=Begun(pipe))
             os._exit(0)
         finally:
             os._exit(1)
+    os.close(pipe)
+    os.read(begun, 1)  # or its end, if the run failed
+    os.close(begun)
+    start = time.perf_counter()
     status = None
     while status is None:
         done, code = os.waitpid(pid, os.WNOHANG)
@@ -147,14 +164,18 @@ def kill_and_resume(name: str, data: dict[str, Any], kills: int, seed: int, fold
     print(f"undisturbed: {undisturbed.seconds:.1f} s, {undisturbed.num_steps} steps")
     print("Each kill: seconds of that life, steps in metrics, completions on record of the last checkpoints.")
     left = kills
-    while left:
-        config = config_of(data, folder / f"{name}-{left}", **policy)
+    for number in itertools.count(1):  # a directory of its own for each run, whether it was killed or not
+        if not left:
+            break
+        config = config_of(data, folder / f"{name}-{number}", **policy)
         lives: list[Life] = []
         while left and (not lives or lives[-1].is_killed):
             lives.append(live(config, float(rng.uniform(0, undisturbed.seconds * LONGEST_LIFE))))
             left -= lives[-1].is_killed
         if lives[-1].is_killed:
             lives.append(live(config, None))
+        if len(lives) == 1:
+            continue  # it ended before its moment came, and shows nothing
         shown = ", ".join(f"{life.seconds:.1f} s/{life.num_steps}/{life.num_recorded}" for life in lives[:-1])
         print(f"{len(lives) - 1} kills: {shown}")
         counts = differences(whole, Path(config.run.out or ""))

@@ -68,12 +68,12 @@ def _lead(config: Config, resume: Path | None, progress: Progress, ranks: Ranks)
     """The process that leads the run, or is all of it."""
     folder = resume or run_directory(config)
     parts = build(config, folder, ranks)
-    with opened(folder, parts.config, is_new=resume is None) as run_dir:
-        try:
+    try:
+        with opened(folder, parts.config, is_new=resume is None) as run_dir:
             result = _train(parts, run_dir, progress, is_resumed=resume is not None)
-        finally:
-            parts.source.close()
-            parts.workers.close()
+    finally:
+        parts.source.close()
+        parts.workers.close()
     parts.crew.dismiss(result)
     return result
 

@@ -36,9 +36,9 @@ def check_mode(config: Config) -> None:
 
 
 def plays_trained_model(config: Config, *, is_sharded: bool) -> bool:
-    """Whether the policy that plays is the trained model itself: where it never lags behind, and is whole."""
+    """Whether the policy that plays is the trained model itself: where it is in this process, whole, and never lags."""
     trainer, is_partial = config.trainer, config.rollout.overprovision > 0
-    if is_vllm(config.policy.path):
+    if is_vllm(config.policy.path) or config.rollout.workers == "ray":
         return False
     return trainer.mode == "sync" and trainer.sync_interval == 1 and not is_partial and not is_sharded
 

@@ -71,7 +71,10 @@ class Parts:
 
 
 def build(config: Config, run_dir: Path | None = None, ranks: Ranks = ALONE) -> Parts:
-    """All parts of a run, in the process that leads it. Raises ConfigError, RegistryError, DataError or CheckpointError for what cannot work."""
+    """All parts of a run, in the process that leads it.
+
+    Raises ConfigError, RegistryError, DataError or CheckpointError for what cannot work.
+    """
     algorithm = build_algorithm(config.algorithm)
     algorithm.validate(available_columns(reference=True, critic=True), config.rollout.group_size)
     check_mode(config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from agentgym_rft.envs.making import make_env
@@ -45,6 +46,11 @@ class RolloutWorker:
     async def record(self, spec: EpisodeSpec, start: Fork | None) -> Answer:
         """One episode, see `Workers.record`."""
         return self._answer(await self._ready().record(spec, start))
+
+    async def play(self, spec: EpisodeSpec) -> Answer:
+        """One episode without what only a fork of it would need, which is much of what would be sent."""
+        played = await self._ready().record(spec)
+        return self._answer(replace(played, moments=(), snapshots=(), remaining=()))
 
     async def reply(self, ask: Ask) -> Answer:
         """A free-standing reply, see `Workers.reply`."""

@@ -98,7 +98,7 @@ class RayWorkers:
 
     async def play(self, spec: EpisodeSpec) -> Trajectory:
         """One episode, as soon as there is a place for it."""
-        return (await self.record(spec)).trajectory
+        return (await self._played(lambda handle: handle.play.remote(spec), spec)).trajectory
 
     async def record(self, spec: EpisodeSpec, start: Fork | None = None) -> Played:
         """One episode, from its beginning or from a fork, in whichever worker has a place.
@@ -108,10 +108,13 @@ class RayWorkers:
 
         Raises `WorkersError` where too many workers were lost.
         """
+        return await self._played(lambda handle: handle.record.remote(spec, start), spec, start)
+
+    async def _played(self, begin: Callable[[Any], Any], spec: EpisodeSpec, start: Fork | None = None) -> Played:
         for attempt in range(self._section.max_replays + 1):
             self._faults["episode_replayed"] += attempt > 0
             try:
-                played: Played = await self._ask(lambda handle: handle.record.remote(spec, start))
+                played: Played = await self._ask(begin)
                 return played
             except LOST as error:
                 reason = error
