@@ -103,6 +103,7 @@ class RaySection(Section):
     address: str | None = Field(None, description="auto, HOST:PORT or ray://HOST:PORT; default: Ray on this machine")
     num_workers: int = Field(2, ge=1, description="worker processes; each hosts many environments")
     episodes_per_worker: int = Field(32, ge=1, description="episodes at once in one worker")
+    env_processes: int = Field(0, ge=0, description="processes for the environments of a worker; 0: they share its own")
     num_cpus: float = Field(1.0, ge=0, description="CPUs that Ray sets aside for a worker")
     num_gpus: float = Field(0.0, ge=0, description="GPUs that Ray sets aside for a worker; 0: device auto means the CPU")
     num_threads: int | None = Field(None, ge=1, description="torch threads of a worker or replica; default: its CPUs")

@@ -44,6 +44,7 @@ def test_an_account_that_adds_up_has_no_problems():
         ),
         (Account([], [], {}, [os.getpid()]), f"Process {os.getpid()} still runs."),
     ],
+    ids=lambda value: "",
 )
 def test_what_does_not_add_up_is_said(account, problem):
     assert any(found.startswith(problem) for found in problems(account, patience_s=0))

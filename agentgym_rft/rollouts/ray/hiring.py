@@ -66,4 +66,7 @@ def _told(config: Config, num_cpus: float, num_gpus: float, max_concurrency: int
         "device": "cpu" if num_gpus == 0 and policy.device == "auto" else policy.device,
     }
     rollout = config.rollout.model_copy(update={"workers": "local"})
+    if section.env_processes:  # an environment that hangs or crashes then costs its process, not the worker
+        processes = rollout.processes.model_copy(update={"num_processes": section.env_processes})
+        rollout = rollout.model_copy(update={"workers": "processes", "processes": processes})
     return config.model_copy(update={"policy": policy.model_copy(update=changes), "rollout": rollout})

@@ -161,6 +161,20 @@ def test_environments_that_break_or_hang_end_their_own_episode_only(workers):
     assert audit(workers, wanted, played) == {}
 
 
+def test_with_processes_of_its_own_a_deadly_environment_costs_no_worker(cluster, switch_policy):
+    workers = opened(ray_config(switch_policy, FAULTY, num_workers=1, env_processes=2))
+    pids = set(workers.living())
+    wanted = [*specs(workers, [DEADLY, *range(4)]), *specs(workers, [HANGING], step_timeout_s=0.5)]
+    played = play(workers, wanted)
+    assert played[0].stop_reason is StopReason.ENV_ERROR
+    assert played[-1].stop_reason is StopReason.TIMEOUT
+    again = play(workers, specs(workers, range(6)))
+    assert not any(t.is_error for t in again)
+    assert set(workers.living()) == pids
+    assert audit(workers, wanted, played) == {}
+    workers.close()
+
+
 def test_a_cancelled_episode_gives_its_place_back(workers):
     async def cancelled_then_played():
         begun = [asyncio.ensure_future(workers.play(each)) for each in specs(workers, range(30), copies=2)]
