@@ -105,7 +105,7 @@ class RaySection(Section):
     episodes_per_worker: int = Field(32, ge=1, description="episodes at once in one worker")
     env_processes: int = Field(0, ge=0, description="processes for the environments of a worker; 0: they share its own")
     num_cpus: float = Field(1.0, ge=0, description="CPUs that Ray sets aside for a worker")
-    num_gpus: float = Field(0.0, ge=0, description="GPUs that Ray sets aside for a worker; 0: device auto means the CPU")
+    num_gpus: float = Field(0.0, ge=0, description="GPUs that Ray sets aside for a worker; 0: device auto is the CPU")
     num_threads: int | None = Field(None, ge=1, description="torch threads of a worker or replica; default: its CPUs")
     policy_replicas: int = Field(0, ge=0, description="policies that all workers share; 0: one in each worker")
     policy_cpus: float = Field(1.0, ge=0, description="CPUs that Ray sets aside for a replica")
@@ -200,7 +200,7 @@ class LoraSection(Section):
 
     rank: int = Field(0, ge=0, description="rank of the adapters; 0: train all weights")
     alpha: float = Field(16.0, gt=0, description="the adapters' product counts alpha / rank times")
-    targets: tuple[str, ...] = Field((), description="linear layers, e.g. [q_proj, v_proj]; default: all but the head")
+    targets: tuple[str, ...] = Field((), description="linear layers, such as q_proj; default: all but the head")
 
 
 class TrainerSection(Section):
@@ -208,7 +208,9 @@ class TrainerSection(Section):
     max_generated_tokens: int | None = Field(
         None, ge=1, description="stop after the step that samples this many in all"
     )
-    mode: Literal["sync", "one_step_off", "async"] = Field("sync", description="when episodes are played: docs/modes.md")
+    mode: Literal["sync", "one_step_off", "async"] = Field(
+        "sync", description="when episodes are played, see docs/modes.md"
+    )
     sync_interval: int = Field(1, ge=1, description="steps between hand-overs of new weights to the sampling policy")
     sync_offset: int = Field(1, ge=1, description="mode=one_step_off: batches played ahead of the trainer")
     max_staleness: int = Field(2, ge=0, description="versions that a group may lag behind (async, overprovision)")
@@ -259,7 +261,9 @@ class StoreSection(Section):
     rule: Literal["fifo", "uniform", "priority"] = Field("fifo", description="which groups are taken")
     max_uses: int | None = Field(1, ge=1, description="steps that may train on a group, its first included; null: any")
     max_staleness: int | None = Field(None, ge=0, description="versions that a group may lag behind; null: any")
-    capacity: int | None = Field(None, ge=1, description="groups in wait at which `agentgym explore` pauses; null: never")
+    capacity: int | None = Field(
+        None, ge=1, description="waiting groups at which `agentgym explore` pauses; null: never"
+    )
     wait_s: float = Field(600.0, gt=0, description="seconds without a new group after which a waiting run fails")
 
 

@@ -1,6 +1,7 @@
 import pytest
 import yaml
 
+from agentgym_rft.cli.stages import read_stages
 from agentgym_rft.config import (
     find_yaml,
     leaf_names,
@@ -50,9 +51,13 @@ def test_a_resolved_configuration_survives_its_own_yaml():
     assert validate_config(yaml.safe_load(yaml.safe_dump(config.model_dump(mode="json")))) == config
 
 
-@pytest.mark.parametrize("name", [path.stem for path in shipped_dir("trainers").glob("*.yaml")])
+@pytest.mark.parametrize("name", sorted(path.stem for path in shipped_dir("trainers").glob("*.yaml")))
 def test_every_shipped_recipe_is_valid(name):
-    (load_sft_config if "sft" in yaml.safe_load(find_yaml("trainers", name).read_text()) else load_config)(name)
+    data = yaml.safe_load(find_yaml("trainers", name).read_text())
+    if "stages" in data:
+        assert read_stages(data)
+    else:
+        (load_sft_config if "sft" in data else load_config)(name)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +81,11 @@ def test_every_shipped_recipe_is_valid(name):
             "Configuration key 'trainer.steps' is 0: input should be greater than or equal to 1.",
         ),
         (["trainer", "steps"], 1.5, "Configuration key 'trainer.steps' is 1.5: input should be a valid integer"),
-        (["rollout", "workers"], "slurm", "Configuration key 'rollout.workers' is 'slurm': input should be 'local' or"),
+        (
+            ["rollout", "workers"],
+            "slurm",
+            "Configuration key 'rollout.workers' is 'slurm': input should be 'local',",
+        ),
         (["trainer"], 3, "Configuration key 'trainer' is 3: expected a mapping."),
     ],
 )

@@ -31,7 +31,7 @@ ALLOWED = {
     "core": (),
     "errors": (),
     "sft_sections": ("agentgym_rft.sections",),
-    # The contract, making, processes and the panels are for all; what is forbidden above is naming a concrete environment.
+    # The contract, making, processes and the panels are for all; what is forbidden is naming a concrete environment.
     "rollouts": (
         "agentgym_rft.envs.base",
         "agentgym_rft.envs.making",

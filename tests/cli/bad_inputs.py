@@ -269,7 +269,7 @@ CASES: dict[str, tuple[Case, ...]] = {
         train("--rollout.strategy=plian"),
         train("--rollout.reflect.reflector=me"),
         train("--rollout.stored=runs/none"),
-        train("--workers", "ray"),
+        train("--workers", "slurm"),
         train("--policy.device=gpu"),
         train("--policy.device=cuda:99", quotes="this machine has"),
         train("--env.options.preset=princton", env="webshop", what="`--env webshop --env.options.preset=princton`"),

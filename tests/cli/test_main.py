@@ -88,7 +88,7 @@ def test_help_shows_defaults_as_they_are_written(run, monkeypatch):
             "Configuration key 'trainer.steps' is 0: input should be greater than or equal to 1.",
         ),
         (["train", "--trainer.steps=x"], "Configuration key 'trainer.steps' is 'x': input should be a valid integer"),
-        (["train", "--workers", "slurm"], "Configuration key 'rollout.workers' is 'slurm': input should be 'local' or"),
+        (["train", "--workers", "slurm"], "Configuration key 'rollout.workers' is 'slurm': input should be 'local',"),
         (["train", "--resume", "/no/such/run"], "There is no run in '/no/such/run': it has no config.yaml."),
         (["eval"], "Missing"),
         (["eval", "--policy", "seed", "--tasks", "0"], "Invalid value for '--tasks'"),

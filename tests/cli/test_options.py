@@ -77,6 +77,6 @@ def test_types_have_short_names():
     names = {".".join(leaf.path): type_name(leaf.annotation) for leaf in leaves(Config)}
     assert names["trainer.steps"] == "int"
     assert names["rollout.step_timeout_s"] == "float|null"
-    assert names["rollout.workers"] == "local|ray"
+    assert names["rollout.workers"] == "local|processes|ray"
     assert names["trainer.betas"] == "float,float"
     assert names["env.options"] == "mapping"

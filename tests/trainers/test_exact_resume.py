@@ -15,7 +15,6 @@ from agentgym_rft.trainers.loop import train
 from tests.trainers.kills import differences, run_with_kills
 from tests.trainers.test_loop import switch_config
 
-
 KILLED_WITHOUT_JOURNAL = 8  # a row of metrics of the second or third step: there are no lines of a journal to count
 
 

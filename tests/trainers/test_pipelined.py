@@ -127,13 +127,13 @@ def test_a_run_killed_in_the_background_modes_goes_on_without_loss_or_double(swi
     script = (
         "import os, signal, sys\n"
         "from agentgym_rft.sections import Config\n"
-        "from agentgym_rft.trainers import loop\n"
-        "update, count = loop.update, []\n"
+        "from agentgym_rft.trainers import learner, loop\n"
+        "update, count = learner.update, []\n"
         "def dying(*args, **options):\n"
         "    count.append(1)\n"
         "    if len(count) == 4: os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return update(*args, **options)\n"
-        "loop.update = dying\n"
+        "learner.update = dying\n"
         "loop.train(Config.model_validate_json(sys.argv[1]))\n"
     )
     root = Path(__file__).parents[2]
