@@ -7,6 +7,8 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 # Optional dependencies to install; the real ALFWorld engine, which takes minutes to compile, comes with EXTRAS=dev,alfworld.
 EXTRAS ?= dev
+# Processes that run tests, each the tests of one file after the other.
+JOBS ?= 2
 
 # OpenMP threads that spin while they wait slow a machine with other work many times.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -31,13 +33,13 @@ train: install
 	$(BIN)/agentgym train --env alfworld $(ARGS)
 
 test: install
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 bench: install
 	$(BIN)/python benchmarks/env_speed.py

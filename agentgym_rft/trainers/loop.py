@@ -24,6 +24,7 @@ from agentgym_rft.rollouts.outcome import why_unplayed
 from agentgym_rft.sections import Config
 from agentgym_rft.store.checkpoint import has_checkpoint
 from agentgym_rft.store.trajectories import TrajectoryWriter
+from agentgym_rft.trainers.beside import shared_out
 from agentgym_rft.trainers.crew import follow
 from agentgym_rft.trainers.filters import has_signal
 from agentgym_rft.trainers.generation_metrics import generation_metrics
@@ -31,7 +32,7 @@ from agentgym_rft.trainers.operators import apply_operators
 from agentgym_rft.trainers.parallel import Ranks, joined
 from agentgym_rft.trainers.run import Parts, build, opened, run_directory
 from agentgym_rft.trainers.sources import Batch, Weights
-from agentgym_rft.trainers.stored_sources import SourceEnded, shared_out
+from agentgym_rft.trainers.stored_sources import SourceEnded
 from agentgym_rft.trainers.table import build_table, split_errors
 
 Metrics = dict[str, float]

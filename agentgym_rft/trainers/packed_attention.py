@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AttentionInterface, PreTrainedModel
 
+from agentgym_rft.agents.policies.attention import attention_of
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.trainers.packing import Packed
 
@@ -65,13 +66,8 @@ def _band(length: int, window: int, device: torch.device) -> Tensor:
 def packed_rows(model: PreTrainedModel) -> Iterator[None]:
     """Packed attention for the passes inside, the recomputing backward pass included."""
     AttentionInterface.register(ATTENTION_NAME, packed_attention)
-    config = model.config
-    before = config._attn_implementation
-    config._attn_implementation = ATTENTION_NAME
-    try:
+    with attention_of(model, ATTENTION_NAME):
         yield
-    finally:
-        config._attn_implementation = before
 
 
 @torch.no_grad()

@@ -37,7 +37,7 @@ from agentgym_rft.trainers.operators import Operator, build_operators
 from agentgym_rft.trainers.parallel import ALONE, Ranks
 from agentgym_rft.trainers.source_choice import make_source, played_config
 from agentgym_rft.trainers.sources import Source
-from agentgym_rft.trainers.stored_sources import check_store
+from agentgym_rft.trainers.store_settings import check_store
 from agentgym_rft.trainers.table import available_columns
 
 

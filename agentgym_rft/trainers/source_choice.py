@@ -14,6 +14,7 @@ from agentgym_rft.trainers.experts import Demonstrator
 from agentgym_rft.trainers.explorer import Explorer
 from agentgym_rft.trainers.modes import source_of
 from agentgym_rft.trainers.sources import Source
+from agentgym_rft.trainers.store_settings import num_fresh, plays_nothing
 from agentgym_rft.trainers.stored_sources import (
     EXPLORER,
     ExpertSource,
@@ -21,8 +22,6 @@ from agentgym_rft.trainers.stored_sources import (
     StoredSource,
     StoreFile,
     StoreSource,
-    num_fresh,
-    plays_nothing,
 )
 
 

@@ -99,3 +99,31 @@ class SyncSource:
 
     def _load(self, version: int, weights: Weights) -> None:
         self._workers.run(lambda: self._workers.load(weights(), version))
+
+
+class SourceAround:
+    """Passes everything on to the source that it is put around; what is derived from it changes the batches."""
+
+    def __init__(self, inner: Source) -> None:
+        self._inner = inner
+
+    def begin(self, version: int, weights: Weights) -> None:
+        self._inner.begin(version, weights)
+
+    def batch(self, step: int) -> Batch:
+        return self._inner.batch(step)
+
+    def publish(self, version: int, weights: Weights) -> None:
+        self._inner.publish(version, weights)
+
+    def newest(self, version: int, weights: Weights) -> AbstractContextManager[None]:
+        return self._inner.newest(version, weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._inner.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._inner.load_state_dict(state)
+
+    def close(self) -> None:
+        self._inner.close()

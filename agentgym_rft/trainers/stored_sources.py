@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean, median
-from typing import Any
+from statistics import fmean
 
-from agentgym_rft.core import Group, Trajectory
+from agentgym_rft.core import Group
 from agentgym_rft.errors import ConfigError, DataError
 from agentgym_rft.sections import Config
 from agentgym_rft.store.experience import ExperienceStore
 from agentgym_rft.store.stored_groups import GroupStore
-from agentgym_rft.trainers.algorithm import Algorithm
+from agentgym_rft.trainers.beside import imitated, to_imitate
 from agentgym_rft.trainers.experts import Demonstrator
 from agentgym_rft.trainers.explorer import Explorer
 from agentgym_rft.trainers.pipelined import staleness
-from agentgym_rft.trainers.sources import Batch, Source, SyncSource, Weights
+from agentgym_rft.trainers.sources import Batch, Source, SourceAround, SyncSource, Weights
+from agentgym_rft.trainers.store_settings import num_replayed
 from agentgym_rft.trainers.table import split_errors
 
 BASELINE_GROUPS = 10_240  # newest groups whose mean returns make the baseline of self-imitation; SPEAR's number
@@ -31,16 +31,13 @@ class SourceEnded(Exception):
     """There is no further batch, and none will come: the run is done."""
 
 
-class StoredSource:
+class StoredSource(SourceAround):
     """Trains on groups that were stored before, in shuffled passes; the workers play evaluations only."""
 
     def __init__(self, explorer: Explorer, stored: GroupStore) -> None:
-        self._sync = SyncSource(explorer)
+        super().__init__(SyncSource(explorer))
         self._explorer = explorer
         self._stored = stored
-
-    def begin(self, version: int, weights: Weights) -> None:
-        self._sync.begin(version, weights)
 
     def batch(self, step: int) -> Batch:
         keys = self._explorer.sampler.draw(self._explorer.config.rollout.num_tasks)
@@ -48,18 +45,6 @@ class StoredSource:
 
     def publish(self, version: int, weights: Weights) -> None:
         """Nobody plays between evaluations."""
-
-    def newest(self, version: int, weights: Weights) -> AbstractContextManager[None]:
-        return self._sync.newest(version, weights)
-
-    def state_dict(self) -> dict[str, Any]:
-        return self._sync.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._sync.load_state_dict(state)
-
-    def close(self) -> None:
-        """Nothing goes on in the background."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +75,7 @@ class StoreFile:
         return store
 
 
-class StoreSource:
+class StoreSource(SourceAround):
     """Trains on what another process puts into a store (`agentgym explore`); the workers play evaluations only.
 
     A batch waits for `rollout.num_tasks` groups. Once the store is complete, the last batch may be smaller, and
@@ -99,7 +84,7 @@ class StoreSource:
     """
 
     def __init__(self, explorer: Explorer, file: StoreFile) -> None:
-        self._sync = SyncSource(explorer)
+        super().__init__(SyncSource(explorer))
         self._config = explorer.config
         self._file = file
         self._stack = ExitStack()
@@ -110,7 +95,7 @@ class StoreSource:
         self._stack.callback(store.close)
         self._stack.enter_context(store.training())
         store.forget_uses(version - 1)
-        self._sync.begin(version, weights)
+        super().begin(version, weights)
 
     def batch(self, step: int) -> Batch:
         store, section = _open(self._opened), self._config.store
@@ -143,20 +128,11 @@ class StoreSource:
     def publish(self, version: int, weights: Weights) -> None:
         """Nobody plays here between evaluations; explorers look at the checkpoints."""
 
-    def newest(self, version: int, weights: Weights) -> AbstractContextManager[None]:
-        return self._sync.newest(version, weights)
-
-    def state_dict(self) -> dict[str, Any]:
-        return self._sync.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._sync.load_state_dict(state)
-
     def close(self) -> None:
         self._stack.close()
 
 
-class ReplaySource:
+class ReplaySource(SourceAround):
     """Writes what another source plays to a store, and trains some of what was written before beside it.
 
     A run that goes on removes what it had written for the steps that it lost, and gives back their uses, so that it
@@ -164,7 +140,7 @@ class ReplaySource:
     """
 
     def __init__(self, inner: Source, config: Config, file: StoreFile) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._config = config
         self._file = file
         self._opened: ExperienceStore | None = None
@@ -175,11 +151,11 @@ class ReplaySource:
         store.finish(False)
         store.forget_groups(version - 1)
         store.forget_uses(version - 1)
-        self._inner.begin(version, weights)
+        super().begin(version, weights)
 
     def batch(self, step: int) -> Batch:
         store = _open(self._opened)
-        batch = self._inner.batch(step)
+        batch = super().batch(step)
         number = num_replayed(self._config)
         taken = _taken(store, self._config, step, number) if number else []
         beside = split_errors(taken)[0]
@@ -191,136 +167,29 @@ class ReplaySource:
         store.mark_used((group.group_id for group in batch.groups), step)
         return replace(batch, beside=[*batch.beside, *beside], metrics={**batch.metrics, **metrics})
 
-    def publish(self, version: int, weights: Weights) -> None:
-        self._inner.publish(version, weights)
-
-    def newest(self, version: int, weights: Weights) -> AbstractContextManager[None]:
-        return self._inner.newest(version, weights)
-
-    def state_dict(self) -> dict[str, Any]:
-        return self._inner.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._inner.load_state_dict(state)
-
     def close(self) -> None:
-        self._inner.close()
+        super().close()
         if self._opened is not None:
             self._opened.finish()
             self._opened.close()
 
 
-class ExpertSource:
+class ExpertSource(SourceAround):
     """Puts demonstrations beside the batches of another source, to be imitated (see `Demonstrator`)."""
 
     def __init__(self, inner: Source, demonstrator: Demonstrator) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._demonstrator = demonstrator
 
-    def begin(self, version: int, weights: Weights) -> None:
-        self._inner.begin(version, weights)
-
     def batch(self, step: int) -> Batch:
-        batch = self._inner.batch(step)
+        batch = super().batch(step)
         found = self._demonstrator.demonstrations(step)
         metrics = {**batch.metrics, "experts/num": float(len(found))}
         return replace(batch, beside=[*batch.beside, *map(to_imitate, found)], metrics=metrics)
 
-    def publish(self, version: int, weights: Weights) -> None:
-        self._inner.publish(version, weights)
-
-    def newest(self, version: int, weights: Weights) -> AbstractContextManager[None]:
-        return self._inner.newest(version, weights)
-
-    def state_dict(self) -> dict[str, Any]:
-        return self._inner.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._inner.load_state_dict(state)
-
     def close(self) -> None:
-        self._inner.close()
+        super().close()
         self._demonstrator.close()
-
-
-def plays_nothing(config: Config) -> bool:
-    """Whether every batch comes from a store that others fill."""
-    return config.store.replay_share == 1 and config.store.replay_as == "groups"
-
-
-def num_replayed(config: Config) -> int:
-    """Groups of a batch that come from the store."""
-    return round(config.store.replay_share * config.rollout.num_tasks)
-
-
-def num_fresh(config: Config) -> int:
-    """Groups of a batch that are played; what is replayed for imitation comes on top."""
-    replayed = num_replayed(config) if config.store.replay_as == "groups" else 0
-    return config.rollout.num_tasks - replayed
-
-
-def check_store(config: Config, algorithm: Algorithm) -> None:
-    """Raise `ConfigError` for settings that do not go together."""
-    store, num_tasks = config.store, config.rollout.num_tasks
-    if plays_nothing(config):
-        if store.path is None:
-            raise ConfigError("store.replay_share=1 trains on a store that others fill: say which with store.path.")
-        if config.trainer.mode != "sync" or config.rollout.stored is not None:
-            raise ConfigError("With store.replay_share=1 nothing is played: leave out trainer.mode and rollout.stored.")
-    elif store.replay_share:
-        if config.rollout.stored is not None:
-            raise ConfigError("rollout.stored replaces playing, and store.replay_share adds to it: leave one out.")
-        if not num_replayed(config) or not num_fresh(config):
-            raise ConfigError(
-                f"store.replay_share={store.replay_share:g} of {num_tasks} groups a step leaves none to replay, or "
-                "none to play. Change it, or rollout.num_tasks."
-            )
-        if store.max_uses == 1:
-            raise ConfigError(
-                "store.max_uses=1 lets no group be replayed: its own step is its first use. Set 2 or null."
-            )
-    if store.replay_share and store.replay_as == "imitation" and not algorithm.uses_auxiliary:
-        raise ConfigError(
-            f"store.replay_as=imitation is for an algorithm that imitates, such as spear; '{algorithm.name}' does not."
-        )
-    if config.rollout.experts.num and not algorithm.uses_auxiliary:
-        raise ConfigError(
-            f"rollout.experts.num={config.rollout.experts.num} is for an algorithm that imitates, such as mix; "
-            f"'{algorithm.name}' does not."
-        )
-
-
-def imitated(groups: Sequence[Group], mean_returns: Sequence[float]) -> list[Group]:
-    """The trajectories that are better than their group's mean and than the median of all means, to be imitated.
-
-    `info["imitation"]` is the recalibrated advantage R - median. Source: SPEAR, arXiv 2509.22601.
-    """
-    baseline = median(mean_returns) if mean_returns else 0.0
-    found = []
-    for group in groups:
-        mean = fmean(trajectory.episode_return for trajectory in group.valid)
-        for trajectory in group.valid:
-            advantage = trajectory.episode_return - baseline
-            if trajectory.episode_return > mean and advantage > 0:
-                found.append(to_imitate(replace(trajectory, info={**trajectory.info, "imitation": advantage})))
-    return found
-
-
-def to_imitate(trajectory: Trajectory) -> Group:
-    """A group with nothing that enters a baseline, see `shared_out`."""
-    return Group(f"imitated/{trajectory.group_id}", trajectory.task_id, (), (trajectory,))
-
-
-def shared_out(groups: Sequence[Group]) -> list[Group]:
-    """The groups with trajectories; what others bring to be imitated is shared out among them, in turn.
-
-    So every minibatch has some, and something to set it against. Without any such group there is nothing to train.
-    """
-    main = [group for group in groups if group.trajectories]
-    extra = [trajectory for group in groups if not group.trajectories for trajectory in group.auxiliary]
-    return [
-        replace(group, auxiliary=(*group.auxiliary, *extra[number :: len(main)])) for number, group in enumerate(main)
-    ]
 
 
 def _taken(store: ExperienceStore, config: Config, step: int, number: int) -> list[Group]:

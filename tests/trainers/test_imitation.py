@@ -15,6 +15,7 @@ from agentgym_rft.report.metrics import read_metrics
 from agentgym_rft.sections import AlgorithmSection
 from agentgym_rft.store.experience import ExperienceStore
 from agentgym_rft.trainers.algorithms import build_algorithm
+from agentgym_rft.trainers.beside import imitated, shared_out, to_imitate
 from agentgym_rft.trainers.experts import Demonstrator
 from agentgym_rft.trainers.imitation import cosine_rise
 from agentgym_rft.trainers.loop import train
@@ -22,7 +23,6 @@ from agentgym_rft.trainers.losses import reinforce, scaled
 from agentgym_rft.trainers.regularizers import self_imitation
 from agentgym_rft.trainers.run import build
 from agentgym_rft.trainers.stages import Context, LossInputs
-from agentgym_rft.trainers.stored_sources import imitated, shared_out, to_imitate
 from agentgym_rft.trainers.table import build_table
 from tests.light_switch import LightSwitch
 from tests.trainers.test_loop import assert_equal_weights, switch_config

@@ -9,8 +9,8 @@ from `ALL_ATTENTION_FUNCTIONS`, and builds no mask for it.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 from transformers import AttentionInterface
 
 from agentgym_rft.agents.policies import invariant
+from agentgym_rft.agents.policies.attention import attention_of
 from agentgym_rft.agents.policies.kv_cache import KVPool
 
 ATTENTION_NAME = "agentgym_ragged"
@@ -254,7 +255,7 @@ class RaggedModel:
         indices, slots = batch.logit_indices()
         inputs: dict[str, Any] = {"logits_to_keep": indices} if self._keeps_logits else {}
         layers = invariant.TiledLinear() if self.is_invariant else nullcontext()
-        with torch.inference_mode(), self._own_attention(), layers:
+        with torch.inference_mode(), attention_of(self.model, ATTENTION_NAME), layers:
             logits = self.model(
                 input_ids=batch.token_ids.unsqueeze(0),
                 position_ids=batch.positions.unsqueeze(0),
@@ -263,14 +264,3 @@ class RaggedModel:
                 **inputs,
             ).logits[0]
             return (logits if self._keeps_logits else logits[indices]), slots, batch
-
-    @contextmanager
-    def _own_attention(self) -> Iterator[None]:
-        """Our attention for this pass only, so that the model stays as it was for whoever else uses it."""
-        config = self.model.config
-        before = config._attn_implementation
-        config._attn_implementation = ATTENTION_NAME
-        try:
-            yield
-        finally:
-            config._attn_implementation = before
