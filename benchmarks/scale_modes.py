@@ -17,7 +17,7 @@ import argparse
 import asyncio
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -69,7 +69,8 @@ class Lockstep:
 
     async def sample(self, request: SampleRequest) -> Completion:
         future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
-        self._last[request.cache_key] = request
+        # Copied, since the agent goes on writing to its row: a ghost asks what its episode asked last.
+        self._last[request.cache_key] = replace(request, prompt_ids=tuple(request.prompt_ids))
         self._waiting[request.cache_key] = request, future
         self._answer_if_all_wait()
         return await future
@@ -147,7 +148,8 @@ def play(config: Config, num_episodes: int, *, lockstep: bool) -> Played:
 
 def compare_lockstep(args: argparse.Namespace) -> None:
     overrides = [(["policy", "path"], args.policy), (["policy", "num_threads"], args.threads)]
-    config = fresh_config("alfworld", None, [*overrides, (["rollout", "max_steps"], args.max_steps)])
+    rollout = [(["rollout", "max_steps"], args.max_steps), (["rollout", "temperature"], args.temperature)]
+    config = fresh_config("alfworld", None, [*overrides, *rollout])
     play(config, 8, lockstep=False)
     ours, theirs = play(config, args.episodes, lockstep=False), play(config, args.episodes, lockstep=True)
     same = sum(
@@ -157,7 +159,7 @@ def compare_lockstep(args: argparse.Namespace) -> None:
     lengths = sorted(len(t.turns) for t in ours.trajectories)
     print(
         f"{describe()}, {args.threads} torch threads, ALFWorld train, {args.episodes} episodes of at most "
-        f"{args.max_steps} turns, {config.policy.max_concurrency} at once"
+        f"{args.max_steps} turns, temperature {args.temperature:g}, {config.policy.max_concurrency} at once"
     )
     won = sum(t.won for t in ours.trajectories) / len(ours.trajectories)
     print(
@@ -214,6 +216,7 @@ def main() -> None:
     lockstep.add_argument("--policy", required=True, help="a finished training run, or a model directory")
     lockstep.add_argument("--episodes", type=int, default=128)
     lockstep.add_argument("--max-steps", type=int, default=50)
+    lockstep.add_argument("--temperature", type=float, default=1.0)
     lockstep.add_argument("--threads", type=int, default=1)
     lockstep.set_defaults(run=compare_lockstep)
     modes = parts.add_parser("modes")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterable, Sequence
@@ -74,4 +75,5 @@ def stop_process(pid: int) -> None:
 
 
 def kill_process(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):  # an earlier kill had its effect meanwhile
+        os.kill(pid, signal.SIGKILL)
