@@ -252,15 +252,16 @@ def valid_members(trajectories: list[Trajectory], group_id: str) -> int:
 def check_accounts(cell: Cell, keys: set[str], broken: list[Trajectory], fault: str) -> None:
     """Every injected fault is an errored trajectory, a counted fault, or of a group under way at the end."""
     if fault in ("raise", "nan", "hang"):
-        found = {f"{t.task_id}-{t.info['reset_seed']}" for t in broken}
+        found = {f"{t.task_id}-{t.info['reset_seed']}" for t in broken if not is_neighbour(t)}
         missing = keys - found
         if len(missing) > cell.pending:
             cell.problems.append(f"{len(missing)} injected faults are nowhere")
         if found - keys:
             cell.problems.append(f"{len(found - keys)} errors that nobody injected")
     elif fault == "kill":
-        if keys and not (cell.faults or broken):
-            cell.problems.append("the killed processes are nowhere")
+        num_found = cell.faults["worker_lost"] + sum(not is_neighbour(t) for t in broken)
+        if len(keys) - num_found > cell.pending or num_found > len(keys):
+            cell.problems.append(f"{len(keys)} processes killed, {num_found} on record")
     elif fault in POLICY_FAULTS:
         if len(keys) - cell.errors["policy_error"] > cell.pending:
             cell.problems.append(f"{len(keys)} injected, {cell.errors['policy_error']} on record")
@@ -269,6 +270,11 @@ def check_accounts(cell: Cell, keys: set[str], broken: list[Trajectory], fault: 
             cell.problems.append(f"{cell.injected} killed, {cell.faults['worker_lost']} on record")
     elif cell.errors or cell.faults:
         cell.problems.append("errors that nobody injected")
+
+
+def is_neighbour(trajectory: Trajectory) -> bool:
+    """Whether an episode broke only because another one took down the process that they shared, which its error says."""
+    return str(trajectory.info["error"]["message"]).startswith("Another episode in the process")
 
 
 def marked(folder: Path) -> list[psutil.Process]:

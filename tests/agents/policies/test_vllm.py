@@ -390,14 +390,15 @@ if __name__ == "__main__":
         "policy": {"path": "vllm:" + sys.argv[1], "max_context": 64, "num_threads": 1, "device": "cpu",
                    "vllm": {"kv_cache_gb": 0.5}},
         "rollout": {"num_tasks": 8, "group_size": 4, "max_steps": 4},
-        "trainer": {"steps": 2, "learning_rate": 1e-2, "warmup_steps": 0},
-        "eval": {"num_tasks": 0},
+        "trainer": {"steps": 4, "learning_rate": 1e-2, "warmup_steps": 0, "mode": sys.argv[3], "max_staleness": 1},
+        "eval": {"num_tasks": 4},
         "run": {"out": sys.argv[2], "checkpoint_every": 1},
     })
     train(config)
     rows = read_metrics(Path(sys.argv[2]) / "metrics.jsonl")
     left = [p for p in psutil.Process().children(recursive=True) if "VLLM" in p.name()]
-    print("drift", max(row["drift/logprob_max"] for row in rows), "left", len(left), "steps", len(rows))
+    lag = max(row.get("staleness/max", 0.0) for row in rows)
+    print("drift", max(row["drift/logprob_max"] for row in rows), "lag", lag, "left", len(left), "steps", len(rows))
 """
 
 
@@ -406,16 +407,18 @@ def test_heads_of_a_size_without_a_cpu_kernel_are_refused(switch_policy: Path):
         VLLMPolicy(switch_policy, device="cpu")
 
 
-def test_a_run_trains_on_what_vllm_samples_and_leaves_no_process(tmp_path: Path):
+@pytest.mark.parametrize(("mode", "lag"), [("sync", 0.0), ("one_step_off", 1.0), ("async", 1.0)])
+def test_a_run_trains_on_what_vllm_samples_and_leaves_no_process(tmp_path: Path, mode: str, lag: float):
     model_dir = make_policy(tmp_path / "model", MODEL.model_copy(update={"head_dim": 32}))
     script = tmp_path / "train.py"
     script.write_text(ONE_STEP)
-    command = [sys.executable, str(script), str(model_dir), str(tmp_path / "run")]
+    command = [sys.executable, str(script), str(model_dir), str(tmp_path / "run"), mode]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=dict(os.environ), check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     words = done.stdout.split()
     assert float(words[words.index("drift") + 1]) < 1e-3
-    assert words[-4:] == ["left", "0", "steps", "2"]
+    assert float(words[words.index("lag") + 1]) == lag
+    assert words[-4:] == ["left", "0", "steps", "4"]
 
 
 HELD = """
