@@ -274,7 +274,8 @@ def check_accounts(cell: Cell, keys: set[str], broken: list[Trajectory], fault: 
 
 def is_neighbour(trajectory: Trajectory) -> bool:
     """Whether an episode broke only because another one took down the process that they shared; its error says so."""
-    return str(trajectory.info["error"]["message"]).startswith("Another episode in the process")
+    message = str(trajectory.info["error"]["message"])
+    return message.startswith("Another episode in the process") or "of another episode" in message
 
 
 def marked(folder: Path) -> list[psutil.Process]:

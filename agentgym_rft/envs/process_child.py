@@ -12,7 +12,6 @@ import select
 import signal
 import socket
 import threading
-import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -25,8 +24,6 @@ from agentgym_rft.envs.channel import Channel
 from agentgym_rft.envs.making import make_env
 
 PLAYERS = ("expert", "oracle", "random_player", "resumed_expert")
-_QUICK_S = 50e-6
-_TOGETHER = 8  # replies in one system call, at most
 
 
 class Request(NamedTuple):  # these three are tuples because they are pickled three times as fast as dataclasses
@@ -84,11 +81,8 @@ def serve(channel: Channel) -> None:
     while not host.is_closed:
         while not messages:
             messages.extend(channel.take())
-        began = time.perf_counter()
         channel.put(pickled(host.answer(messages.popleft())))
-        # Answers to quick requests go together, as long as nobody waits longer for that than a system call takes.
-        if not messages or channel.num_unsent >= _TOGETHER or time.perf_counter() - began > _QUICK_S:
-            channel.flush()
+        channel.flush()  # at once: an answer that waited behind a call that hangs or crashes would be lost with it
 
 
 def _watch(descriptor: int) -> None:

@@ -158,6 +158,17 @@ def test_a_process_that_is_lost_takes_its_episodes_along_and_no_others(fault, st
     pool.close()
 
 
+@pytest.mark.parametrize(("fault", "stop"), [("sleep", StopReason.TIMEOUT), ("kill", StopReason.ENV_ERROR)])
+def test_the_call_that_breaks_a_process_is_blamed_and_none_that_was_answered_before(fault, stop):
+    pool = pool_of(breaks(fault), Processes(1, timeout_s=60))
+    play(pool, "abcdef")
+    *others, bad = play(pool, ("a", "b", "c", "d", "e", "bad"), step_timeout_s=3.0)
+    assert bad.stop_reason is stop
+    assert "nother episode" not in bad.info["error"]["message"]
+    assert all("nother episode" in t.info["error"]["message"] for t in others if t.is_error)
+    pool.close()
+
+
 def test_a_process_killed_from_outside_in_mid_episode_is_an_error_with_its_cause():
     processes = Processes(1, timeout_s=60)
 
