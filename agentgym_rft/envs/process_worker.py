@@ -224,7 +224,8 @@ class Worker:
             self._lose()
             return
         for message in messages:
-            self._calls.popleft().end(message)
+            if self._calls:  # else the process was given up between two of its answers
+                self._calls.popleft().end(message)
         if messages and self._calls:
             self._calls[0].began = time.monotonic()
 
