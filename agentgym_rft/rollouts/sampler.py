@@ -62,11 +62,11 @@ class TaskSampler:
         """Tasks that were seen and solved, and the mean rate of those seen; nothing where no rates are kept."""
         if not self._tells_rates:
             return {}
-        known = list(self._rates.values())
+        known = dict(self._rates)  # copied in one go: batches that are played ahead add to it from another thread
         return {
             "tasks/seen": float(len(known)),
-            "tasks/solved": float(sum(self._is_solved(task_id) for task_id in self._rates)),
-            "tasks/rate": sum(known) / max(len(known), 1),
+            "tasks/solved": float(sum(self._is_solved(task_id) for task_id in known)),
+            "tasks/rate": sum(known.values()) / max(len(known), 1),
         }
 
     def state_dict(self) -> dict[str, Any]:

@@ -82,7 +82,8 @@ def explore(plan: Exploration, *, is_stopped: Callable[[], bool], on_round: Call
     model, tokenizer = load_policy_model(config.policy, dtype=torch.float32)
     file = StoreFile(Path(config.store.path), vocabulary_of(tokenizer), EXPLORER)
     file.check()
-    workers = make_workers(config, tokenizer, serve(model, config.policy), make_reflector(config))
+    policy = None if config.rollout.workers == "ray" else serve(model, config.policy)
+    workers = make_workers(config, tokenizer, policy, make_reflector(config), dtype=torch.float32)
     store = file.open()
     try:
         store.owner = EXPLORER

@@ -160,6 +160,7 @@ class AsyncSource:
             if isinstance(outcome, Exception):
                 raise outcome
             del self._pending[planned.number]
+            self._explorer.sampler.observe(outcome)  # here, since the sampler is of this thread
             if staleness(outcome, step) > self._max_staleness:
                 self._counts["dropped_stale"] += 1
                 continue
@@ -217,7 +218,7 @@ class AsyncSource:
 
         async def play() -> None:
             try:
-                self._finished.put((planned, await self._explorer.play(plan)))
+                self._finished.put((planned, await self._explorer.strategy(plan, self._workers)))
             except Exception as error:  # handed over to the trainer, which raises it
                 self._finished.put((planned, error))
 

@@ -84,11 +84,11 @@ def build(config: Config, run_dir: Path | None = None, ranks: Ranks = ALONE) -> 
     load_card(config.agent)  # what is wrong with it is said before the model is loaded
     config, task_ids, panel = _tasks(config)
     model, tokenizer = load_policy_model(placed(config).policy, dtype=torch.float32)
+    stored = _stored(config, model)  # what it refuses is said before workers and engines are started
     is_shared = plays_trained_model(config, is_sharded=ranks.is_sharded)
     policy = None if config.rollout.workers == "ray" else sampling_policy(config, model, is_shared=is_shared)
     journaled = JournaledPolicy(policy) if policy is not None and keeps_journal(config) else None
     workers = make_workers(config, tokenizer, journaled or policy, make_reflector(config), dtype=torch.float32)
-    stored = _stored(config, model)
     learner = make_learner(config, algorithm, model, tokenizer, ranks)
     sampler = (
         TaskSampler(task_ids, config.run.seed, section=config.rollout.tasks)
