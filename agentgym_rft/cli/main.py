@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import typer
 
-from agentgym_rft.errors import AgentGymError, CheckpointError, ConfigError, DataError, RegistryError
+from agentgym_rft.errors import AgentGymError, CheckpointError, ConfigError, DataError, ParallelError, RegistryError
 
 # OpenMP threads that wait for work spin by default, and on a machine with other work that slows every step many times.
 # It is read when torch is imported, which only the chosen command does.
@@ -90,6 +90,11 @@ def run(args: Sequence[str]) -> int:
         return _report(_usage_sentence(error), USAGE)
     except (ConfigError, RegistryError, DataError, CheckpointError) as error:
         return _report(str(error), USAGE)
+    except ParallelError as error:
+        _report(str(error), FAILED)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(FAILED)  # threads of the broken process group still wait, and would abort at the interpreter's end
     except Exception as error:  # the end of the program: whatever failed, say so and exit with 1
         return _report(_failure_sentence(error), FAILED)
 

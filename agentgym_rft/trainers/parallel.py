@@ -1,12 +1,13 @@
 """The processes of a training run: which one this is, and what they tell each other.
 
 torchrun starts one process for each device. Process 0 leads: it rolls out, writes the run directory and hands work to
-the others, which only train. They meet in torch's default process group (NCCL between GPUs, gloo between CPUs);
-orders travel by a gloo group of their own, on which the others wait while process 0 rolls out.
+the others, which only train. They meet in torch's default process group (NCCL between GPUs, gloo between CPUs). While
+process 0 rolls out the others wait at torch's store for a word that there is an order, which then comes by the group.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import PrefixStore, Store, rendezvous  # type: ignore[attr-defined]
 
 from agentgym_rft.errors import AgentGymError, ConfigError, ParallelError
 from agentgym_rft.sections import ParallelSection
@@ -23,15 +25,34 @@ from agentgym_rft.sections import ParallelSection
 Strategy = Literal["none", "ddp", "fsdp2"]
 
 
+class OrderBell:
+    """Says that an order comes: process 0 never waits to ring, the others wait as long as a rollout may take."""
+
+    def __init__(self, store: Store, patience_s: float) -> None:
+        self._store = store
+        self._patience = timedelta(seconds=patience_s)
+        self._num_orders = 0
+
+    def ring(self) -> None:
+        self._num_orders += 1
+        self._store.set(str(self._num_orders), "")
+
+    def wait(self) -> None:
+        self._num_orders += 1
+        self._store.wait([str(self._num_orders)], self._patience)
+
+
 class Ranks:
     """This process among those of the run. Alone (`ALONE`), every method does nothing."""
 
-    def __init__(self, rank: int = 0, size: int = 1, strategy: Strategy = "none", orders: Any = None) -> None:
+    def __init__(
+        self, rank: int = 0, size: int = 1, strategy: Strategy = "none", bell: OrderBell | None = None
+    ) -> None:
         self.rank = rank
         self.size = size
         self.strategy = strategy
-        self._orders = orders
-        self._is_listening = orders is not None  # the others wait for an order
+        self._bell = bell
+        self._is_listening = bell is not None  # the others wait for an order
 
     @property
     def is_sharded(self) -> bool:
@@ -68,11 +89,15 @@ class Ranks:
                 self._broadcast(message)
 
     def _broadcast(self, message: Any) -> Any:
-        if self._orders is None:
+        if self._bell is None:
             return message
         box = [message]
         with peer_failures_named():
-            dist.broadcast_object_list(box, src=0, group=self._orders, device=torch.device("cpu"))
+            if self.rank == 0:
+                self._bell.ring()
+            else:
+                self._bell.wait()
+            dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
         return box[0]
 
 
@@ -138,10 +163,14 @@ def joined(section: ParallelSection) -> Iterator[Ranks]:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    timeout = timedelta(seconds=section.timeout_s)
     with peer_failures_named():
-        dist.init_process_group(backend, timeout=timedelta(seconds=section.timeout_s))
-        orders = dist.new_group(backend="gloo", timeout=timedelta(seconds=section.idle_timeout_s))
-    ranks = Ranks(dist.get_rank(), dist.get_world_size(), strategy, orders)
+        store, rank, size = next(rendezvous("env://", timeout=timeout))
+        group_store = PrefixStore("group", store)
+        dist.init_process_group(backend, store=group_store, rank=rank, world_size=size, timeout=timeout)
+        _keep_for_ever(dist.group.WORLD)
+    bell = OrderBell(PrefixStore("orders", store), section.idle_timeout_s)
+    ranks = Ranks(rank, size, strategy, bell)
     try:
         yield ranks
     except BaseException as error:
@@ -150,6 +179,14 @@ def joined(section: ParallelSection) -> Iterator[Ranks]:
         raise
     finally:
         dist.destroy_process_group()
+
+
+def _keep_for_ever(group: Any) -> None:
+    """Never free a process group: its destructor holds the interpreter's lock while it joins threads that may need it.
+
+    torch 2.13 then waits for ever, most often after a collective that failed.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(group))
 
 
 def local_device(name: str) -> str:
