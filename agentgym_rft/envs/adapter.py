@@ -14,6 +14,8 @@ import numpy as np
 from gymnasium import spaces
 
 from agentgym_rft.envs.base import TextEnv
+from agentgym_rft.envs.multi_agent import TextAECEnv
+from agentgym_rft.envs.turns import TurnsEnv
 from agentgym_rft.errors import ConfigError, DataError, EnvError
 
 MAX_STEPS = 1000
@@ -22,7 +24,7 @@ _TASK_ID = re.compile(r"seed-(0|[1-9][0-9]{0,8})")
 
 
 def as_text_env(env: object, id: str, arguments: Mapping[str, Any]) -> TextEnv:
-    """The environment itself where it is a `TextEnv`, else in an adapter.
+    """The environment itself where it is a `TextEnv`, else in an adapter: several agents' turns as one stream, too.
 
     Args:
         env: what the class made.
@@ -33,6 +35,8 @@ def as_text_env(env: object, id: str, arguments: Mapping[str, Any]) -> TextEnv:
     """
     if isinstance(env, TextEnv):
         return env
+    if isinstance(env, TextAECEnv):
+        return TurnsEnv(env)
     if not isinstance(env, gym.Env):
         raise ConfigError(
             f"Environment '{id}' makes a {type(env).__name__}, expected an agentgym_rft.envs.TextEnv "

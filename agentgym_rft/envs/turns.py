@@ -1,0 +1,190 @@
+"""An environment of several agents as one stream of turns, so that all that plays a `TextEnv` can play it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from agentgym_rft.envs.base import Expert, TextEnv
+from agentgym_rft.envs.multi_agent import TextAECEnv
+from agentgym_rft.errors import EnvError
+
+Standing = dict[str, Any]
+
+
+class TurnsEnv(TextEnv):
+    """Each `step` is the turn of the agent that `info["agent"]` named before it; the observation is for the next one.
+
+    `info` is that of the agent whose turn comes next (of the one that acted last, once all is over), with
+
+    - `agent`: whose turn it is, "" at the end; `agents`: all seats with their roles;
+    - `rewards`: what each agent got in this step; the step's own reward is their mean;
+    - `standings`: for each agent `won`, `score`, and `is_over` once it is out, with its last observation as `final`;
+    - `invalid_action`: whether the action just taken broke the rules;
+    - `won`: every agent won; `score`: the mean of the agents' scores.
+
+    Args:
+        env: the environment of several agents; it belongs to this one from now on.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"]}
+
+    def __init__(self, env: TextAECEnv) -> None:
+        self.env = env
+        self.splits = env.splits  # type: ignore[misc]  # those of the environment inside
+        self.can_snapshot = env.can_snapshot  # type: ignore[misc]
+        self.render_mode = env.render_mode
+        self._standings: dict[str, Standing] = {}
+
+    @property
+    def seats(self) -> dict[str, str]:
+        """The agents in the order of their seats, each with its role."""
+        return {agent: self.env.role(agent) for agent in self.env.possible_agents}
+
+    @property
+    def acting(self) -> str:
+        """Whose turn it is; "" while no episode runs."""
+        return str(self.env.agent_selection) if self.env.agents else ""
+
+    def task_ids(self, split: str) -> Sequence[str]:
+        return self.env.task_ids(split)
+
+    def task_content(self, task_id: str) -> bytes:
+        return self.env.task_content(task_id)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        self._standings = {}
+        unknown = set(options or ()) - {"task_id"}
+        if unknown:
+            raise EnvError(f"reset does not know the option '{unknown.pop()}'; expected 'task_id'.")
+        self.env.reset(seed=seed, options=options)
+        self._note_standings()
+        return self.env.observe(self._selected()), self._info(self._selected(), {}, is_invalid=False)
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        env = self.env
+        if not env.agents:
+            raise EnvError("There is no running episode; call reset before step.")
+        actor = env.agent_selection
+        env.step(action)
+        rewards = {agent: float(reward) for agent, reward in env.rewards.items()}
+        is_invalid = bool(env.infos.get(actor, {}).get("invalid_action", False))
+        is_truncated = bool(env.agents) and all(env.truncations.values())
+        self._note_standings()
+        self._show_out()
+        terminated, truncated = not env.agents and not is_truncated, is_truncated
+        if env.agents:
+            agent = self._selected()
+            observation = env.observe(agent)
+        else:
+            agent, observation = actor, str(self._standings[actor]["final"])
+        reward = float(np.mean(list(rewards.values()))) if rewards else 0.0
+        return observation, reward, terminated, truncated, self._info(agent, rewards, is_invalid=is_invalid)
+
+    def render(self) -> Any:
+        return self.env.render()
+
+    def close(self) -> None:
+        self.env.close()
+
+    def snapshot(self) -> bytes:
+        return self.env.snapshot()
+
+    def restore(self, snapshot: bytes) -> tuple[str, dict[str, Any]]:
+        self.env.restore(snapshot)
+        self._standings = {}
+        self._note_standings()
+        self._show_out()
+        agent = self._selected() if self.env.agents else next(iter(self._standings))
+        is_invalid = bool(self._standings[agent]["info"].get("invalid_action", False))
+        return self.env.observe(agent), self._info(agent, {}, is_invalid=is_invalid)
+
+    def remaining(self) -> int | None:
+        return self.env.remaining()
+
+    def oracle(self) -> Expert:
+        """A player that knows everything, for whoever's turn it is."""
+        return _EverySeat(self, lambda agent, observation: self.env.oracle(agent))
+
+    def expert(self, observation: str, rng: np.random.Generator, noise: float = 0.0) -> Expert:
+        """The experts of all seats, each made at its first turn."""
+        return _EverySeat(self, lambda agent, first: self.env.expert(agent, first, rng, noise))
+
+    def random_player(self, rng: np.random.Generator) -> Expert | None:
+        if self.env.random_player(self._selected(), rng) is None:
+            return None
+        return _EverySeat(self, lambda agent, observation: _there(self.env.random_player(agent, rng)))
+
+    def seat_player(self, kind: str, agent: str, observation: str, rng: np.random.Generator) -> Expert | None:
+        """The scripted player `oracle`, `expert` or `random` of one seat; None as `random_player` says it."""
+        if kind == "oracle":
+            return self.env.oracle(agent)
+        if kind == "expert":
+            return self.env.expert(agent, observation, rng)
+        return self.env.random_player(agent, rng)
+
+    def noop(self, agent: str) -> str:
+        return self.env.noop(agent)
+
+    def _selected(self) -> str:
+        """Whose turn it is. Raises `EnvError` where the environment names nobody who plays."""
+        agent = self.env.agent_selection
+        if agent not in self.env.agents:
+            raise EnvError(f"The environment gives the turn to {agent!r}, who does not play; it has {self.env.agents}.")
+        return str(agent)
+
+    def _show_out(self) -> None:
+        """Take the steps of those who are out, which AEC asks for, until it is the turn of one who plays."""
+        env = self.env
+        for _ in range(len(env.possible_agents)):
+            if not env.agents or not (env.terminations[self._selected()] or env.truncations[self._selected()]):
+                return
+            env.step(None)
+
+    def _note_standings(self) -> None:
+        env = self.env
+        for agent in env.agents:
+            info = env.infos[agent]
+            is_over = bool(env.terminations[agent] or env.truncations[agent])
+            self._standings[agent] = {
+                "won": bool(info.get("won", False)),
+                "score": float(info.get("score", 0.0)),
+                "is_over": is_over,
+                "final": env.observe(agent) if is_over else "",
+                "info": info,
+            }
+
+    def _info(self, agent: str, rewards: dict[str, float], *, is_invalid: bool) -> dict[str, Any]:
+        standings = self._standings
+        return {
+            **standings[agent]["info"],
+            "agent": self.acting,
+            "agents": self.seats,
+            "rewards": rewards,
+            "standings": {name: {key: s[key] for key in s if key != "info"} for name, s in standings.items()},
+            "invalid_action": is_invalid,
+            "won": all(standing["won"] for standing in standings.values()),
+            "score": float(np.mean([standing["score"] for standing in standings.values()])),
+        }
+
+
+class _EverySeat:
+    """One player for all seats: at each turn it asks the player of the seat whose turn it is."""
+
+    def __init__(self, env: TurnsEnv, make: Any) -> None:
+        self._env, self._make = env, make
+        self._players: dict[str, Expert] = {}
+
+    def act(self, observation: str) -> str:
+        agent = self._env.acting
+        if agent not in self._players:
+            self._players[agent] = self._make(agent, observation)
+        return self._players[agent].act(observation)
+
+
+def _there(player: Expert | None) -> Expert:
+    if player is None:
+        raise EnvError("This seat has no random player.")
+    return player
