@@ -14,7 +14,8 @@ import yaml
 from pydantic import ValidationError
 
 from agentgym_rft.errors import ConfigError, did_you_mean
-from agentgym_rft.sections import Config, Section
+from agentgym_rft.section import Section
+from agentgym_rft.sections import Config
 from agentgym_rft.sft_sections import SftConfig
 
 S = TypeVar("S", bound="Section")

@@ -13,7 +13,7 @@ from typing import Any
 
 
 class StopReason(StrEnum):
-    """Why a trajectory ended. The last three are errors: data with a type, never a reward."""
+    """Why a trajectory ended. The last four are errors: data with a type, never a reward."""
 
     SUCCESS = "success"
     FAILURE = "failure"
@@ -22,11 +22,12 @@ class StopReason(StrEnum):
     ENV_ERROR = "env_error"
     POLICY_ERROR = "policy_error"
     TIMEOUT = "timeout"
+    ABANDONED = "abandoned"  # another agent broke the episode that this one was still in
 
     @property
     def is_error(self) -> bool:
         """True if the episode broke; such a trajectory has no return and enters no baseline."""
-        return self in (StopReason.ENV_ERROR, StopReason.POLICY_ERROR, StopReason.TIMEOUT)
+        return self in (StopReason.ENV_ERROR, StopReason.POLICY_ERROR, StopReason.TIMEOUT, StopReason.ABANDONED)
 
 
 @dataclass(frozen=True, slots=True)

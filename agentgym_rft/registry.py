@@ -198,16 +198,27 @@ def make(id: str, /, **kwargs: Any) -> Any:
         ConfigError: the class takes no such argument, or needs one that is not given.
     """
     full_id = resolve_env_id(id)
-    spec = EnvSpec(full_id, full_id) if ":" in full_id else env_spec(full_id)
-    make_env = load_object(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
-    if not callable(make_env):
-        raise RegistryError(f"'{spec.entry_point}' is a {type(make_env).__name__}, expected an environment class.")
+    spec = _spec_of(full_id)
+    make_env = entry_point(full_id)
     arguments = {**spec.kwargs, **kwargs}
     _check_arguments(full_id, inspect.signature(make_env), arguments)
     env = make_env(**arguments)
     if isinstance(env, gym.Env) and full_id in gym.registry:
         env.spec = gym.envs.registration.EnvSpec(full_id, entry_point=spec.entry_point, kwargs=arguments)
     return env
+
+
+def entry_point(id: str) -> Callable[..., Any]:
+    """The class or function that makes an environment, imported. Raises `RegistryError` as `make` does."""
+    spec = _spec_of(resolve_env_id(id))
+    found = load_object(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
+    if not callable(found):
+        raise RegistryError(f"'{spec.entry_point}' is a {type(found).__name__}, expected an environment class.")
+    return cast(Callable[..., Any], found)
+
+
+def _spec_of(full_id: str) -> EnvSpec:
+    return EnvSpec(full_id, full_id) if ":" in full_id else env_spec(full_id)
 
 
 def _check_arguments(id: str, signature: inspect.Signature, arguments: Mapping[str, Any]) -> None:
@@ -244,6 +255,7 @@ def _in_form_of(name: str, id: str) -> str:
 register_env("agentgym/ALFWorld-v0", "agentgym_rft.envs.alfworld.env:ALFWorldEnv")
 register_env("agentgym/Arithmetic-v0", "agentgym_rft.envs.arithmetic.env:ArithmeticEnv")
 register_env("agentgym/FrozenLake-v0", "agentgym_rft.envs.frozen_lake:FrozenLakeEnv")
+register_env("agentgym/KuhnPoker-v0", "agentgym_rft.envs.kuhn_poker.env:KuhnPokerEnv")
 register_env("agentgym/SearchQA-v0", "agentgym_rft.envs.search_qa.env:SearchQAEnv")
 register_env("agentgym/Sokoban-v0", "agentgym_rft.envs.sokoban.env:SokobanEnv")
 register_env("agentgym/WebShop-v0", "agentgym_rft.envs.webshop.env:WebShopEnv")

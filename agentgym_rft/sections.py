@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from agentgym_rft.section import Section
+from agentgym_rft.team_sections import TeamSection
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Section(BaseModel):
-    """Base of all sections: unknown keys are refused, values are fixed after loading, numbers are finite."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class EnvSection(Section):
@@ -274,6 +271,7 @@ class Config(Section):
     agent: AgentSection = AgentSection()
     policy: PolicySection = PolicySection()
     rollout: RolloutSection = RolloutSection()
+    team: TeamSection = TeamSection()
     algorithm: AlgorithmSection = AlgorithmSection()
     trainer: TrainerSection = TrainerSection()
     store: StoreSection = StoreSection()

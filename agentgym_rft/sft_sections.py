@@ -6,7 +6,8 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from agentgym_rft.sections import AgentSection, EnvSection, Section
+from agentgym_rft.section import Section
+from agentgym_rft.sections import AgentSection, EnvSection
 
 
 class ModelSection(Section):

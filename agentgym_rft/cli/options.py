@@ -14,7 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from agentgym_rft.config import closest_leaf, parse_override, parse_value
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.sections import Section
+from agentgym_rft.section import Section
 
 Override = tuple[Sequence[str], Any]
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 import gymnasium as gym
@@ -66,6 +67,7 @@ class TextEnv(gym.Env[str, str]):
     can_snapshot: ClassVar[bool] = False
     has_lessons: ClassVar[bool] = False
     splits: ClassVar[tuple[str, ...]] = SPLITS  # the one to train on first, the one that results are quoted on last
+    seats: Mapping[str, str] = MappingProxyType({})  # agents with their roles, where there are several (`TurnsEnv`)
     observation_space: spaces.Space[str] = AnyText()
     action_space: spaces.Space[str] = AnyText(10_000)
 
@@ -109,6 +111,14 @@ class TextEnv(gym.Env[str, str]):
         None: anyone picks among `info["admissible_actions"]`. For environments that list none, or not all.
         """
         return None
+
+    def seat_player(self, kind: str, agent: str, observation: str, rng: np.random.Generator) -> Expert | None:
+        """The scripted player `oracle`, `expert` or `random` of one of `seats`; None as `random_player` says it."""
+        raise EnvError(f"{type(self).__name__} has one agent, and no seat '{agent}'.")
+
+    def noop(self, agent: str) -> str:
+        """An action of one of `seats` that changes as little as possible."""
+        raise EnvError(f"{type(self).__name__} has one agent, and no seat '{agent}'.")
 
     def lesson(self, observation: str, steps: Sequence[tuple[str, str]], pivot: int | None) -> Lesson:
         """What an episode teaches about its turn `pivot` (None: about its start), in words that its player has read.

@@ -5,9 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import gymnasium as gym
+
 from agentgym_rft import registry
 from agentgym_rft.envs.adapter import as_text_env
 from agentgym_rft.envs.base import TextEnv
+
+
+def seats_of(id: str, options: Mapping[str, Any] | None = None) -> Mapping[str, str]:
+    """The agents of an environment with their roles; none where it has one agent. Raises what `make_env` does."""
+    made = registry.entry_point(id)
+    if isinstance(made, type) and issubclass(made, gym.Env):
+        return made.seats if issubclass(made, TextEnv) else {}
+    env = make_env(id, options)
+    env.close()
+    return env.seats
 
 
 def make_env(id: str, options: Mapping[str, Any] | None = None) -> TextEnv:

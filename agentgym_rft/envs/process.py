@@ -14,7 +14,7 @@ from agentgym_rft.envs.process_worker import Worker
 from agentgym_rft.envs.processes import Processes, now
 from agentgym_rft.errors import ConfigError, EnvError
 
-_IN_EPISODE = frozenset(("step", "snapshot", "remaining", *PLAYERS))  # what needs a running episode
+_IN_EPISODE = frozenset(("step", "snapshot", "remaining", "noop", *PLAYERS))  # what needs a running episode
 
 
 class ProcessEnv(AwaitableEnv):
@@ -112,6 +112,15 @@ class ProcessEnv(AwaitableEnv):
         player: Expert = self._ask("resumed_expert", observation, list(steps), suggestion)
         return player
 
+    def seat_player(self, kind: str, agent: str, observation: str, rng: np.random.Generator) -> Expert | None:
+        """The environment's player of a seat. It draws from a copy of `rng`, which stays as it is."""
+        player: Expert | None = self._ask("seat_player", kind, agent, observation, rng)
+        return player
+
+    def noop(self, agent: str) -> str:
+        action: str = self._ask("noop", agent)
+        return action
+
     def lesson(self, observation: str, steps: Sequence[tuple[str, str]], pivot: int | None) -> Lesson:
         lesson: Lesson = self._ask("lesson", observation, list(steps), pivot)
         return lesson
@@ -181,6 +190,7 @@ class ProcessEnv(AwaitableEnv):
             raise
         self.splits, self.can_snapshot, self.has_lessons = facts.splits, facts.can_snapshot, facts.has_lessons  # type: ignore[misc]
         self.observation_space, self.action_space = facts.observation_space, facts.action_space
+        self.seats = facts.seats
         self._worker, self.number = worker, number
         return worker
 

@@ -23,7 +23,7 @@ from agentgym_rft.envs.base import Expert, TextEnv
 from agentgym_rft.envs.channel import Channel
 from agentgym_rft.envs.making import make_env
 
-PLAYERS = ("expert", "oracle", "random_player", "resumed_expert")
+PLAYERS = ("expert", "oracle", "random_player", "resumed_expert", "seat_player")
 
 
 class Request(NamedTuple):  # these three are tuples because they are pickled three times as fast as dataclasses
@@ -59,6 +59,7 @@ class Facts:
     has_lessons: bool
     observation_space: Any
     action_space: Any
+    seats: Mapping[str, str]
 
 
 def main(descriptor: int) -> None:
@@ -162,7 +163,8 @@ class Host:
         if rng_state is not None:
             env.np_random.bit_generator.state = rng_state
         self._hosted[number] = hosted = Hosted(env)
-        facts = Facts(env.splits, env.can_snapshot, env.has_lessons, env.observation_space, env.action_space)
+        spaces = env.observation_space, env.action_space
+        facts = Facts(env.splits, env.can_snapshot, env.has_lessons, *spaces, dict(env.seats))
         return hosted.reply(facts)
 
     def _drop(self, number: int) -> None:
@@ -198,6 +200,8 @@ def _methods(env: TextEnv) -> dict[str, Callable[..., Any]]:
         "oracle": env.oracle,
         "random_player": env.random_player,
         "resumed_expert": env.resumed_expert,
+        "seat_player": env.seat_player,
+        "noop": env.noop,
     }
 
 

@@ -21,7 +21,8 @@ class TurnsEnv(TextEnv):
 
     - `agent`: whose turn it is, "" at the end; `agents`: all seats with their roles;
     - `rewards`: what each agent got in this step; the step's own reward is their mean;
-    - `standings`: for each agent `won`, `score`, and `is_over` once it is out, with its last observation as `final`;
+    - `standings`: for each agent `won`, `score`, and `is_over` once it is out (`is_truncated`: cut off), with its last
+      observation as `final`;
     - `invalid_action`: whether the action just taken broke the rules;
     - `won`: every agent won; `score`: the mean of the agents' scores.
 
@@ -35,13 +36,9 @@ class TurnsEnv(TextEnv):
         self.env = env
         self.splits = env.splits  # type: ignore[misc]  # those of the environment inside
         self.can_snapshot = env.can_snapshot  # type: ignore[misc]
+        self.seats = {agent: env.role(agent) for agent in env.possible_agents}
         self.render_mode = env.render_mode
         self._standings: dict[str, Standing] = {}
-
-    @property
-    def seats(self) -> dict[str, str]:
-        """The agents in the order of their seats, each with its role."""
-        return {agent: self.env.role(agent) for agent in self.env.possible_agents}
 
     @property
     def acting(self) -> str:
@@ -118,7 +115,6 @@ class TurnsEnv(TextEnv):
         return _EverySeat(self, lambda agent, observation: _there(self.env.random_player(agent, rng)))
 
     def seat_player(self, kind: str, agent: str, observation: str, rng: np.random.Generator) -> Expert | None:
-        """The scripted player `oracle`, `expert` or `random` of one seat; None as `random_player` says it."""
         if kind == "oracle":
             return self.env.oracle(agent)
         if kind == "expert":
@@ -152,6 +148,7 @@ class TurnsEnv(TextEnv):
                 "won": bool(info.get("won", False)),
                 "score": float(info.get("score", 0.0)),
                 "is_over": is_over,
+                "is_truncated": bool(env.truncations[agent]),
                 "final": env.observe(agent) if is_over else "",
                 "info": info,
             }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ from agentgym_rft.agents.policies.base import Policy
 from agentgym_rft.agents.policies.hf import HFPolicy
 from agentgym_rft.agents.policies.loading import load_model
 from agentgym_rft.agents.policies.names import is_vllm, model_name
+from agentgym_rft.agents.policies.routed import RoutedPolicy
 from agentgym_rft.agents.policies.seeds import is_seed, seed_policy_path
 from agentgym_rft.agents.policies.vllm_install import check_vllm
 from agentgym_rft.config import find_yaml, merge, read_yaml
-from agentgym_rft.envs.making import make_env
+from agentgym_rft.envs.making import make_env, seats_of
 from agentgym_rft.errors import ConfigError, DataError, PolicyError
+from agentgym_rft.rollouts.cast import SCRIPTS, TRAINED, Cast, check_seats, make_cast, player_key, seat_section
 from agentgym_rft.rollouts.endpoint import EndpointReflector
 from agentgym_rft.rollouts.env_maker import env_maker
 from agentgym_rft.rollouts.local import LocalWorkers
@@ -175,7 +177,42 @@ def make_workers(
             max_concurrency=config.policy.max_concurrency,
             max_context=config.policy.max_context,
             reflector=reflector,
+            cast=open_cast(config, tokenizer),
         )
+
+
+def open_cast(config: Config, tokenizer: Any) -> Cast:
+    """The seats of the run's environment as its configuration fills them; none where it has one agent.
+
+    Raises:
+        ConfigError: a seat is configured twice or is not there, or its card is wrong.
+    """
+    agents = seats_of(config.env.id, config.env.options)
+    sections = config.team.seats
+    check_seats(agents, sections)
+    cards, keys = {}, {}
+    for agent, role in agents.items():
+        section = seat_section(agent, role, sections)
+        own = merge(config.agent.overrides, section.overrides) if section.card is None else section.overrides
+        cards[agent] = load_card(AgentSection(card=section.card or config.agent.card, overrides=own))
+        keys[agent] = player_key(section, role, config.team)
+    return make_cast(agents, sections, cards, keys, tokenizer)
+
+
+def with_frozen(config: Config, policies: Mapping[str, Policy], dtype: torch.dtype | None = None) -> Policy:
+    """The trained policies, by key, and beside them those that only play: the policy of every seat.
+
+    Raises:
+        ConfigError, DataError, CheckpointError: a policy cannot be used.
+    """
+    frozen: dict[str, Policy] = {}
+    for section in config.team.seats.values():
+        if section.policy != TRAINED and section.policy not in (*SCRIPTS, *frozen):
+            own = config.policy.model_copy(update={"path": section.policy})
+            frozen[section.policy] = serve(load_policy_model(own, dtype)[0], own)
+    if not frozen and len(policies) == 1:
+        return next(iter(policies.values()))
+    return RoutedPolicy({**policies, **frozen}, tuple(policies))
 
 
 def make_reflector(config: Config) -> Reflector | None:

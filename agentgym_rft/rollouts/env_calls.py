@@ -51,6 +51,13 @@ class EnvCalls:
     async def random_player(self, rng: np.random.Generator) -> Expert | None:
         return await self._call(partial(self.env.random_player, rng), "random_player", rng)
 
+    async def seat_player(self, kind: str, agent: str, observation: str, rng: np.random.Generator) -> Expert | None:
+        function = partial(self.env.seat_player, kind, agent, observation, rng)
+        return await self._call(function, "seat_player", kind, agent, observation, rng)
+
+    async def noop(self, agent: str) -> str:
+        return await self._call(partial(self.env.noop, agent), "noop", agent)
+
     async def act(self, player: Expert, observation: str) -> str:
         """What a player of this environment does."""
         return await self._call(partial(player.act, observation), "act", player, observation)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agentgym_rft.agents.agent import ChatAgent, Prompt
@@ -36,6 +36,10 @@ class EpisodeSpec:
     stop_repeated: int = 0  # the same action so many times in a row does; 0: never
     record_snapshots: bool = False  # keep the environment's state before every turn, if it can give it
     record_remaining: bool = False  # ask the environment for the shortest completion before every turn
+    players: Mapping[str, str] = field(default_factory=dict)  # agents that others play in this episode, untrained
+    view: str = ""  # of several agents, the one whose trajectory is asked for; "": the turns of all
+    reward_share: float = 0.0  # of the team's mean reward in each agent's
+    reply_timeout_s: float | None = None  # deadline of one agent's reply, where there are several agents
 
 
 async def run_episode(
@@ -169,19 +173,10 @@ class Episode:
         state_key = str(self.info.get("state_key", ""))
         text, parsed = self.agent.act(completion.ids)
         observation, reward, terminated, truncated, info = await self._outcome(parsed)
-        invalid = _invalid_reason(parsed, info)
+        invalid = invalid_reason(parsed, info)
         penalty = self.spec.invalid_penalty if invalid else 0.0
-        turn = Turn(
-            context_ids=prompt.added,
-            action_ids=completion.ids,
-            logprobs=completion.logprobs,
-            reward=reward - penalty,
-            state_key=state_key,
-            policy_version=completion.policy_version,
-            last_version=completion.last_version,
-            restart=prompt.restart,
-            info={"observation": asked, "text": text, "action": parsed.action, "invalid_action": invalid},
-        )
+        about = {"observation": asked, "text": text, "action": parsed.action, "invalid_action": invalid}
+        turn = sampled_turn(prompt, completion, reward - penalty, state_key, about)
         self.turns.append(turn)
         if self.unguided is not None:
             shown = self.unguided.prompt()
@@ -194,14 +189,9 @@ class Episode:
         return terminated, truncated
 
     def _apply_rules(self) -> None:
-        spec = self.spec
-        if spec.stop_invalid and self.turns[-1].info["invalid_action"]:
-            self.stop(StopReason.FAILURE, "invalid action")
-        if not spec.stop_repeated:
-            return
-        last = [turn.info["action"] for turn in self.turns[-spec.stop_repeated :]]
-        if len(last) == spec.stop_repeated and len(set(last)) == 1:
-            self.stop(StopReason.FAILURE, "repeated action")
+        rule = broken_rule(self.turns, self.spec)
+        if rule:
+            self.stop(StopReason.FAILURE, rule)
 
     async def _outcome(self, parsed: Parsed) -> Step:
         """What follows a reply: the environment's answer, or the agent's own feedback where there was no action."""
@@ -253,7 +243,32 @@ class Episode:
         return {"env": self.reward} | ({"invalid_action": -self.penalty} if self.spec.invalid_penalty else {})
 
 
-def _invalid_reason(parsed: Parsed, info: Mapping[str, Any]) -> str:
+def sampled_turn(
+    prompt: Prompt, completion: Completion, reward: float, state_key: str, about: Mapping[str, Any]
+) -> Turn:
+    """The turn of a completion, with its tokens as they were sampled."""
+    return Turn(
+        context_ids=prompt.added,
+        action_ids=completion.ids,
+        logprobs=completion.logprobs,
+        reward=reward,
+        state_key=state_key,
+        policy_version=completion.policy_version,
+        last_version=completion.last_version,
+        restart=prompt.restart,
+        info=about,
+    )
+
+
+def broken_rule(turns: Sequence[Turn], spec: EpisodeSpec) -> str:
+    """The rule of the run that an agent's last turn broke, which ends its episode; "" if none."""
+    if spec.stop_invalid and turns[-1].info["invalid_action"]:
+        return "invalid action"
+    last = [turn.info["action"] for turn in turns[-spec.stop_repeated :]] if spec.stop_repeated else []
+    return "repeated action" if last and len(last) == spec.stop_repeated and len(set(last)) == 1 else ""
+
+
+def invalid_reason(parsed: Parsed, info: Mapping[str, Any]) -> str:
     """Why the action was invalid: the parser's reason, `refused` if the environment did not take it, else empty."""
     if parsed.error is not None:
         return parsed.error.value

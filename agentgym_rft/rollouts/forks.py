@@ -34,6 +34,16 @@ class Played:
     snapshots: Sequence[bytes] = ()
     remaining: Sequence[int | None] = ()  # shortest completions, and that of the state at the end
     unguided: Trajectory | None = None  # of a guided retry: the same actions after a context without the guidance
+    parts: tuple[Trajectory, ...] = ()  # one an agent where there are several; `trajectory` then has the turns of all
+
+    @property
+    def members(self) -> tuple[Trajectory, ...]:
+        """What may be trained: the trajectory of each agent."""
+        return self.parts or (self.trajectory,)
+
+    def of(self, agent: str) -> Trajectory:
+        """The trajectory of an agent; "" is the whole episode. Raises `KeyError` for an unknown one."""
+        return {part.agent_id: part for part in self.parts}[agent] if agent else self.trajectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +51,22 @@ class Fork:
     """A place to go on from: before turn `turn` of `parent`, with guidance that the agent is shown from there on.
 
     Turns before `turn` are kept as they were sampled. The step limit is shared: the retry goes on counting at `turn`.
+    With several agents the turns of all are counted. Guidance is shown to the agent whose turn it is, and `action`,
+    where it is given, is what that agent does in it instead of being asked; it is not trained.
     """
 
     parent: Played
     turn: int
     guidance: str = ""
+    action: str | None = None
 
 
-def fork(parent: Played, turn: int, guidance: str = "") -> Fork:
+def fork(parent: Played, turn: int, guidance: str = "", action: str | None = None) -> Fork:
     """A fork of an episode. Raises `ValueError` for a turn that it did not have."""
     num_turns = len(parent.trajectory.turns)
     if not 0 <= turn < num_turns:
         raise ValueError(f"Turn {turn} is not in episode {parent.trajectory.episode_id}, which has {num_turns} turns.")
-    return Fork(parent, turn, guidance)
+    return Fork(parent, turn, guidance, action)
 
 
 async def go_back(env: EnvCalls, start: Fork) -> None:
@@ -73,7 +86,7 @@ async def go_back(env: EnvCalls, start: Fork) -> None:
         observation, info = await env.reset(parent.reset_seed, parent.trajectory.task_id)
         _compare("first observation", parent.moments[0].observation, observation)
         for number, past in enumerate(parent.trajectory.turns[:turn]):
-            if past.info["action"]:
+            if past.info["action"] or "agent" in past.info:  # of several agents, every turn is the environment's
                 observation, _, _, _, info = await env.step(past.info["action"])
                 _compare(f"observation after turn {number}", parent.moments[number + 1].observation, observation)
     _compare(f"state before turn {turn}", str(there.info.get("state_key", "")), str(info.get("state_key", "")))

@@ -11,12 +11,14 @@ from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.agents.policies.base import Policy
 from agentgym_rft.core import Trajectory, Turn
 from agentgym_rft.envs.base import TextEnv
+from agentgym_rft.rollouts.cast import Cast
 from agentgym_rft.rollouts.episode import EpisodeSpec, run_episode
 from agentgym_rft.rollouts.event_loop import Work
 from agentgym_rft.rollouts.forks import Fork, Played
 from agentgym_rft.rollouts.pool import EnvPool
 from agentgym_rft.rollouts.reflectors import Reflection, Reflector, SpokenReflector
 from agentgym_rft.rollouts.speaker import Ask, Speaker
+from agentgym_rft.rollouts.team_episode import run_team_episode
 
 T = TypeVar("T")
 
@@ -33,6 +35,7 @@ class LocalWorkers:
         max_concurrency: episodes at once; a finished one frees its place immediately.
         max_context: tokens in one row.
         reflector: who reflects on episodes, where a strategy asks for it; by default the policy itself.
+        cast: the seats of an environment with several agents.
     """
 
     def __init__(
@@ -45,8 +48,10 @@ class LocalWorkers:
         max_concurrency: int,
         max_context: int,
         reflector: Reflector | None = None,
+        cast: Cast = (),
     ) -> None:
         self.card = card
+        self.cast = cast
         self.max_context = max_context
         self.chat = chat_format(tokenizer, card)
         self._pool = EnvPool(make_env, max_concurrency)
@@ -85,13 +90,15 @@ class LocalWorkers:
         return {}
 
     async def play(self, spec: EpisodeSpec) -> Trajectory:
-        """One episode, as soon as there is a place for it."""
-        return (await self.record(spec)).trajectory
+        """One episode, as soon as there is a place for it; with several agents, the part of `spec.view`."""
+        return (await self.record(spec)).of(spec.view)
 
     async def record(self, spec: EpisodeSpec, start: Fork | None = None) -> Played:
         """One episode, from its beginning or from a fork, with all that a fork of it needs."""
 
         def episode(env: TextEnv) -> Awaitable[Played]:
+            if self.cast:
+                return run_team_episode(env, self.cast, self._policy, spec, start)
             return run_episode(env, lambda: ChatAgent(self.card, self.chat), self._policy, spec, start)
 
         return await self._pool.play(episode, spec.step_timeout_s)

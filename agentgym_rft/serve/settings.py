@@ -7,7 +7,7 @@ import ipaddress
 from pydantic import Field
 
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.sections import Section
+from agentgym_rft.section import Section
 
 TOKEN_VARIABLE = "AGENTGYM_SERVE_TOKEN"
 

@@ -14,6 +14,7 @@ from agentgym_rft.rollouts.workers import Workers
 from agentgym_rft.sections import Config
 from agentgym_rft.trainers.algorithm import Algorithm
 from agentgym_rft.trainers.filters import has_signal
+from agentgym_rft.trainers.seats import by_seat
 from agentgym_rft.trainers.stages import Context, coefficient
 
 
@@ -37,7 +38,9 @@ class Explorer:
             for group in played:  # in the order of their plans, so that the sampler's state follows from the seed
                 self.sampler.observe(group)
             groups += played
-            num_wanted = self.config.rollout.num_tasks - sum(has_signal(group) for group in groups)
+            num_wanted = self.config.rollout.num_tasks - sum(
+                any(map(has_signal, by_seat([group], self.config.team.baseline))) for group in groups
+            )
             if num_wanted <= 0:
                 break
         return groups
@@ -57,7 +60,7 @@ class Explorer:
 
     def plan(self, name: str, task_id: str, step: int) -> GroupPlan:
         """The plan of a group. All its random draws follow from the run's seed, `name` and the task."""
-        rollout = self.config.rollout
+        rollout, team = self.config.rollout, self.config.team
         group_id = f"{name}/{task_id}"
         spec = EpisodeSpec(
             task_id=task_id,
@@ -72,6 +75,8 @@ class Explorer:
             invalid_penalty=rollout.invalid_penalty,
             stop_invalid=rollout.stop_invalid,
             stop_repeated=rollout.stop_repeated,
+            reward_share=team.reward_share,
+            reply_timeout_s=team.reply_timeout_s,
         )
         return GroupPlan(spec, rollout.group_size, rollout.max_retries, rollout.reflect)
 

@@ -31,6 +31,7 @@ from agentgym_rft.trainers.generation_metrics import generation_metrics
 from agentgym_rft.trainers.operators import apply_operators
 from agentgym_rft.trainers.parallel import Ranks, joined
 from agentgym_rft.trainers.run import Parts, build, opened, run_directory
+from agentgym_rft.trainers.seats import by_seat, seat_metrics
 from agentgym_rft.trainers.sources import Batch, Weights
 from agentgym_rft.trainers.stored_sources import SourceEnded
 from agentgym_rft.trainers.table import build_table, split_errors
@@ -138,12 +139,18 @@ def train_step(parts: Parts, step: int) -> tuple[Metrics, Batch]:
     """One step (from 0): get a batch and train on it. Returns metrics and the batch."""
     start = time.perf_counter()
     batch = parts.source.batch(step)
-    played = batch.groups
+    played = by_seat(batch.groups, parts.config.team.baseline)
     rolled_out = time.perf_counter()
     kept, errors = split_errors(played)
     kept, dropped = apply_operators(parts.operators, kept + batch.beside)
     groups = [parts.algorithm.shape(group) for group in shared_out(kept)]
-    metrics = {**rollout_metrics(played, errors), **batch.metrics, **dropped, **parts.explorer.sampler.metrics()}
+    metrics = {
+        **rollout_metrics(played, errors),
+        **seat_metrics(played),
+        **batch.metrics,
+        **dropped,
+        **parts.explorer.sampler.metrics(),
+    }
     metrics |= {f"fault/{name}": float(count) for name, count in parts.workers.take_faults().items()}
     if not batch.is_sampled:
         metrics |= {"rollout/turns": 0.0, "rollout/generated_tokens": 0.0}

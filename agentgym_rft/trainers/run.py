@@ -18,12 +18,13 @@ import yaml
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.panels import Panel, assert_disjoint, lasting_options, load_panel, quoted_split
 from agentgym_rft.errors import ConfigError, DataError
-from agentgym_rft.rollouts.build import load_card, load_policy_model, make_reflector, make_workers
+from agentgym_rft.rollouts.build import load_card, load_policy_model, make_reflector, make_workers, with_frozen
 from agentgym_rft.rollouts.journaled import JournaledPolicy
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.strategies import find_strategy
 from agentgym_rft.rollouts.workers import Workers
-from agentgym_rft.sections import Config, Section
+from agentgym_rft.section import Section
+from agentgym_rft.sections import Config
 from agentgym_rft.store.checkpoint import has_checkpoint
 from agentgym_rft.store.files import write_atomically
 from agentgym_rft.store.stored_groups import GroupStore, open_groups
@@ -87,6 +88,7 @@ def build(config: Config, run_dir: Path | None = None, ranks: Ranks = ALONE) -> 
     stored = _stored(config, model)  # what it refuses is said before workers and engines are started
     is_shared = plays_trained_model(config, is_sharded=ranks.is_sharded)
     policy = None if config.rollout.workers == "ray" else sampling_policy(config, model, is_shared=is_shared)
+    policy = None if policy is None else with_frozen(config, {"": policy}, torch.float32)
     journaled = JournaledPolicy(policy) if policy is not None and keeps_journal(config) else None
     workers = make_workers(config, tokenizer, journaled or policy, make_reflector(config), dtype=torch.float32)
     learner = make_learner(config, algorithm, model, tokenizer, ranks)

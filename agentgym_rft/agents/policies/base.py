@@ -22,6 +22,7 @@ class SampleRequest:
     stop_ids: tuple[int, ...]
     temperature: float = 1.0  # 0 is greedy
     seed: int = 0
+    policy: str = ""  # who is asked, where several policies play (`RoutedPolicy`)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,107 @@
+"""Who sits where: each agent of an environment with its role, its card and who plays it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from agentgym_rft.agents.agent import chat_format
+from agentgym_rft.agents.card import AgentCard
+from agentgym_rft.agents.chat import ChatFormat
+from agentgym_rft.errors import ConfigError, did_you_mean
+from agentgym_rft.team_sections import SeatSection, TeamSection
+
+TRAINED = "trained"
+SCRIPTS = ("oracle", "expert", "random")  # of the environment
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """One agent of an episode.
+
+    `player` is a key of the routed policy (see `RoutedPolicy`) or one of `SCRIPTS`. `is_trained`: what it does is
+    trained. A scripted seat needs no tokens, and its chat format is not used.
+    """
+
+    agent: str
+    role: str
+    card: AgentCard
+    chat: ChatFormat
+    player: str
+    is_trained: bool
+
+    @property
+    def is_scripted(self) -> bool:
+        return self.player in SCRIPTS
+
+
+Cast = tuple[Seat, ...]
+
+
+def seat_section(agent: str, role: str, sections: Mapping[str, SeatSection]) -> SeatSection:
+    """What the configuration says about an agent: under its name, or under its role.
+
+    Raises:
+        ConfigError: both are there, so two policies would sit on one seat.
+    """
+    found = [name for name in dict.fromkeys((agent, role)) if name in sections]
+    if len(found) > 1:
+        raise ConfigError(
+            f"Two policies for one seat: '{agent}' is configured under team.seats.{agent} and, by its role, under "
+            f"team.seats.{role}. Keep one of them."
+        )
+    return sections[found[0]] if found else SeatSection()
+
+
+def player_key(section: SeatSection, role: str, team: TeamSection) -> str:
+    """Who plays a seat: a script, the name of a policy that only plays, or the key of the trained policy."""
+    if section.policy != TRAINED:
+        return section.policy
+    return role if team.weights == "separate" else ""
+
+
+def check_seats(agents: Mapping[str, str], sections: Mapping[str, SeatSection]) -> None:
+    """Raise `ConfigError` for a section that names neither an agent nor a role, or if nothing would be trained."""
+    known = [*agents, *agents.values()]
+    for name in sections:
+        if name not in known:
+            seats = ", ".join(dict.fromkeys(known)) or "none: it has one agent"
+            raise ConfigError(f"There is no seat '{name}'; the environment has {seats}.{did_you_mean(name, known)}")
+    for agent, role in agents.items():
+        seat_section(agent, role, sections)
+
+
+def make_cast(
+    agents: Mapping[str, str],
+    sections: Mapping[str, SeatSection],
+    cards: Mapping[str, AgentCard],
+    keys: Mapping[str, str],
+    tokenizer: Any,
+) -> Cast:
+    """The seats of an environment.
+
+    Args:
+        agents: names in the order of play, each with its role.
+        sections: the configuration's, by agent or role.
+        cards: by agent.
+        keys: who plays, by agent: a key of the routed policy or a script.
+        tokenizer: of all policies.
+    Raises:
+        ConfigError: two policies for one seat.
+    """
+    chats = {card: chat_format(tokenizer, card) for card in set(cards.values())}
+    seats = []
+    for agent, role in agents.items():
+        section = seat_section(agent, role, sections)
+        card = cards[agent]
+        seats.append(Seat(agent, role, card, chats[card], keys[agent], section.policy == TRAINED))
+    return tuple(seats)
+
+
+def recast(cast: Cast, players: Mapping[str, str]) -> Cast:
+    """The cast of one episode, in which others play some of the agents, untrained. Raises `KeyError` for no agent."""
+    by_name = {seat.agent: seat for seat in cast}
+    for agent, player in players.items():
+        by_name[agent] = replace(by_name[agent], player=player, is_trained=False)
+    return tuple(by_name.values())

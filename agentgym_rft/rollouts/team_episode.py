@@ -1,0 +1,323 @@
+"""One episode of several agents: whoever's turn it is answers, and each has a conversation of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from agentgym_rft.agents.agent import ChatAgent, Prompt
+from agentgym_rft.agents.parse import format_reply
+from agentgym_rft.agents.policies.base import Completion, Policy, SampleRequest
+from agentgym_rft.core import StopReason, Trajectory, Turn
+from agentgym_rft.envs.base import Expert, TextEnv
+from agentgym_rft.errors import EnvError
+from agentgym_rft.rollouts.boundary import checked_info, checked_step, guarded, outcome_info
+from agentgym_rft.rollouts.cast import Cast, Seat, recast
+from agentgym_rft.rollouts.env_calls import EnvCalls
+from agentgym_rft.rollouts.episode import EpisodeSpec, broken_rule, invalid_reason, sampled_turn
+from agentgym_rft.rollouts.forks import Fork, Moment, Played, go_back
+from agentgym_rft.rollouts.seeds import derive_seed
+from agentgym_rft.rollouts.speaker import check_completion
+
+TEAM = "team"  # agent_id of the trajectory that has the turns of all
+
+
+async def run_team_episode(
+    env: TextEnv, cast: Cast, policy: Policy, spec: EpisodeSpec, start: Fork | None = None
+) -> Played:
+    """Play one episode to its end, from the beginning or from a fork of an earlier one.
+
+    Never raises for a failing environment, script or policy: that is a stop reason. What one agent's policy or script
+    breaks is that agent's error; the episodes of those who still played are `abandoned`, and an agent that was out
+    before keeps its outcome. What the environment breaks is everybody's error.
+    """
+    episode = TeamEpisode(env, recast(cast, spec.players), policy, spec, start)
+    try:
+        stop, error = await guarded(episode.play, lambda: len(episode.turns))
+    finally:
+        for part in episode.parts.values():
+            policy.release(part.cache_key)
+    return episode.played(stop, error)
+
+
+class _Part:
+    """What one agent has seen, done and got so far."""
+
+    def __init__(self, seat: Seat, episode_id: str) -> None:
+        self.seat = seat
+        self.cache_key = f"{episode_id}#{seat.agent}"
+        self.agent = None if seat.is_scripted else ChatAgent(seat.card, seat.chat)
+        self.script: Expert | None = None
+        self.asked = ""  # what the coming action answers
+        self.turns: list[Turn] = []
+        self.owed = 0.0  # reward that came before the first turn
+        self.rewards: dict[str, float] = {}
+        self.outcome: tuple[StopReason, dict[str, Any]] | None = None  # once it is out
+
+    def observe(self, observation: str, info: Mapping[str, Any]) -> None:
+        self.asked = observation
+        if self.agent is not None:
+            self.agent.observe(observation, info)
+
+    def reward(self, name: str, amount: float) -> None:
+        """Add to a reward; it belongs to the agent's last turn, or to its first if there is none yet."""
+        if not amount:
+            return
+        self.rewards[name] = self.rewards.get(name, 0.0) + amount
+        if self.turns:
+            self.turns[-1] = replace(self.turns[-1], reward=self.turns[-1].reward + amount)
+        else:
+            self.owed += amount
+
+    def add(self, turn: Turn) -> None:
+        self.turns.append(replace(turn, reward=turn.reward + self.owed) if self.owed else turn)
+        self.owed = 0.0
+
+
+class TeamEpisode:
+    """The state of one running episode. Its environment shows one turn after the other, see `TurnsEnv`."""
+
+    def __init__(self, env: TextEnv, cast: Cast, policy: Policy, spec: EpisodeSpec, start: Fork | None = None) -> None:
+        self.env = EnvCalls(env, spec.step_timeout_s)
+        self.policy, self.spec, self.start = policy, spec, start
+        self.parts = {seat.agent: _Part(seat, spec.episode_id) for seat in cast}
+        self.reset_seed = spec.seed % 2**31 if start is None else start.parent.reset_seed
+        self.turns: list[tuple[str, int]] = []  # who took it, and which of its own it was
+        self.moments: list[Moment] = []
+        self.snapshots: list[bytes] = []
+        self.remaining: list[int | None] = []
+        self.info: dict[str, Any] = {}
+        self.observation = ""
+        self.culprit: str | None = None  # whose policy or script is being asked
+        self.stopped = ""
+
+    async def play(self) -> StopReason:
+        if self.start is None:
+            self._take(*await self.env.reset(self.reset_seed, self.spec.task_id))
+        else:
+            await self._resume(self.start)
+        stop = await self._take_turns()
+        if self.spec.record_remaining:
+            self.remaining.append(await self.env.remaining())
+        return stop
+
+    async def _take_turns(self) -> StopReason:
+        while len(self.turns) < self.spec.max_steps:
+            part = self._part(self.info["agent"])
+            part.observe(self.observation, self.info)
+            await self._record()
+            is_over = await self._turn(part)
+            if is_over is not None:
+                return is_over
+        return StopReason.STEP_LIMIT
+
+    async def _turn(self, part: _Part) -> StopReason | None:
+        """One agent's turn; why the episode is over after it, or None."""
+        replaced = self.start is not None and self.start.action is not None and len(self.turns) == self.start.turn
+        if replaced or part.agent is None:
+            action = self.start.action if replaced and self.start is not None else await self._scripted(part)
+            turn = self._unsampled(part, action or "")
+        else:
+            sampled = await self._sampled(part, part.agent)
+            if sampled is None:
+                return StopReason.TOKEN_LIMIT
+            turn = sampled
+        _, _, terminated, truncated, info = step = checked_step(await self.env.step(str(turn.info["action"])))
+        reason = str(turn.info["invalid_action"]) or ("refused" if info.get("invalid_action") else "")
+        self._add(part, replace(turn, info={**turn.info, "invalid_action": reason}), info["rewards"])
+        self._take(step[0], info)
+        if terminated:
+            return StopReason.SUCCESS if self.info["won"] else StopReason.FAILURE
+        self.stopped = broken_rule(part.turns, self.spec)
+        if self.stopped:
+            return StopReason.FAILURE
+        return StopReason.STEP_LIMIT if truncated else None
+
+    async def _sampled(self, part: _Part, agent: ChatAgent) -> Turn | None:
+        """What the policy does; None where its context is full."""
+        prompt = agent.prompt()
+        if self.spec.max_context - len(prompt.row) < part.seat.card.action.max_tokens:
+            return None
+        with self._asking(part):
+            completion = await asyncio.wait_for(
+                self.policy.sample(self._request(part, prompt)), self.spec.reply_timeout_s
+            )
+            check_completion(completion)
+        text, parsed = agent.act(completion.ids)
+        about = self._about(part, text, parsed.action, invalid_reason(parsed, {}))
+        turn = sampled_turn(prompt, completion, 0.0, str(self.info.get("state_key", "")), about)
+        return turn if part.seat.is_trained else replace(turn, trainable=False)
+
+    def _unsampled(self, part: _Part, action: str) -> Turn:
+        """The turn of a script, or of an action that was put in the place of a sampled one."""
+        about = self._about(part, action, action, "")
+        state_key = str(self.info.get("state_key", ""))
+        if part.agent is None:
+            return Turn((), (), (), state_key=state_key, trainable=False, info=about)
+        prompt = part.agent.prompt()
+        ids = part.seat.chat.reply(format_reply(action, "", part.seat.card.action))
+        part.agent.act(ids)
+        completion = Completion(tuple(ids), (0.0,) * len(ids), "stop", self.policy.version)
+        return replace(sampled_turn(prompt, completion, 0.0, state_key, about), trainable=False)
+
+    def _about(self, part: _Part, text: str, action: str, invalid: str) -> dict[str, Any]:
+        return {
+            "observation": part.asked,
+            "text": text,
+            "action": action,
+            "invalid_action": invalid,
+            "agent": part.seat.agent,
+        }
+
+    async def _scripted(self, part: _Part) -> str:
+        with self._asking(part):
+            if part.script is None:
+                rng = np.random.default_rng(derive_seed(self.spec.seed, "player", part.seat.agent))
+                seat = part.seat
+                part.script = await self.env.seat_player(seat.player, seat.agent, self.observation, rng)
+            if part.script is not None:
+                return await self.env.act(part.script, self.observation)
+            actions: Sequence[str] = self.info.get("admissible_actions") or ()
+            if not actions:
+                raise EnvError(f"The environment gives '{part.seat.agent}' neither actions nor a random player.")
+            return actions[derive_seed(self.spec.seed, part.seat.agent, len(self.turns)) % len(actions)]
+
+    def _request(self, part: _Part, prompt: Prompt) -> SampleRequest:
+        spec = self.spec
+        return SampleRequest(
+            cache_key=part.cache_key,
+            prompt_ids=prompt.row,
+            max_new_tokens=part.seat.card.action.max_tokens,
+            stop_ids=part.seat.chat.stop_ids,
+            temperature=spec.temperature,
+            seed=derive_seed(spec.seed, len(self.turns)),
+            policy=part.seat.player,
+        )
+
+    @contextmanager
+    def _asking(self, part: _Part) -> Iterator[None]:
+        """What is raised inside is this agent's fault."""
+        self.culprit = part.seat.agent
+        yield
+        self.culprit = None
+
+    def _add(self, part: _Part, turn: Turn, rewards: Mapping[str, float]) -> None:
+        """Record a turn, and give each agent its own reward for it and its share of the team's."""
+        part.add(turn)
+        self.turns.append((part.seat.agent, len(part.turns) - 1))
+        if turn.info["invalid_action"]:
+            part.reward("invalid_action", -self.spec.invalid_penalty)
+        share = self.spec.reward_share
+        team = float(np.mean([rewards.get(agent, 0.0) for agent in self.parts])) if share else 0.0
+        for agent, part in self.parts.items():
+            part.reward("env", (1.0 - share) * rewards.get(agent, 0.0))
+            part.reward("team", share * team)
+
+    async def _record(self) -> None:
+        """What a fork before the coming turn needs."""
+        if self.spec.record_snapshots and self.env.env.can_snapshot:
+            self.snapshots.append(await self.env.snapshot())
+        if self.spec.record_remaining:
+            self.remaining.append(await self.env.remaining())
+
+    def _take(self, observation: str, info: Mapping[str, Any]) -> None:
+        """The environment's answer: for whoever is next, and about everybody."""
+        self.info, self.observation = checked_info(observation, info), observation
+        self.moments.append(Moment(observation, info))
+        for agent, standing in self.info["standings"].items():
+            part = self._part(agent)
+            if standing["is_over"] and part.outcome is None:
+                cut = StopReason.STEP_LIMIT if standing["is_truncated"] else StopReason.FAILURE
+                part.outcome = StopReason.SUCCESS if standing["won"] else cut, dict(standing)
+
+    def _part(self, agent: str) -> _Part:
+        if agent not in self.parts:
+            raise EnvError(f"The environment names the agent {agent!r}; its seats are {', '.join(self.parts)}.")
+        return self.parts[agent]
+
+    async def _resume(self, start: Fork) -> None:
+        """Go back to a fork. Raises `ReplayDiverged` if the environment came to another state."""
+        parent, turn = start.parent, start.turn
+        await go_back(self.env, start)
+        for number, past in enumerate(parent.trajectory.turns[:turn]):
+            self._take(parent.moments[number].observation, parent.moments[number].info)
+            self._take_again(past, parent.moments[number + 1].info["rewards"])
+        self._take(parent.moments[turn].observation, parent.moments[turn].info)
+        self.snapshots, self.remaining = list(parent.snapshots[:turn]), list(parent.remaining[:turn])
+        agent = self._part(self.info["agent"]).agent
+        if start.guidance and agent is not None:
+            agent.inject(start.guidance)
+
+    def _take_again(self, past: Turn, rewards: Mapping[str, float]) -> None:
+        """A turn of the parent, as it was sampled, and what it was rewarded with."""
+        part = self._part(str(past.info["agent"]))
+        part.observe(self.observation, self.info)
+        if part.agent is not None:
+            part.agent.prompt()
+            part.agent.act(past.action_ids)
+        self._add(part, replace(past, reward=0.0), rewards)
+
+    def played(self, stop: StopReason, error: dict[str, Any] | None) -> Played:
+        """The episode as it was played: everybody's turns in order, and the part of each agent."""
+        parts = tuple(self._trajectory(part, stop, error) for part in self.parts.values())
+        by_agent = {part.agent_id: part for part in parts}
+        turns = tuple(by_agent[agent].turns[number] for agent, number in self.turns)
+        shown = {**self.info, "won": self.info.get("won", False), "score": self.info.get("score", 0.0)}
+        whole = self._made(TEAM, turns, stop, shown, self.observation if turns else "", error)
+        if not stop.is_error:
+            env = [part.rewards.get("env", 0.0) + part.rewards.get("team", 0.0) for part in parts]
+            whole = replace(whole, rewards={"env": float(np.mean(env))})
+        return Played(
+            whole,
+            tuple(self.moments),
+            self.spec.seed,
+            self.reset_seed,
+            tuple(self.snapshots),
+            tuple(self.remaining),
+            parts=parts,
+        )
+
+    def _trajectory(self, part: _Part, stop: StopReason, error: dict[str, Any] | None) -> Trajectory:
+        """One agent's part of the episode."""
+        outcome = part.outcome
+        standing = self.info.get("standings", {}).get(part.seat.agent, {})
+        if outcome is not None:
+            stop, standing = outcome
+            error = None
+        elif stop.is_error and self.culprit not in (None, part.seat.agent):
+            stop = StopReason.ABANDONED
+            error = {**(error or {}), "type": "Abandoned", "message": f"'{self.culprit}' broke the episode."}
+        shown = {**self.info, "won": standing.get("won", False), "score": standing.get("score", 0.0)}
+        last = str(standing.get("final") or "") or part.asked
+        made = self._made(part.seat.agent, tuple(part.turns), stop, shown, last if part.turns else "", error)
+        info = {"role": part.seat.role, "player": part.seat.player, "is_trained": part.seat.is_trained}
+        return replace(made, rewards={} if stop.is_error else {"env": 0.0, **part.rewards}, info={**made.info, **info})
+
+    def _made(
+        self,
+        agent: str,
+        turns: tuple[Turn, ...],
+        stop: StopReason,
+        shown: Mapping[str, Any],
+        last: str,
+        error: dict[str, Any] | None,
+    ) -> Trajectory:
+        spec = self.spec
+        info = outcome_info(shown, last, spec.max_steps, self.reset_seed)
+        info |= ({"stopped": self.stopped} if self.stopped else {}) | ({"error": error} if error else {})
+        return Trajectory(
+            task_id=spec.task_id,
+            group_id=spec.group_id,
+            episode_id=spec.episode_id,
+            turns=turns,
+            stop_reason=stop,
+            agent_id=agent,
+            parent_id=None if self.start is None else self.start.parent.trajectory.episode_id,
+            fork_turn=None if self.start is None else self.start.turn,
+            info=info,
+        )
