@@ -19,7 +19,11 @@ class TeamSwitch(TeamTaskEnv):
     gives a turn to nobody.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"name": "team_switch_v0", "render_modes": ["ansi"], "is_parallelizable": False}
+    metadata: ClassVar[dict[str, Any]] = {
+        "name": "team_switch_v0",
+        "render_modes": ["ansi"],
+        "is_parallelizable": False,
+    }
     snapshot_kind: ClassVar[str] = "team-switch-0"
     splits: ClassVar[tuple[str, ...]] = ("train", "valid_seen", "valid_unseen")
 

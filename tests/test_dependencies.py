@@ -16,6 +16,8 @@ FORBIDDEN = {
     "errors": ("agentgym_rft.", *TORCH, "gymnasium", "numpy"),
     "registry": ("agentgym_rft.envs", "agentgym_rft.agents", "agentgym_rft.rollouts", "agentgym_rft.trainers", *TORCH),
     "config": ("agentgym_rft.envs", "agentgym_rft.agents", "agentgym_rft.rollouts", "agentgym_rft.trainers", *TORCH),
+    "section": ("agentgym_rft.", *TORCH),
+    "team_sections": ("agentgym_rft.", *TORCH),
     "sections": ("agentgym_rft.", *TORCH),
     "sft_sections": ("agentgym_rft.", *TORCH),
     "envs": ("agentgym_rft.agents", "agentgym_rft.rollouts", "agentgym_rft.trainers", "agentgym_rft.cli", *TORCH),
@@ -30,7 +32,9 @@ FORBIDDEN = {
 ALLOWED = {
     "core": (),
     "errors": (),
-    "sft_sections": ("agentgym_rft.sections",),
+    "team_sections": ("agentgym_rft.section",),
+    "sections": ("agentgym_rft.section", "agentgym_rft.team_sections"),
+    "sft_sections": ("agentgym_rft.section", "agentgym_rft.sections"),
     # The contract, making, processes and the panels are for all; what is forbidden is naming a concrete environment.
     "rollouts": (
         "agentgym_rft.envs.base",

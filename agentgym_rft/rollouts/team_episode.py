@@ -264,6 +264,8 @@ class TeamEpisode:
 
     def played(self, stop: StopReason, error: dict[str, Any] | None) -> Played:
         """The episode as it was played: everybody's turns in order, and the part of each agent."""
+        if stop is StopReason.ENV_ERROR and self.culprit is not None:
+            stop = StopReason.POLICY_ERROR
         parts = tuple(self._trajectory(part, stop, error) for part in self.parts.values())
         by_agent = {part.agent_id: part for part in parts}
         turns = tuple(by_agent[agent].turns[number] for agent, number in self.turns)
