@@ -122,7 +122,15 @@ def _totals(tasks: Sequence[Task]) -> dict[str, Any]:
         "invalid_actions": invalid / num_turns if num_turns else None,
         "sampled_tokens": _mean_known([_sampled(t) for t in valid]),
         "context_tokens": _mean_known([_context(t) for t in valid]),
+        **mean_measures(valid),
     }
+
+
+def mean_measures(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
+    """Under `measures`, the means of what the environment measures beside the score; nothing where it does not."""
+    found = [trajectory.info["measures"] for trajectory in trajectories if "measures" in trajectory.info]
+    names = sorted({name for measures in found for name in measures})
+    return {"measures": {name: _mean([m[name] for m in found if name in m]) for name in names}} if names else {}
 
 
 def _pass_at(tasks: Sequence[Task]) -> dict[str, dict[str, Any]]:

@@ -89,7 +89,14 @@ def outcome_info(info: Mapping[str, Any], last_observation: str, max_steps: int,
         "won": bool(info.get("won", False)),
         "score": float(info.get("score", 0.0)),
         "task_type": str(info.get("task_type", "")),
+        **(
+            {"measures": {name: float(value) for name, value in info["measures"].items()}} if "measures" in info else {}
+        ),
         "last_observation": last_observation,
         "max_steps": max_steps,
         "reset_seed": reset_seed,
     }
+
+
+def _numbers(measures: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in measures.items()}

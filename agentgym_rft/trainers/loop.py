@@ -16,7 +16,13 @@ from typing import Any
 from agentgym_rft.agents.card import card_label
 from agentgym_rft.core import Group, Trajectory
 from agentgym_rft.errors import PolicyError
-from agentgym_rft.report.evaluation import EvaluationSettings, read_evaluations, summarise, write_evaluation
+from agentgym_rft.report.evaluation import (
+    EvaluationSettings,
+    mean_measures,
+    read_evaluations,
+    summarise,
+    write_evaluation,
+)
 from agentgym_rft.report.metrics import MetricsWriter
 from agentgym_rft.report.progress import NoProgress, Progress
 from agentgym_rft.rollouts.evaluate import EvaluationPlan, evaluate
@@ -195,6 +201,7 @@ def rollout_metrics(groups: Sequence[Group], errors: dict[str, int]) -> Metrics:
         "episode/errors": float(sum(errors.values())),
         "group/num": float(len(groups)),
         "group/without_signal": float(sum(not has_signal(group) for group in groups)),
+        **{f"measure/{name}": value for name, value in mean_measures(valid).get("measures", {}).items()},
         **{f"error/{reason}": float(count) for reason, count in errors.items()},
         **generation_metrics(groups),
     }
