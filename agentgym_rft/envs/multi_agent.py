@@ -7,6 +7,7 @@ which is how it is played.
 
 from __future__ import annotations
 
+import functools
 import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -17,10 +18,22 @@ from gymnasium import spaces
 from gymnasium.utils import seeding
 from pettingzoo.utils.env import AECEnv
 
-from agentgym_rft.envs.base import AnyText, Expert
+from agentgym_rft.envs.base import AnyText, Expert, Theory
 from agentgym_rft.errors import DataError, EnvError
 
-_SNAPSHOT_KEYS = {"env", "options", "task_id", "state", "inbox", "num_steps", "agents", "selected", "books", "rng"}
+_SNAPSHOT_KEYS = {
+    "env",
+    "options",
+    "task_id",
+    "state",
+    "inbox",
+    "num_steps",
+    "agents",
+    "selected",
+    "waiting",
+    "books",
+    "rng",
+}
 
 
 class TextAECEnv(AECEnv[str, str, str]):
@@ -44,11 +57,21 @@ class TextAECEnv(AECEnv[str, str, str]):
     infos: dict[str, dict[str, Any]]
     _cumulative_rewards: dict[str, float]
 
+    @property
+    def rng(self) -> np.random.Generator | None:
+        """The generator that `reset` draws tasks with; None where it is not shown."""
+        return None
+
     def observation_space(self, agent: str) -> spaces.Space[str]:
-        return _OBSERVATIONS
+        return self._spaces[agent][0]
 
     def action_space(self, agent: str) -> spaces.Space[str]:
-        return _ACTIONS
+        return self._spaces[agent][1]
+
+    @functools.cached_property
+    def _spaces(self) -> dict[str, tuple[AnyText, AnyText]]:
+        """Each agent's spaces of observations and actions. No two share one, as PettingZoo seeds and samples them."""
+        return {agent: (AnyText(), AnyText(10_000)) for agent in self.possible_agents}
 
     def role(self, agent: str) -> str:
         """What an agent is here: agents of one role are given the same card and policy. Default: each is its own."""
@@ -96,8 +119,9 @@ class TextAECEnv(AECEnv[str, str, str]):
         """A player of one seat that acts at random; None: anyone picks among `admissible_actions`."""
         return None
 
-
-_OBSERVATIONS, _ACTIONS = AnyText(), AnyText(10_000)
+    def theory(self) -> Theory | None:
+        """What is known exactly about the game, if it is small enough for that."""
+        return None
 
 
 class TeamTaskEnv(TextAECEnv):
@@ -135,6 +159,7 @@ class TeamTaskEnv(TextAECEnv):
         self._task_id = ""
         self._num_steps = 0
         self._inbox: dict[str, list[str]] = {}
+        self._skip_agent_selection: str | None = None  # AEC's: who is next once those that are out took their steps
         self._invalid: dict[str, bool] = {}
         self._rng: np.random.Generator = seeding.np_random(None)[0]
 
@@ -255,6 +280,7 @@ class TeamTaskEnv(TextAECEnv):
             "num_steps": self._num_steps,
             "agents": self.agents,
             "selected": self.agent_selection,
+            "waiting": self._skip_agent_selection,
             "books": [self.terminations, self.truncations, self.rewards, self._cumulative_rewards, self._invalid],
             "rng": self._rng.bit_generator.state,
         }
@@ -276,11 +302,12 @@ class TeamTaskEnv(TextAECEnv):
             raise EnvError(f"The snapshot is damaged ({error}); take a new one.") from error
         self._num_steps = saved["num_steps"]
         self.agents, self.agent_selection = list(saved["agents"]), saved["selected"]
+        self._skip_agent_selection = saved["waiting"]
         self._inform()
 
     def _open_books(self, task_id: str) -> None:
         seats = self.possible_agents
-        self._task_id, self._num_steps = task_id, 0
+        self._task_id, self._num_steps, self._skip_agent_selection = task_id, 0, None
         self._inbox = {agent: [] for agent in seats}
         self.rewards, self._cumulative_rewards = dict.fromkeys(seats, 0.0), dict.fromkeys(seats, 0.0)
         self.terminations, self.truncations = dict.fromkeys(seats, False), dict.fromkeys(seats, False)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
-from agentgym_rft.envs.base import Expert, TextEnv
+from agentgym_rft.envs.base import Expert, TextEnv, Theory
 from agentgym_rft.envs.multi_agent import TextAECEnv
 from agentgym_rft.errors import EnvError
 
@@ -28,22 +29,31 @@ class TurnsEnv(TextEnv):
 
     Args:
         env: the environment of several agents; it belongs to this one from now on.
+        spec: gymnasium's, of the id that it was made by, if any.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"]}
 
-    def __init__(self, env: TextAECEnv) -> None:
-        self.env = env
+    def __init__(self, env: TextAECEnv, spec: Any = None) -> None:
+        self.env, self.spec = env, spec
         self.splits = env.splits  # type: ignore[misc]  # those of the environment inside
         self.can_snapshot = env.can_snapshot  # type: ignore[misc]
         self.seats = {agent: env.role(agent) for agent in env.possible_agents}
         self.render_mode = env.render_mode
         self._standings: dict[str, Standing] = {}
+        self._last: tuple[str, dict[str, float], bool] = ("", {}, False)  # what the last info was made of
 
     @property
     def acting(self) -> str:
         """Whose turn it is; "" while no episode runs."""
         return str(self.env.agent_selection) if self.env.agents else ""
+
+    @property
+    def np_random(self) -> np.random.Generator:
+        """The generator of the environment inside, which a copy in another process goes on with."""
+        rng = self.env.rng
+        own: np.random.Generator = super().np_random
+        return own if rng is None else rng
 
     def task_ids(self, split: str) -> Sequence[str]:
         return self.env.task_ids(split)
@@ -68,7 +78,8 @@ class TurnsEnv(TextEnv):
         env.step(action)
         rewards = {agent: float(reward) for agent, reward in env.rewards.items()}
         is_invalid = bool(env.infos.get(actor, {}).get("invalid_action", False))
-        is_truncated = bool(env.agents) and all(env.truncations.values())
+        is_out = [env.terminations[agent] or env.truncations[agent] for agent in env.agents]
+        is_truncated = all(is_out) and any(env.truncations.values())
         self._note_standings()
         self._show_out()
         terminated, truncated = not env.agents and not is_truncated, is_truncated
@@ -77,7 +88,7 @@ class TurnsEnv(TextEnv):
             observation = env.observe(agent)
         else:
             agent, observation = actor, str(self._standings[actor]["final"])
-        reward = float(np.mean(list(rewards.values()))) if rewards else 0.0
+        reward = _mean(list(rewards.values()))
         return observation, reward, terminated, truncated, self._info(agent, rewards, is_invalid=is_invalid)
 
     def render(self) -> Any:
@@ -87,16 +98,26 @@ class TurnsEnv(TextEnv):
         self.env.close()
 
     def snapshot(self) -> bytes:
-        return self.env.snapshot()
+        """That of the environment inside, with the standings of those who are out and what the last step gave."""
+        kept = {
+            "game": self.env.snapshot().decode("latin-1"),
+            "out": {agent: standing for agent, standing in self._standings.items() if standing["is_over"]},
+            "last": self._last,
+        }
+        return json.dumps(kept, separators=(",", ":"), default=str).encode()
 
     def restore(self, snapshot: bytes) -> tuple[str, dict[str, Any]]:
-        self.env.restore(snapshot)
-        self._standings = {}
+        try:
+            kept = json.loads(snapshot)
+            game, out = kept["game"].encode("latin-1"), dict(kept["out"])
+            agent, rewards, is_invalid = kept["last"]
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise EnvError("The snapshot is damaged, or not one of a stream of turns; take a new one.") from error
+        self.env.restore(game)
+        self._standings = {name: out.get(name, {}) for name in self.seats}
         self._note_standings()
-        self._show_out()
-        agent = self._selected() if self.env.agents else next(iter(self._standings))
-        is_invalid = bool(self._standings[agent]["info"].get("invalid_action", False))
-        return self.env.observe(agent), self._info(agent, {}, is_invalid=is_invalid)
+        observation = self.env.observe(agent) if self.env.agents else str(self._standings[agent]["final"])
+        return observation, self._info(agent, rewards, is_invalid=is_invalid)
 
     def remaining(self) -> int | None:
         return self.env.remaining()
@@ -123,6 +144,9 @@ class TurnsEnv(TextEnv):
 
     def noop(self, agent: str) -> str:
         return self.env.noop(agent)
+
+    def theory(self) -> Theory | None:
+        return self.env.theory()
 
     def _selected(self) -> str:
         """Whose turn it is. Raises `EnvError` where the environment names nobody who plays."""
@@ -155,15 +179,19 @@ class TurnsEnv(TextEnv):
 
     def _info(self, agent: str, rewards: dict[str, float], *, is_invalid: bool) -> dict[str, Any]:
         standings = self._standings
+        self._last = (agent, rewards, is_invalid)
         return {
-            **standings[agent]["info"],
+            **{
+                key: list(value) if isinstance(value, list) else value
+                for key, value in standings[agent]["info"].items()
+            },
             "agent": self.acting,
-            "agents": self.seats,
-            "rewards": rewards,
+            "agents": dict(self.seats),
+            "rewards": dict(rewards),
             "standings": {name: {key: s[key] for key in s if key != "info"} for name, s in standings.items()},
             "invalid_action": is_invalid,
             "won": all(standing["won"] for standing in standings.values()),
-            "score": float(np.mean([standing["score"] for standing in standings.values()])),
+            "score": _mean([standing["score"] for standing in standings.values()]),
         }
 
 
@@ -179,6 +207,10 @@ class _EverySeat:
         if agent not in self._players:
             self._players[agent] = self._make(agent, observation)
         return self._players[agent].act(observation)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
 
 
 def _there(player: Expert | None) -> Expert:

@@ -7,11 +7,25 @@ of times the speed: a game is compiled once (`compiling.py`), a world holds only
 from __future__ import annotations
 
 import hashlib
+from typing import NamedTuple
 
 from agentgym_rft.envs.alfworld.admissible import list_admissible
 from agentgym_rft.envs.alfworld.compiled import CompiledGame
 from agentgym_rft.envs.alfworld.rules import NOTHING_HAPPENS, OBEY
 from agentgym_rft.envs.alfworld.state import State
+
+
+class Body(NamedTuple):
+    """What is an agent's own where several share a house: its location and the object in its hand (-1: none).
+
+    While an agent is out, what it holds is nowhere. `inside` and `at` are the places that the object keeps all the
+    same, as some real games put an object into several.
+    """
+
+    location: int
+    held: int = -1
+    inside: int = 0
+    at: int = 0
 
 
 class World:
@@ -61,6 +75,21 @@ class World:
     def restore(self, snapshot: bytes) -> None:
         """Continue from a snapshot. Raises `EnvError` if it is of another game or damaged."""
         self._state.restore(snapshot)
+
+    def swap(self, body: Body) -> Body:
+        """Let another agent be the one that is in the house. Returns the body of the one that was."""
+        state, held = self._state, self._state.held
+        inside, at = (0, 0) if held < 0 else (state.inside[held], state.at[held])
+        if inside or at:
+            state.place(held, 0)
+            state.at[held] = 0
+        left = Body(state.location, held, inside, at)
+        state.location, state.held = body.location, body.held
+        if body.inside or body.at:
+            state.place(body.held, body.inside)
+            state.at[body.held] = body.at
+        state.changed()
+        return left
 
     def state_key(self) -> str:
         """32 hex digits; two worlds have the same if and only if they are in the same state of equal games.

@@ -16,7 +16,7 @@ def plan(world: World) -> list[str]:
     """
     if world.won:
         return []
-    view = _view(world)
+    view = view_of(world)
     best = shortest(view)
     if best is None:
         raise EnvError(f"No plan of the oracle wins '{world.game.task}' from here; restart the game.")
@@ -38,7 +38,7 @@ def distance(world: World) -> int | None:
     """The length of `plan(world)`, None if there is no plan."""
     if world.won:
         return 0
-    view = _view(world)
+    view = view_of(world)
     best: Plan | None = shortest(view)
     return None if best is None else cost(best, view.here)
 
@@ -76,7 +76,8 @@ def _things(world: World, places: tuple[Place, ...]) -> tuple[Thing, ...]:
     return tuple(things)
 
 
-def _view(world: World) -> View:
+def view_of(world: World) -> View:
+    """What a plan of the agent that is in the world depends on."""
     game: CompiledGame = world.game
     win, held = game.win, world.holding
     places = _places(world)

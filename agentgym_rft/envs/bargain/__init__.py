@@ -1,0 +1,1 @@
+"""Two agents divide items that each values differently."""
