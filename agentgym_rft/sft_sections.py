@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from agentgym_rft.section import Section
 from agentgym_rft.sections import AgentSection, EnvSection
+from agentgym_rft.team_sections import SeatSection
 
 
 class ModelSection(Section):
@@ -37,6 +38,9 @@ class SftSection(Section):
 
     tokens: int = Field(20_000_000, ge=1, description="trained tokens in all")
     batch_tokens: int = Field(10_000, ge=1, description="tokens an optimizer step, padding included")
+    player: Literal["expert", "random"] = Field(
+        "expert", description="who demonstrates; random: any action, which teaches the grammar alone, lost or not"
+    )
     noise: float = Field(0.1, ge=0, lt=1, description="rate of other plausible actions in demonstrations")
     context_weight: float = Field(0.3, ge=0, description="loss weight of context tokens; action tokens weigh 1")
     disguise: float = Field(0.0, ge=0, le=1, description="share of words replaced, alike in a whole demonstration")
@@ -64,6 +68,14 @@ class SftSection(Section):
         return self
 
 
+class SftTeamSection(Section):
+    """Environments with several agents; one agent has no use for it."""
+
+    seats: dict[str, SeatSection] = Field(
+        default_factory=dict, description="by agent or role; a seat whose policy is not trained is not learnt from"
+    )
+
+
 class SftRunSection(Section):
     seed: int = Field(0, ge=0)
     out: str | None = Field(None, description="directory for the model; default: runs/sft-<env>-<time>")
@@ -79,6 +91,7 @@ class SftConfig(Section):
     num_threads: int | None = Field(None, ge=1)
     model: ModelSection = ModelSection()
     sft: SftSection = SftSection()
+    team: SftTeamSection = SftTeamSection()
     run: SftRunSection = SftRunSection()
 
     @model_validator(mode="after")

@@ -34,14 +34,16 @@ ALLOWED = {
     "errors": (),
     "team_sections": ("agentgym_rft.section",),
     "sections": ("agentgym_rft.section", "agentgym_rft.team_sections"),
-    "sft_sections": ("agentgym_rft.section", "agentgym_rft.sections"),
+    "sft_sections": ("agentgym_rft.section", "agentgym_rft.sections", "agentgym_rft.team_sections"),
     # The contract, making, processes and the panels are for all; what is forbidden is naming a concrete environment.
     "rollouts": (
         "agentgym_rft.envs.base",
         "agentgym_rft.envs.making",
+        "agentgym_rft.envs.multi_agent",
         "agentgym_rft.envs.panels",
         "agentgym_rft.envs.process",
         "agentgym_rft.envs.processes",
+        "agentgym_rft.envs.turns",
     ),
     "trainers": ("agentgym_rft.envs.base", "agentgym_rft.envs.making", "agentgym_rft.envs.panels"),
 }

@@ -149,6 +149,8 @@ def reflection_messages(card: AgentCard, trajectory: Trajectory) -> list[dict[st
         > look
         Nothing happens.
         Result: step_limit, reward 0, 2 of 2 steps, 1 invalid actions.
+
+    With several agents each turn names its own, `[1] worker_2: On the desk 1, ...`, and shows what that agent read.
     """
     head = [{"role": "system", "content": card.reflect.system}] if card.reflect.system else []
     return [*head, {"role": "user", "content": _transcript(card, trajectory)}]
@@ -156,9 +158,13 @@ def reflection_messages(card: AgentCard, trajectory: Trajectory) -> list[dict[st
 
 def _transcript(card: AgentCard, trajectory: Trajectory) -> str:
     lines = [f"Instructions: {card.system}"] if card.system else []
+    met: set[str] = set()  # agents that have read their goal
     for index, turn in enumerate(trajectory.turns):
+        agent = str(turn.info.get("agent", ""))
         observation = str(turn.info["observation"])
-        lines += [f"[{index}] {observation if index == 0 else without_goal(observation)}", f"> {turn.info['text']}"]
+        shown = without_goal(observation) if agent in met else observation
+        met.add(agent)
+        lines += [f"[{index}] {agent}: {shown}" if agent else f"[{index}] {shown}", f"> {turn.info['text']}"]
     last = without_goal(str(trajectory.info.get("last_observation", "")))
     return "\n".join([*lines, *([last] if last else []), _result(trajectory)])
 

@@ -38,6 +38,10 @@ def bench_command(
 
     if not is_run_dir(run):
         raise ConfigError(f"'{run}' is no run directory of `agentgym train`.")
+    if (run / "policies").is_dir():
+        raise ConfigError(
+            f"'{run}' trained a policy for each role; bench is for one policy. Use `agentgym eval` on it."
+        )
     base = with_full_names(validate_config(read_run_config(run))).model_dump()
     evaluation = {"split": split, "num_tasks": tasks, "temperature": temperature}
     updates: dict[str, dict[str, Any]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +22,7 @@ from agentgym_rft.cli.settings import (
     say_whose_seed,
     with_full_names,
 )
-from agentgym_rft.config import merge, validate_config
+from agentgym_rft.config import merge, parse_value, validate_config
 from agentgym_rft.envs.panel_files import FrozenPanel, read_panel
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.sections import Config
@@ -30,10 +31,14 @@ POLICIES = (
     "seed, a model directory, a run (its last checkpoint), vllm: before any of these, oracle, expert, random, or "
     "openai:MODEL@URL."
 )
+ENV_OPTION = "KEY=VALUE, an argument of the environment, such as num_agents=1. Repeatable."
 
 
 def evaluate_command(
-    policy: Annotated[str, typer.Option(help=POLICIES)],
+    policy: Annotated[str | None, typer.Option(help=POLICIES)] = None,
+    seat: Annotated[
+        list[str] | None, typer.Option(help="AGENT=POLICY or ROLE=POLICY; --policy plays the rest. Repeatable.")
+    ] = None,
     env: Annotated[str | None, typer.Option(help="Environment; default: the run's or panel's, else ALFWorld.")] = None,
     split: Annotated[
         str | None, typer.Option(help="Split; default: the recipe's, else the environment's last.")
@@ -41,6 +46,7 @@ def evaluate_command(
     panel: Annotated[Path | None, typer.Option(help="Panel file, in place of --split and --tasks.")] = None,
     tasks: Annotated[int | None, typer.Option(min=1, help="First tasks of the panel; default: the recipe's.")] = None,
     data: Annotated[str | None, typer.Option(help="Data directory of the environment.")] = None,
+    env_option: Annotated[list[str] | None, typer.Option(help=ENV_OPTION)] = None,
     out: Annotated[Path | None, typer.Option(help="Write the result to this file, as JSON.")] = None,
     temperature: Annotated[
         float | None, typer.Option(min=0, help="Of sampling; default: the recipe's, greedy.")
@@ -76,12 +82,29 @@ def evaluate_command(
         "rollout": _given(step_timeout_s=step_timeout, workers=workers),
         "run": {"seed": seed},
     }
-    base = base_settings(policy, env if frozen is None else frozen.panel.env_id)
+    base = base_settings(_first_policy(policy, seat), env if frozen is None else frozen.panel.env_id)
     if frozen is not None:
         base["env"]["options"] = {**frozen.options, **base["env"].get("options", {})}
-    config = merge_settings(base, updates, data, card)
+    config = merge_settings(with_env_options(base, env_option), updates, data, card)
     say_whose_seed(config)
-    _show(run_evaluation(Request(config, policy, samples, frozen, out)), out)
+    _show(run_evaluation(Request(config, policy, samples, frozen, out, tuple(seat or ()))), out)
+
+
+def _first_policy(policy: str | None, seats: Sequence[str] | None) -> str:
+    """Whose run the settings come from. Raises `ConfigError` if nobody plays."""
+    if policy is None and not seats:
+        raise ConfigError("Missing option --policy: give it, or --seat for every agent.")
+    return policy or (seats or [""])[0].partition("=")[2]
+
+
+def with_env_options(base: dict[str, Any], given: Sequence[str] | None) -> dict[str, Any]:
+    """The settings with the environment's arguments `KEY=VALUE`. Raises `ConfigError`."""
+    for text in given or ():
+        key, mark, value = text.partition("=")
+        if not (mark and key):
+            raise ConfigError(f"--env-option is '{text}'; expected KEY=VALUE.")
+        base = merge(base, {"env": {"options": {key: parse_value(f"--env-option {key}", value)}}})
+    return base
 
 
 def _read_panel(path: Path, env: str | None, split: str | None, tasks: int | None) -> FrozenPanel:
@@ -102,13 +125,22 @@ def _given(**values: Any) -> dict[str, Any]:
 def base_settings(policy: str, env: str | None) -> dict[str, Any]:
     """The run's configuration if `policy` is a run, else the environment's recipe, with `policy` in it."""
     named = {"policy": {"path": policy}}
-    path = Path(model_name(policy))
+    path = _run_of(model_name(policy))
     if is_seed(model_name(policy)) or not is_run_dir(path):
         return merge(fresh_config(env or DEFAULT_ENV, None, ()).model_dump(), named)
     config = with_full_names(validate_config(read_run_config(path))).model_dump()
     if env is not None and registry.resolve_env_id(env) != config["env"]["id"]:
         config["env"] = {"id": env}
     return merge(config, named)
+
+
+def _run_of(name: str) -> Path:
+    """The directory in a model's name, which may be RUN#ROLE."""
+    if "#" not in name:
+        return Path(name)
+    from agentgym_rft.store.run_policies import split_role
+
+    return split_role(name)[0]
 
 
 def merge_settings(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +15,21 @@ import typer
 from rich.console import Console
 
 from agentgym_rft.agents.card import card_label
+from agentgym_rft.cli.settings import full_policy_name
 from agentgym_rft.core import Trajectory
-from agentgym_rft.envs.making import make_env
+from agentgym_rft.envs.making import make_env, seats_of
 from agentgym_rft.envs.panel_files import FrozenPanel, check_panel
 from agentgym_rft.envs.panels import assert_held_out, lasting_options, load_panel, quoted_split
 from agentgym_rft.errors import ConfigError, PolicyError
 from agentgym_rft.report.evaluation import EvaluationSettings, Summary, protocol, summarise
 from agentgym_rft.report.evaluation_progress import evaluation_progress
+from agentgym_rft.rollouts.cast import Cast
+from agentgym_rft.rollouts.company import Company
 from agentgym_rft.rollouts.env_maker import env_maker
 from agentgym_rft.rollouts.evaluate import EvaluationPlan, PanelWorkers, evaluate
 from agentgym_rft.rollouts.outcome import why_unplayed
 from agentgym_rft.rollouts.players import ENDPOINT, SCRIPTED, TextWorkers, at_endpoint, check_script, scripted
+from agentgym_rft.rollouts.seating import policy_for, seat_policies
 from agentgym_rft.sections import Config
 from agentgym_rft.store.partial import PartialEvaluation
 
@@ -39,10 +43,36 @@ class Request:
     """
 
     config: Config
-    policy: str  # as it was named
+    policy: str | None  # as it was named; None: `seats` names one for every agent
     samples: int = 1
     frozen: FrozenPanel | None = None
     out: Path | None = None
+    seats: tuple[str, ...] = ()  # AGENT=POLICY or ROLE=POLICY, where there are several agents
+
+
+@dataclass(frozen=True, slots=True)
+class Entrants:
+    """Who plays: `label` in the result; of several agents the role and the policy of each, else both are empty."""
+
+    label: str
+    policies: frozenset[str]
+    roles: Mapping[str, str]
+    seats: Mapping[str, str]
+
+
+def find_entrants(request: Request) -> Entrants:
+    """Who plays. Raises `ConfigError` where a seat has two policies or none, or is not there."""
+    config, named = request.config, request.policy
+    roles = seats_of(config.env.id, config.env.options)
+    rest = None if named is None else config.policy.path
+    found = seat_policies(roles, request.seats, rest, config.team.seats)
+    seats = {a: policy_for(full_policy_name(policy, config.env.id), roles[a]) for a, policy in found.items()}
+    if not seats:
+        assert named is not None, "an environment of one agent has refused --seat"
+        return Entrants(named, frozenset({named if named in SCRIPTED else config.policy.path}), roles, seats)
+    shown = {agent: named if policy == rest else policy for agent, policy in found.items()}
+    label = str(named) if set(shown.values()) == {named} else ", ".join(f"{a}={p}" for a, p in shown.items())
+    return Entrants(label, frozenset(seats.values()), roles, seats)
 
 
 def run_evaluation(request: Request) -> Summary:
@@ -52,19 +82,24 @@ def run_evaluation(request: Request) -> Summary:
         ConfigError, DataError, CheckpointError: what cannot work, or an evaluation under way with other settings.
         PolicyError: no episode could be played.
     """
-    _check_decoding(request)
-    fixed = _held_out_panel(request)
-    workers, card = _open_players(request.config)
+    entrants = find_entrants(request)
+    _check_decoding(request, entrants)
+    fixed = held_out_panel(request.config, request.frozen, entrants.policies)
+    company = Company(request.config, entrants.roles) if entrants.seats else None
+    cast = () if company is None else company.cast(entrants.seats)
+    workers, card = _open_players(request.config) if company is None else (company.workers(cast), _cards(cast))
     try:
-        settings = _settings(request, fixed, card)
+        settings = _settings(request, entrants, fixed, card)
         plan = _plan(request, fixed)
-        with _partial(request, fixed, settings) as partial:
+        with _partial(request, entrants, fixed, settings) as partial:
             trajectories, wall_time_s = _play(workers, plan, partial)
             if problem := why_unplayed(trajectories, workers.max_context):
                 if partial is not None:
                     partial.remove()  # or the same command would find nothing left to play
                 raise PolicyError(f"Every episode {problem}")
-            return summarise(trajectories, fixed.panel, settings, wall_time_s)
+            summary = summarise(trajectories, fixed.panel, settings, wall_time_s)
+            temperature = 1.0 if settings.temperature is None else settings.temperature
+            return summary if company is None else summary | company.exact(cast, temperature)
     finally:
         workers.close()
 
@@ -74,8 +109,8 @@ def partial_path(out: Path) -> Path:
     return out.with_name(f"{out.name}.partial.jsonl")
 
 
-def _check_decoding(request: Request) -> None:
-    is_sampled = request.config.eval.temperature > 0 or request.policy in SCRIPTED
+def _check_decoding(request: Request, entrants: Entrants) -> None:
+    is_sampled = request.config.eval.temperature > 0 or not set(SCRIPTED).isdisjoint(entrants.policies)
     if request.samples > 1 and not is_sampled:
         raise ConfigError(
             f"--samples {request.samples} at temperature 0 would play every task {request.samples} times alike. "
@@ -83,13 +118,12 @@ def _check_decoding(request: Request) -> None:
         )
 
 
-def _held_out_panel(request: Request) -> FrozenPanel:
+def held_out_panel(config: Config, frozen: FrozenPanel | None, policies: Set[str]) -> FrozenPanel:
     """The panel, checked against the training split; its options are those of the environment that is played."""
-    config, frozen = request.config, request.frozen
     env = make_env(config.env.id, config.env.options)
     try:
-        if request.policy in SCRIPTED:
-            check_script(request.policy, env)
+        for policy in policies & set(SCRIPTED):
+            check_script(policy, env)
         options = lasting_options(env, config.env.options)
         if frozen is not None:
             check_panel(env, frozen)
@@ -103,6 +137,11 @@ def _held_out_panel(request: Request) -> FrozenPanel:
         return FrozenPanel(panel, options, train)
     finally:
         env.close()
+
+
+def _cards(cast: Cast) -> str | None:
+    """The labels of the agent cards of a team; None where only scripts play."""
+    return ", ".join(dict.fromkeys(card_label(seat.card) for seat in cast if not seat.is_scripted)) or None
 
 
 def _open_players(config: Config) -> tuple[PanelWorkers, str | None]:
@@ -127,12 +166,12 @@ def _text_workers(config: Config, make_player: Any) -> TextWorkers:
     return TextWorkers(env_maker(config), make_player, max_concurrency=config.policy.max_concurrency)
 
 
-def _settings(request: Request, fixed: FrozenPanel, card: str | None) -> EvaluationSettings:
+def _settings(request: Request, entrants: Entrants, fixed: FrozenPanel, card: str | None) -> EvaluationSettings:
     config = request.config
     return EvaluationSettings(
-        policy=request.policy,
+        policy=entrants.label,
         seed=config.run.seed,
-        temperature=None if request.policy in SCRIPTED else config.eval.temperature,
+        temperature=None if entrants.policies <= set(SCRIPTED) else config.eval.temperature,
         max_steps=config.eval.max_steps,
         samples=request.samples,
         card=card,
@@ -154,7 +193,9 @@ def _plan(request: Request, fixed: FrozenPanel) -> EvaluationPlan:
 
 
 @contextmanager
-def _partial(request: Request, fixed: FrozenPanel, settings: EvaluationSettings) -> Iterator[PartialEvaluation | None]:
+def _partial(
+    request: Request, entrants: Entrants, fixed: FrozenPanel, settings: EvaluationSettings
+) -> Iterator[PartialEvaluation | None]:
     """The finished episodes beside `out`, kept until the caller has written the result; None without `out`."""
     if request.out is None:
         yield None
@@ -162,7 +203,7 @@ def _partial(request: Request, fixed: FrozenPanel, settings: EvaluationSettings)
     config = request.config
     depends_on = protocol(fixed.panel, settings) | {
         "policy": settings.policy,
-        "weights": _fingerprint(config.policy.path),
+        "weights": _fingerprints(config, entrants),
         "seed": settings.seed,
         "max_context": config.policy.max_context,
         "step_timeout_s": config.rollout.step_timeout_s,
@@ -172,6 +213,13 @@ def _partial(request: Request, fixed: FrozenPanel, settings: EvaluationSettings)
         yield partial
     finally:
         partial.close()
+
+
+def _fingerprints(config: Config, entrants: Entrants) -> str | dict[str, str | None] | None:
+    """Of the policy, or with several agents of each policy by name."""
+    if not entrants.seats:
+        return _fingerprint(config.policy.path)
+    return {policy: _fingerprint(policy) for policy in sorted(entrants.policies)}
 
 
 def _fingerprint(policy: str) -> str | None:

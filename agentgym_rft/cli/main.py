@@ -23,6 +23,7 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 COMMANDS = {
     "train": ("train", "Train an agent in an environment."),
     "eval": ("evaluate", "Success of a policy on a frozen panel of tasks."),
+    "crossplay": ("crossplay", "Every pair of policies against or with each other, and their ratings."),
     "bench": ("bench", "Success of every checkpoint of a run, as a curve."),
     "explore": ("explore", "Play episodes into an experience store, without training."),
     "play": ("play", "Play an episode yourself."),

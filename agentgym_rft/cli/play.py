@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import typer
 
+from agentgym_rft.envs.base import Expert, TextEnv
 from agentgym_rft.envs.making import make_env
+from agentgym_rft.errors import ConfigError, EnvError
 
 HELP = "Type an action; ? lists what is possible; Ctrl-D ends."
 
@@ -18,13 +21,21 @@ def play_command(
     task: Annotated[str | None, typer.Option(help="Task id; default: drawn with the seed.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the episode; default: another one each time.")] = None,
     data: Annotated[str | None, typer.Option(help="Data directory, for environments that take one.")] = None,
+    seat: Annotated[str | None, typer.Option(help="Of several agents, the one you play; default: all.")] = None,
+    policy: Annotated[
+        Literal["random", "oracle", "expert"] | None,
+        typer.Option(help="Who plays the other seats; default: the expert if there is one, else random."),
+    ] = None,
 ) -> None:
     """Play one episode yourself."""
     instance = make_env(env, {} if data is None else {"data": data})
     try:
         if task is None and split is not None:
             task = instance.task_ids(split)[0]
-        play_episode(instance, task, seed, _ask, typer.echo)
+        if seat is None and policy is None:
+            play_episode(instance, task, seed, _ask, typer.echo)
+        else:
+            play_seat(instance, _known(instance, seat), policy, task, seed, _ask, typer.echo)
     finally:
         instance.close()
 
@@ -48,6 +59,79 @@ def play_episode(
     outcome = "won" if info["won"] else "lost" if is_over else "left"
     say(f"\n{outcome} after {num_turns} turns, score {info['score']:.2f}")
     return dict(info)
+
+
+def play_seat(
+    env: TextEnv,
+    seat: str,
+    policy: str | None,
+    task_id: str | None,
+    seed: int | None,
+    ask: Callable[[], str | None],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Play one seat, shown only what it reads; scripted players take the others. Returns the last info."""
+    observation, info = env.reset(seed=seed, options=None if task_id is None else {"task_id": task_id})
+    say(f"task {info['task_id']}. You are {seat}. {HELP}\n")
+    others: dict[str, _Scripted] = {}
+    rng, num_turns, is_over = np.random.default_rng(seed), 0, False
+    while not is_over and not info["standings"][seat]["is_over"]:
+        agent = info["agent"]
+        if agent == seat:
+            say(observation)
+            action = _asked(ask, say, info)
+            if action is None:
+                break
+            num_turns += 1
+        else:
+            if agent not in others:
+                others[agent] = _Scripted(env, policy, agent, observation, rng)
+            action = others[agent].act(observation, info)
+        observation, _, terminated, truncated, info = env.step(action)
+        is_over = terminated or truncated
+    own = info["standings"][seat]
+    if own["is_over"]:
+        say(own["final"])
+    outcome = "won" if own["won"] else "lost" if own["is_over"] else "left"
+    say(f"\n{outcome} after {num_turns} turns, score {own['score']:.2f}")
+    return dict(info)
+
+
+def _known(env: TextEnv, seat: str | None) -> str:
+    seats = list(env.seats)
+    if seat in seats:
+        return str(seat)
+    if not seats:
+        raise ConfigError("This environment has one agent, so there are no seats: leave out --seat and --policy.")
+    what = f"There is no seat '{seat}'" if seat else "--policy plays the other seats"
+    raise ConfigError(f"{what}; give --seat one of {', '.join(seats)}.")
+
+
+def _asked(ask: Callable[[], str | None], say: Callable[[str], None], info: dict[str, Any]) -> str | None:
+    while (action := ask()) is not None and action.strip() == "?":
+        say("\n".join(info.get("admissible_actions") or ["This environment lists no actions."]))
+    return action
+
+
+class _Scripted:
+    """The player of a seat that nobody takes. Raises `ConfigError` where it has none of that kind."""
+
+    def __init__(self, env: TextEnv, kind: str | None, agent: str, observation: str, rng: np.random.Generator) -> None:
+        self._rng = rng
+        self._player: Expert | None = None
+        try:
+            self._player = env.seat_player(kind or "expert", agent, observation, rng)
+        except EnvError as error:
+            if kind is not None:
+                raise ConfigError(f"--policy {kind} cannot play '{agent}': {error}") from error
+            self._player = env.seat_player("random", agent, observation, rng)
+
+    def act(self, observation: str, info: dict[str, Any]) -> str:
+        """What it writes: a random admissible action where there is no player."""
+        if self._player is not None:
+            return self._player.act(observation)
+        actions = info.get("admissible_actions") or [""]
+        return str(actions[int(self._rng.integers(len(actions)))])
 
 
 def _ask() -> str | None:

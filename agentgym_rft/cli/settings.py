@@ -106,10 +106,15 @@ def with_full_names(config: Config) -> Config:
     """The configuration with `env.id` and the environment's seed policy resolved. Raises `RegistryError`."""
     env_id = registry.resolve_env_id(config.env.id)
     update: dict[str, object] = {"env": config.env.model_copy(update={"id": env_id})}
-    path = config.policy.path
-    if model_name(path) == SEED:
-        update["policy"] = config.policy.model_copy(update={"path": renamed(path, seed_of_env(_short_name(env_id)))})
+    path = full_policy_name(config.policy.path, env_id)
+    if path != config.policy.path:
+        update["policy"] = config.policy.model_copy(update={"path": path})
     return config.model_copy(update=update)
+
+
+def full_policy_name(name: str, env_id: str) -> str:
+    """The name of a policy, with the environment's own seed policy in the place of `seed`."""
+    return renamed(name, seed_of_env(_short_name(env_id))) if model_name(name) == SEED else name
 
 
 def say_whose_seed(config: Config) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any, ClassVar
@@ -12,31 +11,33 @@ from typing import Any, ClassVar
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from pettingzoo.utils.env import AECEnv, ParallelEnv
 
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.multi_agent import TextAECEnv
+from agentgym_rft.envs.pettingzoo_adapter import text_game
+from agentgym_rft.envs.seeded_games import MAX_STEPS, SEEDS, seed_ids, seed_of
 from agentgym_rft.envs.turns import TurnsEnv
-from agentgym_rft.errors import ConfigError, DataError, EnvError
-
-MAX_STEPS = 1000
-SEEDS = {"train": range(10_000), "test": range(10_000, 11_000)}
-_TASK_ID = re.compile(r"seed-(0|[1-9][0-9]{0,8})")
+from agentgym_rft.errors import ConfigError, EnvError
 
 
 def as_text_env(env: object, id: str, arguments: Mapping[str, Any]) -> TextEnv:
     """The environment itself where it is a `TextEnv`, else in an adapter: several agents' turns as one stream, too.
+
+    A plain PettingZoo environment is taken where its spaces are text; others need a renderer (`PettingZooText`).
 
     Args:
         env: what the class made.
         id: its id, or `module:Class`, for errors.
         arguments: all keyword arguments that it was made with.
     Raises:
-        ConfigError: it is no gymnasium environment, or one whose spaces are not text.
+        ConfigError: it is no gymnasium or PettingZoo environment, or one whose spaces are not text.
     """
     if isinstance(env, TextEnv):
         return env
-    if isinstance(env, TextAECEnv):
-        return TurnsEnv(env)
+    if isinstance(env, (AECEnv, ParallelEnv)):
+        game = env if isinstance(env, TextAECEnv) else text_game(env, id, arguments)
+        return TurnsEnv(game, _spec_of(id, arguments))
     if not isinstance(env, gym.Env):
         raise ConfigError(
             f"Environment '{id}' makes a {type(env).__name__}, expected an agentgym_rft.envs.TextEnv "
@@ -74,19 +75,17 @@ class GymTextEnv(TextEnv):
         self._is_over, self._is_closed = True, False
 
     def task_ids(self, split: str) -> Sequence[str]:
-        if split not in SEEDS:
-            raise DataError(f"{self._name} has no split '{split}'; expected one of {', '.join(SEEDS)}.")
-        return [f"seed-{seed}" for seed in SEEDS[split]]
+        return seed_ids(split, self._name)
 
     def task_content(self, task_id: str) -> bytes:
-        return f"{self._content} {_seed_of(task_id)}".encode()
+        return f"{self._content} {seed_of(task_id)}".encode()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Start a task; its seed is what the environment is reset with. Other options are passed to it."""
         super().reset(seed=seed)
         rest = dict(options or {})
         task_id = rest.pop("task_id", None) or f"seed-{self.np_random.integers(len(SEEDS['train']))}"
-        task_seed = _seed_of(task_id)
+        task_seed = seed_of(task_id)
         self._is_over = True
         result: Any = self.env.reset(seed=task_seed, options=rest or None)
         if not isinstance(result, tuple) or len(result) != 2:
@@ -174,12 +173,12 @@ def _check_spaces(env: gym.Env[Any, Any], id: str) -> None:
             )
 
 
-def _seed_of(task_id: str) -> int:
-    match = _TASK_ID.fullmatch(task_id)
-    if match is None or not any(int(match[1]) in seeds for seeds in SEEDS.values()):
-        last = SEEDS["test"].stop - 1
-        raise DataError(f"There is no task '{task_id}'; expected seed-0 to seed-{last}.")
-    return int(match[1])
+def _spec_of(id: str, arguments: Mapping[str, Any]) -> Any:
+    """gymnasium's spec of a registered id, with the arguments; None for another."""
+    known = gym.registry.get(id)
+    if known is None:
+        return None
+    return gym.envs.registration.EnvSpec(id, entry_point=known.entry_point, kwargs=dict(arguments))
 
 
 def _shape(result: object) -> str:

@@ -54,11 +54,45 @@ class Lesson:
     suggestion: str
 
 
+@dataclass(frozen=True, slots=True)
+class InformationSet:
+    """What a player knows at one of its turns, and a way to come there, where an environment can name them all.
+
+    `actions` are those of all players on the way, in task `task_id`; whose turn it is then is who plays in it.
+    `choices` has the replies that mean each action; other replies may be possible, and are not counted.
+    """
+
+    name: str
+    task_id: str
+    actions: tuple[str, ...]
+    choices: Mapping[str, tuple[str, ...]]
+
+
+Strategy = Mapping[str, Mapping[str, float]]  # information set -> action -> its probability
+
+
+class Theory(Protocol):
+    """What is known exactly about a game that is small enough."""
+
+    def information_sets(self) -> Sequence[InformationSet]:
+        """All of them, of all seats."""
+        ...
+
+    def of_script(self, kind: str) -> Strategy | None:
+        """What `oracle`, `expert` or `random` plays; None where that depends on more than the information set."""
+        ...
+
+    def analyse(self, strategy: Strategy) -> Mapping[str, float]:
+        """Named numbers about a strategy of all seats, such as its exploitability."""
+        ...
+
+
 class TextEnv(gym.Env[str, str]):
     """Base of text environments.
 
     `info` keys with fixed meaning: `task_id`, `won` (bool), `score` in [0, 1], `admissible_actions` (list, optional),
-    `state_key` (equal state <=> equal key), `invalid_action` (bool), `task_type` (optional, for tables by type).
+    `state_key` (equal state <=> equal key), `invalid_action` (bool), `task_type` (optional, for tables by type),
+    `measures` (optional: numbers by name that are reported beside the score).
     `reset(options={"task_id": ...})` selects a task; without it a task of the split is drawn with the env's own RNG.
     A step after the end raises `EnvError`.
     """
@@ -119,6 +153,10 @@ class TextEnv(gym.Env[str, str]):
     def noop(self, agent: str) -> str:
         """An action of one of `seats` that changes as little as possible."""
         raise EnvError(f"{type(self).__name__} has one agent, and no seat '{agent}'.")
+
+    def theory(self) -> Theory | None:
+        """What is known exactly about the game, if it is small enough for that."""
+        return None
 
     def lesson(self, observation: str, steps: Sequence[tuple[str, str]], pivot: int | None) -> Lesson:
         """What an episode teaches about its turn `pivot` (None: about its start), in words that its player has read.

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
+from pettingzoo.utils.env import AECEnv, ParallelEnv
 
 from agentgym_rft import registry
 from agentgym_rft.envs import (
     check_actions,
     check_leaks,
+    check_multi,
     check_processes,
     check_rules,
     check_runs,
@@ -23,6 +25,7 @@ from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.check_subject import THOROUGH, CheckSettings, NamedEnv, Subject
 from agentgym_rft.errors import AgentGymError, EnvContractError
 
+_INSTANCES = (gym.Env, AECEnv, ParallelEnv)
 Rule = Callable[[Subject], str | None]  # returns a note, or None; raises EnvContractError
 
 # While one of these is broken, the others cannot be judged.
@@ -62,24 +65,34 @@ RULES: tuple[Rule, ...] = (
 
 
 def check_env(
-    env: gym.Env[Any, Any] | str | Callable[[], Any], *, split: str | None = None, settings: CheckSettings = THOROUGH
+    env: gym.Env[Any, Any] | AECEnv[Any, Any, Any] | str | Callable[[], Any],
+    *,
+    split: str | None = None,
+    settings: CheckSettings = THOROUGH,
 ) -> list[str]:
-    """The names of the rules that hold: all of them.
+    """The names of the rules that hold: all of them, those about several agents where there are several.
 
     Runs in this process: an environment that hangs or ends the process is stopped by `check_report` only.
 
     Args:
         env: a registered name, a class or function that makes an environment, or an instance (wrapped or not), which is
-            not stepped: others are made like it. A plain gymnasium environment is checked in its adapter.
+            not stepped: others are made like it. A plain gymnasium environment is checked in its adapter, and one of
+            several agents as its stream of turns.
         split: where tasks are taken from; default: the environment's first.
         settings: how much is checked.
     Raises:
         EnvContractError: one sentence about the first broken rule.
     """
-    subject = Subject(_factory(env), split or "", settings, is_fresh=not isinstance(env, gym.Env))
+    subject = Subject(_factory(env), split or "", settings, is_fresh=not isinstance(env, _INSTANCES))
+    rules = list(RULES)
     for rule in RULES:
         check_rule(rule, subject)
-    return [rule.__name__ for rule in RULES]
+    if check_multi.has_several_agents(subject):
+        rules += check_multi.MULTI_RULES
+        for rule in check_multi.MULTI_RULES:
+            check_rule(rule, subject)
+    subject.close_all()
+    return [rule.__name__ for rule in rules]
 
 
 def check_rule(rule: Rule, subject: Subject) -> str:
@@ -103,7 +116,7 @@ def shown_name(rule: Rule) -> str:
 def _factory(env: Any) -> Callable[[], TextEnv]:
     if isinstance(env, str):
         return NamedEnv(env)
-    if isinstance(env, gym.Env):
+    if isinstance(env, _INSTANCES):
         return _twin_factory(env)
     if not callable(env):
         raise EnvContractError(f"A {type(env).__name__} is not an environment: pass a name, a class or an instance.")
@@ -124,8 +137,12 @@ def _adapted(env: object) -> TextEnv:
 
 def _twin_factory(env: Any) -> Callable[[], TextEnv]:
     """A function that makes instances like `env`: by its registered spec, else by copying it."""
-    bare = env.unwrapped
-    if bare.spec is not None and bare.spec.id in {spec.id for spec in registry.env_specs()}:
+    bare = env.unwrapped if isinstance(env, gym.Env) else env
+    if (
+        isinstance(bare, gym.Env)
+        and bare.spec is not None
+        and bare.spec.id in {spec.id for spec in registry.env_specs()}
+    ):
         return NamedEnv(bare.spec.id, bare.spec.kwargs)
     try:
         copy.deepcopy(bare)

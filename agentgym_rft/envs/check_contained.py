@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.check import BASIC_RULES, RULES, check_rule
+from agentgym_rft.envs.check_multi import MULTI_RULES, has_several_agents
 from agentgym_rft.envs.check_subject import THOROUGH, CheckSettings, NamedEnv, Subject
 from agentgym_rft.envs.process import ProcessEnv
 from agentgym_rft.errors import ConfigError, DataError, EnvContractError, EnvError, EnvTimeoutError, RegistryError
@@ -33,8 +34,9 @@ class RuleRunner(TextEnv):
     """Checks rules where it lives. It is itself an environment, whose actions are names of rules, so that `ProcessEnv`
     hosts it: deadlines, crashes and cleaning up are solved there.
 
-    The answer to a rule is its note; `info["broken"]` says whether it is the sentence of a broken rule. A wrong name,
-    option or data folder is no broken rule but raised.
+    The answer to a rule is its note; `info["broken"]` says whether it is the sentence of a broken rule, and
+    `info["applies"]` whether the rule is one for this environment. A wrong name, option or data folder is no broken
+    rule but raised.
     """
 
     def __init__(self, id: str, options: Mapping[str, Any], split: str, settings: CheckSettings) -> None:
@@ -44,13 +46,16 @@ class RuleRunner(TextEnv):
         return "", {}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        rule = next(rule for rule in RULES if rule.__name__ == action)
+        rule = next(rule for rule in (*RULES, *MULTI_RULES) if rule.__name__ == action)
+        if rule in MULTI_RULES and not has_several_agents(self._subject):
+            self._subject.close_all()
+            return "", 0.0, False, False, {"broken": False, "applies": False}
         try:
-            return check_rule(rule, self._subject), 0.0, False, False, {"broken": False}
+            return check_rule(rule, self._subject), 0.0, False, False, {"broken": False, "applies": True}
         except EnvContractError as error:
             if rule is RULES[0] and isinstance(error.__cause__, (RegistryError, ConfigError, DataError)):
                 raise error.__cause__ from None
-            return str(error), 0.0, False, False, {"broken": True}
+            return str(error), 0.0, False, False, {"broken": True, "applies": True}
 
 
 def check_report(
@@ -74,22 +79,28 @@ def check_report(
     runner = ProcessEnv(f"{__name__}:RuleRunner", arguments, timeout_s=settings.timeout_s)
     is_basic_broken = False
     try:
-        for rule in RULES:
-            if is_basic_broken:
+        for rule in (*RULES, *MULTI_RULES):
+            if is_basic_broken and rule in RULES:
                 yield RuleResult(rule.__name__, "skipped", _NOT_CHECKED, 0.0)
+            if is_basic_broken:
                 continue
             result = _run(runner, rule.__name__, settings)
+            if result is None:
+                return
             is_basic_broken = result.outcome == "failed" and rule in BASIC_RULES
             yield result
     finally:
         runner.close()
 
 
-def _run(runner: ProcessEnv, name: str, settings: CheckSettings) -> RuleResult:
+def _run(runner: ProcessEnv, name: str, settings: CheckSettings) -> RuleResult | None:
+    """How a rule fares; None if it is about several agents and there is one."""
     began = time.monotonic()
     try:
         runner.reset()  # starts another process if the last rule ended it
         sentence, _, _, _, info = runner.step(name)
+        if not info["applies"]:
+            return None
         outcome: Outcome = "failed" if info["broken"] else "ok"
     except EnvTimeoutError:
         sentence = (

@@ -108,19 +108,19 @@ class Observed:
 
     @classmethod
     def from_reset(cls, observation: str, info: dict[str, Any]) -> Observed:
-        return cls(observation, _frozen(info))
+        return cls(observation, frozen(info))
 
     @classmethod
     def from_step(cls, env: TextEnv, action: str) -> Observed:
         observation, reward, terminated, truncated, info = env.step(action)
-        return cls(observation, _frozen(info), reward, terminated, truncated)
+        return cls(observation, frozen(info), reward, terminated, truncated)
 
     @property
     def is_over(self) -> bool:
         return self.terminated or self.truncated
 
 
-def _frozen(info: dict[str, Any]) -> dict[str, Any]:
+def frozen(info: dict[str, Any]) -> dict[str, Any]:
     """A copy of `info` that later changes of its lists do not reach."""
     return {key: list(value) if isinstance(value, list) else value for key, value in info.items()}
 
@@ -133,7 +133,11 @@ class RandomActor:
 
     def act(self, seen: Observed) -> str:
         """The next action."""
-        actions: Sequence[str] = seen.info.get("admissible_actions") or _WORDS
+        return self.choose(seen.info)
+
+    def choose(self, info: Mapping[str, Any]) -> str:
+        """The next action, after an info."""
+        actions: Sequence[str] = info.get("admissible_actions") or _WORDS
         return self._random.choice(actions)
 
 

@@ -301,9 +301,10 @@ class TeamTaskEnv(TextAECEnv):
         except (LookupError, TypeError, ValueError) as error:  # a DataError is a ValueError
             raise EnvError(f"The snapshot is damaged ({error}); take a new one.") from error
         self._num_steps = saved["num_steps"]
-        self.agents, self.agent_selection = list(saved["agents"]), saved["selected"]
-        self._skip_agent_selection = saved["waiting"]
+        self.agents, self._skip_agent_selection = list(saved["agents"]), saved["waiting"]
+        self.agent_selection = saved["waiting"] or saved["selected"]  # infos are of before those that are out step
         self._inform()
+        self.agent_selection = saved["selected"]
 
     def _open_books(self, task_id: str) -> None:
         seats = self.possible_agents

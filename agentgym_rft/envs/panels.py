@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentgym_rft.envs.base import TextEnv
+from agentgym_rft.envs.turns import TurnsEnv
 from agentgym_rft.errors import DataError
 
 # Options that change no result: where the files lie (their content is hashed), how a person sees the episode, and what
@@ -110,7 +111,7 @@ def lasting_options(env: TextEnv, given: Mapping[str, Any]) -> dict[str, Any]:
     Left out are paths, since contents are hashed, and what only concerns rendering or drawing.
     """
     options = dict(given) if env.spec is None else dict(env.spec.kwargs)
-    parameters = inspect.signature(type(env)).parameters
+    parameters = inspect.signature(_class_of(env)).parameters
     return {
         name: options[name]
         for name in sorted(options)
@@ -121,4 +122,9 @@ def lasting_options(env: TextEnv, given: Mapping[str, Any]) -> dict[str, Any]:
 def _id_of(env: TextEnv) -> str:
     if env.spec is not None:
         return str(env.spec.id)
-    return f"{type(env).__module__}:{type(env).__qualname__}"
+    made = _class_of(env)
+    return f"{made.__module__}:{made.__qualname__}"
+
+
+def _class_of(env: TextEnv) -> type:
+    return type(env.env) if isinstance(env, TurnsEnv) else type(env)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -124,16 +124,16 @@ class TurnsEnv(TextEnv):
 
     def oracle(self) -> Expert:
         """A player that knows everything, for whoever's turn it is."""
-        return _EverySeat(self, lambda agent, observation: self.env.oracle(agent))
+        return _EverySeat(self, "", lambda agent, observation: self.env.oracle(agent))
 
     def expert(self, observation: str, rng: np.random.Generator, noise: float = 0.0) -> Expert:
         """The experts of all seats, each made at its first turn."""
-        return _EverySeat(self, lambda agent, first: self.env.expert(agent, first, rng, noise))
+        return _EverySeat(self, observation, lambda agent, first: self.env.expert(agent, first, rng, noise))
 
     def random_player(self, rng: np.random.Generator) -> Expert | None:
         if self.env.random_player(self._selected(), rng) is None:
             return None
-        return _EverySeat(self, lambda agent, observation: _there(self.env.random_player(agent, rng)))
+        return _EverySeat(self, "", lambda agent, observation: _there(self.env.random_player(agent, rng)))
 
     def seat_player(self, kind: str, agent: str, observation: str, rng: np.random.Generator) -> Expert | None:
         if kind == "oracle":
@@ -196,11 +196,14 @@ class TurnsEnv(TextEnv):
 
 
 class _EverySeat:
-    """One player for all seats: at each turn it asks the player of the seat whose turn it is."""
+    """One player for all seats: at each turn it asks the player of the seat whose turn it is.
 
-    def __init__(self, env: TurnsEnv, make: Any) -> None:
+    That of the first seat is made at once, so that an environment without players says so.
+    """
+
+    def __init__(self, env: TurnsEnv, observation: str, make: Callable[[str, str], Expert]) -> None:
         self._env, self._make = env, make
-        self._players: dict[str, Expert] = {}
+        self._players = {env.acting: make(env.acting, observation)}
 
     def act(self, observation: str) -> str:
         agent = self._env.acting

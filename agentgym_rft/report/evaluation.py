@@ -84,6 +84,7 @@ def summarise(
         "held_out_of": settings.held_out_of,
         "version": __version__,
         "protocol": protocol(panel, settings),
+        **seats_block(tasks),
         "errors": dict(Counter(t.stop_reason.value for task in tasks for t in task if t.is_error)),
         "by_type": _by_type(tasks),
         "tasks": [_task_row(task) for task in tasks],
@@ -131,6 +132,31 @@ def mean_measures(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
     found = [trajectory.info["measures"] for trajectory in trajectories if "measures" in trajectory.info]
     names = sorted({name for measures in found for name in measures})
     return {"measures": {name: _mean([m[name] for m in found if name in m]) for name in names}} if names else {}
+
+
+def seats_block(tasks: Sequence[Task]) -> dict[str, Any]:
+    """`seats` of several agents: role, policy, and the means of each with 95 % intervals; nothing for one agent."""
+    first = next((t for task in tasks for t in task if "seats" in t.info), None)
+    return {} if first is None else {"seats": {agent: _seat(agent, tasks) for agent in first.info["seats"]}}
+
+
+def _seat(agent: str, tasks: Sequence[Task]) -> dict[str, Any]:
+    def mean(key: str) -> list[float]:
+        return _task_means(tasks, lambda t: float(t.info["seats"][agent][key]))
+
+    shown = next(t.info["seats"][agent] for task in tasks for t in task if not t.is_error)
+    won, scores, returns = mean("won"), mean("score"), mean("return")
+    return {
+        "role": shown["role"],
+        "policy": shown["player"],
+        "success": _mean(won),
+        "success_ci95": list(wilson(sum(won), len(won))),
+        "score": _mean(scores),
+        "score_ci95": list(bootstrap_mean(scores)),
+        "return": _mean(returns),
+        "return_ci95": list(bootstrap_mean(returns)),
+        "mean_turns": _mean(mean("turns")),
+    }
 
 
 def _pass_at(tasks: Sequence[Task]) -> dict[str, dict[str, Any]]:

@@ -28,7 +28,7 @@ def evaluation_view(summary: Mapping[str, Any]) -> RenderableType:
     """The table with the lines above and below that say what was evaluated."""
     above = Text(f"{summary['env']} {summary['split']}, policy {summary['policy']}, {_decoding(summary)}")
     below = Text(f"panel {summary['panel_hash'][:16]} ({summary['num_tasks']} tasks), seed {summary['seed']}")
-    parts: list[RenderableType] = [above, success_table(summary), below]
+    parts: list[RenderableType] = [above, success_table(summary), *_seat_parts(summary), below]
     if summary["pass_at_k"]:
         parts.append(Text(f"{summary['samples']} samples a task: {pass_at_line(summary['pass_at_k'])}"))
     if summary["num_errors"]:
@@ -37,6 +37,33 @@ def evaluation_view(summary: Mapping[str, Any]) -> RenderableType:
             Text(f"{summary['num_errors']} episodes ended with an error and are not in the rates: {kinds}", "red")
         )
     return Group(*parts)
+
+
+def _seat_parts(summary: Mapping[str, Any]) -> list[RenderableType]:
+    """A table of the agents, and what is known exactly, where there are several agents."""
+    if not summary.get("seats"):
+        return []
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("agent", "policy"):
+        table.add_column(heading)
+    for heading in ("success", "score", "return", "95 % interval", "turns"):
+        table.add_column(heading, justify="right")
+    for agent, seat in summary["seats"].items():
+        low, high = seat["return_ci95"]
+        numbers = (percent(seat["success"]), f"{seat['score']:.3f}", f"{seat['return']:+.3f}")
+        table.add_row(agent, seat["policy"], *numbers, f"{low:+.3f} to {high:+.3f}", f"{seat['mean_turns']:.1f}")
+    line = exact_line(summary.get("exact"))
+    return [table, *([Text(line)] if line else [])]
+
+
+def exact_line(exact: Mapping[str, Any] | None) -> str:
+    """What is known exactly, as a line; empty where that is nothing."""
+    if exact is None:
+        return ""
+    if "left_out" in exact:
+        return str(exact["left_out"])
+    values = ", ".join(f"{name} {value:.4f}" for name, value in exact["values"].items())
+    return f"exact: {values}; other replies have a probability of at most {exact['uncounted']:.4f}"
 
 
 def pass_at_line(estimates: Mapping[str, Mapping[str, Any]]) -> str:

@@ -20,6 +20,8 @@ from agentgym_rft.agents.policies.seeds import is_seed, seed_policy_path
 from agentgym_rft.agents.policies.vllm_install import check_vllm
 from agentgym_rft.config import find_yaml, merge, read_yaml
 from agentgym_rft.envs.making import make_env, seats_of
+from agentgym_rft.envs.multi_agent import TextAECEnv
+from agentgym_rft.envs.turns import TurnsEnv
 from agentgym_rft.errors import ConfigError, DataError, PolicyError
 from agentgym_rft.rollouts.cast import SCRIPTS, TRAINED, Cast, check_seats, make_cast, player_key, seat_section
 from agentgym_rft.rollouts.endpoint import EndpointReflector
@@ -29,7 +31,9 @@ from agentgym_rft.rollouts.reflectors import HindsightReflector, Reflector, Spok
 from agentgym_rft.rollouts.speaker import Speaker
 from agentgym_rft.rollouts.workers import Workers
 from agentgym_rft.sections import AgentSection, Config, PolicySection
-from agentgym_rft.store.checkpoint import load_checkpoint
+from agentgym_rft.sft_sections import SftConfig
+from agentgym_rft.store.run_policies import split_role, trained_policy
+from agentgym_rft.team_sections import SeatSection
 
 
 def load_card(section: AgentSection) -> AgentCard:
@@ -59,11 +63,12 @@ def policy_dir(name: str) -> Path:
     """The model directory that a policy's name means.
 
     `seed` and `seed:NAME` are embedded policies; the output of `agentgym sft` means its model, and a training run the
-    model of its newest good checkpoint. Any other name is a directory in Hugging Face format, and not looked at here.
+    model of its newest good checkpoint; where it trained a policy for each role, RUN#ROLE says which. Any other name is
+    a directory in Hugging Face format, and not looked at here.
     `vllm:` before any of them says who samples, and changes nothing here.
 
     Raises:
-        DataError: the name is empty, or this installation has no seed policy.
+        DataError: the name is empty, this installation has no seed policy, or it is not said which policy of a run.
         CheckpointError: the run has no good checkpoint.
     """
     name = model_name(name)
@@ -73,12 +78,12 @@ def policy_dir(name: str) -> Path:
         )
     if is_seed(name):
         return seed_policy_path(name)
-    path = Path(name)
+    path, role = split_role(name)
     if (path / "config.json").is_file():
         return path
     if (path / "model" / "config.json").is_file():
         return path / "model"
-    return load_checkpoint(path / "checkpoints").model_dir if (path / "config.yaml").is_file() else path
+    return trained_policy(path, role).model_dir if role or (path / "config.yaml").is_file() else path
 
 
 @contextmanager
@@ -167,7 +172,8 @@ def make_workers(
         if config.rollout.workers == "ray":
             from agentgym_rft.rollouts.ray.opening import open_ray_workers
 
-            return open_ray_workers(config, card, tokenizer, reflector=reflector, dtype=dtype)
+            cast = open_cast(config, tokenizer)
+            return open_ray_workers(config, card, tokenizer, reflector=reflector, cast=cast, dtype=dtype)
         assert policy is not None, "only workers on Ray make their own policy"
         return LocalWorkers(
             env_maker(config),
@@ -193,14 +199,21 @@ def open_cast(config: Config, tokenizer: Any) -> Cast:
     cards, keys = {}, {}
     for agent, role in agents.items():
         section = seat_section(agent, role, sections)
-        own = merge(config.agent.overrides, section.overrides) if section.card is None else section.overrides
-        cards[agent] = load_card(AgentSection(card=section.card or config.agent.card, overrides=own))
+        cards[agent] = seat_card(config, section)
         keys[agent] = player_key(section, role, config.team)
     return make_cast(agents, sections, cards, keys, tokenizer)
 
 
+def seat_card(config: Config | SftConfig, section: SeatSection) -> AgentCard:
+    """The card of a seat: its own, or that of the run, with the overrides of both. Raises `ConfigError`."""
+    own = merge(config.agent.overrides, section.overrides) if section.card is None else section.overrides
+    return load_card(AgentSection(card=section.card or config.agent.card, overrides=own))
+
+
 def with_frozen(config: Config, policies: Mapping[str, Policy], dtype: torch.dtype | None = None) -> Policy:
     """The trained policies, by key, and beside them those that only play: the policy of every seat.
+
+    A `RoutedPolicy` where there are several, or more may come (`team.pool`).
 
     Raises:
         ConfigError, DataError, CheckpointError: a policy cannot be used.
@@ -210,7 +223,7 @@ def with_frozen(config: Config, policies: Mapping[str, Policy], dtype: torch.dty
         if section.policy != TRAINED and section.policy not in (*SCRIPTS, *frozen):
             own = config.policy.model_copy(update={"path": section.policy})
             frozen[section.policy] = serve(load_policy_model(own, dtype)[0], own)
-    if not frozen and len(policies) == 1:
+    if not frozen and len(policies) == 1 and not config.team.pool.share:
         return next(iter(policies.values()))
     return RoutedPolicy({**policies, **frozen}, tuple(policies))
 
@@ -238,6 +251,16 @@ def make_reflector(config: Config) -> Reflector | None:
     with _refused_as_data(rest):
         speaker = Speaker(chat_format(tokenizer, card), serve(network, section), section.max_context)
     return SpokenReflector(card, speaker.reply, is_own=False)
+
+
+def check_credit(config: Config) -> None:
+    """Raise `ConfigError` if the strategy `counterfactual` is to replace turns by no-ops that there are none of."""
+    if config.rollout.strategy != "counterfactual" or config.team.counterfactual.by != "noop":
+        return
+    env = make_env(config.env.id, config.env.options)
+    env.close()
+    if not isinstance(env, TurnsEnv) or type(env.env).noop is TextAECEnv.noop:
+        raise ConfigError(f"'{config.env.id}' has no action that does nothing: write team.counterfactual.by=policy.")
 
 
 def open_workers(config: Config) -> Workers:

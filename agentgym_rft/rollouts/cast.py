@@ -99,6 +99,12 @@ def make_cast(
     return tuple(seats)
 
 
+def scripted_seat(agent: str, role: str, script: str) -> Seat:
+    """A seat that a script of the environment plays, for a cast that has no tokens of its own there."""
+    no_chat: Any = None
+    return Seat(agent, role, AgentCard(name=script), no_chat, script, is_trained=False)
+
+
 def recast(cast: Cast, players: Mapping[str, str]) -> Cast:
     """The cast of one episode, in which others play some of the agents, untrained. Raises `KeyError` for no agent."""
     by_name = {seat.agent: seat for seat in cast}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agentgym_rft.core import Trajectory
+from agentgym_rft.core import Trajectory, Turn
 from agentgym_rft.errors import ReplayDiverged
 from agentgym_rft.rollouts.env_calls import EnvCalls
 
@@ -33,7 +33,7 @@ class Played:
     reset_seed: int  # of the environment: a retry has that of its parent
     snapshots: Sequence[bytes] = ()
     remaining: Sequence[int | None] = ()  # shortest completions, and that of the state at the end
-    unguided: Trajectory | None = None  # of a guided retry: the same actions after a context without the guidance
+    unguided: Trajectory | None = None  # of a guided retry: the guided agent's actions in a context without guidance
     parts: tuple[Trajectory, ...] = ()  # one an agent where there are several; `trajectory` then has the turns of all
 
     @property
@@ -51,22 +51,38 @@ class Fork:
     """A place to go on from: before turn `turn` of `parent`, with guidance that the agent is shown from there on.
 
     Turns before `turn` are kept as they were sampled. The step limit is shared: the retry goes on counting at `turn`.
-    With several agents the turns of all are counted. Guidance is shown to the agent whose turn it is, and `action`,
-    where it is given, is what that agent does in it instead of being asked; it is not trained.
+    With several agents the turns of all are counted, and guidance is shown to `agent` alone (default: to the one whose
+    turn it is). `action`, where it is given, is what is done in the turn instead of asking for it; with `is_noop` it is
+    the environment's no-op. Such a turn is not trained.
     """
 
     parent: Played
     turn: int
     guidance: str = ""
     action: str | None = None
+    agent: str = ""
+    is_noop: bool = False
 
 
-def fork(parent: Played, turn: int, guidance: str = "", action: str | None = None) -> Fork:
+def own_turns(turns: Sequence[Turn], agent: str) -> int:
+    """How many of some turns an agent took; "" stands for all agents."""
+    return sum(not agent or turn.info["agent"] == agent for turn in turns)
+
+
+def fork(
+    parent: Played,
+    turn: int,
+    guidance: str = "",
+    action: str | None = None,
+    *,
+    agent: str = "",
+    is_noop: bool = False,
+) -> Fork:
     """A fork of an episode. Raises `ValueError` for a turn that it did not have."""
     num_turns = len(parent.trajectory.turns)
     if not 0 <= turn < num_turns:
         raise ValueError(f"Turn {turn} is not in episode {parent.trajectory.episode_id}, which has {num_turns} turns.")
-    return Fork(parent, turn, guidance, action)
+    return Fork(parent, turn, guidance, action, agent, is_noop)
 
 
 async def go_back(env: EnvCalls, start: Fork) -> None:

@@ -48,6 +48,23 @@ def plain_lesson(observation: str, steps: Sequence[tuple[str, str]], pivot: int 
     return Lesson(f"Step {pivot} led away from the goal.", f"Step {pivot} was wrong.", "Take another action there.")
 
 
+def team_lesson(agents: Sequence[str], pivot: int | None) -> Lesson:
+    """What can be said about an episode of several agents: its pivot and whose turn that was.
+
+    Args:
+        agents: who took each turn.
+        pivot: a turn; None: no turn led away.
+    """
+    if pivot is None:
+        return plain_lesson("", (), None)
+    agent = agents[pivot]
+    return Lesson(
+        f"Step {pivot}, a turn of {agent}, led away from the goal.",
+        f"Step {pivot} of {agent} was wrong.",
+        f"{agent} takes another action there.",
+    )
+
+
 def report_of(
     left: Sequence[int], words: Callable[[int | None], Lesson], *, won: bool, at_start: bool = False
 ) -> Report:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from agentgym_rft.core import StopReason, Trajectory
 from agentgym_rft.rollouts.boundary import outcome_info
+from agentgym_rft.rollouts.cast import Cast, recast
 from agentgym_rft.rollouts.episode import EpisodeSpec
 from agentgym_rft.rollouts.forks import Fork, Played
+from agentgym_rft.rollouts.team_episode import TEAM
 
 
-def lost_episode(spec: EpisodeSpec, start: Fork | None, num_begun: int, reason: str) -> Played:
-    """An errored trajectory without turns, of type `WorkerLost`; `num_begun`: how often it was tried."""
+def lost_episode(spec: EpisodeSpec, start: Fork | None, num_begun: int, reason: str, cast: Cast = ()) -> Played:
+    """An errored trajectory without turns, of type `WorkerLost`, and one for each seat of the cast.
+
+    `num_begun`: how often it was tried.
+    """
     message = f"The process that played it was lost, {num_begun} times. The last time: {reason}"
     error = {"type": "WorkerLost", "message": message[:500], "turn": 0}
     trajectory = Trajectory(
@@ -23,4 +30,10 @@ def lost_episode(spec: EpisodeSpec, start: Fork | None, num_begun: int, reason: 
         info=outcome_info({}, "", spec.max_steps, spec.seed % 2**31) | {"error": error},
     )
     reset_seed = spec.seed % 2**31 if start is None else start.parent.reset_seed
-    return Played(trajectory, (), spec.seed, reset_seed)
+    if not cast:
+        return Played(trajectory, (), spec.seed, reset_seed)
+    parts = []
+    for seat in recast(cast, spec.players):
+        info = {"role": seat.role, "player": seat.player, "is_trained": seat.is_trained}
+        parts.append(replace(trajectory, agent_id=seat.agent, info={**trajectory.info, **info}))
+    return Played(replace(trajectory, agent_id=TEAM), (), spec.seed, reset_seed, parts=tuple(parts))

@@ -13,7 +13,7 @@ from agentgym_rft.core import Turn
 from agentgym_rft.envs.base import Lesson
 from agentgym_rft.errors import PolicyError
 from agentgym_rft.rollouts.forks import Played
-from agentgym_rft.rollouts.hindsight import plain_lesson, report_of, with_goal
+from agentgym_rft.rollouts.hindsight import plain_lesson, report_of, team_lesson, with_goal
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.rollouts.speaker import Ask
 
@@ -79,7 +79,7 @@ class HindsightReflector:
     Episodes must have recorded what remains (`EpisodeSpec.record_remaining`).
 
     Args:
-        lesson: puts it into words, `TextEnv.lesson` or `plain_lesson`.
+        lesson: puts it into words, `TextEnv.lesson` or `plain_lesson`; episodes of several agents have `team_lesson`.
     """
 
     def __init__(self, lesson: Callable[[str, Sequence[tuple[str, str]], int | None], Lesson] = plain_lesson) -> None:
@@ -90,8 +90,11 @@ class HindsightReflector:
         left = [number for number in played.remaining if number is not None]
         if len(left) != len(turns) + 1:
             return Reflection(Refusal.CANNOT_TELL)
-        actions = [str(turn.info["action"]) for turn in turns]
-        steps = [(a, after.observation if a else "") for a, after in zip(actions, moments[1:], strict=True)]
-        words = partial(self._lesson, with_goal(moments[0].observation, moments[0].info), steps)
+        if played.parts:
+            words = partial(team_lesson, [str(turn.info["agent"]) for turn in turns])
+        else:
+            actions = [str(turn.info["action"]) for turn in turns]
+            steps = [(a, after.observation if a else "") for a, after in zip(actions, moments[1:], strict=True)]
+            words = partial(self._lesson, with_goal(moments[0].observation, moments[0].info), steps)
         report = report_of(left, words, won=played.trajectory.won)
         return Reflection(report, format_report(report))

@@ -14,13 +14,14 @@ from agentgym_rft.agents.agent import ChatAgent, Prompt
 from agentgym_rft.agents.parse import format_reply
 from agentgym_rft.agents.policies.base import Completion, Policy, SampleRequest
 from agentgym_rft.core import StopReason, Trajectory, Turn
-from agentgym_rft.envs.base import Expert, TextEnv
+from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.errors import EnvError
 from agentgym_rft.rollouts.boundary import checked_info, checked_step, guarded, outcome_info
-from agentgym_rft.rollouts.cast import Cast, Seat, recast
+from agentgym_rft.rollouts.cast import Cast, recast
 from agentgym_rft.rollouts.env_calls import EnvCalls
 from agentgym_rft.rollouts.episode import EpisodeSpec, broken_rule, invalid_reason, sampled_turn
-from agentgym_rft.rollouts.forks import Fork, Moment, Played, go_back
+from agentgym_rft.rollouts.forks import Fork, Moment, Played, go_back, own_turns
+from agentgym_rft.rollouts.part import Part
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.rollouts.speaker import check_completion
 
@@ -45,47 +46,13 @@ async def run_team_episode(
     return episode.played(stop, error)
 
 
-class _Part:
-    """What one agent has seen, done and got so far."""
-
-    def __init__(self, seat: Seat, episode_id: str) -> None:
-        self.seat = seat
-        self.cache_key = f"{episode_id}#{seat.agent}"
-        self.agent = None if seat.is_scripted else ChatAgent(seat.card, seat.chat)
-        self.script: Expert | None = None
-        self.asked = ""  # what the coming action answers
-        self.turns: list[Turn] = []
-        self.owed = 0.0  # reward that came before the first turn
-        self.rewards: dict[str, float] = {}
-        self.outcome: tuple[StopReason, dict[str, Any]] | None = None  # once it is out
-
-    def observe(self, observation: str, info: Mapping[str, Any]) -> None:
-        self.asked = observation
-        if self.agent is not None:
-            self.agent.observe(observation, info)
-
-    def reward(self, name: str, amount: float) -> None:
-        """Add to a reward; it belongs to the agent's last turn, or to its first if there is none yet."""
-        if not amount:
-            return
-        self.rewards[name] = self.rewards.get(name, 0.0) + amount
-        if self.turns:
-            self.turns[-1] = replace(self.turns[-1], reward=self.turns[-1].reward + amount)
-        else:
-            self.owed += amount
-
-    def add(self, turn: Turn) -> None:
-        self.turns.append(replace(turn, reward=turn.reward + self.owed) if self.owed else turn)
-        self.owed = 0.0
-
-
 class TeamEpisode:
     """The state of one running episode. Its environment shows one turn after the other, see `TurnsEnv`."""
 
     def __init__(self, env: TextEnv, cast: Cast, policy: Policy, spec: EpisodeSpec, start: Fork | None = None) -> None:
         self.env = EnvCalls(env, spec.step_timeout_s)
         self.policy, self.spec, self.start = policy, spec, start
-        self.parts = {seat.agent: _Part(seat, spec.episode_id) for seat in cast}
+        self.parts = {seat.agent: Part(seat, spec.episode_id) for seat in cast}
         self.reset_seed = spec.seed % 2**31 if start is None else start.parent.reset_seed
         self.turns: list[tuple[str, int]] = []  # who took it, and which of its own it was
         self.moments: list[Moment] = []
@@ -116,12 +83,11 @@ class TeamEpisode:
                 return is_over
         return StopReason.STEP_LIMIT
 
-    async def _turn(self, part: _Part) -> StopReason | None:
+    async def _turn(self, part: Part) -> StopReason | None:
         """One agent's turn; why the episode is over after it, or None."""
-        replaced = self.start is not None and self.start.action is not None and len(self.turns) == self.start.turn
-        if replaced or part.agent is None:
-            action = self.start.action if replaced and self.start is not None else await self._scripted(part)
-            turn = self._unsampled(part, action or "")
+        action = await self._replacement(part)
+        if action is not None or part.agent is None:
+            turn = self._unsampled(part, await self._scripted(part) if action is None else action)
         else:
             sampled = await self._sampled(part, part.agent)
             if sampled is None:
@@ -138,7 +104,14 @@ class TeamEpisode:
             return StopReason.FAILURE
         return StopReason.STEP_LIMIT if truncated else None
 
-    async def _sampled(self, part: _Part, agent: ChatAgent) -> Turn | None:
+    async def _replacement(self, part: Part) -> str | None:
+        """What the fork puts in the place of this turn, if it does."""
+        start = self.start
+        if start is None or len(self.turns) != start.turn:
+            return None
+        return await self.env.noop(part.seat.agent) if start.is_noop else start.action
+
+    async def _sampled(self, part: Part, agent: ChatAgent) -> Turn | None:
         """What the policy does; None where its context is full."""
         prompt = agent.prompt()
         if self.spec.max_context - len(prompt.row) < part.seat.card.action.max_tokens:
@@ -148,12 +121,12 @@ class TeamEpisode:
                 self.policy.sample(self._request(part, prompt)), self.spec.reply_timeout_s
             )
             check_completion(completion)
-        text, parsed = agent.act(completion.ids)
+        text, parsed = part.act(agent, completion.ids)
         about = self._about(part, text, parsed.action, invalid_reason(parsed, {}))
         turn = sampled_turn(prompt, completion, 0.0, str(self.info.get("state_key", "")), about)
         return turn if part.seat.is_trained else replace(turn, trainable=False)
 
-    def _unsampled(self, part: _Part, action: str) -> Turn:
+    def _unsampled(self, part: Part, action: str) -> Turn:
         """The turn of a script, or of an action that was put in the place of a sampled one."""
         about = self._about(part, action, action, "")
         state_key = str(self.info.get("state_key", ""))
@@ -161,11 +134,11 @@ class TeamEpisode:
             return Turn((), (), (), state_key=state_key, trainable=False, info=about)
         prompt = part.agent.prompt()
         ids = part.seat.chat.reply(format_reply(action, "", part.seat.card.action))
-        part.agent.act(ids)
+        part.act(part.agent, ids)
         completion = Completion(tuple(ids), (0.0,) * len(ids), "stop", self.policy.version)
         return replace(sampled_turn(prompt, completion, 0.0, state_key, about), trainable=False)
 
-    def _about(self, part: _Part, text: str, action: str, invalid: str) -> dict[str, Any]:
+    def _about(self, part: Part, text: str, action: str, invalid: str) -> dict[str, Any]:
         return {
             "observation": part.asked,
             "text": text,
@@ -174,7 +147,7 @@ class TeamEpisode:
             "agent": part.seat.agent,
         }
 
-    async def _scripted(self, part: _Part) -> str:
+    async def _scripted(self, part: Part) -> str:
         with self._asking(part):
             if part.script is None:
                 rng = np.random.default_rng(derive_seed(self.spec.seed, "player", part.seat.agent))
@@ -187,7 +160,7 @@ class TeamEpisode:
                 raise EnvError(f"The environment gives '{part.seat.agent}' neither actions nor a random player.")
             return actions[derive_seed(self.spec.seed, part.seat.agent, len(self.turns)) % len(actions)]
 
-    def _request(self, part: _Part, prompt: Prompt) -> SampleRequest:
+    def _request(self, part: Part, prompt: Prompt) -> SampleRequest:
         spec = self.spec
         return SampleRequest(
             cache_key=part.cache_key,
@@ -200,13 +173,13 @@ class TeamEpisode:
         )
 
     @contextmanager
-    def _asking(self, part: _Part) -> Iterator[None]:
+    def _asking(self, part: Part) -> Iterator[None]:
         """What is raised inside is this agent's fault."""
         self.culprit = part.seat.agent
         yield
         self.culprit = None
 
-    def _add(self, part: _Part, turn: Turn, rewards: Mapping[str, float]) -> None:
+    def _add(self, part: Part, turn: Turn, rewards: Mapping[str, float]) -> None:
         """Record a turn, and give each agent its own reward for it and its share of the team's."""
         part.add(turn)
         self.turns.append((part.seat.agent, len(part.turns) - 1))
@@ -235,7 +208,7 @@ class TeamEpisode:
                 cut = StopReason.STEP_LIMIT if standing["is_truncated"] else StopReason.FAILURE
                 part.outcome = StopReason.SUCCESS if standing["won"] else cut, dict(standing)
 
-    def _part(self, agent: str) -> _Part:
+    def _part(self, agent: str) -> Part:
         if agent not in self.parts:
             raise EnvError(f"The environment names the agent {agent!r}; its seats are {', '.join(self.parts)}.")
         return self.parts[agent]
@@ -244,14 +217,16 @@ class TeamEpisode:
         """Go back to a fork. Raises `ReplayDiverged` if the environment came to another state."""
         parent, turn = start.parent, start.turn
         await go_back(self.env, start)
+        guided = self._part(start.agent or str(parent.moments[turn].info["agent"]))
+        if start.guidance and guided.agent is not None:
+            guided.split()
         for number, past in enumerate(parent.trajectory.turns[:turn]):
             self._take(parent.moments[number].observation, parent.moments[number].info)
             self._take_again(past, parent.moments[number + 1].info["rewards"])
         self._take(parent.moments[turn].observation, parent.moments[turn].info)
         self.snapshots, self.remaining = list(parent.snapshots[:turn]), list(parent.remaining[:turn])
-        agent = self._part(self.info["agent"]).agent
-        if start.guidance and agent is not None:
-            agent.inject(start.guidance)
+        if start.guidance and guided.agent is not None:
+            guided.agent.inject(start.guidance)
 
     def _take_again(self, past: Turn, rewards: Mapping[str, float]) -> None:
         """A turn of the parent, as it was sampled, and what it was rewarded with."""
@@ -259,7 +234,7 @@ class TeamEpisode:
         part.observe(self.observation, self.info)
         if part.agent is not None:
             part.agent.prompt()
-            part.agent.act(past.action_ids)
+            part.act(part.agent, past.action_ids)
         self._add(part, replace(past, reward=0.0), rewards)
 
     def played(self, stop: StopReason, error: dict[str, Any] | None) -> Played:
@@ -274,6 +249,7 @@ class TeamEpisode:
         if not stop.is_error:
             env = [part.rewards.get("env", 0.0) + part.rewards.get("team", 0.0) for part in parts]
             whole = replace(whole, rewards={"env": float(np.mean(env))})
+            whole = replace(whole, info={**whole.info, "seats": {part.agent_id: _result(part) for part in parts}})
         return Played(
             whole,
             tuple(self.moments),
@@ -281,10 +257,20 @@ class TeamEpisode:
             self.reset_seed,
             tuple(self.snapshots),
             tuple(self.remaining),
+            self._unguided(by_agent),
             parts=parts,
         )
 
-    def _trajectory(self, part: _Part, stop: StopReason, error: dict[str, Any] | None) -> Trajectory:
+    def _unguided(self, parts: Mapping[str, Trajectory]) -> Trajectory | None:
+        """The part of the guided agent, if there is one, as it is trained without the guidance."""
+        guided = next((part for part in self.parts.values() if part.unguided is not None), None)
+        if guided is None or self.start is None:
+            return None
+        agent = guided.seat.agent
+        turns = guided.unguided_turns(own_turns(self.start.parent.trajectory.turns[: self.start.turn], agent))
+        return replace(parts[agent], turns=turns)
+
+    def _trajectory(self, part: Part, stop: StopReason, error: dict[str, Any] | None) -> Trajectory:
         """One agent's part of the episode."""
         outcome = part.outcome
         standing = self.info.get("standings", {}).get(part.seat.agent, {})
@@ -323,3 +309,9 @@ class TeamEpisode:
             fork_turn=None if self.start is None else self.start.turn,
             info=info,
         )
+
+
+def _result(part: Trajectory) -> dict[str, Any]:
+    """What an evaluation tells about one agent's part."""
+    told = {key: part.info[key] for key in ("role", "player", "won", "score")}
+    return {**told, "return": float(sum(part.rewards.values())), "turns": len(part.turns)}

@@ -163,6 +163,15 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     raise CheckpointError(f"Every checkpoint in '{folder}' is damaged ({reasons}). Restore one from a copy.")
 
 
+def checkpoint_at(folder: Path, step: int) -> Checkpoint:
+    """The checkpoint of a step. Raises CheckpointError if it is not there or damaged."""
+    path = folder / f"step-{step:06d}"
+    problem = _problem(path)
+    if problem is not None:
+        raise CheckpointError(f"There is no good checkpoint of step {step} in '{folder}': {problem}.")
+    return Checkpoint(path, step, json.loads((path / "state.json").read_text(encoding="utf-8")))
+
+
 def checkpoint_folders(folder: Path) -> list[tuple[int, Path]]:
     """Step and folder of each checkpoint, damaged or not, oldest first."""
     return _found(folder)[::-1]

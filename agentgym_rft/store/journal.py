@@ -25,6 +25,7 @@ _PREFIX, _SUFFIX = "after-", ".jsonl"
 def request_digest(request: SampleRequest, weights: str) -> str:
     """A hash of everything that a completion follows from: the request, and the weights by their own digest."""
     limits = [weights, request.cache_key, request.max_new_tokens, request.stop_ids, request.temperature, request.seed]
+    limits += [request.policy] if request.policy else []
     digest = hashlib.blake2b(json.dumps(limits).encode(), digest_size=16)
     digest.update(np.asarray(request.prompt_ids, dtype=np.int64).tobytes())
     return digest.hexdigest()

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from agentgym_rft.core import Group
 from agentgym_rft.rollouts.build import load_policy_model
 from agentgym_rft.sections import Config
-from agentgym_rft.store.checkpoint import Checkpoint, load_checkpoint
+from agentgym_rft.store.checkpoint import Checkpoint, checkpoint_at, load_checkpoint
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.learner import Learner, learn, load, make_learner, policy_weights, save
 from agentgym_rft.trainers.parallel import Ranks, local_device, peer_failures_named
-from agentgym_rft.trainers.table import Row, TokenTable
+from agentgym_rft.trainers.table import build_table
 
 
 class Crew:
@@ -33,9 +34,10 @@ class Crew:
         self._shares_model = shares_model
         self._lock = threading.Lock()
 
-    def train(self, table: TokenTable, rows: list[Row], step: int) -> dict[str, float]:
-        """Train on one batch; returns the metrics of the step."""
-        metrics: dict[str, float] = self._all(learn, table, rows, step)
+    def train(self, groups: Sequence[Group], step: int) -> dict[str, float]:
+        """Train on groups without errored trajectories; returns the metrics of the step, none if there is no token."""
+        table, rows = build_table(groups, step, auxiliary=self._learner.algorithm.uses_auxiliary)
+        metrics: dict[str, float] = self._all(learn, table, rows, step) if rows else {}
         return metrics
 
     def weights(self) -> Mapping[str, Tensor]:
@@ -52,9 +54,9 @@ class Crew:
         """Write a checkpoint of the learners and of `state`. Raises StorageError."""
         self._all(save, folder, step, state, keep)
 
-    def restore(self, folder: Path) -> Checkpoint:
-        """Put the newest good checkpoint of a folder back. Raises CheckpointError."""
-        checkpoint = load_checkpoint(folder)
+    def restore(self, folder: Path, step: int | None = None) -> Checkpoint:
+        """Put a checkpoint of a folder back: that of a step, or the newest good one. Raises CheckpointError."""
+        checkpoint = load_checkpoint(folder) if step is None else checkpoint_at(folder, step)
         self._all(load, checkpoint)
         return checkpoint
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,10 +13,41 @@ from agentgym_rft.agents.chat import ChatFormat
 from agentgym_rft.agents.parse import format_reply
 from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.envs.base import Expert, TextEnv
+from agentgym_rft.errors import EnvError
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.sft_sections import SftSection
 from agentgym_rft.trainers.disguise import Disguise, Wordbook
+
+PlayerKind = Literal["expert", "random"]
+
+
+class AnyListed:
+    """Picks among the actions that the environment lists."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+
+    def choose(self, info: Mapping[str, Any]) -> str:
+        """One of the actions. Raises `EnvError` where none is listed."""
+        actions = info.get("admissible_actions") or ()
+        if not actions:
+            raise EnvError("The environment lists no actions and has no random player: write sft.player=expert.")
+        return str(actions[int(self._rng.integers(len(actions)))])
+
+
+def player_of(
+    env: TextEnv, observation: str, rng: np.random.Generator, kind: PlayerKind, noise: float
+) -> Expert | AnyListed:
+    """Who demonstrates the episode that began with `observation`. Raises `EnvError` where there is no expert."""
+    if kind == "expert":
+        return env.expert(observation, rng, noise)
+    return env.random_player(rng) or AnyListed(rng)
+
+
+def asked(player: Expert | AnyListed, observation: str, info: Mapping[str, Any]) -> str:
+    """The answer of a player to an observation."""
+    return player.choose(info) if isinstance(player, AnyListed) else player.act(observation)
 
 
 def demonstrate(
@@ -27,6 +58,7 @@ def demonstrate(
     *,
     seed: int,
     noise: float,
+    player: PlayerKind = "expert",
     disguise: Disguise | None = None,
 ) -> Trajectory:
     """One episode of the environment's expert; the action ids are what a policy would have to sample.
@@ -34,15 +66,16 @@ def demonstrate(
     With a `disguise` the expert reads the environment's own texts, and the agent those in disguise.
     """
     observation, info = env.reset(seed=seed % 2**31, options={"task_id": task_id})
-    expert = env.expert(observation, np.random.default_rng(seed), noise)
+    expert = player_of(env, observation, np.random.default_rng(seed), player, noise)
     agent = ChatAgent(card, chat)
-    _show(agent, disguise, observation, info)
+    show(agent, disguise, observation, info)
     turns, stop, reward = expert_turns(env, agent, chat, expert, (observation, info), disguise)
     name = f"demonstration/{task_id}/{seed}"
     return Trajectory(task_id, name, name, turns, stop, rewards={"env": reward})
 
 
-def _show(agent: ChatAgent, disguise: Disguise | None, observation: str, info: dict[str, Any]) -> None:
+def show(agent: ChatAgent, disguise: Disguise | None, observation: str, info: Mapping[str, Any]) -> None:
+    """Let an agent read an observation, in disguise if there is one."""
     if disguise is None:
         agent.observe(observation, info)
     else:
@@ -53,7 +86,7 @@ def expert_turns(
     env: TextEnv,
     agent: ChatAgent,
     chat: ChatFormat,
-    expert: Expert,
+    expert: Expert | AnyListed,
     start: tuple[str, dict[str, Any]],
     disguise: Disguise | None = None,
 ) -> tuple[tuple[Turn, ...], StopReason, float]:
@@ -67,7 +100,7 @@ def expert_turns(
     reward, terminated, truncated = 0.0, False, False
     while not (terminated or truncated):
         prompt = agent.prompt()
-        action = expert.act(observation)
+        action = asked(expert, observation, info)
         shown = action if disguise is None else disguise.text(action)
         ids = chat.reply(format_reply(shown, "", card.action))
         agent.act(ids)
@@ -76,7 +109,7 @@ def expert_turns(
         )
         observation, step_reward, terminated, truncated, info = env.step(action)
         reward += float(step_reward)
-        _show(agent, disguise, observation, info)
+        show(agent, disguise, observation, info)
     stop = StopReason.SUCCESS if info["won"] else StopReason.FAILURE if terminated else StopReason.STEP_LIMIT
     return tuple(turns), stop, reward
 
@@ -84,7 +117,17 @@ def expert_turns(
 def demonstrations(
     env: TextEnv, card: AgentCard, chat: ChatFormat, *, split: str, seed: int, section: SftSection
 ) -> Iterator[Trajectory]:
-    """Won demonstrations without end, over shuffled passes of a split. Lost ones are left out."""
+    """Demonstrations without end, over shuffled passes of a split: won ones of the expert, or any random play."""
+    for task_id, own_seed, disguise in drawn_tasks(env, split, seed, section):
+        trajectory = demonstrate(
+            env, card, chat, task_id, seed=own_seed, noise=section.noise, player=section.player, disguise=disguise
+        )
+        if trajectory.won or section.player == "random":
+            yield trajectory
+
+
+def drawn_tasks(env: TextEnv, split: str, seed: int, section: SftSection) -> Iterator[tuple[str, int, Disguise | None]]:
+    """Tasks of shuffled passes without end, each with the seed and the disguise of its demonstration."""
     book = Wordbook()
     sampler = TaskSampler(env.task_ids(split), derive_seed(seed, "demonstrations"))
     while True:
@@ -93,6 +136,4 @@ def demonstrations(
         own_seed = derive_seed(seed, task_id, number)
         words = np.random.default_rng(derive_seed(own_seed, "disguise"))
         disguise = Disguise(words, section.disguise, section.keep_words, book) if section.disguise else None
-        trajectory = demonstrate(env, card, chat, task_id, seed=own_seed, noise=section.noise, disguise=disguise)
-        if trajectory.won:
-            yield trajectory
+        yield task_id, own_seed, disguise

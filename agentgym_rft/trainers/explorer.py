@@ -14,6 +14,7 @@ from agentgym_rft.rollouts.workers import Workers
 from agentgym_rft.sections import Config
 from agentgym_rft.trainers.algorithm import Algorithm
 from agentgym_rft.trainers.filters import has_signal
+from agentgym_rft.trainers.opponents import OpponentPool
 from agentgym_rft.trainers.seats import by_seat
 from agentgym_rft.trainers.stages import Context, coefficient
 
@@ -27,6 +28,7 @@ class Explorer:
     strategy: Strategy
     sampler: TaskSampler
     algorithm: Algorithm
+    pool: OpponentPool | None = None
 
     async def collect(self, step: int) -> list[Group]:
         """The groups of a step. Groups without signal are replaced by other tasks, `max_resample` times at most."""
@@ -59,7 +61,10 @@ class Explorer:
         return group
 
     def plan(self, name: str, task_id: str, step: int) -> GroupPlan:
-        """The plan of a group. All its random draws follow from the run's seed, `name` and the task."""
+        """The plan of a group. All its random draws follow from the run's seed, `name` and the task.
+
+        Who of an opponent pool plays in it follows from the state of the pool, too.
+        """
         rollout, team = self.config.rollout, self.config.team
         group_id = f"{name}/{task_id}"
         spec = EpisodeSpec(
@@ -75,10 +80,11 @@ class Explorer:
             invalid_penalty=rollout.invalid_penalty,
             stop_invalid=rollout.stop_invalid,
             stop_repeated=rollout.stop_repeated,
+            players={} if self.pool is None else self.pool.players(group_id),
             reward_share=team.reward_share,
             reply_timeout_s=team.reply_timeout_s,
         )
-        return GroupPlan(spec, rollout.group_size, rollout.max_retries, rollout.reflect)
+        return GroupPlan(spec, rollout.group_size, rollout.max_retries, rollout.reflect, team.counterfactual)
 
     def _temperature(self, step: int) -> float:
         """Sampling temperature of a step: the algorithm's, if it controls it."""

@@ -22,7 +22,7 @@ from agentgym_rft.agents.policies.loading import load_model
 from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.errors import AgentGymError, ConfigError, PolicyError
-from agentgym_rft.rollouts.build import load_policy_model, make_reflector, make_workers, serve
+from agentgym_rft.rollouts.build import check_credit, load_policy_model, make_reflector, make_workers, serve
 from agentgym_rft.rollouts.outcome import why_unplayed
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.strategies import find_strategy
@@ -79,6 +79,7 @@ def explore(plan: Exploration, *, is_stopped: Callable[[], bool], on_round: Call
         raise ConfigError("agentgym explore writes to an experience store: name a file with --store.")
     algorithm = build_algorithm(config.algorithm)
     strategy = find_strategy(config.rollout.strategy)
+    check_credit(config)
     model, tokenizer = load_policy_model(config.policy, dtype=torch.float32)
     file = StoreFile(Path(config.store.path), vocabulary_of(tokenizer), EXPLORER)
     file.check()

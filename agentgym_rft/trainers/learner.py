@@ -29,7 +29,15 @@ from agentgym_rft.store.checkpoint import (
 )
 from agentgym_rft.store.trainer_state import assign
 from agentgym_rft.trainers.algorithm import Algorithm
-from agentgym_rft.trainers.lora import Adapter, adapter_weights, add_lora, load_adapter, merged_weights, stored_adapter
+from agentgym_rft.trainers.lora import (
+    Adapter,
+    adapter_weights,
+    add_lora,
+    load_adapter,
+    merged_weights,
+    sharing_copy,
+    stored_adapter,
+)
 from agentgym_rft.trainers.optimizer import make_optimizer
 from agentgym_rft.trainers.parallel import Ranks
 from agentgym_rft.trainers.probe import Probe
@@ -73,7 +81,10 @@ def make_learner(config: Config, algorithm: Algorithm, model: Any, tokenizer: An
         raise ConfigError(
             "trainer.entropy_probe needs all weights in each process: write trainer.parallel.strategy=ddp."
         )
-    reference = make_scorer(deepcopy(model), bf16=trainer.bf16) if algorithm.needs_reference else None
+    copied = (
+        sharing_copy if trainer.lora.rank and ranks.size == 1 else deepcopy
+    )  # adapters leave the weights as they are
+    reference = make_scorer(copied(model), bf16=trainer.bf16) if algorithm.needs_reference else None
     if reference is not None:
         reference.model.requires_grad_(False)
         reference = wrapped(reference, ranks, is_trained=False)

@@ -40,7 +40,7 @@ from agentgym_rft.trainers.run import Parts, build, opened, run_directory
 from agentgym_rft.trainers.seats import by_seat, seat_metrics
 from agentgym_rft.trainers.sources import Batch, Weights
 from agentgym_rft.trainers.stored_sources import SourceEnded
-from agentgym_rft.trainers.table import build_table, split_errors
+from agentgym_rft.trainers.table import split_errors
 
 Metrics = dict[str, float]
 
@@ -145,10 +145,11 @@ def train_step(parts: Parts, step: int) -> tuple[Metrics, Batch]:
     """One step (from 0): get a batch and train on it. Returns metrics and the batch."""
     start = time.perf_counter()
     batch = parts.source.batch(step)
-    played = by_seat(batch.groups, parts.config.team.baseline)
+    baseline = parts.config.team.baseline
+    played = by_seat(batch.groups, baseline)
     rolled_out = time.perf_counter()
     kept, errors = split_errors(played)
-    kept, dropped = apply_operators(parts.operators, kept + batch.beside)
+    kept, dropped = apply_operators(parts.operators, kept + by_seat(batch.beside, baseline))
     groups = [parts.algorithm.shape(group) for group in shared_out(kept)]
     metrics = {
         **rollout_metrics(played, errors),
@@ -162,9 +163,7 @@ def train_step(parts: Parts, step: int) -> tuple[Metrics, Batch]:
         metrics |= {"rollout/turns": 0.0, "rollout/generated_tokens": 0.0}
     if problem := why_unplayed(all_trajectories(batch), parts.workers.max_context):
         raise PolicyError(f"Every episode of step {step + 1} {problem}")
-    table, rows = build_table(groups, step, auxiliary=parts.algorithm.uses_auxiliary)
-    if rows:
-        metrics |= parts.crew.train(table, rows, step)
+    metrics |= parts.crew.train(groups, step)
     end = time.perf_counter()
     metrics |= {
         "time/rollout_s": rolled_out - start,

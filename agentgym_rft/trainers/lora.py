@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,15 @@ def add_lora(model: Any, section: LoraSection, seed: int) -> Adapter | None:
             raise ConfigError(f"trainer.lora cannot be put into {type(model).__name__}: {error}") from error
     model.eval()
     return Adapter(wrapper, section.alpha / section.rank)
+
+
+def sharing_copy(model: Any) -> Any:
+    """A copy with the very same weights and buffers in memory, but adapters of its own, if there are any in the model.
+
+    Whoever changes a shared weight changes it in all copies.
+    """
+    shared = [*model.named_parameters(), *model.named_buffers()]
+    return deepcopy(model, {id(tensor): tensor for name, tensor in shared if ".lora_" not in name})
 
 
 def _check_targets(model: nn.Module, targets: tuple[str, ...]) -> None:

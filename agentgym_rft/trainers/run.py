@@ -18,7 +18,14 @@ import yaml
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.panels import Panel, assert_disjoint, lasting_options, load_panel, quoted_split
 from agentgym_rft.errors import ConfigError, DataError
-from agentgym_rft.rollouts.build import load_card, load_policy_model, make_reflector, make_workers, with_frozen
+from agentgym_rft.rollouts.build import (
+    check_credit,
+    load_card,
+    load_policy_model,
+    make_reflector,
+    make_workers,
+    with_frozen,
+)
 from agentgym_rft.rollouts.journaled import JournaledPolicy
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.strategies import find_strategy
@@ -31,15 +38,18 @@ from agentgym_rft.store.stored_groups import GroupStore, open_groups
 from agentgym_rft.trainers.algorithm import Algorithm
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.crew import Crew, placed
+from agentgym_rft.trainers.crews import Crews, separate_models
 from agentgym_rft.trainers.explorer import Explorer
 from agentgym_rft.trainers.learner import make_learner
 from agentgym_rft.trainers.modes import check_mode, keeps_journal, plays_trained_model, sampling_policy
 from agentgym_rft.trainers.operators import Operator, build_operators
+from agentgym_rft.trainers.opponents import make_pool
 from agentgym_rft.trainers.parallel import ALONE, Ranks
 from agentgym_rft.trainers.source_choice import make_source, played_config
 from agentgym_rft.trainers.sources import Source
 from agentgym_rft.trainers.store_settings import check_store
 from agentgym_rft.trainers.table import available_columns
+from agentgym_rft.trainers.team_checks import trained_policies
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +76,7 @@ class Parts:
     source: Source
     panel: EvaluationPanel | None
     algorithm: Algorithm
-    crew: Crew
+    crew: Crew | Crews
     operators: tuple[Operator, ...] = ()
     journaled: JournaledPolicy | None = None  # the policy, where it samples in this process for one batch at a time
 
@@ -80,37 +90,60 @@ def build(config: Config, run_dir: Path | None = None, ranks: Ranks = ALONE) -> 
     algorithm.validate(available_columns(reference=True, critic=True), config.rollout.group_size)
     check_mode(config)
     check_store(config, algorithm)
+    keys = trained_policies(config, algorithm, ranks)
     operators = build_operators(config.rollout.operators)
     strategy = find_strategy(config.rollout.strategy)
+    check_credit(config)
     load_card(config.agent)  # what is wrong with it is said before the model is loaded
     config, task_ids, panel = _tasks(config)
     model, tokenizer = load_policy_model(placed(config).policy, dtype=torch.float32)
     stored = _stored(config, model)  # what it refuses is said before workers and engines are started
     is_shared = plays_trained_model(config, is_sharded=ranks.is_sharded)
-    policy = None if config.rollout.workers == "ray" else sampling_policy(config, model, is_shared=is_shared)
-    policy = None if policy is None else with_frozen(config, {"": policy}, torch.float32)
+    models = separate_models(model, keys, is_base_frozen=config.trainer.lora.rank > 0)
+    policy = None
+    if config.rollout.workers != "ray":
+        policies = {key: sampling_policy(config, own, is_shared=is_shared) for key, own in models.items()}
+        policy = with_frozen(config, policies, torch.float32)
     journaled = JournaledPolicy(policy) if policy is not None and keeps_journal(config) else None
     workers = make_workers(config, tokenizer, journaled or policy, make_reflector(config), dtype=torch.float32)
-    learner = make_learner(config, algorithm, model, tokenizer, ranks)
+    crews = _crews(config, algorithm, models, tokenizer, ranks, is_shared)
+    folder = run_dir or run_directory(config)
+    pool = make_pool(config, model, policy, folder) if config.team.pool.share else None
     sampler = (
         TaskSampler(task_ids, config.run.seed, section=config.rollout.tasks)
         if stored is None
         else TaskSampler(stored.keys, config.run.seed)
     )
-    explorer = Explorer(played_config(config), workers, strategy, sampler, algorithm)
+    explorer = Explorer(played_config(config), workers, strategy, sampler, algorithm, pool)
     return Parts(
         config=config,
         model=model,
         tokenizer=tokenizer,
         workers=workers,
         explorer=explorer,
-        source=make_source(config, explorer, stored, tokenizer, run_dir or run_directory(config)),
+        source=make_source(config, explorer, stored, tokenizer, folder),
         panel=panel,
         algorithm=algorithm,
-        crew=Crew(learner, ranks, shares_model=is_shared),
+        crew=crews[keys[0]] if len(crews) == 1 else Crews(crews),
         operators=operators,
         journaled=journaled,
     )
+
+
+def _crews(
+    config: Config,
+    algorithm: Algorithm,
+    models: Mapping[str, Any],
+    tokenizer: Any,
+    ranks: Ranks,
+    is_shared: bool,
+) -> dict[str, Crew]:
+    """Who trains each model. All but the first have an algorithm of their own: its controllers have a state."""
+    crews = {}
+    for number, (key, model) in enumerate(models.items()):
+        own = build_algorithm(config.algorithm) if number else algorithm
+        crews[key] = Crew(make_learner(config, own, model, tokenizer, ranks), ranks, shares_model=is_shared)
+    return crews
 
 
 def _stored(config: Config, model: Any) -> GroupStore | None:

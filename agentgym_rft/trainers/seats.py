@@ -13,7 +13,7 @@ Baseline = Literal["seat", "role", "team"]
 
 _KEYS: Mapping[Baseline, Callable[[Trajectory], str]] = {
     "seat": lambda trajectory: trajectory.agent_id,
-    "role": lambda trajectory: str(trajectory.info["role"]),
+    "role": lambda trajectory: str(trajectory.info.get("role", "")),
     "team": lambda trajectory: "",
 }
 
@@ -28,11 +28,11 @@ def by_seat(groups: Sequence[Group], baseline: Baseline = "seat") -> list[Group]
 
 
 def _parts(group: Group, baseline: Baseline) -> list[Group]:
-    if not any("role" in trajectory.info for trajectory in group.trajectories):
+    if not any("role" in trajectory.info for trajectory in (*group.trajectories, *group.auxiliary)):
         return [group]
     key = _KEYS[baseline]
-    trained = [t for t in group.trajectories if t.info["is_trained"]]
-    extra = [t for t in group.auxiliary if t.info["is_trained"]]
+    trained = [t for t in group.trajectories if t.info.get("is_trained", True)]  # what was lost whole has no seat
+    extra = [t for t in group.auxiliary if t.info.get("is_trained", True)]
     return [
         replace(
             group,
@@ -40,7 +40,7 @@ def _parts(group: Group, baseline: Baseline) -> list[Group]:
             trajectories=tuple(t for t in trained if key(t) == name),
             auxiliary=tuple(t for t in extra if key(t) == name),
         )
-        for name in dict.fromkeys(map(key, trained))
+        for name in dict.fromkeys(map(key, (*trained, *extra)))
     ]
 
 

@@ -21,14 +21,15 @@ from agentgym_rft.agents.agent import chat_format
 from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.agents.policies.loading import load_model
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.errors import NumericsError
+from agentgym_rft.errors import ConfigError, NumericsError
 from agentgym_rft.rollouts.build import policy_dir
 from agentgym_rft.sft_sections import SftConfig, SftSection
-from agentgym_rft.trainers.demonstrations import demonstrations
+from agentgym_rft.trainers.demonstrations import PlayerKind, asked, demonstrations, player_of
 from agentgym_rft.trainers.pieces import add_pieces, report_pieces
 from agentgym_rft.trainers.report_rows import experience_rows, mixed, play_episodes
 from agentgym_rft.trainers.scratch import build_model, train_tokenizer
 from agentgym_rft.trainers.sft_rows import SftRow, sft_rows
+from agentgym_rft.trainers.team_demonstrations import sft_cards, sft_cast, team_demonstrations
 
 POOL_ROWS = 512
 
@@ -144,17 +145,19 @@ def fit(model: nn.Module, batches: Iterator[SftBatch], section: SftSection, repo
     return step
 
 
-def first_texts(env: TextEnv, card: AgentCard, split: str, num_episodes: int, seed: int) -> Iterator[str]:
-    """Text of some expert episodes, for training a tokenizer before there is one."""
+def first_texts(
+    env: TextEnv, cards: Sequence[AgentCard], split: str, num_episodes: int, seed: int, player: PlayerKind = "expert"
+) -> Iterator[str]:
+    """Text of some demonstrations, for training a tokenizer before there is one."""
     for task_id in env.task_ids(split)[:num_episodes]:
-        observation, _ = env.reset(seed=seed % 2**31, options={"task_id": task_id})
-        expert = env.expert(observation, np.random.default_rng(seed))
-        yield card.system
+        observation, info = env.reset(seed=seed % 2**31, options={"task_id": task_id})
+        expert = player_of(env, observation, np.random.default_rng(seed), player, noise=0.0)
+        yield from (card.system for card in cards)
         yield observation.strip()
         ended = False
         while not ended:
-            action = expert.act(observation)
-            observation, _, terminated, truncated, _ = env.step(action)
+            action = asked(expert, observation, info)
+            observation, _, terminated, truncated, info = env.step(action)
             ended = terminated or truncated
             yield action
             yield observation.strip()
@@ -164,7 +167,9 @@ def start_policy(config: SftConfig, env: TextEnv, card: AgentCard) -> tuple[Any,
     """The model and tokenizer to train: fresh ones, or those of a directory."""
     if config.init != "scratch":
         return load_model(policy_dir(config.init))
-    texts = first_texts(env, card, config.env.split, config.sft.tokenizer_episodes, config.run.seed)
+    cards = list(dict.fromkeys(sft_cards(config, env).values())) if env.seats else [card]
+    section = config.sft
+    texts = first_texts(env, cards, config.env.split, section.tokenizer_episodes, config.run.seed, section.player)
     tokenizer = train_tokenizer(texts, config.model.vocab_size)
     return build_model(config.model, len(tokenizer), config.run.seed), tokenizer
 
@@ -179,13 +184,27 @@ def train_sft(
     """
     section, seed = config.sft, config.run.seed
     has_reports = section.reflection_share + section.guided_share > 0
+    if has_reports and env.seats:
+        raise ConfigError(
+            f"'{config.env.id}' has several agents: reports and guided retries are of one. "
+            "Set sft.reflection_share and sft.guided_share to 0."
+        )
     episodes = play_episodes(config, card, env, model, tokenizer) if has_reports else []
     if has_reports:
         add_pieces(model, tokenizer, report_pieces(section.labelled_turns, section.phrases))
-    chat = chat_format(tokenizer, card)
-    stream = demonstrations(env, card, chat, split=config.env.split, seed=seed, section=section)
-    rows: Iterator[SftRow] = (row for trajectory in stream for row in sft_rows(trajectory, config.model.max_context))
+    rows = demonstrated_rows(config, env, card, tokenizer)
     if has_reports:
-        reports, guided = experience_rows(config, env, card, chat, episodes)
+        reports, guided = experience_rows(config, env, card, chat_format(tokenizer, card), episodes)
         rows = mixed(rows, reports, guided, section, seed)
     return fit(model, length_batches(rows, section, seed), section, report)
+
+
+def demonstrated_rows(config: SftConfig, env: TextEnv, card: AgentCard, tokenizer: Any) -> Iterator[SftRow]:
+    """Rows of demonstrations without end; with several agents, those of every trained seat in turn."""
+    split, seed, section = config.env.split, config.run.seed, config.sft
+    if env.seats:
+        cast = sft_cast(config, env, tokenizer)
+        stream = team_demonstrations(env, cast, split=split, seed=seed, section=section)
+    else:
+        stream = demonstrations(env, card, chat_format(tokenizer, card), split=split, seed=seed, section=section)
+    return (row for trajectory in stream for row in sft_rows(trajectory, config.model.max_context))

@@ -13,6 +13,7 @@ from agentgym_rft.store.stored_groups import GroupStore
 from agentgym_rft.trainers.experts import Demonstrator
 from agentgym_rft.trainers.explorer import Explorer
 from agentgym_rft.trainers.modes import source_of
+from agentgym_rft.trainers.pooled_source import PooledSource
 from agentgym_rft.trainers.sources import Source
 from agentgym_rft.trainers.store_settings import num_fresh, plays_nothing
 from agentgym_rft.trainers.stored_sources import (
@@ -35,6 +36,8 @@ def played_config(config: Config) -> Config:
 def make_source(config: Config, explorer: Explorer, stored: GroupStore | None, tokenizer: Any, run_dir: Path) -> Source:
     """The source; `stored` is what `rollout.stored` names. Raises `ConfigError` or `DataError` for what cannot work."""
     source = _base(config, explorer, stored, tokenizer, run_dir)
+    if explorer.pool is not None:
+        source = PooledSource(source, explorer.pool)
     if not config.rollout.experts.num:
         return source
     card = load_card(config.agent)

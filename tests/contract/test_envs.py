@@ -11,12 +11,21 @@ import pytest
 from agentgym_rft import registry
 from agentgym_rft.envs import make_env
 from agentgym_rft.envs.check import RULES, check_rule
+from agentgym_rft.envs.check_multi import MULTI_RULES
 from agentgym_rft.envs.check_subject import CheckSettings, NamedEnv, Subject
+from agentgym_rft.envs.multi_agent import TextAECEnv
 from agentgym_rft.envs.panels import assert_disjoint, load_panel
 from agentgym_rft.errors import ConfigError
 
+
+def _has_several_agents(spec):
+    made = registry.load_object(spec.entry_point)
+    return isinstance(made, type) and issubclass(made, TextAECEnv)
+
+
 FEW = CheckSettings(num_episodes=10, num_instances=2, timeout_s=60)
 IDS = [spec.id for spec in registry.env_specs() if spec.id.startswith("agentgym/")]
+TEAMS = [id for id in IDS if _has_several_agents(registry.env_spec(id))]
 PANELS = """
 import json, sys
 from agentgym_rft.envs import make_env
@@ -59,6 +68,12 @@ def subjects():
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 @pytest.mark.parametrize("make", IDS, indirect=True)
 def test_a_registered_environment_keeps_the_rule(make, rule, subjects):
+    check_rule(rule, subjects[make.args[0]])
+
+
+@pytest.mark.parametrize("rule", MULTI_RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("make", TEAMS, indirect=True)
+def test_a_registered_environment_of_several_agents_keeps_the_rule(make, rule, subjects):
     check_rule(rule, subjects[make.args[0]])
 
 

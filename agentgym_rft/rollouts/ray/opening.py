@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from agentgym_rft.agents.card import AgentCard
+from agentgym_rft.rollouts.cast import Cast
 from agentgym_rft.rollouts.ray.cluster import connect
 from agentgym_rft.rollouts.reflectors import Reflector
 from agentgym_rft.rollouts.workers import Workers
@@ -19,12 +20,14 @@ def open_ray_workers(
     tokenizer: Any,
     *,
     reflector: Reflector | None = None,
+    cast: Cast = (),
     dtype: torch.dtype | None = None,
 ) -> Workers:
     """Connect to Ray, or start it, and bring up workers and replicas as `rollout.ray` says.
 
     Args:
         reflector: who reflects on episodes, in this process; by default the policy itself.
+        cast: the seats of an environment with several agents.
         dtype: of the policy's weights; default: bfloat16 on CUDA, float32 elsewhere.
     Raises:
         ConfigError: Ray is not installed, does not answer, or has no room; a worker cannot be set up.
@@ -36,7 +39,9 @@ def open_ray_workers(
         from agentgym_rft.rollouts.ray.workers import RayWorkers
 
         workers, replicas = hire(config, tokenizer, dtype)
-        return RayWorkers(config, card, tokenizer, workers, replicas, reflector=reflector, disconnect=disconnect)
+        return RayWorkers(
+            config, card, tokenizer, workers, replicas, reflector=reflector, disconnect=disconnect, cast=cast
+        )
     except BaseException:
         disconnect()
         raise

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from agentgym_rft.agents.policies.base import Policy
-from agentgym_rft.rollouts.build import load_policy_model, serve
+from agentgym_rft.rollouts.build import load_policy_model, serve, with_frozen
 from agentgym_rft.rollouts.ray.packing import Packed, unpack
 from agentgym_rft.sections import Config
 
@@ -50,10 +50,12 @@ class Answer:
 def open_policy(setup: Setup, packed: Packed | None, version: int) -> Policy:
     """The policy of the configuration, with the newest weights if there are newer ones than its directory has.
 
-    New weights may come while it samples: what was cut off by the driver may still be running then.
+    New weights may come while it samples: what was cut off by the driver may still be running then. Policies that only
+    play in some seats are beside it.
     """
     model, _ = load_policy_model(setup.config.policy, setup.dtype)
-    policy = serve(model, setup.config.policy, spans_versions=True)
+    own = serve(model, setup.config.policy, spans_versions=True)
+    policy = with_frozen(setup.config, {"": own}, setup.dtype)
     if packed is not None:
         policy.load(unpack(packed), version)
     return policy

@@ -14,6 +14,7 @@ from agentgym_rft.agents.agent import chat_format
 from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.core import Trajectory, Turn
 from agentgym_rft.errors import PolicyError
+from agentgym_rft.rollouts.cast import Cast
 from agentgym_rft.rollouts.episode import EpisodeSpec
 from agentgym_rft.rollouts.event_loop import EventLoop, Work
 from agentgym_rft.rollouts.forks import Fork, Played
@@ -41,6 +42,7 @@ class RayWorkers:
         workers, replicas: the actors, all ready.
         reflector: who reflects on episodes, in this process; by default the policy itself.
         disconnect: ends the connection to Ray.
+        cast: the seats of an environment with several agents.
     """
 
     def __init__(
@@ -53,8 +55,10 @@ class RayWorkers:
         *,
         reflector: Reflector | None = None,
         disconnect: Callable[[], None] = lambda: None,
+        cast: Cast = (),
     ) -> None:
         self.card = card
+        self.cast = cast
         self.max_context = config.policy.max_context
         self.stop_ids = chat_format(tokenizer, card).stop_ids
         self._section = config.rollout.ray
@@ -97,8 +101,8 @@ class RayWorkers:
         return self._loop.submit(work)
 
     async def play(self, spec: EpisodeSpec) -> Trajectory:
-        """One episode, as soon as there is a place for it."""
-        return (await self._played(lambda handle: handle.play.remote(spec), spec)).trajectory
+        """One episode, as soon as there is a place for it; with several agents, the part of `spec.view`."""
+        return (await self._played(lambda handle: handle.play.remote(spec), spec)).of(spec.view)
 
     async def record(self, spec: EpisodeSpec, start: Fork | None = None) -> Played:
         """One episode, from its beginning or from a fork, in whichever worker has a place.
@@ -119,7 +123,7 @@ class RayWorkers:
             except LOST as error:
                 reason = error
         self._faults["episode_given_up"] += 1
-        return lost_episode(spec, start, self._section.max_replays + 1, first_line(reason))
+        return lost_episode(spec, start, self._section.max_replays + 1, first_line(reason), self.cast)
 
     async def reply(self, ask: Ask) -> Turn | None:
         """A free-standing reply of the policy, see `Speaker.reply`; repeated as an episode is."""

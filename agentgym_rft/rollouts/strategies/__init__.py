@@ -2,12 +2,17 @@
 
 from agentgym_rft.errors import RegistryError, did_you_mean
 from agentgym_rft.rollouts.strategies.base import GroupPlan, Player, Strategy
+from agentgym_rft.rollouts.strategies.counterfactual import counterfactual
 from agentgym_rft.rollouts.strategies.plain import plain
 from agentgym_rft.rollouts.strategies.reflect_retry import reflect_retry
 
-__all__ = ["STRATEGIES", "GroupPlan", "Player", "Strategy", "find_strategy", "plain", "reflect_retry"]
+__all__ = ["STRATEGIES", "GroupPlan", "Player", "Strategy", "counterfactual", "find_strategy", "plain", "reflect_retry"]
 
-STRATEGIES: dict[str, Strategy] = {"plain": plain, "reflect_retry": reflect_retry}
+STRATEGIES: dict[str, Strategy] = {
+    "plain": plain,
+    "reflect_retry": reflect_retry,
+    "counterfactual": counterfactual,
+}
 
 
 def find_strategy(name: str) -> Strategy:

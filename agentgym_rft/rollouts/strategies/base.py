@@ -12,6 +12,7 @@ from agentgym_rft.rollouts.forks import Fork, Played
 from agentgym_rft.rollouts.reflectors import Reflection
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.sections import ReflectSection
+from agentgym_rft.team_sections import CounterfactualSection
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class GroupPlan:
     group_size: int
     max_retries: int = 0
     reflect: ReflectSection = field(default_factory=ReflectSection)
+    counterfactual: CounterfactualSection = field(default_factory=CounterfactualSection)
 
 
 class Player(Protocol):

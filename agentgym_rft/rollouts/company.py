@@ -1,0 +1,133 @@
+"""The policies of an evaluation with several agents, and the casts that they form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from agentgym_rft.agents.card import AgentCard
+from agentgym_rft.agents.policies.routed import RoutedPolicy
+from agentgym_rft.core import Trajectory
+from agentgym_rft.envs.base import TextEnv
+from agentgym_rft.envs.making import make_env
+from agentgym_rft.errors import ConfigError
+from agentgym_rft.rollouts.cast import SCRIPTS, Cast, Seat, scripted_seat, seat_section
+from agentgym_rft.rollouts.env_maker import env_maker
+from agentgym_rft.rollouts.episode import EpisodeSpec
+from agentgym_rft.rollouts.event_loop import Work
+from agentgym_rft.rollouts.exact import Member, analyse
+from agentgym_rft.rollouts.forks import Played
+from agentgym_rft.rollouts.players import ENDPOINT
+from agentgym_rft.rollouts.pool import EnvPool
+from agentgym_rft.rollouts.seating import policy_for
+from agentgym_rft.rollouts.team_episode import run_team_episode
+from agentgym_rft.sections import Config
+
+T = TypeVar("T")
+
+
+class Company:
+    """Policies by name, each loaded once, for the first cast that it is in. Scripts need no loading, and no torch.
+
+    Args:
+        config: the environment with its cards, and how policies are served.
+        agents: names with their roles.
+    """
+
+    def __init__(self, config: Config, agents: Mapping[str, str]) -> None:
+        self._config, self._agents = config, agents
+        self.members: dict[str, Member] = {}
+        self._policy = RoutedPolicy({}, ())
+        self._pool = EnvPool(env_maker(config), config.policy.max_concurrency)
+
+    def cast(self, players: Mapping[str, str]) -> Cast:
+        """The seats, with the policy of each agent by name.
+
+        Raises:
+            ConfigError, DataError, CheckpointError: one cannot be used, or not with several agents.
+        """
+        return tuple(self._seat(agent, role, players[agent]) for agent, role in self._agents.items())
+
+    def workers(self, cast: Cast) -> TeamWorkers:
+        """What plays episodes of a cast; all share the environments and the policies."""
+        return TeamWorkers(self._pool, self._policy, cast, self._config.policy.max_context, self.close)
+
+    def exact(self, cast: Cast, temperature: float) -> dict[str, Any]:
+        """What the environment's theory says about a cast, under the key `exact`; nothing where there is none."""
+        env = make_env(self._config.env.id, self._config.env.options)
+        try:
+            found = analyse(env, cast, self.members, temperature)
+        except ConfigError as error:
+            return {"exact": {"left_out": str(error)}}
+        finally:
+            env.close()
+        return {} if found is None else {"exact": found.as_json()}
+
+    def close(self) -> None:
+        """Close all idle environments and the policies."""
+        self._pool.close()
+        self._policy.close()
+
+    def _seat(self, agent: str, role: str, player: str) -> Seat:
+        if player in SCRIPTS:
+            return scripted_seat(agent, role, player)
+        from agentgym_rft.agents.agent import chat_format
+
+        name, card = policy_for(player, role), self.card(agent, role)
+        chat = chat_format(self._member(name).tokenizer, card)
+        return Seat(agent, role, card, chat, name, is_trained=False)
+
+    def _member(self, name: str) -> Member:
+        if name not in self.members:
+            _check_place(self._config, name)
+            from agentgym_rft.rollouts.build import load_policy_model, serve
+
+            own = self._config.policy.model_copy(update={"path": name})
+            member = Member(*load_policy_model(own))
+            self._policy.add(name, serve(member.model, own))
+            self.members[name] = member
+        return self.members[name]
+
+    def card(self, agent: str, role: str) -> AgentCard:
+        """The card that the configuration gives to a seat."""
+        from agentgym_rft.rollouts.build import seat_card
+
+        return seat_card(self._config, seat_section(agent, role, self._config.team.seats))
+
+
+@dataclass(frozen=True, slots=True)
+class TeamWorkers:
+    """Plays episodes of several agents; takes the place of `LocalWorkers` in an evaluation."""
+
+    pool: EnvPool
+    policy: RoutedPolicy
+    cast: Cast
+    max_context: int
+    on_close: Callable[[], None]
+    stop_ids: tuple[int, ...] = ()  # each seat has its own
+
+    def run(self, work: Work[T]) -> T:
+        """What a coroutine that plays episodes gives."""
+        return self.pool.run(work)
+
+    async def play(self, spec: EpisodeSpec) -> Trajectory:
+        """One episode, as soon as there is a place for it: the turns of all, with `seats` in its info."""
+
+        async def episode(env: TextEnv) -> Played:
+            return await run_team_episode(env, self.cast, self.policy, spec)
+
+        return (await self.pool.play(episode, spec.step_timeout_s)).trajectory
+
+    def close(self) -> None:
+        """Close the company that these belong to."""
+        self.on_close()
+
+
+def _check_place(config: Config, name: str) -> None:
+    if name.startswith(ENDPOINT):
+        raise ConfigError(
+            f"'{name}' cannot play here: an endpoint plays environments of one agent. Name a model, a run or a script."
+        )
+    if config.rollout.workers == "ray":
+        raise ConfigError("Several agents are evaluated in this process: give --workers local, or processes.")

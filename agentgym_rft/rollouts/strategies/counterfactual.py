@@ -1,0 +1,152 @@
+"""Counterfactual credit: what an episode would have come to, had one agent not done what it did in one turn.
+
+The difference reward of a turn is d = G - mean G', with G the agent's own return in the episode (its share of the
+team's included) and G' that of continuations from a fork in which this turn is replaced: by the environment's no-op
+(`by: noop`), or by another sample of the policy (`by: policy`). The turn's reward and the trajectory's reward
+`difference` grow by coef * d, so every algorithm sees it, at every granularity.
+
+Difference rewards compare the global utility with that of a world in which an agent is clamped (Wolpert and Tumer 2001,
+Optimal payoff functions for members of collectives, Advances in Complex Systems 4). Ours are sampled: one turn is
+replaced instead of the agent, and after it all play on, so that others react to what they then see. COMA (Foerster et
+al. 2018, arXiv 1705.08926) has the same question, with the agent's other actions averaged by a learned central critic
+while the others' are kept; ours needs no critic, costs episodes, and is noisier. With `by: policy`, d is one sample of
+the turn's advantage under the policy that plays.
+
+The sum of d is not scaled from the `turns` that were drawn to all that the agent took. With `turns: 1` it estimates the
+mean over its turns, which is of the size of a return however long the episode is; the sum over all turns would count a
+shared result as often as there are turns that it hangs on. `coef` is the place to weigh it otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from agentgym_rft.core import Group, Trajectory
+from agentgym_rft.errors import ConfigError
+from agentgym_rft.rollouts.forks import Fork, Played, fork
+from agentgym_rft.rollouts.seeds import derive_seed
+from agentgym_rft.rollouts.strategies.base import GroupPlan, Player, attempts
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """One turn of an agent and the continuations in which it was replaced."""
+
+    turn: int  # of the episode, all agents' turns counted
+    own: int  # of the agent's own
+    continuations: tuple[Played, ...]
+
+    def returns(self, agent: str) -> list[float]:
+        """The agent's returns, without the continuations that broke."""
+        parts = [_part(played, agent) for played in self.continuations]
+        return [part.episode_return for part in parts if not part.is_error]
+
+
+async def counterfactual(plan: GroupPlan, player: Player) -> Group:
+    """Independent episodes of one task, each with difference rewards for turns of its trained agents.
+
+    A continuation that broke is left out and counted; a turn without any other gets no difference. What was played is
+    in each trajectory's `info["counterfactual"]`. Continuations are not members of the group.
+
+    Raises:
+        ConfigError: `by: noop` with one agent.
+    """
+    recorded = replace(plan, base=replace(plan.base, record_snapshots=True))
+    members = await asyncio.gather(*(attempts(recorded, player, member) for member in range(plan.group_size)))
+    credited = await asyncio.gather(*(_credited(plan, player, played) for member in members for played in member))
+    trajectories = tuple(trajectory for parts in credited for trajectory in parts)
+    return Group(group_id=plan.base.group_id, task_id=plan.base.task_id, trajectories=trajectories)
+
+
+async def _credited(plan: GroupPlan, player: Player, played: Played) -> tuple[Trajectory, ...]:
+    """The trajectories of an episode, with the difference rewards of those that are trained."""
+    if played.trajectory.is_error:
+        return played.members
+    if plan.counterfactual.by == "noop" and not played.parts:
+        raise ConfigError("An environment with one agent has no no-op: write team.counterfactual.by=policy.")
+    return tuple(await asyncio.gather(*(_judged(plan, player, played, part) for part in played.members)))
+
+
+async def _judged(plan: GroupPlan, player: Player, played: Played, part: Trajectory) -> Trajectory:
+    chosen = _drawn(plan, played, part)
+    if part.is_error or not chosen:
+        return part
+    replaced = await asyncio.gather(*(_replaced(plan, player, played, turn, own) for turn, own in chosen))
+    return with_differences(part, replaced, plan.counterfactual.coef, by_noop=plan.counterfactual.by == "noop")
+
+
+def _drawn(plan: GroupPlan, played: Played, part: Trajectory) -> list[tuple[int, int]]:
+    """Turns of an agent that are replaced, each as (number in the episode, number among its own), in order."""
+    own = _turns_of(played, part)
+    able = [(turn, n) for n, turn in enumerate(own) if part.turns[n].trainable and part.info.get("is_trained", True)]
+    rng = np.random.default_rng(derive_seed(played.seed, "counterfactual", part.agent_id))
+    number = min(plan.counterfactual.turns, len(able))
+    return [able[index] for index in sorted(rng.choice(len(able), number, replace=False))] if able else []
+
+
+def _turns_of(played: Played, part: Trajectory) -> list[int]:
+    """Where an agent's turns are among those of all."""
+    turns = enumerate(played.trajectory.turns)
+    return [n for n, turn in turns if not played.parts or turn.info["agent"] == part.agent_id]
+
+
+async def _replaced(plan: GroupPlan, player: Player, played: Played, turn: int, own: int) -> Replaced:
+    section = plan.counterfactual
+    start = fork(played, turn, is_noop=section.by == "noop")
+    samples = (_continued(plan, player, start, sample) for sample in range(section.samples))
+    return Replaced(turn, own, tuple(await asyncio.gather(*samples)))
+
+
+async def _continued(plan: GroupPlan, player: Player, start: Fork, sample: int) -> Played:
+    """One continuation.
+
+    The first after a no-op has the random state of the episode: who sees nothing of the change does the same again.
+    """
+    parent = start.parent
+    name = f"{parent.trajectory.episode_id}/counterfactual/{start.turn}.{sample}"
+    is_paired = start.is_noop and sample == 0
+    seed = parent.seed if is_paired else derive_seed(parent.seed, "counterfactual", start.turn, sample)
+    return await player.record(replace(plan.base, episode_id=name, seed=seed), start)
+
+
+def with_differences(part: Trajectory, replaced: Sequence[Replaced], coef: float, *, by_noop: bool) -> Trajectory:
+    """A trajectory with the difference rewards of its replaced turns, and what they cost in its info."""
+    turns = list(part.turns)
+    differences: dict[int, float] = {}
+    for each in replaced:
+        returns = each.returns(part.agent_id)
+        if returns:
+            differences[each.own] = part.episode_return - fmean(returns)
+            turns[each.own] = replace(turns[each.own], reward=turns[each.own].reward + coef * differences[each.own])
+    return replace(
+        part,
+        turns=tuple(turns),
+        rewards={**part.rewards, "difference": coef * sum(differences.values())},
+        info={**part.info, "counterfactual": _record(part, replaced, differences, by_noop=by_noop)},
+    )
+
+
+def _record(
+    part: Trajectory, replaced: Sequence[Replaced], differences: dict[int, float], *, by_noop: bool
+) -> dict[str, Any]:
+    """What was replaced and what it cost; turns and tokens are those after the forks, of all agents."""
+    played = [(each, played) for each in replaced for played in each.continuations]
+    new = [turn for each, played in played for turn in played.trajectory.turns[each.turn + by_noop :]]
+    return {
+        "differences": {str(own): difference for own, difference in differences.items()},  # by own turn
+        "episodes": len(played),
+        "errors": sum(_part(played, part.agent_id).is_error for _, played in played),
+        "turns": len(new),
+        "tokens": sum(len(turn.action_ids) for turn in new),
+    }
+
+
+def _part(played: Played, agent: str) -> Trajectory:
+    """An agent's trajectory; one that was lost with its worker has no parts, and is an error of all."""
+    return next((part for part in played.parts if part.agent_id == agent), played.trajectory)

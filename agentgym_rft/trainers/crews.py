@@ -1,0 +1,105 @@
+"""Several policies trained in one run, each on what it played itself: `team.weights=separate`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from torch import Tensor
+
+from agentgym_rft.agents.policies.routed import joined_weights
+from agentgym_rft.core import Group
+from agentgym_rft.errors import CheckpointError
+from agentgym_rft.store.checkpoint import Checkpoint, checkpoint_folders
+from agentgym_rft.store.run_policies import POLICIES, policy_folder
+from agentgym_rft.trainers.crew import Crew
+from agentgym_rft.trainers.lora import sharing_copy
+
+
+def separate_models(model: Any, keys: Sequence[str], *, is_base_frozen: bool) -> dict[str, Any]:
+    """A model for each policy; the first is `model` itself, the others are copies.
+
+    Where the base is frozen (adapters are trained), the copies have its very weights in memory.
+    """
+    copied = sharing_copy if is_base_frozen else deepcopy
+    return {key: copied(model) if number else model for number, key in enumerate(keys)}
+
+
+def by_policy(groups: Sequence[Group]) -> dict[str, list[Group]]:
+    """The groups by the key of the policy that played them; a group is one policy's, see `by_seat`."""
+    found: dict[str, list[Group]] = {}
+    for group in groups:
+        player = (*group.trajectories, *group.auxiliary)[0].info["player"]
+        found.setdefault(str(player), []).append(group)
+    return found
+
+
+class Crews:
+    """A crew for each policy, used as one crew is. What one does in a step cannot change what another does."""
+
+    def __init__(self, crews: Mapping[str, Crew]) -> None:
+        self._crews = dict(crews)
+        self._first, *self._others = self._crews
+
+    def train(self, groups: Sequence[Group], step: int) -> dict[str, float]:
+        """Train each policy on its own groups; returns the metrics of the step, see `joined_metrics`."""
+        own = by_policy(groups)
+        trained = {key: crew.train(own[key], step) for key, crew in self._crews.items() if key in own}
+        return joined_metrics({key: metrics for key, metrics in trained.items() if metrics})
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """The weights of all policies for the sampling policy, see `joined_weights`."""
+        return joined_weights({key: crew.weights() for key, crew in self._crews.items()})
+
+    def save(self, folder: Path, step: int, state: Mapping[str, Any], keep: int) -> None:
+        """Write a checkpoint of each policy; that of the first, with the state, comes last. Raises StorageError."""
+        for key in self._others:
+            self._crews[key].save(policy_folder(folder, key), step, {}, keep + 1)
+        self._crews[self._first].save(folder, step, {**state, POLICIES: list(self._crews)}, keep)
+
+    def restore(self, folder: Path) -> Checkpoint:
+        """Put the newest good checkpoint of the first policy back, and those of the others of the same step.
+
+        What the others have of later steps is of a save that never finished, and removed.
+
+        Raises:
+            CheckpointError: it is of other policies, or one of them has none of that step.
+        """
+        checkpoint = self._crews[self._first].restore(folder)
+        stored = list(checkpoint.state.get(POLICIES, [""]))
+        if stored != list(self._crews):
+            raise CheckpointError(
+                f"Checkpoint '{checkpoint.path}' is of the policies {stored}, the run's are {list(self._crews)}."
+            )
+        for key in self._others:
+            self._crews[key].restore(policy_folder(folder, key), checkpoint.step)
+        for key in self._others:
+            for step, path in checkpoint_folders(policy_folder(folder, key)):
+                if step > checkpoint.step:
+                    shutil.rmtree(path)
+        return checkpoint
+
+    def dismiss(self, result: Any) -> None:
+        """The others are done, and return `result`."""
+        for crew in self._crews.values():
+            crew.dismiss(result)
+
+
+def joined_metrics(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Each policy's metrics as `policy/KEY/...`, and those of all: counts summed, largest values, means of the rest.
+
+    Means are over the policies that have the metric, each with the same weight.
+    """
+    own = {f"policy/{key}/{name}": value for key, each in metrics.items() for name, value in each.items()}
+    names = dict.fromkeys(name for each in metrics.values() for name in each)
+    return own | {name: _joined(name, [each[name] for each in metrics.values() if name in each]) for name in names}
+
+
+def _joined(name: str, values: Sequence[float]) -> float:
+    if name.startswith("tokens/") or "/num_" in name:
+        return sum(values)
+    return max(values) if name.endswith("_max") else fmean(values)

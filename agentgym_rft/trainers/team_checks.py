@@ -1,0 +1,119 @@
+"""Which policies a run trains, and what does not go with several of them or with a pool of opponents."""
+
+from __future__ import annotations
+
+import re
+
+from agentgym_rft.agents.policies.names import is_vllm
+from agentgym_rft.envs.making import seats_of
+from agentgym_rft.errors import ConfigError
+from agentgym_rft.rollouts.cast import SCRIPTS, TRAINED, check_seats, player_key, seat_section
+from agentgym_rft.sections import Config
+from agentgym_rft.trainers.algorithm import Algorithm
+from agentgym_rft.trainers.parallel import Ranks
+
+
+def trained_seats(config: Config) -> dict[str, str]:
+    """The agents that are trained, in the order of play, each with its role; none where there is one agent.
+
+    Raises:
+        ConfigError: a seat is configured twice or is not there.
+    """
+    agents = seats_of(config.env.id, config.env.options)
+    check_seats(agents, config.team.seats)
+    return {
+        agent: role for agent, role in agents.items() if seat_section(agent, role, config.team.seats).policy == TRAINED
+    }
+
+
+def trained_policies(config: Config, algorithm: Algorithm, ranks: Ranks) -> tuple[str, ...]:
+    """The keys of the policies that a run trains, in the order of their first seats; ("",) for one policy for all.
+
+    Raises:
+        ConfigError: nothing would be trained, or settings under `team` do not go together with others.
+    """
+    team = config.team
+    if not team.seats and team.weights == "shared" and not team.pool.share:
+        return ("",)
+    seats = trained_seats(config)
+    if team.seats and not seats:
+        raise ConfigError("No seat is trained: give at least one under team.seats the policy 'trained'.")
+    if team.pool.share:
+        _check_pool(config, len(seats), ranks)
+    if team.weights == "shared":
+        return ("",)
+    if not seats:
+        raise ConfigError(f"team.weights=separate is for several agents; '{config.env.id}' has one. Leave it out.")
+    keys = tuple(dict.fromkeys(player_key(seat_section(a, role, team.seats), role, team) for a, role in seats.items()))
+    if len(keys) > 1:
+        _check_names(config, keys)
+        _check_separate(config, algorithm, ranks)
+    return keys
+
+
+def _refuse(name: str, reasons: dict[str, bool]) -> None:
+    """Raise `ConfigError` with the first reason that holds."""
+    for reason, holds in reasons.items():
+        if holds:
+            raise ConfigError(f"{name} cannot be used {reason}")
+
+
+def _check_names(config: Config, keys: tuple[str, ...]) -> None:
+    """Keys name directories and weights, and stand beside the names of scripts and of policies that only play."""
+    frozen = {section.policy for section in config.team.seats.values()}
+    for key in keys:
+        if not re.fullmatch(r"\w[\w.-]*", key) or key in SCRIPTS or key in frozen:
+            raise ConfigError(
+                f"The role '{key}' cannot name a policy (team.weights=separate): expected letters, digits, _, - and ., "
+                f"and neither {', '.join(SCRIPTS)} nor the policy of another seat. Write team.weights=shared."
+            )
+
+
+def _check_separate(config: Config, algorithm: Algorithm, ranks: Ranks) -> None:
+    rollout, team = config.rollout, config.team
+    reflects = rollout.strategy == "reflect_retry" and rollout.reflect.reflector == "self"
+    _refuse(
+        "team.weights=separate",
+        {
+            "with rollout.workers=ray, which hands out one policy's weights: write rollout.workers=local.": (
+                rollout.workers == "ray"
+            ),
+            "with vllm:, which has one model: leave it out of policy.path.": is_vllm(config.policy.path),
+            "with several processes: start it without torchrun.": ranks.size > 1 or ranks.is_sharded,
+            "with stored groups or demonstrations, which no role played: leave out rollout.stored, "
+            "rollout.experts and store.": _reads_stored(config) or rollout.experts.num > 0,
+            "with team.baseline=team, which compares what different policies played: write seat or role.": (
+                team.baseline == "team"
+            ),
+            "with an algorithm that controls the temperature, which is one for all: choose another.": (
+                algorithm.temperature is not None
+            ),
+            "with rollout.reflect.reflector=self, as reflections are no role's: name another reflector.": reflects,
+        },
+    )
+
+
+def _check_pool(config: Config, num_trained: int, ranks: Ranks) -> None:
+    rollout, trainer = config.rollout, config.trainer
+    _refuse(
+        "team.pool.share",
+        {
+            "with fewer than two trained seats: the pool plays the others of them.": num_trained < 2,
+            "with team.weights=separate: its policies each play one role. Write shared.": (
+                config.team.weights == "separate"
+            ),
+            "with rollout.workers=ray, whose workers do not get the pool: write rollout.workers=local.": (
+                rollout.workers == "ray"
+            ),
+            "with vllm:, which has one model: leave it out of policy.path.": is_vllm(config.policy.path),
+            "with trainer.parallel.strategy=fsdp2, where no process has all weights: write ddp.": ranks.is_sharded,
+            "with groups that play ahead: write trainer.mode=sync, and leave out rollout.overprovision.": (
+                trainer.mode != "sync" or rollout.overprovision > 0
+            ),
+            "with stored groups: leave out rollout.stored and store.": _reads_stored(config),
+        },
+    )
+
+
+def _reads_stored(config: Config) -> bool:
+    return config.rollout.stored is not None or config.store.path is not None or config.store.replay_share > 0

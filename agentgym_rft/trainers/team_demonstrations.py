@@ -1,0 +1,97 @@
+"""Demonstrations of several agents: the expert of each seat, played through that seat's own chat agent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from agentgym_rft.agents.agent import ChatAgent
+from agentgym_rft.agents.card import AgentCard
+from agentgym_rft.agents.parse import format_reply
+from agentgym_rft.core import StopReason, Trajectory, Turn
+from agentgym_rft.envs.base import TextEnv
+from agentgym_rft.rollouts.build import seat_card
+from agentgym_rft.rollouts.cast import Cast, Seat, check_seats, make_cast, seat_section
+from agentgym_rft.sft_sections import SftConfig, SftSection
+from agentgym_rft.trainers.demonstrations import asked, drawn_tasks, player_of, show
+from agentgym_rft.trainers.disguise import Disguise
+
+
+def sft_cards(config: SftConfig, env: TextEnv) -> dict[str, AgentCard]:
+    """The card of each agent of an environment with several. Raises `ConfigError` for one that is wrong."""
+    sections = config.team.seats
+    check_seats(env.seats, sections)
+    return {agent: seat_card(config, seat_section(agent, role, sections)) for agent, role in env.seats.items()}
+
+
+def sft_cast(config: SftConfig, env: TextEnv, tokenizer: Any) -> Cast:
+    """The seats of a supervised run. Those whose policy is not `trained` play and are not learnt from."""
+    keys = dict.fromkeys(env.seats, "")
+    return make_cast(env.seats, config.team.seats, sft_cards(config, env), keys, tokenizer)
+
+
+class _Learner:
+    """A seat with its conversation and turns so far."""
+
+    def __init__(self, seat: Seat) -> None:
+        self.seat, self.agent = seat, ChatAgent(seat.card, seat.chat)
+        self.turns: list[Turn] = []
+        self.reward = 0.0
+
+    def take(self, action: str, state_key: str) -> None:
+        """The turn in which the seat does what its expert did."""
+        prompt = self.agent.prompt()
+        ids = self.seat.chat.reply(format_reply(action, "", self.seat.card.action))
+        self.agent.act(ids)
+        self.turns.append(Turn(prompt.added, ids, (0.0,) * len(ids), state_key=state_key, restart=prompt.restart))
+
+    def trajectory(self, task_id: str, name: str, standing: Mapping[str, Any]) -> Trajectory:
+        lost = StopReason.STEP_LIMIT if standing["is_truncated"] else StopReason.FAILURE
+        return Trajectory(
+            task_id,
+            name,
+            name,
+            tuple(self.turns),
+            StopReason.SUCCESS if standing["won"] else lost,
+            agent_id=self.seat.agent,
+            rewards={"env": self.reward},
+            info={"role": self.seat.role, "player": self.seat.player, "is_trained": self.seat.is_trained},
+        )
+
+
+def demonstrate_team(
+    env: TextEnv, cast: Cast, task_id: str, *, seed: int, section: SftSection, disguise: Disguise | None = None
+) -> tuple[Trajectory, ...]:
+    """One episode of the experts of all seats: a trajectory for each; the action ids are what it would have to sample.
+
+    With a `disguise` the experts read the environment's own texts, and the agents those in disguise.
+    """
+    observation, info = env.reset(seed=seed % 2**31, options={"task_id": task_id})
+    player = player_of(env, observation, np.random.default_rng(seed), section.player, section.noise)
+    learners = {seat.agent: _Learner(seat) for seat in cast}
+    terminated = truncated = False
+    while not (terminated or truncated):
+        learner = learners[info["agent"]]
+        show(learner.agent, disguise, observation, info)
+        action = asked(player, observation, info)
+        learner.take(action if disguise is None else disguise.text(action), str(info.get("state_key", "")))
+        observation, _, terminated, truncated, info = env.step(action)
+        for agent, reward in info["rewards"].items():
+            learners[agent].reward += float(reward)
+    name = f"demonstration/{task_id}/{seed}"
+    return tuple(each.trajectory(task_id, name, info["standings"][agent]) for agent, each in learners.items())
+
+
+def team_demonstrations(
+    env: TextEnv, cast: Cast, *, split: str, seed: int, section: SftSection
+) -> Iterator[Trajectory]:
+    """Demonstrations of the trained seats without end, over shuffled passes of a split.
+
+    Of experts only the seats that won are learnt from, of random play all.
+    """
+    for task_id, own_seed, disguise in drawn_tasks(env, split, seed, section):
+        for trajectory in demonstrate_team(env, cast, task_id, seed=own_seed, section=section, disguise=disguise):
+            if trajectory.info["is_trained"] and trajectory.turns and (trajectory.won or section.player == "random"):
+                yield trajectory
