@@ -42,6 +42,7 @@ class SftSection(Section):
         "expert", description="who demonstrates; random: any action, which teaches the grammar alone, lost or not"
     )
     noise: float = Field(0.1, ge=0, lt=1, description="rate of other plausible actions in demonstrations")
+    lost: bool = Field(False, description="learn from lost demonstrations, too: in games that somebody has to lose")
     context_weight: float = Field(0.3, ge=0, description="loss weight of context tokens; action tokens weigh 1")
     disguise: float = Field(0.0, ge=0, le=1, description="share of words replaced, alike in a whole demonstration")
     keep_words: tuple[str, ...] = Field((), description="words that are not: those of actions and fixed texts")

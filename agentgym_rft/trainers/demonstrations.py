@@ -45,6 +45,11 @@ def player_of(
     return env.random_player(rng) or AnyListed(rng)
 
 
+def is_learnt_from(trajectory: Trajectory, section: SftSection) -> bool:
+    """Whether a demonstration is imitated: a won one, and with `sft.lost` or random players any."""
+    return trajectory.won or section.lost or section.player == "random"
+
+
 def asked(player: Expert | AnyListed, observation: str, info: Mapping[str, Any]) -> str:
     """The answer of a player to an observation."""
     return player.choose(info) if isinstance(player, AnyListed) else player.act(observation)
@@ -122,7 +127,7 @@ def demonstrations(
         trajectory = demonstrate(
             env, card, chat, task_id, seed=own_seed, noise=section.noise, player=section.player, disguise=disguise
         )
-        if trajectory.won or section.player == "random":
+        if is_learnt_from(trajectory, section):
             yield trajectory
 
 

@@ -15,7 +15,7 @@ from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.rollouts.build import seat_card
 from agentgym_rft.rollouts.cast import Cast, Seat, check_seats, make_cast, seat_section
 from agentgym_rft.sft_sections import SftConfig, SftSection
-from agentgym_rft.trainers.demonstrations import asked, drawn_tasks, player_of, show
+from agentgym_rft.trainers.demonstrations import asked, drawn_tasks, is_learnt_from, player_of, show
 from agentgym_rft.trainers.disguise import Disguise
 
 
@@ -89,9 +89,9 @@ def team_demonstrations(
 ) -> Iterator[Trajectory]:
     """Demonstrations of the trained seats without end, over shuffled passes of a split.
 
-    Of experts only the seats that won are learnt from, of random play all.
+    Of experts only the seats that won are learnt from (with `sft.lost` all), of random play all.
     """
     for task_id, own_seed, disguise in drawn_tasks(env, split, seed, section):
         for trajectory in demonstrate_team(env, cast, task_id, seed=own_seed, section=section, disguise=disguise):
-            if trajectory.info["is_trained"] and trajectory.turns and (trajectory.won or section.player == "random"):
+            if trajectory.info["is_trained"] and trajectory.turns and is_learnt_from(trajectory, section):
                 yield trajectory
