@@ -19,6 +19,7 @@ SEED = "kuhn_poker_seed"
 POOL = "--team.pool.share"
 CELLS = (
     Cell("GRPO, no pool", "kuhn_poker", (f"{POOL}=0", "--algorithm.name=grpo"), SEED),
+    Cell("no pool, no KL", "kuhn_poker", (f"{POOL}=0", "--algorithm.kl_coef=0"), SEED),
     Cell("no pool", "kuhn_poker", (f"{POOL}=0",), SEED),
     Cell("pool, uniform", "kuhn_poker", (f"{POOL}=0.5",), SEED),
     Cell("pool, prioritised", "kuhn_poker", (f"{POOL}=0.5", "--team.pool.rule=prioritised"), SEED),
