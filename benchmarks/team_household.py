@@ -16,11 +16,11 @@ SEED = "household_planner_seed"
 TOKENS = "--trainer.max_generated_tokens=60000"
 SHORT = "--trainer.steps=100"
 CELLS = (
-    Cell("one worker, 30 turns", "household_team", (TOKENS, SHORT, "--env.options.num_agents=1")),
-    Cell("two workers, 30 turns", "household_team", (TOKENS, SHORT)),
+    Cell("one worker, 30 turns", "householdteam", (TOKENS, SHORT, "--env.options.num_agents=1")),
+    Cell("two workers, 30 turns", "householdteam", (TOKENS, SHORT)),
     Cell(
         "two workers, counterfactual credit",
-        "household_team",
+        "householdteam",
         (TOKENS, SHORT, "--rollout.strategy=counterfactual", "--algorithm.name=grpo"),
     ),
     Cell("planner + worker, shared weights", "household_planner", (TOKENS, SHORT), SEED),

@@ -15,14 +15,14 @@ from agentgym_rft.envs.making import make_env
 from agentgym_rft.rollouts.build import load_policy_model, open_cast
 from agentgym_rft.rollouts.exact import Member, analyse
 
-SEED = "kuhn_poker_seed"
+SEED = "kuhnpoker_seed"
 POOL = "--team.pool.share"
 CELLS = (
-    Cell("GRPO, no pool", "kuhn_poker", (f"{POOL}=0", "--algorithm.name=grpo"), SEED),
-    Cell("no pool, no KL", "kuhn_poker", (f"{POOL}=0", "--algorithm.kl_coef=0"), SEED),
-    Cell("no pool", "kuhn_poker", (f"{POOL}=0",), SEED),
-    Cell("pool, uniform", "kuhn_poker", (f"{POOL}=0.5",), SEED),
-    Cell("pool, prioritised", "kuhn_poker", (f"{POOL}=0.5", "--team.pool.rule=prioritised"), SEED),
+    Cell("GRPO, no pool", "kuhnpoker", (f"{POOL}=0", "--algorithm.name=grpo"), SEED),
+    Cell("no pool, no KL", "kuhnpoker", (f"{POOL}=0", "--algorithm.kl_coef=0"), SEED),
+    Cell("no pool", "kuhnpoker", (f"{POOL}=0",), SEED),
+    Cell("pool, uniform", "kuhnpoker", (f"{POOL}=0.5",), SEED),
+    Cell("pool, prioritised", "kuhnpoker", (f"{POOL}=0.5", "--team.pool.rule=prioritised"), SEED),
 )
 
 
@@ -50,7 +50,7 @@ def kuhn(args: argparse.Namespace) -> None:
 
 def exploitability(model_dir: Path) -> dict[str, float]:
     """The exact numbers of a policy at temperature 1."""
-    config = load_config("kuhn_poker", [(("policy", "path"), str(model_dir)), (("policy", "device"), "cpu")])
+    config = load_config("kuhnpoker", [(("policy", "path"), str(model_dir)), (("policy", "device"), "cpu")])
     model, tokenizer = load_policy_model(config.policy, torch.float32)
     exact = analyse(make_env(config.env.id), open_cast(config, tokenizer), {"": Member(model, tokenizer)}, 1.0)
     assert exact is not None, "Kuhn poker has a theory"

@@ -63,11 +63,12 @@ def player_key(section: SeatSection, role: str, team: TeamSection) -> str:
 
 def check_seats(agents: Mapping[str, str], sections: Mapping[str, SeatSection]) -> None:
     """Raise `ConfigError` for a section that names neither an agent nor a role, or if nothing would be trained."""
-    known = [*agents, *agents.values()]
+    known = list(dict.fromkeys((*agents, *agents.values())))
     for name in sections:
         if name not in known:
-            seats = ", ".join(dict.fromkeys(known)) or "none: it has one agent"
-            raise ConfigError(f"There is no seat '{name}'; the environment has {seats}.{did_you_mean(name, known)}")
+            if not known:
+                raise ConfigError(f"There is no seat '{name}': the environment has one agent. Leave out team.seats.")
+            raise ConfigError(f"The environment has no seat '{name}'.{did_you_mean(name, known)}")
     for agent, role in agents.items():
         seat_section(agent, role, sections)
 

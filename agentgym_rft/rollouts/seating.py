@@ -55,7 +55,7 @@ def _check_seat(name: str, agents: Mapping[str, str]) -> None:
     if not agents:
         raise ConfigError("This environment has one agent: name its policy with --policy, and leave out --seat.")
     if name not in known:
-        raise ConfigError(f"There is no seat '{name}'; expected one of {', '.join(known)}.{did_you_mean(name, known)}")
+        raise ConfigError(f"There is no seat '{name}'.{did_you_mean(name, dict.fromkeys(known))}")
 
 
 def _rest(agent: str, role: str, rest: str | None, sections: Mapping[str, SeatSection]) -> str:

@@ -30,6 +30,7 @@ from tests.light_switch import MODEL, LightSwitch, make_policy
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
 ENV = "tests.light_switch:LightSwitch"
+TEAM = "tests.team_switch:TeamSwitch"
 QUICK = (
     "--rollout.num_tasks=2",
     "--rollout.group_size=2",
@@ -94,6 +95,11 @@ def train(*more: str, env: str = ENV, code: int = 2, what: str = "", quotes: str
         code,
         quotes,
     )
+
+
+def team_eval(*more: str) -> Case:
+    """An evaluation of several agents."""
+    return Case(f"`eval {' '.join(more)}`", lambda at: ["eval", "--env", TEAM, "--tasks", "2", *more])
 
 
 def policy(what: str, change: Callable[[Path], object], quotes: str = "") -> Case:
@@ -304,6 +310,21 @@ CASES: dict[str, tuple[Case, ...]] = {
         evaluate("--temperature", "-1", quotes="Invalid value"),
         sft("`sft --model.num_heads=3 --model.num_kv_heads=2`", "--model.num_heads=3", "--model.num_kv_heads=2"),
         sft("`sft --sft.tokens=0`", "--sft.tokens=0"),
+    ),
+    "Several agents": (
+        train("--team.seats.c.policy=random", env=TEAM),
+        train("--team.seats.a.policy=random", "--team.seats.switcher.policy=oracle", env=TEAM),
+        train("--team.seats.a.policy=random", "--team.seats.b.policy=random", env=TEAM),
+        train("--team.seats.a.polcy=random", env=TEAM),
+        train("--team.seats.a.policy=runs/none", env=TEAM),
+        train("--team.pool.share=0.5"),
+        train("--team.seats.a.policy=random"),
+        train("--rollout.strategy=counterfactual"),
+        train("--env.options.fault=step", env=TEAM, code=1),
+        train("--env.options.fault=stranger", env=TEAM, code=1),
+        team_eval("--seat", "a=random", "--seat", "a=oracle", "--seat", "b=random"),
+        team_eval("--seat", "a=random"),
+        team_eval("--seat", "c=random", "--policy", "random"),
     ),
     "Games": (
         in_folder("a data directory that is not there", nothing, "train", "--data", "DIR/none"),
