@@ -185,8 +185,12 @@ class TeamEpisode:
         self.turns.append((part.seat.agent, len(part.turns) - 1))
         if turn.info["invalid_action"]:
             part.reward("invalid_action", -self.spec.invalid_penalty)
+        if any(rewards.values()):
+            self._pay(rewards)
+
+    def _pay(self, rewards: Mapping[str, float]) -> None:
         share = self.spec.reward_share
-        team = float(np.mean([rewards.get(agent, 0.0) for agent in self.parts])) if share else 0.0
+        team = sum(rewards.values()) / len(self.parts)
         for agent, part in self.parts.items():
             part.reward("env", (1.0 - share) * rewards.get(agent, 0.0))
             part.reward("team", share * team)
@@ -247,9 +251,9 @@ class TeamEpisode:
         shown = {**self.info, "won": self.info.get("won", False), "score": self.info.get("score", 0.0)}
         whole = self._made(TEAM, turns, stop, shown, self.observation if turns else "", error)
         if not stop.is_error:
-            env = [part.rewards.get("env", 0.0) + part.rewards.get("team", 0.0) for part in parts]
-            whole = replace(whole, rewards={"env": float(np.mean(env))})
-            whole = replace(whole, info={**whole.info, "seats": {part.agent_id: _result(part) for part in parts}})
+            env = sum(part.rewards.get("env", 0.0) + part.rewards.get("team", 0.0) for part in parts) / len(parts)
+            seats = {part.agent_id: _result(part) for part in parts}
+            whole = replace(whole, rewards={"env": env}, info={**whole.info, "seats": seats})
         return Played(
             whole,
             tuple(self.moments),
