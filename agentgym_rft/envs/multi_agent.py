@@ -19,7 +19,8 @@ from gymnasium.utils import seeding
 from pettingzoo.utils.env import AECEnv
 
 from agentgym_rft.envs.base import AnyText, Expert, Theory
-from agentgym_rft.errors import DataError, EnvError
+from agentgym_rft.envs.tasked import check_split, chosen_task, drawn_task, read_snapshot
+from agentgym_rft.errors import EnvError
 
 _SNAPSHOT_KEYS = {
     "env",
@@ -191,8 +192,7 @@ class TeamTaskEnv(TextAECEnv):
     @classmethod
     def check_split(cls, split: str) -> None:
         """Raises `DataError` for a name that is no split."""
-        if split not in cls.splits:
-            raise DataError(f"There is no split '{split}'; expected one of {', '.join(cls.splits)}.")
+        check_split(split, cls.splits)
 
     @property
     def rng(self) -> np.random.Generator:
@@ -219,12 +219,7 @@ class TeamTaskEnv(TextAECEnv):
         """Begin `options["task_id"]`, else a task drawn from the split. Others are ignored, as PettingZoo asks."""
         if seed is not None:
             self._rng = seeding.np_random(seed)[0]
-        task_id = (options or {}).get("task_id")
-        if task_id is None:
-            ids = self.task_ids(self._split)
-            task_id = ids[int(self._rng.integers(len(ids)))]
-        if not isinstance(task_id, str):
-            raise EnvError(f"A task_id is text, not a {type(task_id).__name__}.")
+        task_id = chosen_task(options, lambda: drawn_task(self.task_ids(self._split), self._rng))
         self.agents = []  # until the task is loaded
         self._open_books(task_id)
         first = self._begin(task_id)
@@ -288,7 +283,7 @@ class TeamTaskEnv(TextAECEnv):
 
     def restore(self, snapshot: bytes) -> None:
         """Continue from a snapshot. Raises `EnvError` if it is damaged, of another environment or of other options."""
-        saved = self._read(snapshot)
+        saved = read_snapshot(snapshot, self.snapshot_kind, _SNAPSHOT_KEYS, self._options)
         self.agents = []  # until all is restored
         try:
             self._open_books(saved["task_id"])
@@ -320,16 +315,3 @@ class TeamTaskEnv(TextAECEnv):
             agent: {"task_id": self._task_id, **self._facts(agent), "invalid_action": self._invalid[agent]}
             for agent in self.agents
         }
-
-    def _read(self, snapshot: bytes) -> dict[str, Any]:
-        try:
-            saved = json.loads(snapshot)
-        except ValueError as error:
-            raise EnvError("The snapshot is damaged; take a new one.") from error
-        if not isinstance(saved, dict) or saved.keys() != _SNAPSHOT_KEYS or saved["env"] != self.snapshot_kind:
-            raise EnvError(
-                f"The snapshot is not one of {self.snapshot_kind}; restore it in the kind of environment that made it."
-            )
-        if saved["options"] != self._options:
-            raise EnvError(f"The snapshot is of options {saved['options']}, this environment has {self._options}.")
-        return saved

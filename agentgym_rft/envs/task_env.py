@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.errors import ConfigError, DataError, EnvError
+from agentgym_rft.envs.tasked import check_split, chosen_task, drawn_task, read_snapshot
+from agentgym_rft.errors import ConfigError, EnvError
 
 TRAIN_AND_TEST = ("train", "test")
 _SNAPSHOT_KEYS = {"env", "options", "task_id", "state", "observation", "num_steps", "is_over", "is_invalid", "rng"}
@@ -83,8 +84,7 @@ class TaskEnv(TextEnv):
     @classmethod
     def check_split(cls, split: str) -> None:
         """Raises `DataError` for a name that is no split."""
-        if split not in cls.splits:
-            raise DataError(f"There is no split '{split}'; expected one of {', '.join(cls.splits)}.")
+        check_split(split, cls.splits)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Begin `options["task_id"]`, else a task drawn from the split. Returns the first observation, and info."""
@@ -92,12 +92,7 @@ class TaskEnv(TextEnv):
         unknown = set(options or ()) - {"task_id"}
         if unknown:
             raise EnvError(f"reset does not know the option '{unknown.pop()}'; expected 'task_id'.")
-        task_id = (options or {}).get("task_id")
-        if task_id is None:
-            ids = self.task_ids(self._split)
-            task_id = ids[int(self.np_random.integers(len(ids)))]
-        if not isinstance(task_id, str):
-            raise EnvError(f"A task_id is text, not a {type(task_id).__name__}.")
+        task_id = chosen_task(options, lambda: drawn_task(self.task_ids(self._split), self.np_random))
         self._is_over = True  # until the task is loaded
         self._observation = self._begin(task_id)
         self._task_id = task_id
@@ -146,7 +141,7 @@ class TaskEnv(TextEnv):
 
         Raises `EnvError` if the snapshot is damaged, of another environment or of other options.
         """
-        saved = self._read(snapshot)
+        saved = read_snapshot(snapshot, self.snapshot_kind, _SNAPSHOT_KEYS, self._options)
         self._is_over = True  # until all is restored
         try:
             self._begin(saved["task_id"])
@@ -158,19 +153,6 @@ class TaskEnv(TextEnv):
         self._num_steps = saved["num_steps"]
         self._is_over, self._is_invalid = saved["is_over"], saved["is_invalid"]
         return self._observation, self._info()
-
-    def _read(self, snapshot: bytes) -> dict[str, Any]:
-        try:
-            saved = json.loads(snapshot)
-        except ValueError as error:
-            raise EnvError("The snapshot is damaged; take a new one.") from error
-        if not isinstance(saved, dict) or saved.keys() != _SNAPSHOT_KEYS or saved["env"] != self.snapshot_kind:
-            raise EnvError(
-                f"The snapshot is not one of {self.snapshot_kind}; restore it in the kind of environment that made it."
-            )
-        if saved["options"] != self._options:
-            raise EnvError(f"The snapshot is of options {saved['options']}, this environment has {self._options}.")
-        return saved
 
     def _info(self) -> dict[str, Any]:
         return {"task_id": self._task_id, **self._facts(), "invalid_action": self._is_invalid}
