@@ -29,21 +29,23 @@ def replay_command(
     Exit code 0: all are identical; 1: one differs; 2: they cannot be replayed.
     """
     from agentgym_rft.rollouts.replay import replay
+    from agentgym_rft.rollouts.team_replay import replay_team
 
     config = _config(file, env, data)
     chosen, num_left_out = _chosen(file, episode)
     setting = _setting(config, tokens)
     num_different = 0
-    for trajectory in chosen:
-        result = replay(trajectory, setting)
+    episodes = _episodes(chosen)
+    for parts in episodes:
+        result = replay_team(parts, setting) if "role" in parts[0].info else replay(parts[0], setting)
         num_different += result.difference is not None
         if result.difference is not None:
-            typer.echo(f"{trajectory.episode_id}: {result.difference}")
+            typer.echo(f"{parts[0].episode_id}: {result.difference}")
         if result.note:
-            typer.echo(f"{trajectory.episode_id}: {result.note}")
+            typer.echo(f"{parts[0].episode_id}: {result.note}")
     left_out = f", {num_left_out} that cannot be replayed" if num_left_out else ""
-    num_turns, num_same = sum(len(trajectory.turns) for trajectory in chosen), len(chosen) - num_different
-    typer.echo(f"{len(chosen)} episodes, {num_turns} turns: {num_same} identical, {num_different} differ{left_out}")
+    num_turns, num_same = sum(len(trajectory.turns) for trajectory in chosen), len(episodes) - num_different
+    typer.echo(f"{len(episodes)} episodes, {num_turns} turns: {num_same} identical, {num_different} differ{left_out}")
     if num_different:
         raise typer.Exit(DIFFERS)
 
@@ -74,6 +76,14 @@ def _chosen(file: Path, episode: str | None) -> tuple[Sequence[Trajectory], int]
     if not fit:
         raise DataError(str(why_not_replayable(stored[0])))
     return fit, len(stored) - len(fit)
+
+
+def _episodes(trajectories: Sequence[Trajectory]) -> list[list[Trajectory]]:
+    """The trajectories by episode: one each, or those of all its agents."""
+    episodes: dict[object, list[Trajectory]] = {}
+    for number, each in enumerate(trajectories):
+        episodes.setdefault(each.episode_id if "role" in each.info else number, []).append(each)
+    return list(episodes.values())
 
 
 def _setting(config: Config, tokens: bool) -> Any:

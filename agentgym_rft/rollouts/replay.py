@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,7 +94,7 @@ async def _replay(trajectory: Trajectory, setting: Setting) -> Replayed:
     return again.outcome(error)
 
 
-class _Differs(Exception):
+class Differs(Exception):
     """Ends a replay at its first difference."""
 
     def __init__(self, difference: Difference) -> None:
@@ -125,22 +125,14 @@ class _Episode:
                 self.num_turns += 1
             if not self._trajectory.is_error:
                 self._end()
-        except _Differs as problem:
+        except Differs as problem:
             self._difference = problem.difference
         return self._trajectory.stop_reason
 
     def outcome(self, error: dict[str, Any] | None) -> Replayed:
         """What the replay showed; `error` is what the environment raised in it."""
         stored = self._trajectory.info.get("error") or {}
-        if error is not None:
-            got = f"{error['type']}: {error['message']}"
-            if (stored.get("type"), stored.get("turn")) == (error["type"], self.num_turns):
-                return Replayed(None, self._note)
-            expected = f"{stored['type']} at turn {stored['turn']}" if stored else "no error"
-            return Replayed(Difference(self.num_turns, "error", expected, got))
-        if stored and self._difference is None:
-            self._note = f"the action that led to {stored['type']} is not stored"
-        return Replayed(self._difference, self._note)
+        return outcome(stored, error, self.num_turns, self._difference, self._note)
 
     async def _turn(self, turn: Turn) -> None:
         self._same("end of the episode", "a further turn", "a further turn" if not self._is_over else "no further turn")
@@ -202,7 +194,25 @@ class _Episode:
 
     def _same(self, what: str, expected: Any, got: Any) -> None:
         if expected != got:
-            raise _Differs(Difference(None if self.num_turns < 0 else self.num_turns, what, expected, got))
+            raise Differs(Difference(None if self.num_turns < 0 else self.num_turns, what, expected, got))
+
+
+def outcome(
+    stored: Mapping[str, Any],
+    error: Mapping[str, Any] | None,
+    num_turns: int,
+    difference: Difference | None,
+    note: str = "",
+) -> Replayed:
+    """What a replay of `num_turns` turns showed that raised `error`; `stored` is the error of the stored episode."""
+    if error is not None:
+        if (stored.get("type"), stored.get("turn")) == (error["type"], num_turns):
+            return Replayed(None, note)
+        expected = f"{stored['type']} at turn {stored['turn']}" if stored else "no error"
+        return Replayed(Difference(num_turns, "error", expected, f"{error['type']}: {error['message']}"))
+    if stored and difference is None:
+        note = f"the action that led to {stored['type']} is not stored"
+    return Replayed(difference, note)
 
 
 def _short(value: Any) -> str:

@@ -54,3 +54,31 @@ def test_what_cannot_be_replayed_is_bad_input(run_dir, tmp_path, capsys):
     write_trajectories(tmp_path / "old.jsonl.zst", [replace(first, info=old)])
     assert run(["replay", str(tmp_path / "old.jsonl.zst"), "--env", "tests.light_switch:LightSwitch"]) == 2
     assert "has no reset_seed" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def team_run(switch_policy, tmp_path_factory):
+    config = switch_config(switch_policy, tmp_path_factory.mktemp("team") / "run", steps=1)
+    env = config.env.model_copy(update={"id": "tests.team_switch:TeamSwitch"})
+    return train(config.model_copy(update={"env": env})).run_dir
+
+
+def test_an_episode_of_several_agents_is_replayed_from_the_logs_of_all(team_run, capsys):
+    assert run(["replay", str(team_run / "trajectories" / "step_000001.jsonl.zst")]) == 0
+    assert capsys.readouterr().out == "32 episodes, 128 turns: 32 identical, 0 differ\n"
+
+
+@pytest.mark.parametrize("field", ["action", "state_key"])
+def test_a_tampered_turn_of_one_of_several_agents_is_found(team_run, tmp_path, capsys, field):
+    first, *others = read_trajectories(team_run / "trajectories" / "step_000001.jsonl.zst")
+    turn = first.turns[0]
+    other = "red" if turn.info["action"] != "red" else "blue"
+    changed = replace(turn, info={**turn.info, "action": other}) if field == "action" else replace(turn, state_key="x")
+    file = tmp_path / "run" / "trajectories" / "step_000001.jsonl.zst"
+    file.parent.mkdir(parents=True)
+    shutil.copy(team_run / "config.yaml", tmp_path / "run")
+    write_trajectories(file, [replace(first, turns=(changed, *first.turns[1:])), *others])
+    assert run(["replay", str(file)]) == 1
+    out = capsys.readouterr().out
+    assert f"{first.episode_id}: turn {int(field == 'action')}, state_key" in out
+    assert "31 identical, 1 differ" in out
