@@ -148,6 +148,18 @@ def serve(model: Any, section: PolicySection, *, spans_versions: bool = False) -
         )
 
 
+def policy_section(config: Config, path: str | None = None) -> PolicySection:
+    """How the policies of a run are served: with a place in the cache for every agent of every episode at once.
+
+    Args:
+        path: of another policy than the run's own.
+    """
+    num_agents = max(len(seats_of(config.env.id, config.env.options)), 1)
+    section = config.policy
+    changes: dict[str, Any] = {"max_concurrency": section.max_concurrency * num_agents}
+    return section.model_copy(update=changes if path is None else {**changes, "path": path})
+
+
 def make_workers(
     config: Config,
     tokenizer: Any,
@@ -221,7 +233,7 @@ def with_frozen(config: Config, policies: Mapping[str, Policy], dtype: torch.dty
     frozen: dict[str, Policy] = {}
     for section in config.team.seats.values():
         if section.policy != TRAINED and section.policy not in (*SCRIPTS, *frozen):
-            own = config.policy.model_copy(update={"path": section.policy})
+            own = policy_section(config, section.policy)
             frozen[section.policy] = serve(load_policy_model(own, dtype)[0], own)
     if not frozen and len(policies) == 1 and not config.team.pool.share:
         return next(iter(policies.values()))
@@ -267,4 +279,4 @@ def open_workers(config: Config) -> Workers:
     """Workers with a policy of their own, for evaluation."""
     model, tokenizer = load_policy_model(config.policy)
     on_ray = config.rollout.workers == "ray"
-    return make_workers(config, tokenizer, None if on_ray else serve(model, config.policy))
+    return make_workers(config, tokenizer, None if on_ray else serve(model, policy_section(config)))

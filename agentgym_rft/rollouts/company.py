@@ -81,9 +81,9 @@ class Company:
     def _member(self, name: str) -> Member:
         if name not in self.members:
             _check_place(self._config, name)
-            from agentgym_rft.rollouts.build import load_policy_model, serve
+            from agentgym_rft.rollouts.build import load_policy_model, policy_section, serve
 
-            own = self._config.policy.model_copy(update={"path": name})
+            own = policy_section(self._config, name)
             member = Member(*load_policy_model(own))
             self._policy.add(name, serve(member.model, own))
             self.members[name] = member

@@ -22,7 +22,14 @@ from agentgym_rft.agents.policies.loading import load_model
 from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.errors import AgentGymError, ConfigError, PolicyError
-from agentgym_rft.rollouts.build import check_credit, load_policy_model, make_reflector, make_workers, serve
+from agentgym_rft.rollouts.build import (
+    check_credit,
+    load_policy_model,
+    make_reflector,
+    make_workers,
+    policy_section,
+    serve,
+)
 from agentgym_rft.rollouts.outcome import why_unplayed
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.strategies import find_strategy
@@ -83,7 +90,7 @@ def explore(plan: Exploration, *, is_stopped: Callable[[], bool], on_round: Call
     model, tokenizer = load_policy_model(config.policy, dtype=torch.float32)
     file = StoreFile(Path(config.store.path), vocabulary_of(tokenizer), EXPLORER)
     file.check()
-    policy = None if config.rollout.workers == "ray" else serve(model, config.policy)
+    policy = None if config.rollout.workers == "ray" else serve(model, policy_section(config))
     workers = make_workers(config, tokenizer, policy, make_reflector(config), dtype=torch.float32)
     store = file.open()
     try:

@@ -9,7 +9,7 @@ from typing import Any
 from agentgym_rft.agents.policies.base import Policy
 from agentgym_rft.agents.policies.names import is_vllm
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.rollouts.build import serve
+from agentgym_rft.rollouts.build import policy_section, serve
 from agentgym_rft.sections import Config
 from agentgym_rft.trainers.explorer import Explorer
 from agentgym_rft.trainers.pipelined import AsyncSource, LaggedSource
@@ -53,7 +53,7 @@ def sampling_policy(config: Config, model: Any, *, is_shared: bool) -> Policy:
     """The policy that plays: of the trained model itself, or of a copy; vLLM makes its own."""
     spans_versions = config.trainer.mode == "async" or config.rollout.overprovision > 0
     is_read_only = is_shared or is_vllm(config.policy.path)
-    return serve(model if is_read_only else deepcopy(model), config.policy, spans_versions=spans_versions)
+    return serve(model if is_read_only else deepcopy(model), policy_section(config), spans_versions=spans_versions)
 
 
 def source_of(explorer: Explorer) -> Source:

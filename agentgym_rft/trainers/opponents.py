@@ -17,7 +17,7 @@ from agentgym_rft.agents.policies.base import Policy
 from agentgym_rft.agents.policies.routed import RoutedPolicy
 from agentgym_rft.core import Group
 from agentgym_rft.errors import CheckpointError, StorageError
-from agentgym_rft.rollouts.build import serve
+from agentgym_rft.rollouts.build import policy_section, serve
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.sections import Config
 from agentgym_rft.store.checkpoint import checkpoint_folders, weights_difference
@@ -225,7 +225,7 @@ class OpponentPool:
 def make_pool(config: Config, model: Any, policy: Policy | None, run_dir: Path) -> OpponentPool:
     """The pool of a run, see `with_frozen` for the policy."""
     assert isinstance(policy, RoutedPolicy), "a run with a pool has a policy that members can be added to"
-    section = config.policy
+    section = policy_section(config)
     return OpponentPool(
         config.team.pool,
         config.run.seed,

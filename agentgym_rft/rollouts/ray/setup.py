@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from agentgym_rft.agents.policies.base import Policy
-from agentgym_rft.rollouts.build import load_policy_model, serve, with_frozen
+from agentgym_rft.rollouts.build import load_policy_model, policy_section, serve, with_frozen
 from agentgym_rft.rollouts.ray.packing import Packed, unpack
 from agentgym_rft.sections import Config
 
@@ -54,7 +54,7 @@ def open_policy(setup: Setup, packed: Packed | None, version: int) -> Policy:
     play in some seats are beside it.
     """
     model, _ = load_policy_model(setup.config.policy, setup.dtype)
-    own = serve(model, setup.config.policy, spans_versions=True)
+    own = serve(model, policy_section(setup.config), spans_versions=True)
     policy = with_frozen(setup.config, {"": own}, setup.dtype)
     if packed is not None:
         policy.load(unpack(packed), version)

@@ -1,0 +1,10 @@
+from agentgym_rft.config import validate_config
+from agentgym_rft.rollouts.build import policy_section
+
+
+def test_every_agent_of_every_episode_has_a_place_in_the_cache():
+    one = validate_config({"env": {"id": "tests.light_switch:LightSwitch"}, "policy": {"max_concurrency": 8}})
+    two = validate_config({"env": {"id": "tests.team_switch:TeamSwitch"}, "policy": {"max_concurrency": 8}})
+    assert policy_section(one) == one.policy
+    assert policy_section(two).max_concurrency == 16
+    assert policy_section(two, "other").path == "other"
