@@ -80,7 +80,7 @@ def test_an_error_of_the_environment_is_counted_not_scored(tmp_path, capsys):
     [
         (("--env", TEAM, "--seat", "a=oracle", "--seat", "a=random"), "Two policies for one seat: --seat gives 'a'"),
         (("--env", TEAM, "--seat", "a=oracle", "--seat", "switcher=random"), "both 'oracle' and 'random'"),
-        (("--env", TEAM, "--seat", "c=oracle"), "There is no seat 'c'; expected one of a, b, switcher."),
+        (("--env", TEAM, "--seat", "c=oracle"), "There is no seat 'c'. Known: a, b, switcher."),
         (("--env", TEAM, "--seat", "a=oracle"), "The seat 'b' has no policy: give --seat b=POLICY, or --policy"),
         (("--env", TEAM, "--seat", "oracle"), "--seat is 'oracle'; expected AGENT=POLICY or ROLE=POLICY."),
         (("--env", ALONE, "--policy", "random", "--seat", "a=oracle"), "This environment has one agent"),
