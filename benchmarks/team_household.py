@@ -14,7 +14,6 @@ from agentgym_rft.rollouts.build import policy_dir
 
 SEED = "household_planner_seed"
 TOKENS = "--trainer.max_generated_tokens=60000"
-LONGER = "--trainer.max_generated_tokens=240000"
 SHORT = "--trainer.steps=100"
 CELLS = (
     Cell("one worker, 30 turns", "householdteam", (TOKENS, SHORT, "--env.options.num_agents=1")),
@@ -25,7 +24,6 @@ CELLS = (
         (TOKENS, SHORT, "--rollout.strategy=counterfactual", "--algorithm.name=grpo"),
     ),
     Cell("planner + worker, shared weights", "household_planner", (TOKENS, SHORT), SEED),
-    Cell("planner + worker, shared, longer", "household_planner", (LONGER, SHORT), SEED),
     Cell("planner + worker, separate weights", "household_planner", (TOKENS, SHORT, "--team.weights=separate"), SEED),
 )
 
