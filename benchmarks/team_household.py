@@ -39,7 +39,7 @@ def household(args: argparse.Namespace) -> None:
     for label, runs in done.items():
         for run in runs:
             print(_row(label, run))
-    print("\nGreedy, 200 unseen tasks; 95 % intervals (Wilson). Planner and worker take turns, so 60 turns of both.")
+    print("\nGreedy, 200 unseen tasks, at most 50 turns of all; 95 % intervals (Wilson).")
 
 
 def _row(label: str, run_dir: Path) -> str:
