@@ -15,6 +15,11 @@ def _forget_data_folders() -> None:
         os.environ.pop(name, None)
 
 
+def pytest_collection_finish() -> None:
+    """A test module that imports the real engine does so while tests are collected, before any fixture."""
+    _forget_data_folders()
+
+
 @pytest.fixture(autouse=True)
 def _generated_games() -> Iterator[None]:
     """The real engine, once imported, names a games folder of its own in the environment, which must not be used.

@@ -171,7 +171,7 @@ def test_seats_that_others_play_are_not_learnt_from():
     seats = {"helper": {"policy": "expert"}}
     found = [t for t, _ in zip(stream(TurnsEnv(Orders()), config_of(team={"seats": seats})), range(8), strict=False)]
     assert {t.agent_id for t in found} == {"leader"}
-    with pytest.raises(ConfigError, match="There is no seat 'boss'"):
+    with pytest.raises(ConfigError, match="The environment has no seat 'boss'"):
         stream(TurnsEnv(Orders()), config_of(team={"seats": {"boss": {}}}))
 
 
