@@ -145,7 +145,7 @@ def test_options_out_of_range_are_refused(options):
 
 def test_pygame_is_not_needed():
     code = (
-        "import sys; from agentgym_rft.envs.frozen_lake import FrozenLakeEnv; env = FrozenLakeEnv(); env.reset(seed=0); "
-        "env.step('right'); sys.exit('pygame' in sys.modules)"
+        "import sys; from agentgym_rft.envs.frozen_lake import FrozenLakeEnv; env = FrozenLakeEnv(); "
+        "env.reset(seed=0); env.step('right'); sys.exit('pygame' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

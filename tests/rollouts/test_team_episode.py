@@ -229,7 +229,7 @@ def test_seats_are_configured_by_agent_or_role_but_not_by_both():
     assert seat_section("b", "switcher", one).policy == "trained"
     with pytest.raises(ConfigError, match="Two policies for one seat: 'a'"):
         check_seats(agents, {**one, "switcher": SeatSection()})
-    with pytest.raises(ConfigError, match="The environment has no seat 'c'. Known: a, b, switcher"):
+    with pytest.raises(ConfigError, match="The environment has no seat 'c'"):
         check_seats(agents, {"c": SeatSection()})
 
 
