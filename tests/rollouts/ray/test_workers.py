@@ -230,6 +230,12 @@ def test_workers_for_which_the_cluster_has_no_room_are_refused(cluster, switch_p
         make_workers(config, tokenizer, None)
 
 
+def play_often(workers, wanted, on_each):
+    """Again and again: the other worker may have played all before the loss of one is noticed."""
+    for _ in range(100):
+        play(workers, wanted, on_each)
+
+
 def test_episodes_go_on_in_the_background_until_too_many_workers_are_lost(crews):
     workers, crew = crews
     victim, _ = both(workers)
@@ -239,8 +245,7 @@ def test_episodes_go_on_in_the_background_until_too_many_workers_are_lost(crews)
     wanted = specs(workers, range(12))
     stop_process(victim)
     with pytest.raises(WorkersError, match=r"Ray workers .* were lost, more than rollout.ray.max_worker_restarts="):
-        for _ in range(100):  # the other one may have played all before the loss is noticed
-            play(workers, wanted, lambda _: victim in workers.living() and kill_process(victim))
+        play_often(workers, wanted, lambda _: victim in workers.living() and kill_process(victim))
     with pytest.raises(WorkersError, match="were lost"):
         workers.run(lambda: workers.play(spec(workers, 2)))
     workers.take_faults()
