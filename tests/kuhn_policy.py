@@ -8,12 +8,12 @@ import torch
 
 from agentgym_rft.agents.agent import ChatAgent, chat_format
 from agentgym_rft.agents.policies.loading import save_model
-from agentgym_rft.envs.kuhn_poker.prompts import prompts_of_infosets
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.rollouts.build import load_card
 from agentgym_rft.sections import AgentSection
 from agentgym_rft.sft_sections import ModelSection
 from agentgym_rft.trainers.scratch import build_model, train_tokenizer
+from tests.kuhn_prompts import prompts_of_infosets
 
 MAX_CONTEXT = 256
 _WIDTHS = {"hidden_size": 32, "intermediate_size": 32, "num_layers": 1, "num_heads": 2, "head_dim": 16}

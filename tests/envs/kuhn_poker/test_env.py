@@ -7,10 +7,10 @@ import pytest
 from pettingzoo.test import seed_test
 
 from agentgym_rft.envs.kuhn_poker.env import SEATS, KuhnPokerEnv, read_move
-from agentgym_rft.envs.kuhn_poker.prompts import prompts_of_infosets
 from agentgym_rft.envs.kuhn_poker.theory import ALL_INFOSETS, DEALS, chips, equilibrium, expected_value
 from agentgym_rft.envs.turns import TurnsEnv
 from agentgym_rft.errors import ConfigError, DataError, EnvError
+from tests.kuhn_prompts import prompts_of_infosets
 
 ENDINGS = {"pp": ["pass", "pass"], "bp": ["bet", "pass"], "bb": ["bet", "bet"]}
 ENDINGS |= {"pbp": ["pass", "bet", "pass"], "pbb": ["pass", "bet", "bet"]}
