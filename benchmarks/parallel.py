@@ -31,9 +31,9 @@ import torch.multiprocessing as mp
 from machine import describe
 
 from agentgym_rft.cli.settings import fresh_config
-from agentgym_rft.config import parse_override
-from agentgym_rft.sections import AlgorithmSection, ParallelSection, TrainerSection
-from agentgym_rft.sft_sections import ModelSection
+from agentgym_rft.config.load import parse_override
+from agentgym_rft.config.run import AlgorithmSection, ParallelSection, TrainerSection
+from agentgym_rft.config.sft import ModelSection
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.optimizer import make_optimizer
 from agentgym_rft.trainers.packing import pack, padding_fraction

@@ -29,7 +29,7 @@ import torch
 from machine import describe
 
 from agentgym_rft.agents.reflect import Outcome, Refusal, Report, format_report, guidance_text
-from agentgym_rft.config import load_config
+from agentgym_rft.config.load import load_config
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.report.intervals import mean_ci, wilson

@@ -40,10 +40,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for the small environment 
 
 from agentgym_rft.agents.policies.base import Completion
 from agentgym_rft.agents.policies.hf import HFPolicy
-from agentgym_rft.config import validate_config
+from agentgym_rft.config.load import validate_config
+from agentgym_rft.config.run import Config
 from agentgym_rft.report.metrics import read_metrics
 from agentgym_rft.report.progress import NoProgress
-from agentgym_rft.sections import Config
 from agentgym_rft.store.journal import Journal, request_digest
 from agentgym_rft.trainers.loop import train
 

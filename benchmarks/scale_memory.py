@@ -17,6 +17,8 @@ from scale_env import ScaleEnv
 from scale_ways import tokenizer
 
 from agentgym_rft.agents.policies.hf import HFPolicy
+from agentgym_rft.config.run import Config
+from agentgym_rft.config.sft import ModelSection
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.process import ProcessEnv
 from agentgym_rft.envs.processes import Processes
@@ -24,8 +26,6 @@ from agentgym_rft.rollouts.build import load_card
 from agentgym_rft.rollouts.episode import EpisodeSpec
 from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.players import TextWorkers, scripted
-from agentgym_rft.sections import Config
-from agentgym_rft.sft_sections import ModelSection
 from agentgym_rft.trainers.scratch import build_model
 
 NUM_EPISODES, WARM_UP = 10_000, 2_000

@@ -16,13 +16,13 @@ from scale_env import ScaleEnv
 
 from agentgym_rft.agents.policies.scripted import ScriptedPolicy
 from agentgym_rft.agents.policies.seeds import seed_policy_path
+from agentgym_rft.config.run import Config
 from agentgym_rft.envs.process import ProcessEnv
 from agentgym_rft.envs.processes import Processes
 from agentgym_rft.rollouts.build import load_card
 from agentgym_rft.rollouts.episode import EpisodeSpec
 from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.workers import Workers
-from agentgym_rft.sections import Config
 
 CORES = len(os.sched_getaffinity(0))
 ENV = "scale_env:ScaleEnv"

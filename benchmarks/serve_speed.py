@@ -34,12 +34,12 @@ from agentgym_rft.agents.chat import ChatFormat
 from agentgym_rft.agents.policies.base import Completion, Policy, SampleRequest
 from agentgym_rft.agents.policies.hf import HFPolicy
 from agentgym_rft.agents.policies.scripted import ScriptedPolicy
+from agentgym_rft.config.sft import ModelSection
 from agentgym_rft.core import Group
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.serve.conversation import Conversation
 from agentgym_rft.serve.gateway import Gateway
 from agentgym_rft.serve.settings import ServeSettings
-from agentgym_rft.sft_sections import ModelSection
 from agentgym_rft.trainers.scratch import build_model, train_tokenizer
 
 MAX_CONTEXT = 2048

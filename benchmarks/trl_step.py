@@ -22,10 +22,10 @@ import torch
 from machine import describe
 
 from agentgym_rft.agents.policies.loading import load_model, save_model
-from agentgym_rft.config import validate_config
+from agentgym_rft.config.load import validate_config
+from agentgym_rft.config.run import Config
+from agentgym_rft.config.sft import ModelSection
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.sections import Config
-from agentgym_rft.sft_sections import ModelSection
 from agentgym_rft.trainers.loop import all_trajectories, train_step
 from agentgym_rft.trainers.run import build
 from agentgym_rft.trainers.scratch import build_model, train_tokenizer

@@ -21,8 +21,8 @@ import torch
 from machine import describe
 
 from agentgym_rft.cli.settings import fresh_config
-from agentgym_rft.config import parse_override
-from agentgym_rft.sections import AlgorithmSection, Config
+from agentgym_rft.config.load import parse_override
+from agentgym_rft.config.run import AlgorithmSection, Config
 from agentgym_rft.trainers.algorithm import Algorithm
 from agentgym_rft.trainers.algorithms import ALGORITHMS, build_algorithm
 from agentgym_rft.trainers.controls import CONTROLS

@@ -8,10 +8,10 @@ import torch
 
 from agentgym_rft.agents.agent import ChatAgent, chat_format
 from agentgym_rft.agents.policies.loading import save_model
+from agentgym_rft.config.run import AgentSection
+from agentgym_rft.config.sft import ModelSection
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.rollouts.build import load_card
-from agentgym_rft.sections import AgentSection
-from agentgym_rft.sft_sections import ModelSection
 from agentgym_rft.trainers.scratch import build_model, train_tokenizer
 from tests.kuhn_prompts import prompts_of_infosets
 

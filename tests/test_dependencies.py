@@ -32,9 +32,9 @@ FORBIDDEN = {
 ALLOWED = {
     "core": (),
     "errors": (),
-    "team_sections": ("agentgym_rft.section",),
-    "sections": ("agentgym_rft.section", "agentgym_rft.team_sections"),
-    "sft_sections": ("agentgym_rft.section", "agentgym_rft.sections", "agentgym_rft.team_sections"),
+    "team_sections": ("agentgym_rft.config.base",),
+    "sections": ("agentgym_rft.config.base", "agentgym_rft.config.team"),
+    "sft_sections": ("agentgym_rft.config.base", "agentgym_rft.config.run", "agentgym_rft.config.team"),
     # The contract, making, processes and the panels are for all; what is forbidden is naming a concrete environment.
     "rollouts": (
         "agentgym_rft.envs.base",

@@ -12,10 +12,10 @@ import typer
 from agentgym_rft.agents.card import ActionCard, AgentCard, ContextCard, ReflectCard
 from agentgym_rft.cli.main import COMMANDS, make_app
 from agentgym_rft.cli.options import leaves, type_name
+from agentgym_rft.config.run import Config
+from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.envs import check_env
 from agentgym_rft.envs.check import RULES
-from agentgym_rft.sections import Config
-from agentgym_rft.sft_sections import SftConfig
 from agentgym_rft.trainers.algorithms import ALGORITHMS, build_algorithm
 from agentgym_rft.trainers.controls import CONTROLS
 

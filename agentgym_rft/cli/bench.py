@@ -11,9 +11,9 @@ import typer
 
 from agentgym_rft.cli.evaluate import merge_settings
 from agentgym_rft.cli.settings import is_run_dir, read_run_config, with_full_names
-from agentgym_rft.config import merge, validate_config
+from agentgym_rft.config.load import merge, validate_config
+from agentgym_rft.config.run import Config
 from agentgym_rft.errors import ConfigError, DataError
-from agentgym_rft.sections import Config
 
 
 def bench_command(

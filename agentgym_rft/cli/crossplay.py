@@ -13,10 +13,10 @@ import typer
 
 from agentgym_rft.cli.evaluate import ENV_OPTION, base_settings, merge_settings, with_env_options
 from agentgym_rft.cli.settings import check_out, full_policy_name
-from agentgym_rft.config import merge
+from agentgym_rft.config.load import merge
+from agentgym_rft.config.run import Config
 from agentgym_rft.errors import ConfigError, PolicyError
 from agentgym_rft.rollouts.cast import SCRIPTS
-from agentgym_rft.sections import Config
 
 if TYPE_CHECKING:
     from agentgym_rft.rollouts.company import Company

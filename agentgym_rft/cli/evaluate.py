@@ -22,10 +22,10 @@ from agentgym_rft.cli.settings import (
     say_whose_seed,
     with_full_names,
 )
-from agentgym_rft.config import merge, parse_value, validate_config
+from agentgym_rft.config.load import merge, parse_value, validate_config
+from agentgym_rft.config.run import Config
 from agentgym_rft.envs.panel_files import FrozenPanel, read_panel
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.sections import Config
 
 POLICIES = (
     "seed, a model directory, a run (its last checkpoint), vllm: before any of these, oracle, expert, random, or "

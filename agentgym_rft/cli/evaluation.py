@@ -16,6 +16,7 @@ from rich.console import Console
 
 from agentgym_rft.agents.card import card_label
 from agentgym_rft.cli.settings import full_policy_name
+from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.making import make_env, seats_of
 from agentgym_rft.envs.panel_files import FrozenPanel, check_panel
@@ -30,7 +31,6 @@ from agentgym_rft.rollouts.evaluate import EvaluationPlan, PanelWorkers, evaluat
 from agentgym_rft.rollouts.outcome import why_unplayed
 from agentgym_rft.rollouts.players import ENDPOINT, SCRIPTED, TextWorkers, at_endpoint, check_script, scripted
 from agentgym_rft.rollouts.seating import policy_for, seat_policies
-from agentgym_rft.sections import Config
 from agentgym_rft.store.partial import PartialEvaluation
 
 

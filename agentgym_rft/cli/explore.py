@@ -21,8 +21,8 @@ from agentgym_rft.cli.settings import (
     with_full_names,
     with_shorthands,
 )
-from agentgym_rft.config import merge_overrides, validate_config
-from agentgym_rft.sections import Config
+from agentgym_rft.config.load import merge_overrides, validate_config
+from agentgym_rft.config.run import Config
 
 INTERRUPTED = 130
 

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import typer
 from pydantic_core import PydanticUndefined
 
-from agentgym_rft.config import closest_leaf, parse_override, parse_value
+from agentgym_rft.config.base import Section
+from agentgym_rft.config.load import closest_leaf, parse_override, parse_value
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.section import Section
 
 Override = tuple[Sequence[str], Any]
 

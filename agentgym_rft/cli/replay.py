@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from agentgym_rft.cli.settings import read_run_config, with_full_names
-from agentgym_rft.config import merge, validate_config
+from agentgym_rft.config.load import merge, validate_config
+from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory
 from agentgym_rft.errors import ConfigError, DataError
-from agentgym_rft.sections import Config
 
 DIFFERS = 1
 

@@ -14,9 +14,9 @@ import typer
 
 from agentgym_rft.agents.policies.names import model_name, renamed
 from agentgym_rft.cli.settings import is_run_dir, read_run_config
-from agentgym_rft.config import validate_config
+from agentgym_rft.config.load import validate_config
+from agentgym_rft.config.run import Config
 from agentgym_rft.errors import AgentGymError
-from agentgym_rft.sections import Config
 from agentgym_rft.serve.settings import TOKEN_VARIABLE, ServeSettings, check_exposure
 
 POLICIES = "seed, seed:NAME, a model directory, a run (its newest checkpoint), or vllm: before any of them."

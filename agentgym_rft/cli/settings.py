@@ -12,9 +12,9 @@ from agentgym_rft import registry
 from agentgym_rft.agents.policies.names import model_name, renamed
 from agentgym_rft.agents.policies.seeds import SEED, is_seed, seed_of_env
 from agentgym_rft.cli.options import Override
-from agentgym_rft.config import load_config, merge, nest, read_yaml, shipped_dir, validate_config
+from agentgym_rft.config.load import load_config, merge, nest, read_yaml, shipped_dir, validate_config
+from agentgym_rft.config.run import Config
 from agentgym_rft.errors import CheckpointError, ConfigError
-from agentgym_rft.sections import Config
 
 DEFAULT_ENV = "agentgym/ALFWorld-v0"
 

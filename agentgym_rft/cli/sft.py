@@ -12,8 +12,8 @@ import typer
 from agentgym_rft import registry
 from agentgym_rft.cli.options import Override, accepts_config
 from agentgym_rft.cli.settings import with_shorthands
-from agentgym_rft.config import load_sft_config
-from agentgym_rft.sft_sections import SftConfig
+from agentgym_rft.config.load import load_sft_config
+from agentgym_rft.config.sft import SftConfig
 
 _LINE_EVERY_S = 10.0
 _SHORT = {"env": ("env", "id"), "data": ("env", "options", "data"), "seed": ("run", "seed"), "out": ("run", "out")}

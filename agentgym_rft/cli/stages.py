@@ -26,10 +26,10 @@ from agentgym_rft import registry
 from agentgym_rft.cli.options import Override
 from agentgym_rft.cli.settings import fresh_config, say_whose_seed
 from agentgym_rft.cli.sft import run_sft
-from agentgym_rft.config import find_yaml, load_sft_config, merge, merge_overrides, read_yaml
+from agentgym_rft.config.load import find_yaml, load_sft_config, merge, merge_overrides, read_yaml
+from agentgym_rft.config.run import Config
+from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.errors import CheckpointError, ConfigError
-from agentgym_rft.sections import Config
-from agentgym_rft.sft_sections import SftConfig
 from agentgym_rft.store.files import write_atomically
 
 FILE = "stages.yaml"

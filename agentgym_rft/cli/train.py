@@ -14,8 +14,8 @@ from agentgym_rft.agents.policies.names import model_name, renamed
 from agentgym_rft.agents.policies.seeds import is_seed
 from agentgym_rft.cli.options import Override, accepts_config
 from agentgym_rft.cli.settings import fresh_config, resumed_config, say_whose_seed, with_shorthands
+from agentgym_rft.config.run import Config
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.sections import Config
 
 INTERRUPTED = 130
 

@@ -18,7 +18,10 @@ from agentgym_rft.agents.policies.names import is_vllm, model_name
 from agentgym_rft.agents.policies.routed import RoutedPolicy
 from agentgym_rft.agents.policies.seeds import is_seed, seed_policy_path
 from agentgym_rft.agents.policies.vllm_install import check_vllm
-from agentgym_rft.config import find_yaml, merge, read_yaml
+from agentgym_rft.config.load import find_yaml, merge, read_yaml
+from agentgym_rft.config.run import AgentSection, Config, PolicySection
+from agentgym_rft.config.sft import SftConfig
+from agentgym_rft.config.team import SeatSection
 from agentgym_rft.envs.making import make_env, seats_of
 from agentgym_rft.envs.multi_agent import TextAECEnv
 from agentgym_rft.envs.turns import TurnsEnv
@@ -30,10 +33,7 @@ from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.reflectors import HindsightReflector, Reflector, SpokenReflector
 from agentgym_rft.rollouts.speaker import Speaker
 from agentgym_rft.rollouts.workers import Workers
-from agentgym_rft.sections import AgentSection, Config, PolicySection
-from agentgym_rft.sft_sections import SftConfig
 from agentgym_rft.store.run_policies import split_role, trained_policy
-from agentgym_rft.team_sections import SeatSection
 
 
 def load_card(section: AgentSection) -> AgentCard:

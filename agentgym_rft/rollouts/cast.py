@@ -9,8 +9,8 @@ from typing import Any
 from agentgym_rft.agents.agent import chat_format
 from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.agents.chat import ChatFormat
+from agentgym_rft.config.team import SeatSection, TeamSection
 from agentgym_rft.errors import ConfigError, did_you_mean
-from agentgym_rft.team_sections import SeatSection, TeamSection
 
 TRAINED = "trained"
 SCRIPTS = ("oracle", "expert", "random")  # of the environment

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.agents.policies.routed import RoutedPolicy
+from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.making import make_env
@@ -22,7 +23,6 @@ from agentgym_rft.rollouts.players import ENDPOINT
 from agentgym_rft.rollouts.pool import EnvPool
 from agentgym_rft.rollouts.seating import policy_for
 from agentgym_rft.rollouts.team_episode import run_team_episode
-from agentgym_rft.sections import Config
 
 T = TypeVar("T")
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from agentgym_rft.config.run import TasksSection
 from agentgym_rft.core import Group
 from agentgym_rft.errors import DataError
 from agentgym_rft.rollouts.seeds import derive_seed
-from agentgym_rft.sections import TasksSection
 
 UNKNOWN_RATE = 0.5  # of a task that was never played
 FLOOR = 0.01  # weight in frontier order of a task that is always won or always lost, where rate 0.5 has 0.25

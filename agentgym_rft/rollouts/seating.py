@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agentgym_rft.agents.policies.names import model_name
+from agentgym_rft.config.team import SeatSection
 from agentgym_rft.errors import ConfigError, did_you_mean
 from agentgym_rft.rollouts.cast import TRAINED, seat_section
-from agentgym_rft.team_sections import SeatSection
 
 
 def seat_policies(

@@ -6,8 +6,8 @@ import ipaddress
 
 from pydantic import Field
 
+from agentgym_rft.config.base import Section
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.section import Section
 
 TOKEN_VARIABLE = "AGENTGYM_SERVE_TOKEN"
 

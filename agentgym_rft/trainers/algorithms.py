@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from agentgym_rft.config.base import Options, read_options
+from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.errors import RegistryError, did_you_mean
-from agentgym_rft.sections import AlgorithmSection
 from agentgym_rft.trainers import imitation, losses, multi_turn, reflective, single_return  # noqa: F401 - they register
 from agentgym_rft.trainers.advantages import group_advantage, group_mean, group_std, leave_one_out
 from agentgym_rft.trainers.algorithm import Algorithm
@@ -24,7 +25,6 @@ from agentgym_rft.trainers.composing import (
     weigh_behaviour,
 )
 from agentgym_rft.trainers.controls import apply_controls, unit_of
-from agentgym_rft.trainers.options import Options, read_options
 
 __all__ = ["ALGORITHMS", "aggregation_of", "build_algorithm", "clipped_policy_gradient", "register", "regularizers_of"]
 

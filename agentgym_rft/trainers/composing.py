@@ -9,14 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from agentgym_rft.config.base import Options
+from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.errors import ConfigError, RegistryError
-from agentgym_rft.sections import AlgorithmSection
 from agentgym_rft.trainers import losses
 from agentgym_rft.trainers.advantages import group_advantage, group_mean, group_std, unscaled, weigh_negative
 from agentgym_rft.trainers.algorithm import Algorithm
 from agentgym_rft.trainers.controls import unit_of
 from agentgym_rft.trainers.modulators import behaviour_weight
-from agentgym_rft.trainers.options import Options
 from agentgym_rft.trainers.regularizers import entropy_bonus, kl_penalty
 from agentgym_rft.trainers.stages import Aggregation, Ratio, Regularizer, Stage
 from agentgym_rft.trainers.units import Unit

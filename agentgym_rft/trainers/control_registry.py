@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from agentgym_rft.config.base import Options, read_options
+from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.errors import ConfigError, RegistryError, did_you_mean
-from agentgym_rft.sections import AlgorithmSection
 from agentgym_rft.trainers.algorithm import Algorithm
-from agentgym_rft.trainers.options import Options, read_options
 from agentgym_rft.trainers.units import Unit
 
 Place = Literal["advantage", "ratio", "clip", "entropy"]

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from agentgym_rft.config.base import Options
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.trainers import controllers, entropy_filters, entropy_terms
 from agentgym_rft.trainers.algorithm import Algorithm
@@ -22,7 +23,6 @@ from agentgym_rft.trainers.control_registry import (
     unit_of,
 )
 from agentgym_rft.trainers.functionals import kept_mass, nucleus_entropy
-from agentgym_rft.trainers.options import Options
 from agentgym_rft.trainers.stages import Context, Controller, Regularizer, Stage, TokenFilter
 from agentgym_rft.trainers.units import Unit
 

@@ -11,12 +11,12 @@ from agentgym_rft.agents.agent import ChatAgent
 from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.agents.chat import ChatFormat
 from agentgym_rft.agents.parse import format_reply
+from agentgym_rft.config.sft import SftSection
 from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.envs.base import Expert, TextEnv
 from agentgym_rft.errors import EnvError
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.seeds import derive_seed
-from agentgym_rft.sft_sections import SftSection
 from agentgym_rft.trainers.disguise import Disguise, Wordbook
 
 PlayerKind = Literal["expert", "random"]

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.agents.chat import ChatFormat
+from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.errors import ConfigError, EnvError
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.seeds import derive_seed
-from agentgym_rft.sections import Config
 from agentgym_rft.store.stored_groups import STORED_VERSION
 from agentgym_rft.trainers.demonstrations import demonstrate
 

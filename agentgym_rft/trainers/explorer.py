@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from agentgym_rft.config.run import Config
 from agentgym_rft.core import Group
 from agentgym_rft.rollouts.episode import EpisodeSpec
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.rollouts.strategies import GroupPlan, Strategy
 from agentgym_rft.rollouts.workers import Workers
-from agentgym_rft.sections import Config
 from agentgym_rft.trainers.algorithm import Algorithm
 from agentgym_rft.trainers.filters import has_signal
 from agentgym_rft.trainers.opponents import OpponentPool

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from agentgym_rft.agents.policies.loading import load_model
+from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.errors import AgentGymError, ConfigError, PolicyError
@@ -34,7 +35,6 @@ from agentgym_rft.rollouts.outcome import why_unplayed
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.strategies import find_strategy
 from agentgym_rft.rollouts.workers import Workers
-from agentgym_rft.sections import Config
 from agentgym_rft.store.checkpoint import checkpoint_folders, load_checkpoint
 from agentgym_rft.store.experience import Accounting, ExperienceStore, vocabulary_of
 from agentgym_rft.store.stored_groups import STORED_VERSION

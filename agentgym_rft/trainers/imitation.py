@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from agentgym_rft.sections import AlgorithmSection
+from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.trainers import losses
 from agentgym_rft.trainers.algorithm import Algorithm
 from agentgym_rft.trainers.composing import GrpoOptions, group_relative_policy_gradient, register

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers import AutoModelForCausalLM
 
+from agentgym_rft.config.run import Config
 from agentgym_rft.errors import CheckpointError, ConfigError
-from agentgym_rft.sections import Config
 from agentgym_rft.store.checkpoint import (
     Checkpoint,
     restore,

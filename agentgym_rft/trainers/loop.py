@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 from agentgym_rft.agents.card import card_label
+from agentgym_rft.config.run import Config
 from agentgym_rft.core import Group, Trajectory
 from agentgym_rft.errors import PolicyError
 from agentgym_rft.report.evaluation import (
@@ -27,7 +28,6 @@ from agentgym_rft.report.metrics import MetricsWriter
 from agentgym_rft.report.progress import NoProgress, Progress
 from agentgym_rft.rollouts.evaluate import EvaluationPlan, evaluate
 from agentgym_rft.rollouts.outcome import why_unplayed
-from agentgym_rft.sections import Config
 from agentgym_rft.store.checkpoint import has_checkpoint
 from agentgym_rft.store.trajectories import TrajectoryWriter
 from agentgym_rft.trainers.beside import shared_out

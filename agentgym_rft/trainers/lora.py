@@ -17,8 +17,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from agentgym_rft.config.run import LoraSection
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.sections import LoraSection
 from agentgym_rft.store.trainer_state import assign
 
 _A, _B, _BASE = ".lora_A.default.weight", ".lora_B.default.weight", ".base_layer."

@@ -15,15 +15,15 @@ from torch import Tensor
 
 from agentgym_rft.agents.policies.base import Policy
 from agentgym_rft.agents.policies.routed import RoutedPolicy
+from agentgym_rft.config.run import Config
+from agentgym_rft.config.team import PoolSection
 from agentgym_rft.core import Group
 from agentgym_rft.errors import CheckpointError, StorageError
 from agentgym_rft.rollouts.build import policy_section, serve
 from agentgym_rft.rollouts.seeds import derive_seed
-from agentgym_rft.sections import Config
 from agentgym_rft.store.checkpoint import checkpoint_folders, weights_difference
 from agentgym_rft.store.files import write_atomically
 from agentgym_rft.store.trainer_state import assign
-from agentgym_rft.team_sections import PoolSection
 from agentgym_rft.trainers.lora import sharing_copy
 from agentgym_rft.trainers.team_checks import trained_seats
 

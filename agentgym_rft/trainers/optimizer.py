@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 
+from agentgym_rft.config.run import TrainerSection
 from agentgym_rft.errors import NumericsError
-from agentgym_rft.sections import TrainerSection
 
 
 def make_optimizer(model: nn.Module, cfg: TrainerSection) -> torch.optim.AdamW:

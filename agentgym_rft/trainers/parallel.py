@@ -19,8 +19,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import PrefixStore, Store, rendezvous  # type: ignore[attr-defined]
 
+from agentgym_rft.config.run import ParallelSection
 from agentgym_rft.errors import AgentGymError, ConfigError, ParallelError
-from agentgym_rft.sections import ParallelSection
 
 Strategy = Literal["none", "ddp", "fsdp2"]
 

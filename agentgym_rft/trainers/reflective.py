@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from agentgym_rft.sections import AlgorithmSection
+from agentgym_rft.config.base import Options
+from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.trainers import losses
 from agentgym_rft.trainers.advantages import group_advantage, group_mean
 from agentgym_rft.trainers.algorithm import Algorithm
@@ -22,7 +23,6 @@ from agentgym_rft.trainers.composing import (
 from agentgym_rft.trainers.controls import unit_of
 from agentgym_rft.trainers.credit import BestRule, BestValue, amplify_positive, group_mean_or_zero
 from agentgym_rft.trainers.filters import pivotal_mask
-from agentgym_rft.trainers.options import Options
 from agentgym_rft.trainers.regularizers import auxiliary_nll
 
 Scaling = Literal["std", "none"]

@@ -20,6 +20,7 @@ from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.agents.chat import ChatFormat
 from agentgym_rft.agents.policies.hf import HFPolicy
 from agentgym_rft.agents.reflect import Outcome, Report, format_report, guidance_text, reflection_messages
+from agentgym_rft.config.sft import SftConfig, SftSection
 from agentgym_rft.core import StopReason, Trajectory
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.making import make_env
@@ -29,7 +30,6 @@ from agentgym_rft.rollouts.hindsight import lesson_report, read_steps
 from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.seeds import derive_seed
-from agentgym_rft.sft_sections import SftConfig, SftSection
 from agentgym_rft.trainers.demonstrations import expert_turns
 from agentgym_rft.trainers.sft_rows import SftRow, sft_rows
 

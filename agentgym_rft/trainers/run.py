@@ -15,6 +15,8 @@ from typing import Any
 import torch
 import yaml
 
+from agentgym_rft.config.base import Section
+from agentgym_rft.config.run import Config
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.panels import Panel, assert_disjoint, lasting_options, load_panel, quoted_split
 from agentgym_rft.errors import ConfigError, DataError
@@ -30,8 +32,6 @@ from agentgym_rft.rollouts.journaled import JournaledPolicy
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.strategies import find_strategy
 from agentgym_rft.rollouts.workers import Workers
-from agentgym_rft.section import Section
-from agentgym_rft.sections import Config
 from agentgym_rft.store.checkpoint import has_checkpoint
 from agentgym_rft.store.files import write_atomically
 from agentgym_rft.store.stored_groups import GroupStore, open_groups

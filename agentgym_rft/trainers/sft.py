@@ -20,10 +20,10 @@ from torch.nn import functional as F
 from agentgym_rft.agents.agent import chat_format
 from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.agents.policies.loading import load_model
+from agentgym_rft.config.sft import SftConfig, SftSection
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.errors import ConfigError, NumericsError
 from agentgym_rft.rollouts.build import policy_dir
-from agentgym_rft.sft_sections import SftConfig, SftSection
 from agentgym_rft.trainers.demonstrations import PlayerKind, asked, demonstrations, player_of
 from agentgym_rft.trainers.pieces import add_pieces, report_pieces
 from agentgym_rft.trainers.report_rows import experience_rows, mixed, play_episodes

@@ -7,8 +7,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from agentgym_rft.config.base import Options
+from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.sections import AlgorithmSection
 from agentgym_rft.trainers import losses
 from agentgym_rft.trainers.advantages import (
     constant_baseline,
@@ -24,7 +25,6 @@ from agentgym_rft.trainers.composing import SCALES, clipped_policy_gradient, reg
 from agentgym_rft.trainers.controls import unit_of
 from agentgym_rft.trainers.filters import only, without_signal_dropped
 from agentgym_rft.trainers.modulators import kl_to_go, whiten
-from agentgym_rft.trainers.options import Options
 from agentgym_rft.trainers.regularizers import positive_nll
 from agentgym_rft.trainers.selections import (
     BESIDE_MEDIAN,

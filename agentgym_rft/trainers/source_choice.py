@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from agentgym_rft.agents.agent import chat_format
+from agentgym_rft.config.run import Config, num_fresh, plays_nothing
 from agentgym_rft.rollouts.build import load_card
-from agentgym_rft.sections import Config
 from agentgym_rft.store.experience import vocabulary_of
 from agentgym_rft.store.stored_groups import GroupStore
 from agentgym_rft.trainers.experts import Demonstrator
@@ -15,7 +15,6 @@ from agentgym_rft.trainers.explorer import Explorer
 from agentgym_rft.trainers.modes import source_of
 from agentgym_rft.trainers.pooled_source import PooledSource
 from agentgym_rft.trainers.sources import Source
-from agentgym_rft.trainers.store_settings import num_fresh, plays_nothing
 from agentgym_rft.trainers.stored_sources import (
     EXPLORER,
     ExpertSource,

@@ -2,25 +2,9 @@
 
 from __future__ import annotations
 
+from agentgym_rft.config.run import Config, num_fresh, num_replayed, plays_nothing
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.sections import Config
 from agentgym_rft.trainers.algorithm import Algorithm
-
-
-def plays_nothing(config: Config) -> bool:
-    """Whether every batch comes from a store that others fill."""
-    return config.store.replay_share == 1 and config.store.replay_as == "groups"
-
-
-def num_replayed(config: Config) -> int:
-    """Groups of a batch that come from the store."""
-    return round(config.store.replay_share * config.rollout.num_tasks)
-
-
-def num_fresh(config: Config) -> int:
-    """Groups of a batch that are played; what is replayed for imitation comes on top."""
-    replayed = num_replayed(config) if config.store.replay_as == "groups" else 0
-    return config.rollout.num_tasks - replayed
 
 
 def check_store(config: Config, algorithm: Algorithm) -> None:

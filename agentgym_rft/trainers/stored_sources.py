@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
+from agentgym_rft.config.run import Config, num_replayed
 from agentgym_rft.core import Group
 from agentgym_rft.errors import ConfigError, DataError
-from agentgym_rft.sections import Config
 from agentgym_rft.store.experience import ExperienceStore
 from agentgym_rft.store.stored_groups import GroupStore
 from agentgym_rft.trainers.beside import imitated, to_imitate
@@ -19,7 +19,6 @@ from agentgym_rft.trainers.experts import Demonstrator
 from agentgym_rft.trainers.explorer import Explorer
 from agentgym_rft.trainers.pipelined import staleness
 from agentgym_rft.trainers.sources import Batch, Source, SourceAround, SyncSource, Weights
-from agentgym_rft.trainers.store_settings import num_replayed
 from agentgym_rft.trainers.table import split_errors
 
 BASELINE_GROUPS = 10_240  # newest groups whose mean returns make the baseline of self-imitation; SPEAR's number

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from agentgym_rft.sections import Unit
+from agentgym_rft.config.run import Unit
 from agentgym_rft.trainers.table import TokenTable, segment_sum
 
 __all__ = ["Unit", "first_of_unit", "unit_key", "unit_mean", "unit_sum"]

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agentgym_rft.config.run import TrainerSection
 from agentgym_rft.errors import TokenMismatchError
-from agentgym_rft.sections import TrainerSection
 from agentgym_rft.trainers.algorithm import AUXILIARY, Algorithm
 from agentgym_rft.trainers.functionals import ENTROPY, FUNCTIONALS, VALUE
 from agentgym_rft.trainers.instrument import WATCHED, dropped_fraction, dynamics

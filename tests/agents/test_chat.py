@@ -5,7 +5,7 @@ import pytest
 from agentgym_rft.agents.agent import ChatAgent, chat_format
 from agentgym_rft.agents.card import AgentCard, parse_card
 from agentgym_rft.agents.chat import ChatFormat
-from agentgym_rft.config import find_yaml, read_yaml
+from agentgym_rft.config.load import find_yaml, read_yaml
 from agentgym_rft.errors import ConfigError, PolicyError
 
 PLAIN = AgentCard(name="plain", system="Reply.")

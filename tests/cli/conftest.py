@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agentgym_rft.agents.policies.loading import save_model
-from agentgym_rft.sft_sections import ModelSection
+from agentgym_rft.config.sft import ModelSection
 from agentgym_rft.trainers.scratch import build_model, train_tokenizer
 
 

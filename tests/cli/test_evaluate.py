@@ -248,7 +248,7 @@ def test_a_panel_that_cannot_be_frozen_or_shown_is_refused(tmp_path, capsys, arg
 
 def test_a_request_is_checked_before_anything_is_loaded():
     from agentgym_rft.cli.evaluation import Request, run_evaluation
-    from agentgym_rft.sections import Config
+    from agentgym_rft.config.run import Config
 
     with pytest.raises(ConfigError, match="--samples 2 at temperature 0"):
         run_evaluation(Request(Config(), "seed", samples=2))

@@ -10,9 +10,9 @@ import pytest
 import agentgym_rft
 from agentgym_rft.cli import main as cli
 from agentgym_rft.cli.options import leaves, type_name
+from agentgym_rft.config.run import Config
+from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.envs.check import RULES
-from agentgym_rft.sections import Config
-from agentgym_rft.sft_sections import SftConfig
 
 ROOT = Path(agentgym_rft.__file__).parent.parent
 COUNTER = "tests.envs.counter_env:CounterEnv"

@@ -5,9 +5,9 @@ import typer
 
 from agentgym_rft.cli.main import _EXTRA_ARGUMENTS
 from agentgym_rft.cli.options import accepts_config, leaves, type_name
-from agentgym_rft.config import leaf_names
-from agentgym_rft.sections import Config
-from agentgym_rft.sft_sections import SftConfig
+from agentgym_rft.config.load import leaf_names
+from agentgym_rft.config.run import Config
+from agentgym_rft.config.sft import SftConfig
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@ import pytest
 import yaml
 
 from agentgym_rft.cli.settings import default_recipe, fresh_config, is_run_dir, resumed_config, say_whose_seed
-from agentgym_rft.config import load_config, shipped_dir
+from agentgym_rft.config.load import load_config, shipped_dir
+from agentgym_rft.config.run import Config
 from agentgym_rft.errors import CheckpointError, ConfigError, RegistryError
-from agentgym_rft.sections import Config
 
 COUNTER = "tests.envs.counter_env:CounterEnv"
 

@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from agentgym_rft.cli import main as cli
-from agentgym_rft.config import read_yaml, shipped_dir
+from agentgym_rft.config.load import read_yaml, shipped_dir
+from agentgym_rft.config.run import Config
+from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.report.metrics import read_metrics
-from agentgym_rft.sections import Config
-from agentgym_rft.sft_sections import SftConfig
 
 MODEL = {"vocab_size": 300, "hidden_size": 16, "intermediate_size": 32, "num_layers": 1, "num_heads": 2, "head_dim": 8}
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.sections import AlgorithmSection
 from agentgym_rft.trainers.algorithms import ALGORITHMS, build_algorithm
 from agentgym_rft.trainers.controls import CONTROLS
 from agentgym_rft.trainers.table import available_columns, build_table

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from agentgym_rft.sections import AlgorithmSection
+from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.trainers.algorithms import ALGORITHMS, build_algorithm
 from agentgym_rft.trainers.stages import Context
 from agentgym_rft.trainers.table import build_table

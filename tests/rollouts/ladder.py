@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 from agentgym_rft.agents.card import parse_card
 from agentgym_rft.agents.policies.base import Completion, SampleRequest
 from agentgym_rft.agents.policies.scripted import ScriptedPolicy
+from agentgym_rft.config.run import ReflectSection
 from agentgym_rft.core import Group
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.rollouts.episode import EpisodeSpec
 from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.strategies import GroupPlan, reflect_retry
-from agentgym_rft.sections import ReflectSection
 from agentgym_rft.trainers.scratch import train_tokenizer
 
 ASK = "Reflect now."

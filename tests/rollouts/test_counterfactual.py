@@ -7,14 +7,14 @@ import pytest
 
 from agentgym_rft.agents.policies.base import Completion, SampleRequest
 from agentgym_rft.agents.policies.scripted import ScriptedPolicy
-from agentgym_rft.config import validate_config
+from agentgym_rft.config.load import validate_config
+from agentgym_rft.config.team import CounterfactualSection
 from agentgym_rft.core import Group
 from agentgym_rft.envs.process import ProcessEnv
 from agentgym_rft.errors import ConfigError, PolicyError
 from agentgym_rft.rollouts.build import check_credit
 from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.strategies import GroupPlan, counterfactual, plain
-from agentgym_rft.team_sections import CounterfactualSection
 from agentgym_rft.trainers.generation_metrics import generation_metrics
 from agentgym_rft.trainers.loop import train
 from agentgym_rft.trainers.seats import by_seat

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agentgym_rft.config import validate_config
+from agentgym_rft.config.load import validate_config
 from agentgym_rft.envs.making import seats_of
 from agentgym_rft.report.intervals import wilson
 from agentgym_rft.rollouts.company import Company

@@ -1,4 +1,4 @@
-from agentgym_rft.config import validate_config
+from agentgym_rft.config.load import validate_config
 from agentgym_rft.rollouts.build import policy_section
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from agentgym_rft.agents.policies.base import Completion, SampleRequest
 from agentgym_rft.agents.policies.scripted import ScriptedPolicy
+from agentgym_rft.config.run import Config
 from agentgym_rft.core import StopReason
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.process import ProcessEnv
@@ -23,7 +24,6 @@ from agentgym_rft.rollouts.env_maker import env_maker
 from agentgym_rft.rollouts.evaluate import EvaluationPlan, evaluate
 from agentgym_rft.rollouts.forks import fork
 from agentgym_rft.rollouts.players import TextWorkers, scripted
-from agentgym_rft.sections import Config
 from agentgym_rft.trainers.loop import train
 from tests.envs.test_process import is_running
 from tests.light_switch import weights_of

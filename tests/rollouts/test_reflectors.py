@@ -13,7 +13,8 @@ import torch
 from agentgym_rft.agents.policies.hf import HFPolicy
 from agentgym_rft.agents.policies.loading import save_model
 from agentgym_rft.agents.reflect import Outcome, Refusal, parse_report
-from agentgym_rft.config import validate_config
+from agentgym_rft.config.load import validate_config
+from agentgym_rft.config.sft import ModelSection
 from agentgym_rft.core import Group, StopReason, Trajectory, Turn
 from agentgym_rft.envs.alfworld.env import ALFWorldEnv
 from agentgym_rft.errors import ConfigError, DataError
@@ -23,7 +24,6 @@ from agentgym_rft.rollouts.forks import Moment, Played
 from agentgym_rft.rollouts.hindsight import lesson_report, plain_lesson, report_of
 from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.reflectors import HindsightReflector
-from agentgym_rft.sft_sections import ModelSection
 from agentgym_rft.trainers.scoring import make_scorer, score_rows
 from agentgym_rft.trainers.scratch import build_model
 from agentgym_rft.trainers.table import build_table

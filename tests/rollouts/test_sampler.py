@@ -5,11 +5,11 @@ from collections import Counter
 
 import pytest
 
+from agentgym_rft.config.run import TasksSection
 from agentgym_rft.core import Group, StopReason, Trajectory
 from agentgym_rft.errors import DataError
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.seeds import derive_seed
-from agentgym_rft.sections import TasksSection
 
 TASKS = [f"t{i}" for i in range(7)]
 

@@ -11,6 +11,7 @@ from agentgym_rft.agents.agent import chat_format
 from agentgym_rft.agents.policies.base import Completion, SampleRequest
 from agentgym_rft.agents.policies.routed import RoutedPolicy, joined_weights, split_weights
 from agentgym_rft.agents.policies.scripted import ScriptedPolicy
+from agentgym_rft.config.team import SeatSection
 from agentgym_rft.core import Group, StopReason
 from agentgym_rft.envs.making import make_env, seats_of
 from agentgym_rft.envs.process import ProcessEnv
@@ -20,7 +21,6 @@ from agentgym_rft.rollouts.episode import EpisodeSpec
 from agentgym_rft.rollouts.forks import Played, fork
 from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.strategies import GroupPlan, plain
-from agentgym_rft.team_sections import SeatSection
 from agentgym_rft.trainers.seats import by_seat, seat_metrics
 from agentgym_rft.trainers.table import build_table
 from tests.rollouts.test_episode import CARD, TOKENIZER, always, reply

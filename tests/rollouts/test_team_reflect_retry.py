@@ -9,7 +9,8 @@ from agentgym_rft.agents.policies.base import Completion, SampleRequest
 from agentgym_rft.agents.policies.routed import RoutedPolicy
 from agentgym_rft.agents.policies.scripted import ScriptedPolicy
 from agentgym_rft.agents.reflect import Refusal
-from agentgym_rft.config import validate_config
+from agentgym_rft.config.load import validate_config
+from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.core import StopReason
 from agentgym_rft.envs.multi_agent import TeamTaskEnv
 from agentgym_rft.envs.turns import TurnsEnv
@@ -17,7 +18,6 @@ from agentgym_rft.errors import PolicyError
 from agentgym_rft.rollouts.cast import Seat
 from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.reflectors import HindsightReflector
-from agentgym_rft.sections import AlgorithmSection
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.generation_metrics import generation_metrics
 from agentgym_rft.trainers.loop import train

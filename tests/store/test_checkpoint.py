@@ -12,9 +12,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from agentgym_rft.config.run import TrainerSection
+from agentgym_rft.config.sft import ModelSection
 from agentgym_rft.errors import CheckpointError, StorageError
-from agentgym_rft.sections import TrainerSection
-from agentgym_rft.sft_sections import ModelSection
 from agentgym_rft.store.checkpoint import load_checkpoint, restore, save_checkpoint
 from agentgym_rft.trainers.optimizer import make_optimizer
 from agentgym_rft.trainers.scratch import build_model, train_tokenizer

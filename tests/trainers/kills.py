@@ -19,8 +19,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from agentgym_rft.config.run import Config
 from agentgym_rft.report.metrics import MetricsWriter, read_metrics
-from agentgym_rft.sections import Config
 from agentgym_rft.store import checkpoint
 from agentgym_rft.store.journal import Journal
 from agentgym_rft.store.trajectories import TrajectoryWriter

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from agentgym_rft.sections import AlgorithmSection, ParallelSection
+from agentgym_rft.config.run import AlgorithmSection, ParallelSection
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.learner import trained_module
 from agentgym_rft.trainers.parallel import Ranks, joined

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.errors import ConfigError, RegistryError
-from agentgym_rft.sections import AlgorithmSection
 from agentgym_rft.trainers.algorithms import build_algorithm, register
 from agentgym_rft.trainers.filters import has_signal
 from agentgym_rft.trainers.stages import Context, Stage, TokenFilter

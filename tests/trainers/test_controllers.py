@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.errors import CheckpointError
-from agentgym_rft.sections import AlgorithmSection
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.controllers import AdaptiveTemperature, EntropyAnchor, EntropyHistory, TargetEntropy
 from agentgym_rft.trainers.stages import Context

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.sections import AlgorithmSection
 from agentgym_rft.trainers.advantages import turn_returns
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.credit import generalized_advantage

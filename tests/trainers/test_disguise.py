@@ -10,9 +10,9 @@ import pytest
 
 from agentgym_rft.agents.agent import chat_format
 from agentgym_rft.agents.card import AgentCard, parse_card
-from agentgym_rft.config import find_yaml, read_yaml
+from agentgym_rft.config.load import find_yaml, read_yaml
+from agentgym_rft.config.sft import SftSection
 from agentgym_rft.envs.webshop.env import WebShopEnv
-from agentgym_rft.sft_sections import SftSection
 from agentgym_rft.trainers.demonstrations import demonstrations
 from agentgym_rft.trainers.disguise import Disguise, Wordbook
 from agentgym_rft.trainers.scratch import train_tokenizer

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.errors import ConfigError, RegistryError
-from agentgym_rft.sections import AlgorithmSection
 from agentgym_rft.trainers import entropy_filters as filters
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.control_registry import register_control

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agentgym_rft.config import validate_config
+from agentgym_rft.config.load import validate_config
+from agentgym_rft.config.run import Config
 from agentgym_rft.report.metrics import read_metrics
-from agentgym_rft.sections import Config
 from agentgym_rft.trainers.loop import train
 from tests.trainers.kills import differences, run_with_kills
 from tests.trainers.test_loop import switch_config

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from agentgym_rft.config import validate_config
+from agentgym_rft.config.load import validate_config
 from agentgym_rft.report.metrics import read_metrics
 from agentgym_rft.store.trajectories import read_trajectories
 from agentgym_rft.trainers.loop import train

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.sections import AlgorithmSection
 from agentgym_rft.trainers.advantages import (
     constant_baseline,
     group_mean,

@@ -7,12 +7,12 @@ import math
 import pytest
 import torch
 
-from agentgym_rft.config import validate_config
+from agentgym_rft.config.load import validate_config
+from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.core import Group
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.report.metrics import read_metrics
-from agentgym_rft.sections import AlgorithmSection
 from agentgym_rft.store.experience import ExperienceStore
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.beside import imitated, shared_out, to_imitate

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.core import Group, StopReason, Trajectory, Turn
-from agentgym_rft.sections import AlgorithmSection
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.instrument import (
     WATCHED,

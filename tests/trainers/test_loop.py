@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from agentgym_rft.config import validate_config
+from agentgym_rft.config.load import validate_config
+from agentgym_rft.config.run import Config
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.errors import ConfigError, DataError, PolicyError
 from agentgym_rft.report.metrics import read_metrics
-from agentgym_rft.sections import Config
 from agentgym_rft.store.trajectories import read_trajectories
 from agentgym_rft.trainers.loop import train
 from tests.light_switch import weights_of
@@ -73,7 +73,7 @@ def test_a_run_killed_in_a_step_and_resumed_ends_with_the_weights_of_one_that_wa
     killed = switch_config(switch_policy, tmp_path / "killed")
     script = (
         "import os, signal, sys\n"
-        "from agentgym_rft.sections import Config\n"
+        "from agentgym_rft.config.run import Config\n"
         "from agentgym_rft.trainers import learner, loop\n"
         "update, count = learner.update, []\n"
         "def dying(*args):\n"

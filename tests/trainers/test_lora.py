@@ -13,9 +13,9 @@ from transformers import AutoModelForCausalLM
 from agentgym_rft.agents.policies.ragged import RaggedModel
 from agentgym_rft.agents.policies.support import check_model
 from agentgym_rft.cli.main import run
+from agentgym_rft.config.run import AlgorithmSection, LoraSection
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.report.metrics import read_metrics
-from agentgym_rft.sections import AlgorithmSection, LoraSection
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.loop import train
 from agentgym_rft.trainers.lora import add_lora, merged_weights

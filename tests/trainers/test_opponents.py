@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from agentgym_rft.config.run import LoraSection
 from agentgym_rft.core import Group, StopReason, Trajectory
 from agentgym_rft.errors import CheckpointError, ConfigError
 from agentgym_rft.report.metrics import read_metrics
-from agentgym_rft.sections import LoraSection
 from agentgym_rft.trainers.loop import train, train_step
 from agentgym_rft.trainers.lora import add_lora
 from agentgym_rft.trainers.opponents import draw_weights, kept_members, member_of, own_success, past_model, snapshot

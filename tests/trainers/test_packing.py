@@ -16,8 +16,8 @@ from transformers import (
     MistralForCausalLM,
 )
 
+from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.sections import AlgorithmSection
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.functionals import ENTROPY
 from agentgym_rft.trainers.packed_attention import check_packing

@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from agentgym_rft.cli.main import run
-from agentgym_rft.config import merge
+from agentgym_rft.config.load import merge
 from agentgym_rft.report.metrics import read_metrics
 from agentgym_rft.trainers.parallel import ALONE
 from tests.trainers.parallel_worker import CASES, result, write_results

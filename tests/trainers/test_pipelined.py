@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from agentgym_rft.config import validate_config
+from agentgym_rft.config.load import validate_config
+from agentgym_rft.config.run import Config
 from agentgym_rft.core import Group, StopReason, Trajectory, Turn
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.report.metrics import read_metrics
-from agentgym_rft.sections import Config
 from agentgym_rft.store.trajectories import read_trajectories
 from agentgym_rft.trainers.loop import train
 from agentgym_rft.trainers.pipelined import scheduled_version, staleness, staleness_metrics
@@ -126,7 +126,7 @@ def test_a_run_killed_in_the_background_modes_goes_on_without_loss_or_double(swi
     config = mode_config(switch_policy, tmp_path / "run", steps=6, **mode)
     script = (
         "import os, signal, sys\n"
-        "from agentgym_rft.sections import Config\n"
+        "from agentgym_rft.config.run import Config\n"
         "from agentgym_rft.trainers import learner, loop\n"
         "update, count = learner.update, []\n"
         "def dying(*args, **options):\n"

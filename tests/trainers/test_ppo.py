@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
-from agentgym_rft.config import validate_config
+from agentgym_rft.config.load import validate_config
+from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.report.metrics import read_metrics
-from agentgym_rft.sections import AlgorithmSection
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.loop import train
 from agentgym_rft.trainers.regularizers import value_loss

@@ -8,8 +8,8 @@ from statistics import correlation
 import pytest
 import torch
 
+from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.report.metrics import read_metrics
-from agentgym_rft.sections import AlgorithmSection
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.loop import train
 from agentgym_rft.trainers.optimizer import make_optimizer

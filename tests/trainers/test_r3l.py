@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 
+from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.core import Group
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.sections import AlgorithmSection
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.losses import clipped, fixed_bounds, shaped_off_context
 from agentgym_rft.trainers.stages import LossInputs

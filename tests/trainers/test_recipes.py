@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agentgym_rft.cli.settings import default_recipe, fresh_config
-from agentgym_rft.config import load_config, read_yaml, shipped_dir
+from agentgym_rft.config.load import load_config, read_yaml, shipped_dir
 from agentgym_rft.registry import env_specs
 from agentgym_rft.trainers.algorithms import ALGORITHMS, build_algorithm
 from agentgym_rft.trainers.table import available_columns

@@ -13,14 +13,14 @@ from agentgym_rft.agents.card import parse_card
 from agentgym_rft.agents.policies.loading import load_model
 from agentgym_rft.agents.policies.seeds import seed_policy_path
 from agentgym_rft.agents.reflect import Outcome, Report, format_report, guidance_text, parse_report
-from agentgym_rft.config import load_sft_config
+from agentgym_rft.config.load import load_sft_config
+from agentgym_rft.config.run import AgentSection, EnvSection
+from agentgym_rft.config.sft import ModelSection, SftConfig, SftSection
 from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.envs.alfworld.env import ALFWorldEnv
 from agentgym_rft.errors import ConfigError, DataError
 from agentgym_rft.rollouts.build import load_card
 from agentgym_rft.rollouts.hindsight import lesson_report
-from agentgym_rft.sections import AgentSection, EnvSection
-from agentgym_rft.sft_sections import ModelSection, SftConfig, SftSection
 from agentgym_rft.trainers.pieces import add_pieces, report_pieces
 from agentgym_rft.trainers.report_rows import cut_off, experience_rows, guided_row, mixed, play_episodes, report_row
 from agentgym_rft.trainers.scratch import build_model, train_tokenizer

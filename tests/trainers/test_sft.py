@@ -8,8 +8,8 @@ import torch
 
 from agentgym_rft.agents.agent import chat_format
 from agentgym_rft.agents.card import parse_card
+from agentgym_rft.config.sft import ModelSection, SftConfig, SftSection
 from agentgym_rft.core import StopReason, Trajectory, Turn
-from agentgym_rft.sft_sections import ModelSection, SftConfig, SftSection
 from agentgym_rft.trainers.demonstrations import demonstrate
 from agentgym_rft.trainers.scratch import build_model, train_tokenizer
 from agentgym_rft.trainers.sft import (

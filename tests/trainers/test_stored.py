@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 
-from agentgym_rft.config import validate_config
+from agentgym_rft.config.load import validate_config
+from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.errors import DataError
 from agentgym_rft.report.metrics import read_metrics
-from agentgym_rft.sections import AlgorithmSection
 from agentgym_rft.store.stored_groups import STORED_VERSION, StoredGroups
 from agentgym_rft.store.trajectories import TrajectoryWriter
 from agentgym_rft.trainers.algorithms import build_algorithm

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agentgym_rft.config import validate_config
+from agentgym_rft.config.load import validate_config
 from agentgym_rft.errors import ConfigError, DataError
 from agentgym_rft.report.metrics import read_metrics
 from agentgym_rft.store.experience import Accounting, ExperienceStore

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.core import StopReason
 from agentgym_rft.errors import ConfigError, NumericsError, TokenMismatchError
-from agentgym_rft.sections import AlgorithmSection
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.optimizer import learning_rate, make_optimizer
 from agentgym_rft.trainers.scoring import make_scorer, score_rows

@@ -11,8 +11,8 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
+from agentgym_rft.config.run import TrainerSection
 from agentgym_rft.core import Group, StopReason, Trajectory, Turn
-from agentgym_rft.sections import TrainerSection
 from agentgym_rft.trainers.algorithm import Algorithm
 from agentgym_rft.trainers.scoring import make_scorer, score_rows
 from agentgym_rft.trainers.stages import Context

@@ -9,8 +9,8 @@ import sys
 import time
 from collections.abc import Callable
 
+from agentgym_rft.config.run import RaySection
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.sections import RaySection
 
 _PROBE = """
 import sys

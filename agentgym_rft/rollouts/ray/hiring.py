@@ -8,11 +8,11 @@ from typing import Any
 import ray
 import torch
 
+from agentgym_rft.config.run import Config
 from agentgym_rft.rollouts.ray.actor import RolloutWorker
 from agentgym_rft.rollouts.ray.crew import Budget, Crew, Newest
 from agentgym_rft.rollouts.ray.replicas import PolicyReplica
 from agentgym_rft.rollouts.ray.setup import Setup
-from agentgym_rft.sections import Config
 
 _SPARE_CALLS = 16  # beside episodes: weights, replicas, the pending sign of life
 

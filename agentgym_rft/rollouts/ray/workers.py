@@ -12,6 +12,7 @@ from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
 from agentgym_rft.agents.agent import chat_format
 from agentgym_rft.agents.card import AgentCard
+from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory, Turn
 from agentgym_rft.errors import PolicyError
 from agentgym_rft.rollouts.cast import Cast
@@ -26,7 +27,6 @@ from agentgym_rft.rollouts.ray.packing import pack
 from agentgym_rft.rollouts.ray.places import Places
 from agentgym_rft.rollouts.reflectors import Reflection, Reflector, SpokenReflector
 from agentgym_rft.rollouts.speaker import Ask
-from agentgym_rft.sections import Config
 
 T = TypeVar("T")
 _SPARE_CALLS = 16  # beside episodes: weights, replicas, the pending sign of life

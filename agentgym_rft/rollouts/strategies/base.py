@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from agentgym_rft.config.run import ReflectSection
+from agentgym_rft.config.team import CounterfactualSection
 from agentgym_rft.core import Group, Trajectory
 from agentgym_rft.rollouts.episode import EpisodeSpec
 from agentgym_rft.rollouts.forks import Fork, Played
 from agentgym_rft.rollouts.reflectors import Reflection
 from agentgym_rft.rollouts.seeds import derive_seed
-from agentgym_rft.sections import ReflectSection
-from agentgym_rft.team_sections import CounterfactualSection
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentgym_rft.agents.reflect import Refusal, Report, leaks
+from agentgym_rft.config.run import ReflectSection
 from agentgym_rft.core import Trajectory, Turn
 from agentgym_rft.rollouts.forks import Played, own_turns
 from agentgym_rft.rollouts.hindsight import pivot_of
 from agentgym_rft.rollouts.reflectors import Reflection
-from agentgym_rft.sections import ReflectSection
 
 MAX_REWARD = 1.0  # of the rule of the released code: a return from here on is a success
 

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from agentgym_rft.agents.reflect import Outcome, Refusal, Report, guidance_text, wants_retry
+from agentgym_rft.config.run import ReflectSection
 from agentgym_rft.core import Group, StopReason, Trajectory, Turn
 from agentgym_rft.rollouts.episode import EpisodeSpec
 from agentgym_rft.rollouts.forks import Played, fork
@@ -31,7 +32,6 @@ from agentgym_rft.rollouts.strategies.lineage import (
     record,
     retry_return,
 )
-from agentgym_rft.sections import ReflectSection
 
 SEAT = ("role", "player", "is_trained")  # what says whose a trajectory is, where there are several agents
 

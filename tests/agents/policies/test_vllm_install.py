@@ -10,7 +10,7 @@ import pytest
 from agentgym_rft.agents.policies.names import is_vllm, model_name, renamed
 from agentgym_rft.agents.policies.seeds import seed_policy_path
 from agentgym_rft.agents.policies.vllm_install import check_cpu, check_versions, check_vllm
-from agentgym_rft.config import validate_config
+from agentgym_rft.config.load import validate_config
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.rollouts.build import load_policy_model, policy_dir
 

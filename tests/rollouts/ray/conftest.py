@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from agentgym_rft.config import validate_config
-from agentgym_rft.sections import Config
+from agentgym_rft.config.load import validate_config
+from agentgym_rft.config.run import Config
 
 pytest.importorskip("ray")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

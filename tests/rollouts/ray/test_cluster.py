@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
+from agentgym_rft.config.run import RaySection
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.rollouts.ray.cluster import connect, probe
-from agentgym_rft.sections import RaySection
 
 
 def test_an_address_at_which_nobody_listens_is_refused():
@@ -38,7 +38,7 @@ def test_too_few_cpus_and_a_missing_package_are_refused_before_anything_is_start
         "import sys\n"
         "from agentgym_rft.errors import ConfigError\n"
         "from agentgym_rft.rollouts.ray.cluster import connect\n"
-        "from agentgym_rft.sections import RaySection\n"
+        "from agentgym_rft.config.run import RaySection\n"
         "for section in (RaySection(num_workers=3, num_cpus=1000), RaySection()):\n"
         "    try:\n"
         "        connect(section)\n"

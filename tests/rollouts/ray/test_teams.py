@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agentgym_rft.config import validate_config
+from agentgym_rft.config.load import validate_config
 from agentgym_rft.rollouts.build import load_policy_model, make_workers
 from agentgym_rft.rollouts.ray.workers import RayWorkers
 from agentgym_rft.rollouts.strategies import GroupPlan, find_strategy

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from agentgym_rft.config.run import Config
 from agentgym_rft.rollouts.accounting import still_running
-from agentgym_rft.sections import Config
 from agentgym_rft.store.trajectories import read_trajectories
 from agentgym_rft.trainers.loop import train
 from tests.rollouts.ray.playing import DEADLINE_S

@@ -13,10 +13,10 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import ValidationError
 
+from agentgym_rft.config.base import Section
+from agentgym_rft.config.run import Config
+from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.errors import ConfigError, did_you_mean
-from agentgym_rft.section import Section
-from agentgym_rft.sections import Config
-from agentgym_rft.sft_sections import SftConfig
 
 S = TypeVar("S", bound="Section")
 

@@ -1,4 +1,4 @@
-"""Options of algorithms and controls: pydantic models, refused in one sentence."""
+"""What all sections of a configuration share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agentgym_rft.errors import ConfigError, did_you_mean
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are refused, values are fixed after loading, numbers are finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Options(BaseModel):

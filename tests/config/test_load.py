@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from agentgym_rft.cli.stages import read_stages
-from agentgym_rft.config import (
+from agentgym_rft.config.load import (
     find_yaml,
     leaf_names,
     load_config,
@@ -12,9 +12,9 @@ from agentgym_rft.config import (
     shipped_dir,
     validate_config,
 )
+from agentgym_rft.config.run import Config
+from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.sections import Config
-from agentgym_rft.sft_sections import SftConfig
 
 
 def _error(call, *arguments):

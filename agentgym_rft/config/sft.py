@@ -6,9 +6,9 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from agentgym_rft.section import Section
-from agentgym_rft.sections import AgentSection, EnvSection
-from agentgym_rft.team_sections import SeatSection
+from agentgym_rft.config.base import Section
+from agentgym_rft.config.run import AgentSection, EnvSection
+from agentgym_rft.config.team import SeatSection
 
 
 class ModelSection(Section):

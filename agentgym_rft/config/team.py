@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from agentgym_rft.section import Section
+from agentgym_rft.config.base import Section
 
 
 class SeatSection(Section):

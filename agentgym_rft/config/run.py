@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from agentgym_rft.section import Section
-from agentgym_rft.team_sections import TeamSection
+from agentgym_rft.config.base import Section
+from agentgym_rft.config.team import TeamSection
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -277,3 +277,19 @@ class Config(Section):
     store: StoreSection = StoreSection()
     eval: EvalSection = EvalSection()
     run: RunSection = RunSection()
+
+
+def plays_nothing(config: Config) -> bool:
+    """Whether every batch comes from a store that others fill."""
+    return config.store.replay_share == 1 and config.store.replay_as == "groups"
+
+
+def num_replayed(config: Config) -> int:
+    """Groups of a batch that come from the store."""
+    return round(config.store.replay_share * config.rollout.num_tasks)
+
+
+def num_fresh(config: Config) -> int:
+    """Groups of a batch that are played; what is replayed for imitation comes on top."""
+    replayed = num_replayed(config) if config.store.replay_as == "groups" else 0
+    return config.rollout.num_tasks - replayed
