@@ -22,7 +22,7 @@ from typing import Any
 from machine import describe
 
 from agentgym_rft.agents.policies.loading import load_model
-from agentgym_rft.envs.alfworld.draws import GENERATOR_VERSION
+from agentgym_rft.envs.draws import GENERATOR_VERSION
 from agentgym_rft.report.metrics import read_metrics
 
 SPLITS = ("train", "valid_seen", "valid_unseen")

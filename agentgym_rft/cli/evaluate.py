@@ -24,7 +24,7 @@ from agentgym_rft.cli.settings import (
 )
 from agentgym_rft.config.load import merge, parse_value, validate_config
 from agentgym_rft.config.run import Config
-from agentgym_rft.envs.panel_files import FrozenPanel, read_panel
+from agentgym_rft.envs.panels import FrozenPanel, read_panel
 from agentgym_rft.errors import ConfigError
 
 POLICIES = (

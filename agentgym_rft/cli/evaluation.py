@@ -19,8 +19,14 @@ from agentgym_rft.cli.settings import full_policy_name
 from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.making import make_env, seats_of
-from agentgym_rft.envs.panel_files import FrozenPanel, check_panel
-from agentgym_rft.envs.panels import assert_held_out, lasting_options, load_panel, quoted_split
+from agentgym_rft.envs.panels import (
+    FrozenPanel,
+    assert_held_out,
+    check_panel,
+    lasting_options,
+    load_panel,
+    quoted_split,
+)
 from agentgym_rft.errors import ConfigError, PolicyError
 from agentgym_rft.report.evaluation import EvaluationSettings, Summary, protocol, summarise
 from agentgym_rft.report.evaluation_progress import evaluation_progress

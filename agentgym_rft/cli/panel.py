@@ -9,8 +9,7 @@ import typer
 
 from agentgym_rft.cli.settings import DEFAULT_ENV, check_out, fresh_config
 from agentgym_rft.envs.making import make_env
-from agentgym_rft.envs.panel_files import FrozenPanel, freeze_panel, panel_text, read_panel
-from agentgym_rft.envs.panels import quoted_split
+from agentgym_rft.envs.panels import FrozenPanel, freeze_panel, panel_text, quoted_split, read_panel
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.store.files import write_atomically
 

@@ -19,7 +19,7 @@ from gymnasium.utils import seeding
 from pettingzoo.utils.env import AECEnv
 
 from agentgym_rft.envs.base import AnyText, Expert, Theory
-from agentgym_rft.envs.tasked import check_split, chosen_task, drawn_task, read_snapshot
+from agentgym_rft.envs.task_selection import check_split, chosen_task, drawn_task, read_snapshot
 from agentgym_rft.errors import EnvError
 
 _SNAPSHOT_KEYS = {

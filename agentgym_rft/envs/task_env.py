@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.envs.tasked import check_split, chosen_task, drawn_task, read_snapshot
+from agentgym_rft.envs.task_selection import check_split, chosen_task, drawn_task, read_snapshot
 from agentgym_rft.errors import ConfigError, EnvError
 
 TRAIN_AND_TEST = ("train", "test")

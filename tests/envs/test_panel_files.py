@@ -4,8 +4,17 @@ import pytest
 
 from agentgym_rft import registry
 from agentgym_rft.envs.alfworld.env import ALFWorldEnv
-from agentgym_rft.envs.panel_files import check_panel, freeze_panel, panel_text, read_panel
-from agentgym_rft.envs.panels import assert_held_out, lasting_options, load_panel, panel_hash, quoted_split
+from agentgym_rft.envs.panels import (
+    assert_held_out,
+    check_panel,
+    freeze_panel,
+    lasting_options,
+    load_panel,
+    panel_hash,
+    panel_text,
+    quoted_split,
+    read_panel,
+)
 from agentgym_rft.errors import DataError
 from tests.envs.counter_env import CounterEnv
 

@@ -13,10 +13,10 @@ from functools import cache
 from itertools import accumulate
 from types import MappingProxyType
 
-from agentgym_rft.envs.alfworld.draws import Draws
 from agentgym_rft.envs.alfworld.game import Game, Goal, TaskType
 from agentgym_rft.envs.alfworld.opening import opening_plan
 from agentgym_rft.envs.alfworld.scenes import Habit, Scene, new_key, scenes, scenes_of, tables
+from agentgym_rft.envs.draws import Draws
 from agentgym_rft.errors import DataError
 
 # Games by task type; train as in ALFWorld's train split, the other two in the same proportions.

@@ -20,7 +20,7 @@ from itertools import accumulate
 from types import MappingProxyType
 from typing import Any
 
-from agentgym_rft.envs.alfworld.draws import Draws
+from agentgym_rft.envs.draws import Draws
 
 FIRST_NUMBER: Mapping[str, int] = MappingProxyType({"kitchen": 1, "living_room": 201, "bedroom": 301, "bathroom": 401})
 NUM_TRAIN_SCENES = 25  # of each kind

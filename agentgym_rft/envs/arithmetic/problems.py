@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from agentgym_rft.envs.alfworld.draws import Draws
 from agentgym_rft.envs.arithmetic.expressions import evaluate, random_expression
 from agentgym_rft.envs.arithmetic.stories import NAMES, STORIES, THINGS, Story
+from agentgym_rft.envs.draws import Draws
 from agentgym_rft.envs.generated import distinct_seeds
 from agentgym_rft.errors import DataError
 

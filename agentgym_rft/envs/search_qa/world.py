@@ -10,7 +10,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from agentgym_rft.envs.alfworld.draws import Draws
+from agentgym_rft.envs.draws import Draws
 from agentgym_rft.envs.search_qa import words
 from agentgym_rft.envs.search_qa.relations import RELATIONS, Relation
 

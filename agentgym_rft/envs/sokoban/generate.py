@@ -6,7 +6,7 @@ import functools
 import re
 from dataclasses import dataclass
 
-from agentgym_rft.envs.alfworld.draws import Draws
+from agentgym_rft.envs.draws import Draws
 from agentgym_rft.envs.generated import in_test
 from agentgym_rft.envs.sokoban.room import Position, Room, bits, canonical, rows, shift
 from agentgym_rft.envs.sokoban.solver import live_cells, solve

@@ -11,13 +11,13 @@ from statistics import mean
 import pytest
 
 from agentgym_rft.envs.alfworld.compiling import compile_game
-from agentgym_rft.envs.alfworld.draws import Draws
 from agentgym_rft.envs.alfworld.engine import World
 from agentgym_rft.envs.alfworld.game import Game, TaskType
 from agentgym_rft.envs.alfworld.generate import TASK_MIX, find_task, generate_game, generated_task_ids
 from agentgym_rft.envs.alfworld.oracle import plan
 from agentgym_rft.envs.alfworld.pddl import game_document, parse_game
 from agentgym_rft.envs.alfworld.scenes import scenes, scenes_of, tables
+from agentgym_rft.envs.draws import Draws
 from agentgym_rft.errors import DataError
 
 SPLITS = tuple(TASK_MIX)
