@@ -261,5 +261,5 @@ register_env("agentgym/KuhnPoker-v0", "agentgym_rft.envs.kuhn_poker.env:KuhnPoke
 register_env("agentgym/SearchQA-v0", "agentgym_rft.envs.search_qa.env:SearchQAEnv")
 register_env("agentgym/Sokoban-v0", "agentgym_rft.envs.sokoban.env:SokobanEnv")
 register_env("agentgym/WebShop-v0", "agentgym_rft.envs.webshop.env:WebShopEnv")
-register_env("agentgym/TextArena-v0", "agentgym_rft.envs.textarena_adapter:TextArenaEnv")
+register_env("agentgym/TextArena-v0", "agentgym_rft.envs.adapters.textarena:TextArenaEnv")
 register_env("agentgym/TextWorld-v0", "agentgym_rft.envs.textworld.env:TextWorldEnv")

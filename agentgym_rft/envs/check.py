@@ -20,7 +20,7 @@ from agentgym_rft.envs import (
     check_runs,
     check_snapshots,
 )
-from agentgym_rft.envs.adapter import as_text_env
+from agentgym_rft.envs.adapters.gym import as_text_env
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.check_subject import THOROUGH, CheckSettings, NamedEnv, Subject
 from agentgym_rft.errors import AgentGymError, EnvContractError

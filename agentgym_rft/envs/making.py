@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium as gym
 
 from agentgym_rft import registry
-from agentgym_rft.envs.adapter import as_text_env
+from agentgym_rft.envs.adapters.gym import as_text_env
 from agentgym_rft.envs.base import TextEnv
 
 

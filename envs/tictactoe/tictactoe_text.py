@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentgym_rft.envs.pettingzoo_adapter import PettingZooText, Renderer
+from agentgym_rft.envs.adapters.pettingzoo import PettingZooText, Renderer
 
 _MARKS = (".", "X", "O")
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from agentgym_rft.envs.seeded_games import MAX_STEPS, SeededGame
+from agentgym_rft.envs.adapters.seeded_games import MAX_STEPS, SeededGame
 from agentgym_rft.errors import ConfigError, EnvError, did_you_mean
 
 _GLOBAL_GENERATORS = threading.Lock()

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from pettingzoo.utils.conversions import parallel_to_aec
 from pettingzoo.utils.env import AECEnv, ParallelEnv
 
-from agentgym_rft.envs.seeded_games import MAX_STEPS, SeededGame, match_outcome
+from agentgym_rft.envs.adapters.seeded_games import MAX_STEPS, SeededGame, match_outcome
 from agentgym_rft.errors import ConfigError, EnvError
 
 _LONGEST_ECHO = 80
@@ -172,7 +172,7 @@ def text_game(env: Any, id: str, arguments: Mapping[str, Any]) -> PettingZooText
             if not isinstance(space, spaces.Text):
                 raise ConfigError(
                     f"Environment '{id}' has {name} {space!r} for '{agent}', expected text: put it into words with "
-                    "agentgym_rft.envs.pettingzoo_adapter.PettingZooText(env, renderer); see docs/multi_agent.md."
+                    "agentgym_rft.envs.adapters.pettingzoo.PettingZooText(env, renderer); see docs/multi_agent.md."
                 )
     return PettingZooText(game, TextRenderer(), arguments=arguments)
 

@@ -13,10 +13,10 @@ import numpy as np
 from gymnasium import spaces
 from pettingzoo.utils.env import AECEnv, ParallelEnv
 
+from agentgym_rft.envs.adapters.pettingzoo import text_game
+from agentgym_rft.envs.adapters.seeded_games import MAX_STEPS, SEEDS, seed_ids, seed_of
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.multi_agent import TextAECEnv
-from agentgym_rft.envs.pettingzoo_adapter import text_game
-from agentgym_rft.envs.seeded_games import MAX_STEPS, SEEDS, seed_ids, seed_of
 from agentgym_rft.envs.turns import TurnsEnv
 from agentgym_rft.errors import ConfigError, EnvError
 
