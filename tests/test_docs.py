@@ -15,7 +15,7 @@ from agentgym_rft.cli.options import leaves, type_name
 from agentgym_rft.config.run import Config
 from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.envs import check_env
-from agentgym_rft.envs.check import RULES
+from agentgym_rft.envs.check.run import RULES
 from agentgym_rft.trainers.algorithms import ALGORITHMS, build_algorithm
 from agentgym_rft.trainers.controls import CONTROLS
 

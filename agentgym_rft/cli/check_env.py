@@ -25,7 +25,7 @@ def check_env_command(
     Every rule is printed with its time. A broken one is explained in a sentence, and the exit code is 1.
     The environment runs in a process of its own, which is stopped if it hangs.
     """
-    from agentgym_rft.envs.check_subject import QUICK, THOROUGH
+    from agentgym_rft.envs.check.subject import QUICK, THOROUGH
 
     settings = replace(QUICK if quick else THOROUGH, timeout_s=timeout)
     if all_envs == (name is not None):
@@ -42,7 +42,7 @@ def check_env_command(
 
 def _check(env_id: str, options: Mapping[str, Any], split: str | None, settings: Any) -> tuple[int, int]:
     """Print every rule as it was checked. Returns how many there are, and how many are broken."""
-    from agentgym_rft.envs.check_contained import check_report
+    from agentgym_rft.envs.check.contained import check_report
 
     outcomes = []
     for result in check_report(env_id, options, split=split, settings=settings):
@@ -57,7 +57,7 @@ def _check(env_id: str, options: Mapping[str, Any], split: str | None, settings:
 
 def _check_all(settings: Any) -> None:
     """A line for each registered environment, and a sentence for each broken rule."""
-    from agentgym_rft.envs.check_contained import check_report
+    from agentgym_rft.envs.check.contained import check_report
 
     broken = []
     for spec in registry.env_specs():

@@ -12,7 +12,7 @@ from agentgym_rft.cli import main as cli
 from agentgym_rft.cli.options import leaves, type_name
 from agentgym_rft.config.run import Config
 from agentgym_rft.config.sft import SftConfig
-from agentgym_rft.envs.check import RULES
+from agentgym_rft.envs.check.run import RULES
 
 ROOT = Path(agentgym_rft.__file__).parent.parent
 COUNTER = "tests.envs.counter_env:CounterEnv"
@@ -177,7 +177,7 @@ def test_check_env_names_the_rules_that_hold_and_the_one_that_does_not(run):
     assert code == 0
     assert re.search(r"^ok +same seed gives the same episode +\d\.\d\d s$", out, re.MULTILINE)
     assert f"{COUNTER} keeps all {len(RULES)} rules." in out
-    faulty = "tests.envs.planted_faults:NoTasks"
+    faulty = "tests.envs.check.planted_faults:NoTasks"
     code, out, err = run("check-env", faulty)
     assert code == 1
     assert re.search(r"^failed +lists its splits.*\n +task_ids\('train'\) is empty\.$", out, re.MULTILINE)

@@ -94,7 +94,7 @@ def test_eval_in_a_pipe_gives_json_and_is_repeatable(model_dir, capsys):
 
 
 def test_an_evaluation_of_errors_only_fails(model_dir, capsys):
-    broken = "tests.envs.planted_faults:CrashesOnReset"
+    broken = "tests.envs.check.planted_faults:CrashesOnReset"
     assert cli.run(["eval", "--env", broken, "--policy", str(model_dir), "--tasks", "2", "--device", "cpu"]) == 1
     assert "Every episode ended with an error: ZeroDivisionError at turn 0" in capsys.readouterr().err
 

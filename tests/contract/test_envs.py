@@ -10,9 +10,9 @@ import pytest
 
 from agentgym_rft import registry
 from agentgym_rft.envs import make_env
-from agentgym_rft.envs.check import RULES, check_rule
-from agentgym_rft.envs.check_multi import MULTI_RULES
-from agentgym_rft.envs.check_subject import CheckSettings, NamedEnv, Subject
+from agentgym_rft.envs.check.multi_agent import MULTI_RULES
+from agentgym_rft.envs.check.run import RULES, check_rule
+from agentgym_rft.envs.check.subject import CheckSettings, NamedEnv, Subject
 from agentgym_rft.envs.multi_agent import TextAECEnv
 from agentgym_rft.envs.panels import assert_disjoint, load_panel
 from agentgym_rft.errors import ConfigError

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from agentgym_rft import registry
-from agentgym_rft.envs import check_rules, check_runs
-from agentgym_rft.envs.check_subject import Subject
+from agentgym_rft.envs.check import rules, runs
+from agentgym_rft.envs.check.subject import Subject
 from agentgym_rft.envs.process import ProcessEnv
 from agentgym_rft.errors import ConfigError, DataError, EnvError, EnvTimeoutError, RegistryError
 from tests.envs.breaking_env import BreakingEnv
@@ -101,11 +101,11 @@ def test_the_contract_holds_through_a_process():
 
     subject = Subject(make_env, "train")
     for rule in (
-        check_rules.lists_its_tasks,
-        check_rules.unknown_names_are_refused,
-        check_runs.same_seed_gives_the_same_episode,
-        check_runs.returned_info_is_a_copy,
-        check_rules.can_be_closed_twice,
+        rules.lists_its_tasks,
+        rules.unknown_names_are_refused,
+        runs.same_seed_gives_the_same_episode,
+        runs.returned_info_is_a_copy,
+        rules.can_be_closed_twice,
     ):
         rule(subject)
     for env in envs:

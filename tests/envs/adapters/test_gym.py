@@ -7,7 +7,7 @@ import pytest
 import agentgym_rft
 from agentgym_rft.envs import TextEnv, check_env, make_env
 from agentgym_rft.envs.adapters.gym import MAX_STEPS, GymTextEnv, as_text_env
-from agentgym_rft.envs.check_subject import QUICK
+from agentgym_rft.envs.check.subject import QUICK
 from agentgym_rft.envs.panels import assert_disjoint, load_panel
 from agentgym_rft.envs.process import ProcessEnv
 from agentgym_rft.errors import ConfigError, DataError, EnvError

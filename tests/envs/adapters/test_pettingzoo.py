@@ -11,9 +11,9 @@ from pettingzoo.utils.env import AECEnv, ParallelEnv
 import agentgym_rft
 from agentgym_rft.envs.adapters.gym import as_text_env
 from agentgym_rft.envs.adapters.pettingzoo import PettingZooText, Renderer
-from agentgym_rft.envs.check import RULES, check_env
-from agentgym_rft.envs.check_multi import MULTI_RULES
-from agentgym_rft.envs.check_subject import CheckSettings
+from agentgym_rft.envs.check.multi_agent import MULTI_RULES
+from agentgym_rft.envs.check.run import RULES, check_env
+from agentgym_rft.envs.check.subject import CheckSettings
 from agentgym_rft.envs.turns import TurnsEnv
 from agentgym_rft.errors import ConfigError
 from tests.counting_team import CountingTeam

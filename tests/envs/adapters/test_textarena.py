@@ -6,9 +6,9 @@ import pytest
 
 from agentgym_rft.envs import make_env
 from agentgym_rft.envs.adapters.textarena import TextArenaEnv
-from agentgym_rft.envs.check import RULES, check_env
-from agentgym_rft.envs.check_multi import MULTI_RULES
-from agentgym_rft.envs.check_subject import CheckSettings
+from agentgym_rft.envs.check.multi_agent import MULTI_RULES
+from agentgym_rft.envs.check.run import RULES, check_env
+from agentgym_rft.envs.check.subject import CheckSettings
 from agentgym_rft.errors import ConfigError, EnvError
 
 pytest.importorskip("textarena")

@@ -5,14 +5,14 @@ import pytest
 
 import agentgym_rft
 from agentgym_rft.envs import AnyText, TextEnv, check_env
-from agentgym_rft.envs.check import RULES, check_rule
-from agentgym_rft.envs.check_subject import QUICK, CheckSettings, NamedEnv, Subject
+from agentgym_rft.envs.check.run import RULES, check_rule
+from agentgym_rft.envs.check.subject import QUICK, CheckSettings, NamedEnv, Subject
 from agentgym_rft.errors import EnvContractError
-from tests.envs import planted_faults as planted
+from tests.envs.check import planted_faults as planted
 from tests.envs.counter_env import CounterEnv
 
 GLOBAL = "an episode draws from or seeds a global random generator; give the environment its own."
-HERE = "tests.envs.planted_faults"
+HERE = "tests.envs.check.planted_faults"
 FAULTS = {
     "is_a_text_env": {
         "NotATextEnv": f"While checking 'is a text env': ConfigError: Environment '{HERE}:NotATextEnv' makes a Not",

@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.envs.check_subject import RandomActor, Subject, play, require
+from agentgym_rft.envs.check.subject import RandomActor, Subject, play, require
 
 _CYCLE = 10  # different episodes, which are repeated: what is kept for each of them is a cache, not a leak
 _EPISODE_STEPS = 20

@@ -11,18 +11,10 @@ import gymnasium as gym
 from pettingzoo.utils.env import AECEnv, ParallelEnv
 
 from agentgym_rft import registry
-from agentgym_rft.envs import (
-    check_actions,
-    check_leaks,
-    check_multi,
-    check_processes,
-    check_rules,
-    check_runs,
-    check_snapshots,
-)
 from agentgym_rft.envs.adapters.gym import as_text_env
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.envs.check_subject import THOROUGH, CheckSettings, NamedEnv, Subject
+from agentgym_rft.envs.check import actions, leaks, multi_agent, processes, rules, runs, snapshots
+from agentgym_rft.envs.check.subject import THOROUGH, CheckSettings, NamedEnv, Subject
 from agentgym_rft.errors import AgentGymError, EnvContractError
 
 _INSTANCES = (gym.Env, AECEnv, ParallelEnv)
@@ -30,37 +22,37 @@ Rule = Callable[[Subject], str | None]  # returns a note, or None; raises EnvCon
 
 # While one of these is broken, the others cannot be judged.
 BASIC_RULES: tuple[Rule, ...] = (
-    check_rules.is_a_text_env,
-    check_rules.lists_its_splits,
-    check_rules.lists_its_tasks,
-    check_rules.can_be_closed_twice,
-    check_rules.reset_gives_observation_and_info,
-    check_rules.reset_selects_the_task,
-    check_rules.step_gives_five_values,
-    check_rules.step_info_has_its_keys,
+    rules.is_a_text_env,
+    rules.lists_its_splits,
+    rules.lists_its_tasks,
+    rules.can_be_closed_twice,
+    rules.reset_gives_observation_and_info,
+    rules.reset_selects_the_task,
+    rules.step_gives_five_values,
+    rules.step_info_has_its_keys,
 )
 RULES: tuple[Rule, ...] = (
     *BASIC_RULES,
-    check_rules.tasks_have_content,
-    check_rules.splits_are_disjoint,
-    check_rules.unknown_names_are_refused,
-    check_rules.reset_draws_a_task_by_its_seed,
-    check_runs.same_seed_gives_the_same_episode,
-    check_runs.global_generators_are_left_alone,
-    check_runs.action_logs_replay,
-    check_runs.instances_do_not_share_state,
-    check_runs.calls_may_come_from_any_thread,
-    check_runs.returned_info_is_a_copy,
-    check_runs.wins_end_the_episode_with_full_score,
-    check_runs.episodes_end_and_stay_ended,
-    check_actions.any_text_is_an_action,
-    check_actions.state_keys_tell_states_apart,
-    check_snapshots.snapshots_continue_the_episode,
-    check_snapshots.damaged_snapshots_are_refused,
-    check_processes.other_processes_play_the_same,
-    check_leaks.episodes_leave_nothing_behind,
-    check_leaks.instances_leave_nothing_behind,
-    check_leaks.steps_take_bounded_time,
+    rules.tasks_have_content,
+    rules.splits_are_disjoint,
+    rules.unknown_names_are_refused,
+    rules.reset_draws_a_task_by_its_seed,
+    runs.same_seed_gives_the_same_episode,
+    runs.global_generators_are_left_alone,
+    runs.action_logs_replay,
+    runs.instances_do_not_share_state,
+    runs.calls_may_come_from_any_thread,
+    runs.returned_info_is_a_copy,
+    runs.wins_end_the_episode_with_full_score,
+    runs.episodes_end_and_stay_ended,
+    actions.any_text_is_an_action,
+    actions.state_keys_tell_states_apart,
+    snapshots.snapshots_continue_the_episode,
+    snapshots.damaged_snapshots_are_refused,
+    processes.other_processes_play_the_same,
+    leaks.episodes_leave_nothing_behind,
+    leaks.instances_leave_nothing_behind,
+    leaks.steps_take_bounded_time,
 )
 
 
@@ -87,9 +79,9 @@ def check_env(
     rules = list(RULES)
     for rule in RULES:
         check_rule(rule, subject)
-    if check_multi.has_several_agents(subject):
-        rules += check_multi.MULTI_RULES
-        for rule in check_multi.MULTI_RULES:
+    if multi_agent.has_several_agents(subject):
+        rules += multi_agent.MULTI_RULES
+        for rule in multi_agent.MULTI_RULES:
             check_rule(rule, subject)
     subject.close_all()
     return [rule.__name__ for rule in rules]

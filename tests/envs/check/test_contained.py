@@ -4,15 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from agentgym_rft.envs.check import RULES
-from agentgym_rft.envs.check_contained import check_report
-from agentgym_rft.envs.check_subject import CheckSettings
+from agentgym_rft.envs.check.contained import check_report
+from agentgym_rft.envs.check.run import RULES
+from agentgym_rft.envs.check.subject import CheckSettings
 from agentgym_rft.errors import ConfigError, RegistryError
 from tests.envs.counter_env import CounterEnv
 
 FEW = CheckSettings(num_episodes=20, num_instances=2)
 SHORT = replace(FEW, timeout_s=2.0)
-PLANTED = "tests.envs.planted_faults"
+PLANTED = "tests.envs.check.planted_faults"
 COUNTER = f"{CounterEnv.__module__}:CounterEnv"
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.envs.check import BASIC_RULES, RULES, check_rule
-from agentgym_rft.envs.check_multi import MULTI_RULES, has_several_agents
-from agentgym_rft.envs.check_subject import THOROUGH, CheckSettings, NamedEnv, Subject
+from agentgym_rft.envs.check.multi_agent import MULTI_RULES, has_several_agents
+from agentgym_rft.envs.check.run import BASIC_RULES, RULES, check_rule
+from agentgym_rft.envs.check.subject import THOROUGH, CheckSettings, NamedEnv, Subject
 from agentgym_rft.envs.process import ProcessEnv
 from agentgym_rft.errors import ConfigError, DataError, EnvContractError, EnvError, EnvTimeoutError, RegistryError
 

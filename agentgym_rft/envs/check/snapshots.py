@@ -7,8 +7,8 @@ import pickletools
 import random
 
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.envs.check_runs import NUM_STEPS
-from agentgym_rft.envs.check_subject import Observed, RandomActor, Subject, fail, play, replay, require, require_equal
+from agentgym_rft.envs.check.runs import NUM_STEPS
+from agentgym_rft.envs.check.subject import Observed, RandomActor, Subject, fail, play, replay, require, require_equal
 from agentgym_rft.errors import EnvError
 
 _NUM_POINTS = 6

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from agentgym_rft.envs.check_rules import check_observation
-from agentgym_rft.envs.check_runs import NUM_STEPS
-from agentgym_rft.envs.check_subject import Observed, RandomActor, Subject, fail, play, require, short
+from agentgym_rft.envs.check.rules import check_observation
+from agentgym_rft.envs.check.runs import NUM_STEPS
+from agentgym_rft.envs.check.subject import Observed, RandomActor, Subject, fail, play, require, short
 
 # Digits are among them: Python calls '²' a digit and reads no number from it, nor from more than 4,300 digits.
 _ODD_TEXTS = (

@@ -9,7 +9,7 @@ from typing import Any
 from gymnasium import spaces
 
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.envs.check_subject import RandomActor, Subject, fail, is_number, require, short
+from agentgym_rft.envs.check.subject import RandomActor, Subject, fail, is_number, require, short
 from agentgym_rft.envs.panels import assert_disjoint
 from agentgym_rft.errors import AgentGymError, DataError
 

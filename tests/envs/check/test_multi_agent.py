@@ -3,13 +3,13 @@
 import pytest
 
 from agentgym_rft.envs import check_env
-from agentgym_rft.envs.check import RULES, check_rule
-from agentgym_rft.envs.check_contained import check_report
-from agentgym_rft.envs.check_multi import MULTI_RULES
-from agentgym_rft.envs.check_subject import CheckSettings, NamedEnv, Subject
+from agentgym_rft.envs.check.contained import check_report
+from agentgym_rft.envs.check.multi_agent import MULTI_RULES
+from agentgym_rft.envs.check.run import RULES, check_rule
+from agentgym_rft.envs.check.subject import CheckSettings, NamedEnv, Subject
 from agentgym_rft.errors import EnvContractError
 from tests.counting_team import CountingTeam
-from tests.envs import planted_team_faults as planted
+from tests.envs.check import planted_team_faults as planted
 from tests.envs.counter_env import CounterEnv
 
 FEW = CheckSettings(num_episodes=2, num_instances=2)

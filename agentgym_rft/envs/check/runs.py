@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from agentgym_rft.envs.base import Expert, TextEnv
-from agentgym_rft.envs.check_subject import (
+from agentgym_rft.envs.check.subject import (
     MAX_EPISODE_STEPS,
     Observed,
     RandomActor,

@@ -16,7 +16,7 @@ from gymnasium import spaces
 from pettingzoo.utils.wrappers import BaseWrapper
 
 from agentgym_rft.envs.base import AnyText
-from agentgym_rft.envs.check_subject import RandomActor, Subject, fail, frozen, is_number, require, short
+from agentgym_rft.envs.check.subject import RandomActor, Subject, fail, frozen, is_number, require, short
 from agentgym_rft.envs.multi_agent import TextAECEnv
 from agentgym_rft.envs.turns import TurnsEnv
 from agentgym_rft.errors import EnvError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.envs.check_runs import NUM_STEPS
-from agentgym_rft.envs.check_subject import (
+from agentgym_rft.envs.check.runs import NUM_STEPS
+from agentgym_rft.envs.check.subject import (
     NamedEnv,
     Observed,
     RandomActor,
