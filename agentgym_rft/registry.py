@@ -255,7 +255,7 @@ def _in_form_of(name: str, id: str) -> str:
 register_env("agentgym/ALFWorld-v0", "agentgym_rft.envs.alfworld.env:ALFWorldEnv")
 register_env("agentgym/Arithmetic-v0", "agentgym_rft.envs.arithmetic.env:ArithmeticEnv")
 register_env("agentgym/Bargain-v0", "agentgym_rft.envs.bargain.env:BargainEnv")
-register_env("agentgym/FrozenLake-v0", "agentgym_rft.envs.frozen_lake:FrozenLakeEnv")
+register_env("agentgym/FrozenLake-v0", "agentgym_rft.envs.frozen_lake.env:FrozenLakeEnv")
 register_env("agentgym/HouseholdTeam-v0", "agentgym_rft.envs.household_team.env:HouseholdTeamEnv")
 register_env("agentgym/KuhnPoker-v0", "agentgym_rft.envs.kuhn_poker.env:KuhnPokerEnv")
 register_env("agentgym/SearchQA-v0", "agentgym_rft.envs.search_qa.env:SearchQAEnv")

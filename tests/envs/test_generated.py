@@ -6,7 +6,7 @@ import pytest
 
 from agentgym_rft import registry
 from agentgym_rft.envs.arithmetic.env import ArithmeticEnv
-from agentgym_rft.envs.frozen_lake import FrozenLakeEnv
+from agentgym_rft.envs.frozen_lake.env import FrozenLakeEnv
 from agentgym_rft.envs.generated import distinct_seeds, in_test
 from agentgym_rft.envs.panels import load_panel
 from agentgym_rft.envs.search_qa.env import SearchQAEnv

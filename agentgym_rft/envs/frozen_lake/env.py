@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv as GymnasiumLake
 from gymnasium.envs.toy_text.frozen_lake import generate_random_map
 
-from agentgym_rft.envs.frozen_lake_player import ACTIONS, LakePlayer, gymnasium_lake, num_steps_to_goal
+from agentgym_rft.envs.frozen_lake.player import ACTIONS, LakePlayer, gymnasium_lake, num_steps_to_goal
 from agentgym_rft.envs.generated import distinct_seeds
 from agentgym_rft.envs.task_env import Outcome, TaskEnv
 from agentgym_rft.errors import ConfigError, DataError

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from gymnasium.envs.toy_text.frozen_lake import is_valid
 
-from agentgym_rft.envs.frozen_lake import SLIPPERY, FrozenLakeEnv, lake_map
-from agentgym_rft.envs.frozen_lake_player import LakePlayer, gymnasium_lake, num_steps_to_goal, plan, read_map
+from agentgym_rft.envs.frozen_lake.env import SLIPPERY, FrozenLakeEnv, lake_map
+from agentgym_rft.envs.frozen_lake.player import LakePlayer, gymnasium_lake, num_steps_to_goal, plan, read_map
 from agentgym_rft.errors import ConfigError, EnvError
 
 CLASSIC = ("SFFF", "FHFH", "FFFH", "HFFG")  # gymnasium's map "4x4"
@@ -145,7 +145,7 @@ def test_options_out_of_range_are_refused(options):
 
 def test_pygame_is_not_needed():
     code = (
-        "import sys; from agentgym_rft.envs.frozen_lake import FrozenLakeEnv; env = FrozenLakeEnv(); "
+        "import sys; from agentgym_rft.envs.frozen_lake.env import FrozenLakeEnv; env = FrozenLakeEnv(); "
         "env.reset(seed=0); env.step('right'); sys.exit('pygame' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
