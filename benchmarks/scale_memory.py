@@ -20,8 +20,8 @@ from agentgym_rft.agents.policies.hf import HFPolicy
 from agentgym_rft.config.run import Config
 from agentgym_rft.config.sft import ModelSection
 from agentgym_rft.envs.making import make_env
-from agentgym_rft.envs.process import ProcessEnv
-from agentgym_rft.envs.processes import Processes
+from agentgym_rft.envs.process.env import ProcessEnv
+from agentgym_rft.envs.process.pool import Processes
 from agentgym_rft.rollouts.build import load_card
 from agentgym_rft.rollouts.episode import EpisodeSpec
 from agentgym_rft.rollouts.local import LocalWorkers

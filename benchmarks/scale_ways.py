@@ -17,8 +17,8 @@ from scale_env import ScaleEnv
 from agentgym_rft.agents.policies.scripted import ScriptedPolicy
 from agentgym_rft.agents.policies.seeds import seed_policy_path
 from agentgym_rft.config.run import Config
-from agentgym_rft.envs.process import ProcessEnv
-from agentgym_rft.envs.processes import Processes
+from agentgym_rft.envs.process.env import ProcessEnv
+from agentgym_rft.envs.process.pool import Processes
 from agentgym_rft.rollouts.build import load_card
 from agentgym_rft.rollouts.episode import EpisodeSpec
 from agentgym_rft.rollouts.local import LocalWorkers

@@ -20,7 +20,7 @@ from machine import describe
 
 from agentgym_rft import registry
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.envs.process import ProcessEnv
+from agentgym_rft.envs.process.env import ProcessEnv
 from agentgym_rft.envs.textworld.engine import Engine
 from agentgym_rft.envs.textworld.games import HASH_SEED, game_file
 from agentgym_rft.envs.textworld.tasks import DEFAULT_GAMES, Task, read_task

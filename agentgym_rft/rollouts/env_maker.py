@@ -9,8 +9,8 @@ from functools import partial
 from agentgym_rft.config.run import Config
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.making import make_env
-from agentgym_rft.envs.process import ProcessEnv
-from agentgym_rft.envs.processes import Processes
+from agentgym_rft.envs.process.env import ProcessEnv
+from agentgym_rft.envs.process.pool import Processes
 
 
 def env_maker(config: Config) -> Callable[[], TextEnv]:

@@ -10,7 +10,7 @@ from agentgym_rft.agents.policies.scripted import ScriptedPolicy
 from agentgym_rft.config.load import validate_config
 from agentgym_rft.config.team import CounterfactualSection
 from agentgym_rft.core import Group
-from agentgym_rft.envs.process import ProcessEnv
+from agentgym_rft.envs.process.env import ProcessEnv
 from agentgym_rft.errors import ConfigError, PolicyError
 from agentgym_rft.rollouts.build import check_credit
 from agentgym_rft.rollouts.local import LocalWorkers

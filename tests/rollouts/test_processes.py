@@ -18,14 +18,14 @@ from agentgym_rft.agents.policies.scripted import ScriptedPolicy
 from agentgym_rft.config.run import Config
 from agentgym_rft.core import StopReason
 from agentgym_rft.envs.making import make_env
-from agentgym_rft.envs.process import ProcessEnv
-from agentgym_rft.envs.processes import Processes
+from agentgym_rft.envs.process.env import ProcessEnv
+from agentgym_rft.envs.process.pool import Processes
 from agentgym_rft.rollouts.env_maker import env_maker
 from agentgym_rft.rollouts.evaluate import EvaluationPlan, evaluate
 from agentgym_rft.rollouts.forks import fork
 from agentgym_rft.rollouts.players import TextWorkers, scripted
 from agentgym_rft.trainers.loop import train
-from tests.envs.test_process import is_running
+from tests.envs.process.test_env import is_running
 from tests.light_switch import weights_of
 from tests.rollouts.hosted_envs import CHUNK
 from tests.rollouts.ladder import reply, spec_for, workers

@@ -14,7 +14,7 @@ from agentgym_rft.agents.policies.scripted import ScriptedPolicy
 from agentgym_rft.config.team import SeatSection
 from agentgym_rft.core import Group, StopReason
 from agentgym_rft.envs.making import make_env, seats_of
-from agentgym_rft.envs.process import ProcessEnv
+from agentgym_rft.envs.process.env import ProcessEnv
 from agentgym_rft.errors import ConfigError, PolicyError
 from agentgym_rft.rollouts.cast import Cast, Seat, check_seats, seat_section
 from agentgym_rft.rollouts.episode import EpisodeSpec

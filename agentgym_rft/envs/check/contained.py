@@ -12,7 +12,7 @@ from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.check.multi_agent import MULTI_RULES, has_several_agents
 from agentgym_rft.envs.check.run import BASIC_RULES, RULES, check_rule
 from agentgym_rft.envs.check.subject import THOROUGH, CheckSettings, NamedEnv, Subject
-from agentgym_rft.envs.process import ProcessEnv
+from agentgym_rft.envs.process.env import ProcessEnv
 from agentgym_rft.errors import ConfigError, DataError, EnvContractError, EnvError, EnvTimeoutError, RegistryError
 
 Outcome = Literal["ok", "failed", "skipped"]

@@ -17,7 +17,7 @@ from agentgym_rft.envs.check.subject import (
     require_equal,
 )
 from agentgym_rft.envs.panels import panel_hash
-from agentgym_rft.envs.process import ProcessEnv
+from agentgym_rft.envs.process.env import ProcessEnv
 
 _NUM_TASKS = 20
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from agentgym_rft.envs.process import ProcessEnv
+from agentgym_rft.envs.process.env import ProcessEnv
 from agentgym_rft.envs.task_env import TRAIN_AND_TEST
 from agentgym_rft.envs.textworld.games import HASH_SEED, default_cache, engine_version
 from agentgym_rft.envs.textworld.tasks import DEFAULT_GAMES, FIRST_TEST_SEED, check_game, panel, read_task

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from typing import ClassVar
 
-from agentgym_rft.envs.process import ProcessEnv
+from agentgym_rft.envs.process.env import ProcessEnv
 from agentgym_rft.errors import ConfigError
 from agentgym_rft_scienceworld.variations import NUM_VARIATIONS, SPLITS, check_tasks, panel, read_task
 

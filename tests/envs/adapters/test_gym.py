@@ -9,7 +9,7 @@ from agentgym_rft.envs import TextEnv, check_env, make_env
 from agentgym_rft.envs.adapters.gym import MAX_STEPS, GymTextEnv, as_text_env
 from agentgym_rft.envs.check.subject import QUICK
 from agentgym_rft.envs.panels import assert_disjoint, load_panel
-from agentgym_rft.envs.process import ProcessEnv
+from agentgym_rft.envs.process.env import ProcessEnv
 from agentgym_rft.errors import ConfigError, DataError, EnvError
 from tests.envs.counter_env import CounterEnv
 from tests.envs.plain_envs import Echo, Letters, Numbers

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from agentgym_rft import registry
-from agentgym_rft.envs.process import ProcessEnv
+from agentgym_rft.envs.process.env import ProcessEnv
 from agentgym_rft.envs.textworld.games import HASH_SEED
 from agentgym_rft.errors import ConfigError, DataError, EnvError, ReplayDiverged
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from agentgym_rft import registry
 from agentgym_rft.envs.base import AwaitableEnv, Expert, Lesson
-from agentgym_rft.envs.process_child import PLAYERS, Request
-from agentgym_rft.envs.process_worker import Worker
-from agentgym_rft.envs.processes import Processes, now
+from agentgym_rft.envs.process.child import PLAYERS, Request
+from agentgym_rft.envs.process.pool import Processes, now
+from agentgym_rft.envs.process.worker import Worker
 from agentgym_rft.errors import ConfigError, EnvError
 
 _IN_EPISODE = frozenset(("step", "snapshot", "remaining", "noop", *PLAYERS))  # what needs a running episode

@@ -19,8 +19,8 @@ from collections import deque
 from typing import cast
 
 from agentgym_rft import errors
-from agentgym_rft.envs.channel import Channel
-from agentgym_rft.envs.process_child import Failure, Reply, Request
+from agentgym_rft.envs.process.channel import Channel
+from agentgym_rft.envs.process.child import Failure, Reply, Request
 from agentgym_rft.errors import ConfigError, EnvError, EnvTimeoutError
 
 START_TIMEOUT_S = 120.0  # to start Python and import this package, on a machine that may be very busy
@@ -34,7 +34,7 @@ _NEXT = "The next reset starts another."
 # caller's main module again, with all that it imports.
 _MAIN = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from agentgym_rft.envs.process_child import main; main(int(sys.argv[2]))"
+    "from agentgym_rft.envs.process.child import main; main(int(sys.argv[2]))"
 )
 
 

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 from agentgym_rft import errors
 from agentgym_rft.envs.base import Expert, TextEnv
-from agentgym_rft.envs.channel import Channel
 from agentgym_rft.envs.making import make_env
+from agentgym_rft.envs.process.channel import Channel
 
 PLAYERS = ("expert", "oracle", "random_player", "resumed_expert", "seat_player")
 

@@ -14,7 +14,7 @@ import pytest
 from agentgym_rft import registry
 from agentgym_rft.envs.check import rules, runs
 from agentgym_rft.envs.check.subject import Subject
-from agentgym_rft.envs.process import ProcessEnv
+from agentgym_rft.envs.process.env import ProcessEnv
 from agentgym_rft.errors import ConfigError, DataError, EnvError, EnvTimeoutError, RegistryError
 from tests.envs.breaking_env import BreakingEnv
 
@@ -311,7 +311,7 @@ print(env.pid, flush=True)
 
 
 def test_the_process_imports_no_torch():
-    env = ProcessEnv("tests.envs.test_process:ModulesEnv")
+    env = ProcessEnv("tests.envs.process.test_env:ModulesEnv")
     names = env.task_ids("train")
     env.close()
     assert "numpy" in names
@@ -321,7 +321,7 @@ def test_the_process_imports_no_torch():
 def test_the_order_of_sets_can_be_fixed():
     orders = []
     for hash_seed in (1, 1, 2):
-        env = ProcessEnv("tests.envs.test_process:SetOrderEnv", hash_seed=hash_seed)
+        env = ProcessEnv("tests.envs.process.test_env:SetOrderEnv", hash_seed=hash_seed)
         orders.append(env.task_ids("train"))
         env.close()
     assert orders[0] == orders[1] != orders[2]

@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from agentgym_rft.envs.process_child import Request
-from agentgym_rft.envs.process_worker import Worker
+from agentgym_rft.envs.process.child import Request
+from agentgym_rft.envs.process.worker import Worker
 from agentgym_rft.errors import AgentGymError, ConfigError
 
 T = TypeVar("T")
