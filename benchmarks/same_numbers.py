@@ -29,15 +29,15 @@ from safetensors.numpy import load_file
 TIMES = ("time", "speed/")
 COMMON = ("--policy.deterministic=true", "--policy.num_threads=1", "--policy.device=cpu", "--seed", "0")
 RUNS = {
-    "main job, 3 steps": (
+    "main_job": (
         "--env=alfworld", "--steps=3", "--eval.num_tasks=20", "--algorithm.negative_weight=0.1",
         "--trainer.entropy_dynamics=true",
     ),
-    "R3L, 2 steps": (
+    "r3l": (
         "--env=alfworld", "--recipe=r3l", "--steps=2", "--eval.num_tasks=0", "--algorithm.negative_weight=0.1",
     ),
-    "Kuhn poker, 2 steps": ("--env=kuhnpoker", "--steps=2", "--run.save_trajectories=true"),
-    "team, 2 steps": ("--env=householdteam", "--steps=2", "--eval.num_tasks=0", "--rollout.max_steps=8"),
+    "kuhn_poker": ("--env=kuhnpoker", "--steps=2", "--run.save_trajectories=true"),
+    "household_team": ("--env=householdteam", "--steps=2", "--eval.num_tasks=0", "--rollout.max_steps=8"),
 }  # fmt: skip
 
 
@@ -59,7 +59,7 @@ def main() -> None:
 
 def compared(name: str, before: Path, after: Path, folder: Path) -> str:
     """One row of the table: the run of both checkouts, and what of it is equal."""
-    runs = [folder / f"{name.partition(',')[0].replace(' ', '_')}_{which}" for which in ("before", "after")]
+    runs = [folder / f"{name}_{which}" for which in ("before", "after")]
     cores = sorted(os.sched_getaffinity(0))
     with ThreadPoolExecutor(min(len(cores), 2)) as pool:
         list(pool.map(train, (before, after), runs, (name, name), (cores[0], cores[-1])))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentgym_rft.rollouts.build import make_workers
+from agentgym_rft.rollouts.make import make_workers
 from agentgym_rft.rollouts.ray.actor import RolloutWorker
 from agentgym_rft.rollouts.ray.packing import Packed
 from agentgym_rft.rollouts.ray.setup import Setup, Whereabouts, whereabouts

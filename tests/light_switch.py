@@ -15,7 +15,7 @@ from agentgym_rft.config.run import AgentSection
 from agentgym_rft.config.sft import ModelSection, SftSection
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.errors import DataError, EnvError
-from agentgym_rft.rollouts.build import load_card
+from agentgym_rft.rollouts.make import load_card
 from agentgym_rft.trainers.demonstrations import demonstrations
 from agentgym_rft.trainers.scratch import build_model, train_tokenizer
 from agentgym_rft.trainers.sft import fit, length_batches, sft_rows

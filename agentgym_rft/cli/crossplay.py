@@ -16,7 +16,7 @@ from agentgym_rft.cli.settings import check_out, full_policy_name
 from agentgym_rft.config.load import merge
 from agentgym_rft.config.run import Config
 from agentgym_rft.errors import ConfigError, PolicyError
-from agentgym_rft.rollouts.cast import SCRIPTS
+from agentgym_rft.rollouts.seats import SCRIPTS
 
 if TYPE_CHECKING:
     from agentgym_rft.rollouts.company import Company

@@ -30,13 +30,13 @@ from agentgym_rft.envs.panels import (
 from agentgym_rft.errors import ConfigError, PolicyError
 from agentgym_rft.report.evaluation import EvaluationSettings, Summary, protocol, summarise
 from agentgym_rft.report.evaluation_progress import evaluation_progress
-from agentgym_rft.rollouts.cast import Cast
 from agentgym_rft.rollouts.company import Company
 from agentgym_rft.rollouts.env_maker import env_maker
 from agentgym_rft.rollouts.evaluate import EvaluationPlan, PanelWorkers, evaluate
 from agentgym_rft.rollouts.outcome import why_unplayed
 from agentgym_rft.rollouts.players import ENDPOINT, SCRIPTED, TextWorkers, at_endpoint, check_script, scripted
 from agentgym_rft.rollouts.seating import policy_for, seat_policies
+from agentgym_rft.rollouts.seats import Cast
 from agentgym_rft.store.partial import PartialEvaluation
 
 
@@ -155,7 +155,7 @@ def _open_players(config: Config) -> tuple[PanelWorkers, str | None]:
     name = config.policy.path
     if name in SCRIPTED:
         return _text_workers(config, scripted(name)), None
-    from agentgym_rft.rollouts.build import load_card, open_workers
+    from agentgym_rft.rollouts.make import load_card, open_workers
 
     card = load_card(config.agent)
     if name.startswith(ENDPOINT):
@@ -232,7 +232,7 @@ def _fingerprint(policy: str) -> str | None:
     """A hash over names, sizes and times of a model's files: a run that trained on has other weights. None if none."""
     if policy in SCRIPTED or policy.startswith(ENDPOINT):
         return None
-    from agentgym_rft.rollouts.build import policy_dir
+    from agentgym_rft.rollouts.make import policy_dir
 
     files = sorted(path for path in policy_dir(policy).iterdir() if path.is_file())
     stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]

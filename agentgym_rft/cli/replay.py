@@ -89,8 +89,8 @@ def _episodes(trajectories: Sequence[Trajectory]) -> list[list[Trajectory]]:
 def _setting(config: Config, tokens: bool) -> Any:
     from agentgym_rft.agents.agent import chat_format
     from agentgym_rft.agents.policies.loading import load_tokenizer
-    from agentgym_rft.rollouts.build import load_card, policy_dir
     from agentgym_rft.rollouts.env_maker import env_maker
+    from agentgym_rft.rollouts.make import load_card, policy_dir
     from agentgym_rft.rollouts.replay import Setting
 
     card = load_card(config.agent)

@@ -13,7 +13,6 @@ from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.rollouts.cast import SCRIPTS, Cast, Seat, scripted_seat, seat_section
 from agentgym_rft.rollouts.env_maker import env_maker
 from agentgym_rft.rollouts.episode import EpisodeSpec
 from agentgym_rft.rollouts.event_loop import Work
@@ -22,6 +21,7 @@ from agentgym_rft.rollouts.forks import Played
 from agentgym_rft.rollouts.players import ENDPOINT
 from agentgym_rft.rollouts.pool import EnvPool
 from agentgym_rft.rollouts.seating import policy_for
+from agentgym_rft.rollouts.seats import SCRIPTS, Cast, Seat, scripted_seat, seat_section
 from agentgym_rft.rollouts.team_episode import run_team_episode
 
 T = TypeVar("T")
@@ -81,7 +81,7 @@ class Company:
     def _member(self, name: str) -> Member:
         if name not in self.members:
             _check_place(self._config, name)
-            from agentgym_rft.rollouts.build import load_policy_model, policy_section, serve
+            from agentgym_rft.rollouts.make import load_policy_model, policy_section, serve
 
             own = policy_section(self._config, name)
             member = Member(*load_policy_model(own))
@@ -91,7 +91,7 @@ class Company:
 
     def card(self, agent: str, role: str) -> AgentCard:
         """The card that the configuration gives to a seat."""
-        from agentgym_rft.rollouts.build import seat_card
+        from agentgym_rft.rollouts.make import seat_card
 
         return seat_card(self._config, seat_section(agent, role, self._config.team.seats))
 

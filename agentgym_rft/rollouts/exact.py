@@ -10,7 +10,7 @@ from agentgym_rft.agents.agent import ChatAgent
 from agentgym_rft.agents.parse import format_reply
 from agentgym_rft.envs.base import InformationSet, Strategy, TextEnv
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.rollouts.cast import Cast, Seat
+from agentgym_rft.rollouts.seats import Cast, Seat
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from agentgym_rft.core import StopReason, Trajectory
 from agentgym_rft.rollouts.boundary import outcome_info
-from agentgym_rft.rollouts.cast import Cast, recast
 from agentgym_rft.rollouts.episode import EpisodeSpec
 from agentgym_rft.rollouts.forks import Fork, Played
+from agentgym_rft.rollouts.seats import Cast, recast
 from agentgym_rft.rollouts.team_episode import TEAM
 
 

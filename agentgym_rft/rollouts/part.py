@@ -10,7 +10,7 @@ from agentgym_rft.agents.agent import ChatAgent, Prompt
 from agentgym_rft.agents.parse import Parsed
 from agentgym_rft.core import StopReason, Turn
 from agentgym_rft.envs.base import Expert
-from agentgym_rft.rollouts.cast import Seat
+from agentgym_rft.rollouts.seats import Seat
 
 
 class Part:

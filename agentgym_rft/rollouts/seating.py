@@ -8,7 +8,7 @@ from pathlib import Path
 from agentgym_rft.agents.policies.names import model_name
 from agentgym_rft.config.team import SeatSection
 from agentgym_rft.errors import ConfigError, did_you_mean
-from agentgym_rft.rollouts.cast import TRAINED, seat_section
+from agentgym_rft.rollouts.seats import TRAINED, seat_section
 
 
 def seat_policies(

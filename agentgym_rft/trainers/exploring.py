@@ -23,7 +23,7 @@ from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.errors import AgentGymError, ConfigError, PolicyError
-from agentgym_rft.rollouts.build import (
+from agentgym_rft.rollouts.make import (
     check_credit,
     load_policy_model,
     make_reflector,

@@ -19,7 +19,7 @@ from agentgym_rft.config.run import Config
 from agentgym_rft.config.team import PoolSection
 from agentgym_rft.core import Group
 from agentgym_rft.errors import CheckpointError, StorageError
-from agentgym_rft.rollouts.build import policy_section, serve
+from agentgym_rft.rollouts.make import policy_section, serve
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.store.checkpoint import checkpoint_folders, weights_difference
 from agentgym_rft.store.files import write_atomically

@@ -20,7 +20,8 @@ from agentgym_rft.config.run import Config
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.panels import Panel, assert_disjoint, lasting_options, load_panel, quoted_split
 from agentgym_rft.errors import ConfigError, DataError
-from agentgym_rft.rollouts.build import (
+from agentgym_rft.rollouts.journaled import JournaledPolicy
+from agentgym_rft.rollouts.make import (
     check_credit,
     load_card,
     load_policy_model,
@@ -28,7 +29,6 @@ from agentgym_rft.rollouts.build import (
     make_workers,
     with_frozen,
 )
-from agentgym_rft.rollouts.journaled import JournaledPolicy
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.strategies import find_strategy
 from agentgym_rft.rollouts.workers import Workers

@@ -8,7 +8,7 @@ from agentgym_rft.agents.policies.names import is_vllm
 from agentgym_rft.config.run import Config
 from agentgym_rft.envs.making import seats_of
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.rollouts.cast import SCRIPTS, TRAINED, check_seats, player_key, seat_section
+from agentgym_rft.rollouts.seats import SCRIPTS, TRAINED, check_seats, player_key, seat_section
 from agentgym_rft.trainers.algorithm import Algorithm
 from agentgym_rft.trainers.parallel import Ranks
 

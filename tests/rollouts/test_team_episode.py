@@ -16,10 +16,10 @@ from agentgym_rft.core import Group, StopReason
 from agentgym_rft.envs.making import make_env, seats_of
 from agentgym_rft.envs.process.env import ProcessEnv
 from agentgym_rft.errors import ConfigError, PolicyError
-from agentgym_rft.rollouts.cast import Cast, Seat, check_seats, seat_section
 from agentgym_rft.rollouts.episode import EpisodeSpec
 from agentgym_rft.rollouts.forks import Played, fork
 from agentgym_rft.rollouts.local import LocalWorkers
+from agentgym_rft.rollouts.seats import Cast, Seat, check_seats, seat_section
 from agentgym_rft.rollouts.strategies import GroupPlan, plain
 from agentgym_rft.trainers.seats import by_seat, seat_metrics
 from agentgym_rft.trainers.table import build_table

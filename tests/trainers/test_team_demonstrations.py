@@ -11,7 +11,7 @@ from agentgym_rft.core import StopReason
 from agentgym_rft.envs.multi_agent import TeamTaskEnv
 from agentgym_rft.envs.turns import TurnsEnv
 from agentgym_rft.errors import ConfigError, EnvError
-from agentgym_rft.rollouts.build import load_card
+from agentgym_rft.rollouts.make import load_card
 from agentgym_rft.trainers.demonstrations import demonstrate, demonstrations
 from agentgym_rft.trainers.disguise import Disguise, Wordbook
 from agentgym_rft.trainers.experts import Demonstrator

@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from agentgym_rft.envs.making import make_env
-from agentgym_rft.rollouts.build import make_workers
 from agentgym_rft.rollouts.episode import EpisodeSpec
 from agentgym_rft.rollouts.forks import Fork
+from agentgym_rft.rollouts.make import make_workers
 from agentgym_rft.rollouts.ray.packing import Packed, unpack
 from agentgym_rft.rollouts.ray.replicas import ReplicaPolicy
 from agentgym_rft.rollouts.ray.setup import Answer, Setup, Whereabouts, open_policy, whereabouts

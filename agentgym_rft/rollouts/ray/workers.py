@@ -15,7 +15,6 @@ from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory, Turn
 from agentgym_rft.errors import PolicyError
-from agentgym_rft.rollouts.cast import Cast
 from agentgym_rft.rollouts.episode import EpisodeSpec
 from agentgym_rft.rollouts.event_loop import EventLoop, Work
 from agentgym_rft.rollouts.forks import Fork, Played
@@ -26,6 +25,7 @@ from agentgym_rft.rollouts.ray.failures import LOST, NO_ROOM, first_line, no_roo
 from agentgym_rft.rollouts.ray.packing import pack
 from agentgym_rft.rollouts.ray.places import Places
 from agentgym_rft.rollouts.reflectors import Reflection, Reflector, SpokenReflector
+from agentgym_rft.rollouts.seats import Cast
 from agentgym_rft.rollouts.speaker import Ask
 
 T = TypeVar("T")

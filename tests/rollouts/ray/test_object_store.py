@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from agentgym_rft.agents.policies.loading import load_model
-from agentgym_rft.rollouts.build import open_workers
+from agentgym_rft.rollouts.make import open_workers
 from tests.rollouts.ray.conftest import ray_config
 from tests.rollouts.ray.playing import DEADLINE_S, audit, play, specs
 

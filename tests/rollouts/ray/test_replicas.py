@@ -11,7 +11,7 @@ import torch
 from agentgym_rft.agents.policies.base import Completion, SampleRequest
 from agentgym_rft.agents.policies.loading import load_model
 from agentgym_rft.core import StopReason
-from agentgym_rft.rollouts.build import load_card, open_workers
+from agentgym_rft.rollouts.make import load_card, open_workers
 from agentgym_rft.rollouts.ray.crew import Crew
 from agentgym_rft.rollouts.ray.hiring import hire
 from agentgym_rft.rollouts.ray.workers import RayWorkers
