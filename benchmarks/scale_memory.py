@@ -22,7 +22,7 @@ from agentgym_rft.config.sft import ModelSection
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.process.env import ProcessEnv
 from agentgym_rft.envs.process.pool import Processes
-from agentgym_rft.rollouts.episode import EpisodeSpec
+from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.make import load_card
 from agentgym_rft.rollouts.players import TextWorkers, scripted

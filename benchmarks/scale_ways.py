@@ -19,7 +19,7 @@ from agentgym_rft.agents.policies.seeds import seed_policy_path
 from agentgym_rft.config.run import Config
 from agentgym_rft.envs.process.env import ProcessEnv
 from agentgym_rft.envs.process.pool import Processes
-from agentgym_rft.rollouts.episode import EpisodeSpec
+from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.make import load_card
 from agentgym_rft.rollouts.workers import Workers

@@ -17,8 +17,8 @@ from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.agents.chat import Message
 from agentgym_rft.agents.reflect import Refusal, parse_report, reflection_messages
 from agentgym_rft.errors import ConfigError, PolicyError
-from agentgym_rft.rollouts.boundary import in_thread
-from agentgym_rft.rollouts.forks import Played
+from agentgym_rft.rollouts.episode.boundary import in_thread
+from agentgym_rft.rollouts.episode.forks import Played
 from agentgym_rft.rollouts.reflectors import Reflection
 
 KEY_VARIABLE = "OPENAI_API_KEY"

@@ -11,14 +11,14 @@ from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.agents.policies.base import Policy
 from agentgym_rft.core import Trajectory, Turn
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.rollouts.episode import EpisodeSpec, run_episode
+from agentgym_rft.rollouts.episode.forks import Fork, Played
+from agentgym_rft.rollouts.episode.single import EpisodeSpec, run_episode
+from agentgym_rft.rollouts.episode.team import run_team_episode
 from agentgym_rft.rollouts.event_loop import Work
-from agentgym_rft.rollouts.forks import Fork, Played
 from agentgym_rft.rollouts.pool import EnvPool
 from agentgym_rft.rollouts.reflectors import Reflection, Reflector, SpokenReflector
 from agentgym_rft.rollouts.seats import Cast
 from agentgym_rft.rollouts.speaker import Ask, Speaker
-from agentgym_rft.rollouts.team_episode import run_team_episode
 
 T = TypeVar("T")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agentgym_rft.core import StopReason, Trajectory
-from agentgym_rft.rollouts.boundary import outcome_info
-from agentgym_rft.rollouts.episode import EpisodeSpec
-from agentgym_rft.rollouts.forks import Fork, Played
+from agentgym_rft.rollouts.episode.boundary import outcome_info
+from agentgym_rft.rollouts.episode.forks import Fork, Played
+from agentgym_rft.rollouts.episode.single import EpisodeSpec
+from agentgym_rft.rollouts.episode.team import TEAM
 from agentgym_rft.rollouts.seats import Cast, recast
-from agentgym_rft.rollouts.team_episode import TEAM
 
 
 def lost_episode(spec: EpisodeSpec, start: Fork | None, num_begun: int, reason: str, cast: Cast = ()) -> Played:

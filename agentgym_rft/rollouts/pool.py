@@ -10,10 +10,10 @@ from typing import TypeVar
 
 from agentgym_rft.core import StopReason
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.rollouts.boundary import guarded
-from agentgym_rft.rollouts.env_calls import EnvCalls
+from agentgym_rft.rollouts.episode.boundary import guarded
+from agentgym_rft.rollouts.episode.env_calls import EnvCalls
+from agentgym_rft.rollouts.episode.forks import Played
 from agentgym_rft.rollouts.event_loop import EventLoop, Work
-from agentgym_rft.rollouts.forks import Played
 
 T = TypeVar("T")
 

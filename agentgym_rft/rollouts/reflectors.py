@@ -12,7 +12,7 @@ from agentgym_rft.agents.reflect import Refusal, Report, format_report, parse_re
 from agentgym_rft.core import Turn
 from agentgym_rft.envs.base import Lesson
 from agentgym_rft.errors import PolicyError
-from agentgym_rft.rollouts.forks import Played
+from agentgym_rft.rollouts.episode.forks import Played
 from agentgym_rft.rollouts.hindsight import plain_lesson, report_of, team_lesson, with_goal
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.rollouts.speaker import Ask

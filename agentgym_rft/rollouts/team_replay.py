@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agentgym_rft.core import StopReason, Trajectory, Turn
-from agentgym_rft.rollouts.boundary import checked_info, checked_step, guarded
-from agentgym_rft.rollouts.env_calls import EnvCalls
+from agentgym_rft.rollouts.episode.boundary import checked_info, checked_step, guarded
+from agentgym_rft.rollouts.episode.env_calls import EnvCalls
 from agentgym_rft.rollouts.event_loop import EventLoop
 from agentgym_rft.rollouts.replay import Difference, Differs, Replayed, Setting, outcome
 

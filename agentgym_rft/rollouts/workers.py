@@ -8,9 +8,9 @@ from typing import Any, Protocol, TypeVar
 
 from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.core import Trajectory, Turn
-from agentgym_rft.rollouts.episode import EpisodeSpec
+from agentgym_rft.rollouts.episode.forks import Fork, Played
+from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.event_loop import Work
-from agentgym_rft.rollouts.forks import Fork, Played
 from agentgym_rft.rollouts.reflectors import Reflection
 from agentgym_rft.rollouts.speaker import Ask
 

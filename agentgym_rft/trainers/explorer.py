@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agentgym_rft.config.run import Config
 from agentgym_rft.core import Group
-from agentgym_rft.rollouts.episode import EpisodeSpec
+from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.rollouts.strategies import GroupPlan, Strategy

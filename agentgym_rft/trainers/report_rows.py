@@ -25,7 +25,7 @@ from agentgym_rft.core import StopReason, Trajectory
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.errors import DataError
-from agentgym_rft.rollouts.episode import EpisodeSpec
+from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.hindsight import lesson_report, read_steps
 from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.sampler import TaskSampler

@@ -13,7 +13,7 @@ from agentgym_rft.agents.policies.scripted import ScriptedPolicy
 from agentgym_rft.config.run import ReflectSection
 from agentgym_rft.core import Group
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.rollouts.episode import EpisodeSpec
+from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.strategies import GroupPlan, reflect_retry
 from agentgym_rft.trainers.scratch import train_tokenizer

@@ -19,7 +19,7 @@ from agentgym_rft.core import Group, StopReason, Trajectory, Turn
 from agentgym_rft.envs.alfworld.env import ALFWorldEnv
 from agentgym_rft.errors import ConfigError, DataError
 from agentgym_rft.rollouts.endpoint import EndpointReflector
-from agentgym_rft.rollouts.forks import Moment, Played
+from agentgym_rft.rollouts.episode.forks import Moment, Played
 from agentgym_rft.rollouts.hindsight import lesson_report, plain_lesson, report_of
 from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.make import make_reflector

@@ -14,7 +14,7 @@ from agentgym_rft.agents.policies.hf import HFPolicy
 from agentgym_rft.agents.policies.loading import load_model
 from agentgym_rft.agents.policies.scripted import ScriptedPolicy
 from agentgym_rft.core import Turn
-from agentgym_rft.rollouts.episode import EpisodeSpec
+from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.serve.gateway import Gateway

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from agentgym_rft.envs.making import make_env
-from agentgym_rft.rollouts.episode import EpisodeSpec
-from agentgym_rft.rollouts.forks import Fork
+from agentgym_rft.rollouts.episode.forks import Fork
+from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.make import make_workers
 from agentgym_rft.rollouts.ray.packing import Packed, unpack
 from agentgym_rft.rollouts.ray.replicas import ReplicaPolicy

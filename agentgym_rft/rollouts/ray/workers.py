@@ -15,9 +15,9 @@ from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory, Turn
 from agentgym_rft.errors import PolicyError
-from agentgym_rft.rollouts.episode import EpisodeSpec
+from agentgym_rft.rollouts.episode.forks import Fork, Played
+from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.event_loop import EventLoop, Work
-from agentgym_rft.rollouts.forks import Fork, Played
 from agentgym_rft.rollouts.lost import lost_episode
 from agentgym_rft.rollouts.ray.answers import answer_of
 from agentgym_rft.rollouts.ray.crew import Crew, Member

@@ -9,8 +9,8 @@ from typing import Protocol
 from agentgym_rft.config.run import ReflectSection
 from agentgym_rft.config.team import CounterfactualSection
 from agentgym_rft.core import Group, Trajectory
-from agentgym_rft.rollouts.episode import EpisodeSpec
-from agentgym_rft.rollouts.forks import Fork, Played
+from agentgym_rft.rollouts.episode.forks import Fork, Played
+from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.reflectors import Reflection
 from agentgym_rft.rollouts.seeds import derive_seed
 

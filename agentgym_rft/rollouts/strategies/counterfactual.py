@@ -29,7 +29,7 @@ import numpy as np
 
 from agentgym_rft.core import Group, Trajectory
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.rollouts.forks import Fork, Played, fork
+from agentgym_rft.rollouts.episode.forks import Fork, Played, fork
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.rollouts.strategies.base import GroupPlan, Player, attempts
 

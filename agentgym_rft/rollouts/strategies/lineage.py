@@ -8,7 +8,7 @@ from typing import Any
 from agentgym_rft.agents.reflect import Refusal, Report, leaks
 from agentgym_rft.config.run import ReflectSection
 from agentgym_rft.core import Trajectory, Turn
-from agentgym_rft.rollouts.forks import Played, own_turns
+from agentgym_rft.rollouts.episode.forks import Played, own_turns
 from agentgym_rft.rollouts.hindsight import pivot_of
 from agentgym_rft.rollouts.reflectors import Reflection
 

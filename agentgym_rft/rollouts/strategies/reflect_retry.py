@@ -20,8 +20,8 @@ from dataclasses import replace
 from agentgym_rft.agents.reflect import Outcome, Refusal, Report, guidance_text, wants_retry
 from agentgym_rft.config.run import ReflectSection
 from agentgym_rft.core import Group, StopReason, Trajectory, Turn
-from agentgym_rft.rollouts.episode import EpisodeSpec
-from agentgym_rft.rollouts.forks import Played, fork
+from agentgym_rft.rollouts.episode.forks import Played, fork
+from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.rollouts.strategies.base import GroupPlan, Player, attempts
 from agentgym_rft.rollouts.strategies.lineage import (

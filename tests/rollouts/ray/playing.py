@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from agentgym_rft.core import Trajectory
 from agentgym_rft.rollouts.accounting import Account, check
-from agentgym_rft.rollouts.episode import EpisodeSpec
+from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.ray.workers import RayWorkers
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.rollouts.workers import Workers

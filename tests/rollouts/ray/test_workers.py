@@ -12,7 +12,7 @@ import torch
 from agentgym_rft.agents.policies.loading import load_model
 from agentgym_rft.core import StopReason
 from agentgym_rft.errors import ConfigError, PolicyError, WorkersError
-from agentgym_rft.rollouts.forks import fork
+from agentgym_rft.rollouts.episode.forks import fork
 from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.make import load_card, make_workers, open_workers
 from agentgym_rft.rollouts.ray.crew import Crew

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from agentgym_rft.envs.base import AwaitableEnv, Expert, TextEnv
-from agentgym_rft.rollouts.boundary import Step, call
+from agentgym_rft.rollouts.episode.boundary import Step, call
 
 T = TypeVar("T")
 Start = tuple[str, dict[str, Any]]

@@ -11,9 +11,9 @@ from agentgym_rft.agents.parse import Parsed
 from agentgym_rft.agents.policies.base import Completion, Policy, SampleRequest
 from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.rollouts.boundary import Step, checked_info, checked_step, guarded, outcome_info
-from agentgym_rft.rollouts.env_calls import EnvCalls
-from agentgym_rft.rollouts.forks import Fork, Moment, Played, go_back
+from agentgym_rft.rollouts.episode.boundary import Step, checked_info, checked_step, guarded, outcome_info
+from agentgym_rft.rollouts.episode.env_calls import EnvCalls
+from agentgym_rft.rollouts.episode.forks import Fork, Moment, Played, go_back
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.rollouts.speaker import check_completion
 

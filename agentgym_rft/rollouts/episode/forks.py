@@ -8,7 +8,7 @@ from typing import Any
 
 from agentgym_rft.core import Trajectory, Turn
 from agentgym_rft.errors import ReplayDiverged
-from agentgym_rft.rollouts.env_calls import EnvCalls
+from agentgym_rft.rollouts.episode.env_calls import EnvCalls
 
 
 @dataclass(frozen=True, slots=True)
