@@ -16,9 +16,9 @@ from agentgym_rft.rollouts.episode.single import EpisodeSpec, run_episode
 from agentgym_rft.rollouts.episode.team import run_team_episode
 from agentgym_rft.rollouts.event_loop import Work
 from agentgym_rft.rollouts.pool import EnvPool
-from agentgym_rft.rollouts.reflectors import Reflection, Reflector, SpokenReflector
+from agentgym_rft.rollouts.reflection.chat import Ask, Speaker
+from agentgym_rft.rollouts.reflection.reflectors import Reflection, Reflector, SpokenReflector
 from agentgym_rft.rollouts.seats import Cast
-from agentgym_rft.rollouts.speaker import Ask, Speaker
 
 T = TypeVar("T")
 

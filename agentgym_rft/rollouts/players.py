@@ -13,13 +13,13 @@ from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.envs.base import Expert, TextEnv
 from agentgym_rft.errors import AgentGymError, ConfigError, EnvTimeoutError, PolicyError
-from agentgym_rft.rollouts.endpoint import ChatEndpoint
 from agentgym_rft.rollouts.episode.boundary import checked_info, checked_step, guarded, outcome_info
 from agentgym_rft.rollouts.episode.env_calls import EnvCalls
 from agentgym_rft.rollouts.episode.forks import Played
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.event_loop import Work
 from agentgym_rft.rollouts.pool import EnvPool
+from agentgym_rft.rollouts.reflection.endpoint import ChatEndpoint
 from agentgym_rft.rollouts.seeds import derive_seed
 
 T = TypeVar("T")

@@ -11,8 +11,8 @@ from agentgym_rft.core import Trajectory, Turn
 from agentgym_rft.rollouts.episode.forks import Fork, Played
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.event_loop import Work
-from agentgym_rft.rollouts.reflectors import Reflection
-from agentgym_rft.rollouts.speaker import Ask
+from agentgym_rft.rollouts.reflection.chat import Ask
+from agentgym_rft.rollouts.reflection.reflectors import Reflection
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from agentgym_rft.envs.alfworld.env import ALFWorldEnv
 from agentgym_rft.errors import PolicyError
 from agentgym_rft.rollouts.episode.forks import fork
 from agentgym_rft.rollouts.local import LocalWorkers
-from agentgym_rft.rollouts.reflectors import HindsightReflector
+from agentgym_rft.rollouts.reflection.reflectors import HindsightReflector
 from agentgym_rft.rollouts.strategies import GroupPlan, reflect_retry
 from tests.rollouts.ladder import (
     CARD,

@@ -19,8 +19,8 @@ from agentgym_rft.config.sft import ModelSection, SftConfig, SftSection
 from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.envs.alfworld.env import ALFWorldEnv
 from agentgym_rft.errors import ConfigError, DataError
-from agentgym_rft.rollouts.hindsight import lesson_report
 from agentgym_rft.rollouts.make import load_card
+from agentgym_rft.rollouts.reflection.hindsight import lesson_report
 from agentgym_rft.trainers.pieces import add_pieces, report_pieces
 from agentgym_rft.trainers.report_rows import cut_off, experience_rows, guided_row, mixed, play_episodes, report_row
 from agentgym_rft.trainers.scratch import build_model, train_tokenizer

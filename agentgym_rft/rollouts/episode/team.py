@@ -21,9 +21,9 @@ from agentgym_rft.rollouts.episode.env_calls import EnvCalls
 from agentgym_rft.rollouts.episode.forks import Fork, Moment, Played, go_back, own_turns
 from agentgym_rft.rollouts.episode.part import Part
 from agentgym_rft.rollouts.episode.single import EpisodeSpec, broken_rule, invalid_reason, sampled_turn
+from agentgym_rft.rollouts.reflection.chat import check_completion
 from agentgym_rft.rollouts.seats import Cast, recast
 from agentgym_rft.rollouts.seeds import derive_seed
-from agentgym_rft.rollouts.speaker import check_completion
 
 TEAM = "team"  # agent_id of the trajectory that has the turns of all
 

@@ -9,7 +9,7 @@ import torch
 from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.config.run import Config
 from agentgym_rft.rollouts.ray.cluster import connect
-from agentgym_rft.rollouts.reflectors import Reflector
+from agentgym_rft.rollouts.reflection.reflectors import Reflector
 from agentgym_rft.rollouts.seats import Cast
 from agentgym_rft.rollouts.workers import Workers
 

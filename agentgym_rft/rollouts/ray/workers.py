@@ -24,9 +24,9 @@ from agentgym_rft.rollouts.ray.crew import Crew, Member
 from agentgym_rft.rollouts.ray.failures import LOST, NO_ROOM, first_line, no_room, own_error
 from agentgym_rft.rollouts.ray.packing import pack
 from agentgym_rft.rollouts.ray.places import Places
-from agentgym_rft.rollouts.reflectors import Reflection, Reflector, SpokenReflector
+from agentgym_rft.rollouts.reflection.chat import Ask
+from agentgym_rft.rollouts.reflection.reflectors import Reflection, Reflector, SpokenReflector
 from agentgym_rft.rollouts.seats import Cast
-from agentgym_rft.rollouts.speaker import Ask
 
 T = TypeVar("T")
 _SPARE_CALLS = 16  # beside episodes: weights, replicas, the pending sign of life

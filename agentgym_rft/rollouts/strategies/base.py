@@ -11,7 +11,7 @@ from agentgym_rft.config.team import CounterfactualSection
 from agentgym_rft.core import Group, Trajectory
 from agentgym_rft.rollouts.episode.forks import Fork, Played
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
-from agentgym_rft.rollouts.reflectors import Reflection
+from agentgym_rft.rollouts.reflection.reflectors import Reflection
 from agentgym_rft.rollouts.seeds import derive_seed
 
 

@@ -9,8 +9,8 @@ from agentgym_rft.agents.reflect import Refusal, Report, leaks
 from agentgym_rft.config.run import ReflectSection
 from agentgym_rft.core import Trajectory, Turn
 from agentgym_rft.rollouts.episode.forks import Played, own_turns
-from agentgym_rft.rollouts.hindsight import pivot_of
-from agentgym_rft.rollouts.reflectors import Reflection
+from agentgym_rft.rollouts.reflection.hindsight import pivot_of
+from agentgym_rft.rollouts.reflection.reflectors import Reflection
 
 MAX_REWARD = 1.0  # of the rule of the released code: a return from here on is a success
 

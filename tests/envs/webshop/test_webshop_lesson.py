@@ -10,7 +10,7 @@ from agentgym_rft.envs.webshop.env import WebShopEnv
 from agentgym_rft.envs.webshop.lesson import HeedingPlayer, lesson
 from agentgym_rft.envs.webshop.transcript import UNREAD, read_page, read_scenes, read_wanted
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.rollouts.hindsight import pivot_of
+from agentgym_rft.rollouts.reflection.hindsight import pivot_of
 
 GOAL = "Find me easy clean, bpa free mugs with color: blue, and size: large, and price lower than 20.00 dollars"
 HEAD = f"Instruction: [SEP] {GOAL} [SEP] Back to Search [SEP] "

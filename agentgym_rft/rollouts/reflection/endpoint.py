@@ -19,7 +19,7 @@ from agentgym_rft.agents.reflect import Refusal, parse_report, reflection_messag
 from agentgym_rft.errors import ConfigError, PolicyError
 from agentgym_rft.rollouts.episode.boundary import in_thread
 from agentgym_rft.rollouts.episode.forks import Played
-from agentgym_rft.rollouts.reflectors import Reflection
+from agentgym_rft.rollouts.reflection.reflectors import Reflection
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})  # HTTP codes after which the same request may succeed

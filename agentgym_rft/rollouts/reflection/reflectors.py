@@ -13,9 +13,9 @@ from agentgym_rft.core import Turn
 from agentgym_rft.envs.base import Lesson
 from agentgym_rft.errors import PolicyError
 from agentgym_rft.rollouts.episode.forks import Played
-from agentgym_rft.rollouts.hindsight import plain_lesson, report_of, team_lesson, with_goal
+from agentgym_rft.rollouts.reflection.chat import Ask
+from agentgym_rft.rollouts.reflection.hindsight import plain_lesson, report_of, team_lesson, with_goal
 from agentgym_rft.rollouts.seeds import derive_seed
-from agentgym_rft.rollouts.speaker import Ask
 
 
 @dataclass(frozen=True, slots=True)

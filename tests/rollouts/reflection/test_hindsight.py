@@ -10,7 +10,7 @@ from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.envs.alfworld.env import ALFWorldEnv
 from agentgym_rft.envs.base import Lesson, TextEnv
 from agentgym_rft.errors import EnvError
-from agentgym_rft.rollouts.hindsight import lesson_report, pivot_of, read_steps, remaining_after, with_goal
+from agentgym_rft.rollouts.reflection.hindsight import lesson_report, pivot_of, read_steps, remaining_after, with_goal
 
 
 class Corridor(TextEnv):
