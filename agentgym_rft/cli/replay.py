@@ -28,8 +28,8 @@ def replay_command(
 
     Exit code 0: all are identical; 1: one differs; 2: they cannot be replayed.
     """
-    from agentgym_rft.rollouts.replay import replay
-    from agentgym_rft.rollouts.team_replay import replay_team
+    from agentgym_rft.rollouts.replay.single import replay
+    from agentgym_rft.rollouts.replay.team import replay_team
 
     config = _config(file, env, data)
     chosen, num_left_out = _chosen(file, episode)
@@ -65,7 +65,7 @@ def _config(file: Path, env: str | None, data: str | None) -> Config:
 
 def _chosen(file: Path, episode: str | None) -> tuple[Sequence[Trajectory], int]:
     """The episodes to replay, and how many others of the file cannot be."""
-    from agentgym_rft.rollouts.replay import why_not_replayable
+    from agentgym_rft.rollouts.replay.single import why_not_replayable
     from agentgym_rft.store.trajectories import read_trajectories
 
     stored = [each for each in read_trajectories(file) if episode is None or each.episode_id == episode]
@@ -91,7 +91,7 @@ def _setting(config: Config, tokens: bool) -> Any:
     from agentgym_rft.agents.policies.loading import load_tokenizer
     from agentgym_rft.rollouts.env_maker import env_maker
     from agentgym_rft.rollouts.make import load_card, policy_dir
-    from agentgym_rft.rollouts.replay import Setting
+    from agentgym_rft.rollouts.replay.single import Setting
 
     card = load_card(config.agent)
     return Setting(

@@ -10,7 +10,7 @@ from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.rollouts.episode.boundary import checked_info, checked_step, guarded
 from agentgym_rft.rollouts.episode.env_calls import EnvCalls
 from agentgym_rft.rollouts.event_loop import EventLoop
-from agentgym_rft.rollouts.replay import Difference, Differs, Replayed, Setting, outcome
+from agentgym_rft.rollouts.replay.single import Difference, Differs, Replayed, Setting, outcome
 
 
 def replay_team(parts: Sequence[Trajectory], setting: Setting) -> Replayed:

@@ -9,7 +9,7 @@ import pytest
 
 from agentgym_rft.core import StopReason, Trajectory
 from agentgym_rft.errors import DataError
-from agentgym_rft.rollouts.replay import Setting, replay
+from agentgym_rft.rollouts.replay.single import Setting, replay
 from agentgym_rft.store.trajectories import trajectory_line, trajectory_of_line
 from tests.rollouts.ladder import CARD, Climber, Ladder, play, report, spec_for, workers
 
