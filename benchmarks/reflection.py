@@ -35,10 +35,10 @@ from agentgym_rft.envs.making import make_env
 from agentgym_rft.report.intervals import mean_ci, wilson
 from agentgym_rft.rollouts.episode.forks import Played, fork
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
-from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.make import open_workers
 from agentgym_rft.rollouts.reflection.hindsight import lesson_report, pivot_of
 from agentgym_rft.rollouts.seeds import derive_seed
+from agentgym_rft.rollouts.workers.local import LocalWorkers
 
 
 @dataclass(frozen=True, slots=True)

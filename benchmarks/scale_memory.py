@@ -23,9 +23,9 @@ from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.process.env import ProcessEnv
 from agentgym_rft.envs.process.pool import Processes
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
-from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.make import load_card
 from agentgym_rft.rollouts.players import TextWorkers, scripted
+from agentgym_rft.rollouts.workers.local import LocalWorkers
 from agentgym_rft.trainers.scratch import build_model
 
 NUM_EPISODES, WARM_UP = 10_000, 2_000

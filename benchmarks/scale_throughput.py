@@ -11,7 +11,7 @@ from typing import Any
 from scale_model import Costs, limits_table, seven_billion_table
 from scale_ways import CORES, Measured, episodes, process_workers, ray_workers, timed
 
-from agentgym_rft.rollouts.workers import Workers
+from agentgym_rft.rollouts.workers.base import Workers
 
 NUM_WORKERS = (1, 2, 4, 8)
 TASKS = ("sleep:1", "sleep:5", "cpu:1", "cpu:5")

@@ -20,9 +20,9 @@ from agentgym_rft.config.run import Config
 from agentgym_rft.envs.process.env import ProcessEnv
 from agentgym_rft.envs.process.pool import Processes
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
-from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.make import load_card
-from agentgym_rft.rollouts.workers import Workers
+from agentgym_rft.rollouts.workers.base import Workers
+from agentgym_rft.rollouts.workers.local import LocalWorkers
 
 CORES = len(os.sched_getaffinity(0))
 ENV = "scale_env:ScaleEnv"

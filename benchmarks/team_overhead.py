@@ -14,8 +14,8 @@ from agentgym_rft.agents.card import parse_card
 from agentgym_rft.agents.policies.scripted import ScriptedPolicy
 from agentgym_rft.envs.turns import TurnsEnv
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
-from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.seats import Cast, Seat
+from agentgym_rft.rollouts.workers.local import LocalWorkers
 from agentgym_rft.trainers.scratch import train_tokenizer
 
 SEATS = (2, 4, 8)

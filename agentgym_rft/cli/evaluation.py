@@ -31,12 +31,12 @@ from agentgym_rft.errors import ConfigError, PolicyError
 from agentgym_rft.report.evaluation import EvaluationSettings, Summary, protocol, summarise
 from agentgym_rft.report.evaluation_progress import evaluation_progress
 from agentgym_rft.rollouts.company import Company
-from agentgym_rft.rollouts.env_maker import env_maker
 from agentgym_rft.rollouts.evaluate import EvaluationPlan, PanelWorkers, evaluate
 from agentgym_rft.rollouts.outcome import why_unplayed
 from agentgym_rft.rollouts.players import ENDPOINT, SCRIPTED, TextWorkers, at_endpoint, check_script, scripted
 from agentgym_rft.rollouts.seating import policy_for, seat_policies
 from agentgym_rft.rollouts.seats import Cast
+from agentgym_rft.rollouts.workers.env_maker import env_maker
 from agentgym_rft.store.partial import PartialEvaluation
 
 

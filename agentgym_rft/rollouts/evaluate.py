@@ -9,8 +9,8 @@ from typing import Protocol, TypeVar
 
 from agentgym_rft.core import Trajectory
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
-from agentgym_rft.rollouts.event_loop import Work
 from agentgym_rft.rollouts.seeds import derive_seed
+from agentgym_rft.rollouts.workers.event_loop import Work
 
 T = TypeVar("T")
 

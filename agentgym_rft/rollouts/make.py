@@ -26,13 +26,13 @@ from agentgym_rft.envs.making import make_env, seats_of
 from agentgym_rft.envs.multi_agent import TextAECEnv
 from agentgym_rft.envs.turns import TurnsEnv
 from agentgym_rft.errors import ConfigError, DataError, PolicyError
-from agentgym_rft.rollouts.env_maker import env_maker
-from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.reflection.chat import Speaker
 from agentgym_rft.rollouts.reflection.endpoint import EndpointReflector
 from agentgym_rft.rollouts.reflection.reflectors import HindsightReflector, Reflector, SpokenReflector
 from agentgym_rft.rollouts.seats import SCRIPTS, TRAINED, Cast, check_seats, make_cast, player_key, seat_section
-from agentgym_rft.rollouts.workers import Workers
+from agentgym_rft.rollouts.workers.base import Workers
+from agentgym_rft.rollouts.workers.env_maker import env_maker
+from agentgym_rft.rollouts.workers.local import LocalWorkers
 from agentgym_rft.store.run_policies import split_role, trained_policy
 
 

@@ -17,10 +17,10 @@ from agentgym_rft.rollouts.episode.boundary import checked_info, checked_step, g
 from agentgym_rft.rollouts.episode.env_calls import EnvCalls
 from agentgym_rft.rollouts.episode.forks import Played
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
-from agentgym_rft.rollouts.event_loop import Work
-from agentgym_rft.rollouts.pool import EnvPool
 from agentgym_rft.rollouts.reflection.endpoint import ChatEndpoint
 from agentgym_rft.rollouts.seeds import derive_seed
+from agentgym_rft.rollouts.workers.env_pool import EnvPool
+from agentgym_rft.rollouts.workers.event_loop import Work
 
 T = TypeVar("T")
 SCRIPTED = ("oracle", "expert", "random")

@@ -11,7 +11,7 @@ from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.rollouts.strategies import GroupPlan, Strategy
-from agentgym_rft.rollouts.workers import Workers
+from agentgym_rft.rollouts.workers.base import Workers
 from agentgym_rft.trainers.algorithm import Algorithm
 from agentgym_rft.trainers.filters import has_signal
 from agentgym_rft.trainers.opponents import OpponentPool

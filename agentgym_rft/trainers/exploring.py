@@ -34,7 +34,7 @@ from agentgym_rft.rollouts.make import (
 from agentgym_rft.rollouts.outcome import why_unplayed
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.strategies import find_strategy
-from agentgym_rft.rollouts.workers import Workers
+from agentgym_rft.rollouts.workers.base import Workers
 from agentgym_rft.store.checkpoint import checkpoint_folders, load_checkpoint
 from agentgym_rft.store.experience import Accounting, ExperienceStore, vocabulary_of
 from agentgym_rft.store.stored_groups import STORED_VERSION

@@ -26,10 +26,10 @@ from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.errors import DataError
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
-from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.reflection.hindsight import lesson_report, read_steps
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.seeds import derive_seed
+from agentgym_rft.rollouts.workers.local import LocalWorkers
 from agentgym_rft.trainers.demonstrations import expert_turns
 from agentgym_rft.trainers.sft_rows import SftRow, sft_rows
 

@@ -31,7 +31,7 @@ from agentgym_rft.rollouts.make import (
 )
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.strategies import find_strategy
-from agentgym_rft.rollouts.workers import Workers
+from agentgym_rft.rollouts.workers.base import Workers
 from agentgym_rft.store.checkpoint import has_checkpoint
 from agentgym_rft.store.files import write_atomically
 from agentgym_rft.store.stored_groups import GroupStore, open_groups

@@ -14,8 +14,8 @@ from agentgym_rft.config.run import ReflectSection
 from agentgym_rft.core import Group
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
-from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.strategies import GroupPlan, reflect_retry
+from agentgym_rft.rollouts.workers.local import LocalWorkers
 from agentgym_rft.trainers.scratch import train_tokenizer
 
 ASK = "Reflect now."

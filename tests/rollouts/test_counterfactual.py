@@ -12,9 +12,9 @@ from agentgym_rft.config.team import CounterfactualSection
 from agentgym_rft.core import Group
 from agentgym_rft.envs.process.env import ProcessEnv
 from agentgym_rft.errors import ConfigError, PolicyError
-from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.make import check_credit
 from agentgym_rft.rollouts.strategies import GroupPlan, counterfactual, plain
+from agentgym_rft.rollouts.workers.local import LocalWorkers
 from agentgym_rft.trainers.generation_metrics import generation_metrics
 from agentgym_rft.trainers.loop import train
 from agentgym_rft.trainers.seats import by_seat

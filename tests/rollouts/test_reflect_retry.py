@@ -14,9 +14,9 @@ from agentgym_rft.core import StopReason
 from agentgym_rft.envs.alfworld.env import ALFWorldEnv
 from agentgym_rft.errors import PolicyError
 from agentgym_rft.rollouts.episode.forks import fork
-from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.reflection.reflectors import HindsightReflector
 from agentgym_rft.rollouts.strategies import GroupPlan, reflect_retry
+from agentgym_rft.rollouts.workers.local import LocalWorkers
 from tests.rollouts.ladder import (
     CARD,
     CARD_DATA,

@@ -15,9 +15,9 @@ from agentgym_rft.core import StopReason
 from agentgym_rft.envs.multi_agent import TeamTaskEnv
 from agentgym_rft.envs.turns import TurnsEnv
 from agentgym_rft.errors import PolicyError
-from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.reflection.reflectors import HindsightReflector
 from agentgym_rft.rollouts.seats import Seat
+from agentgym_rft.rollouts.workers.local import LocalWorkers
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.generation_metrics import generation_metrics
 from agentgym_rft.trainers.loop import train

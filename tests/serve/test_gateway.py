@@ -15,8 +15,8 @@ from agentgym_rft.agents.policies.loading import load_model
 from agentgym_rft.agents.policies.scripted import ScriptedPolicy
 from agentgym_rft.core import Turn
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
-from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.seeds import derive_seed
+from agentgym_rft.rollouts.workers.local import LocalWorkers
 from agentgym_rft.serve.gateway import Gateway
 from agentgym_rft.serve.settings import ServeSettings
 from agentgym_rft.trainers.scoring import make_scorer, score_rows

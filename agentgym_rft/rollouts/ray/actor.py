@@ -16,7 +16,7 @@ from agentgym_rft.rollouts.ray.packing import Packed, unpack
 from agentgym_rft.rollouts.ray.replicas import ReplicaPolicy
 from agentgym_rft.rollouts.ray.setup import Answer, Setup, Whereabouts, open_policy, whereabouts
 from agentgym_rft.rollouts.reflection.chat import Ask
-from agentgym_rft.rollouts.workers import Workers
+from agentgym_rft.rollouts.workers.base import Workers
 
 
 class RolloutWorker:

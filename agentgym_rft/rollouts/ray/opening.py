@@ -11,7 +11,7 @@ from agentgym_rft.config.run import Config
 from agentgym_rft.rollouts.ray.cluster import connect
 from agentgym_rft.rollouts.reflection.reflectors import Reflector
 from agentgym_rft.rollouts.seats import Cast
-from agentgym_rft.rollouts.workers import Workers
+from agentgym_rft.rollouts.workers.base import Workers
 
 
 def open_ray_workers(

@@ -17,7 +17,6 @@ from agentgym_rft.core import Trajectory, Turn
 from agentgym_rft.errors import PolicyError
 from agentgym_rft.rollouts.episode.forks import Fork, Played
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
-from agentgym_rft.rollouts.event_loop import EventLoop, Work
 from agentgym_rft.rollouts.lost import lost_episode
 from agentgym_rft.rollouts.ray.answers import answer_of
 from agentgym_rft.rollouts.ray.crew import Crew, Member
@@ -27,6 +26,7 @@ from agentgym_rft.rollouts.ray.places import Places
 from agentgym_rft.rollouts.reflection.chat import Ask
 from agentgym_rft.rollouts.reflection.reflectors import Reflection, Reflector, SpokenReflector
 from agentgym_rft.rollouts.seats import Cast
+from agentgym_rft.rollouts.workers.event_loop import EventLoop, Work
 
 T = TypeVar("T")
 _SPARE_CALLS = 16  # beside episodes: weights, replicas, the pending sign of life

@@ -17,7 +17,7 @@ from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.errors import DataError
 from agentgym_rft.rollouts.episode.boundary import Step, checked_info, checked_step, guarded
 from agentgym_rft.rollouts.episode.env_calls import EnvCalls
-from agentgym_rft.rollouts.event_loop import EventLoop
+from agentgym_rft.rollouts.workers.event_loop import EventLoop
 
 _SHOWN = 160  # characters of a value in a sentence
 _NEEDED = ("text", "action", "observation")

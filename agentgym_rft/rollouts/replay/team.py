@@ -9,8 +9,8 @@ from typing import Any
 from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.rollouts.episode.boundary import checked_info, checked_step, guarded
 from agentgym_rft.rollouts.episode.env_calls import EnvCalls
-from agentgym_rft.rollouts.event_loop import EventLoop
 from agentgym_rft.rollouts.replay.single import Difference, Differs, Replayed, Setting, outcome
+from agentgym_rft.rollouts.workers.event_loop import EventLoop
 
 
 def replay_team(parts: Sequence[Trajectory], setting: Setting) -> Replayed:

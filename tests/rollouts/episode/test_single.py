@@ -13,8 +13,8 @@ from agentgym_rft.core import StopReason, Trajectory
 from agentgym_rft.errors import PolicyError
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.evaluate import EvaluationPlan, evaluate
-from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.strategies import GroupPlan, plain
+from agentgym_rft.rollouts.workers.local import LocalWorkers
 from agentgym_rft.trainers.scratch import train_tokenizer
 from tests.light_switch import LightSwitch
 

@@ -14,7 +14,7 @@ from agentgym_rft.rollouts.accounting import Account, check
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.ray.workers import RayWorkers
 from agentgym_rft.rollouts.seeds import derive_seed
-from agentgym_rft.rollouts.workers import Workers
+from agentgym_rft.rollouts.workers.base import Workers
 
 DEADLINE_S = 240.0  # for a machine with other work; a test that waits so long has failed
 

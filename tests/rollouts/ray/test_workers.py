@@ -13,12 +13,12 @@ from agentgym_rft.agents.policies.loading import load_model
 from agentgym_rft.core import StopReason
 from agentgym_rft.errors import ConfigError, PolicyError, WorkersError
 from agentgym_rft.rollouts.episode.forks import fork
-from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.make import load_card, make_workers, open_workers
 from agentgym_rft.rollouts.ray.crew import Crew
 from agentgym_rft.rollouts.ray.hiring import hire
 from agentgym_rft.rollouts.ray.workers import RayWorkers
 from agentgym_rft.rollouts.reflection.chat import Ask
+from agentgym_rft.rollouts.workers.local import LocalWorkers
 from tests.rollouts.ray.conftest import ray_config
 from tests.rollouts.ray.faulty import BREAKING, DEADLY, HANGING
 from tests.rollouts.ray.playing import DEADLINE_S, audit, both, kill_process, play, spec, specs, stop_process, tokens

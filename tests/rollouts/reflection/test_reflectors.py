@@ -19,11 +19,11 @@ from agentgym_rft.core import Group, StopReason, Trajectory, Turn
 from agentgym_rft.envs.alfworld.env import ALFWorldEnv
 from agentgym_rft.errors import ConfigError, DataError
 from agentgym_rft.rollouts.episode.forks import Moment, Played
-from agentgym_rft.rollouts.local import LocalWorkers
 from agentgym_rft.rollouts.make import make_reflector
 from agentgym_rft.rollouts.reflection.endpoint import EndpointReflector
 from agentgym_rft.rollouts.reflection.hindsight import lesson_report, plain_lesson, report_of
 from agentgym_rft.rollouts.reflection.reflectors import HindsightReflector
+from agentgym_rft.rollouts.workers.local import LocalWorkers
 from agentgym_rft.trainers.scoring import make_scorer, score_rows
 from agentgym_rft.trainers.scratch import build_model
 from agentgym_rft.trainers.table import build_table

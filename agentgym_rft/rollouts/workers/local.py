@@ -14,11 +14,11 @@ from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.rollouts.episode.forks import Fork, Played
 from agentgym_rft.rollouts.episode.single import EpisodeSpec, run_episode
 from agentgym_rft.rollouts.episode.team import run_team_episode
-from agentgym_rft.rollouts.event_loop import Work
-from agentgym_rft.rollouts.pool import EnvPool
 from agentgym_rft.rollouts.reflection.chat import Ask, Speaker
 from agentgym_rft.rollouts.reflection.reflectors import Reflection, Reflector, SpokenReflector
 from agentgym_rft.rollouts.seats import Cast
+from agentgym_rft.rollouts.workers.env_pool import EnvPool
+from agentgym_rft.rollouts.workers.event_loop import Work
 
 T = TypeVar("T")
 

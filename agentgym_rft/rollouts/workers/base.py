@@ -10,9 +10,9 @@ from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.core import Trajectory, Turn
 from agentgym_rft.rollouts.episode.forks import Fork, Played
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
-from agentgym_rft.rollouts.event_loop import Work
 from agentgym_rft.rollouts.reflection.chat import Ask
 from agentgym_rft.rollouts.reflection.reflectors import Reflection
+from agentgym_rft.rollouts.workers.event_loop import Work
 
 T = TypeVar("T")
 

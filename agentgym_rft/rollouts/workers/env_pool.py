@@ -13,7 +13,7 @@ from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.rollouts.episode.boundary import guarded
 from agentgym_rft.rollouts.episode.env_calls import EnvCalls
 from agentgym_rft.rollouts.episode.forks import Played
-from agentgym_rft.rollouts.event_loop import EventLoop, Work
+from agentgym_rft.rollouts.workers.event_loop import EventLoop, Work
 
 T = TypeVar("T")
 
