@@ -226,7 +226,9 @@ def config_of(env, policy="seed", **changes):
     return validate_config({"env": {"id": env}, "policy": {"path": str(policy), "max_context": 64}} | changes)
 
 
-@pytest.mark.parametrize("env", ["tests.light_switch:LightSwitch", "tests.rollouts.test_counterfactual:without_noop"])
+@pytest.mark.parametrize(
+    "env", ["tests.light_switch:LightSwitch", "tests.rollouts.strategies.test_counterfactual:without_noop"]
+)
 def test_an_environment_without_a_no_op_is_refused(env):
     refused = config_of(env, rollout={"strategy": "counterfactual"})
     with pytest.raises(ConfigError, match="has no action that does nothing"):
