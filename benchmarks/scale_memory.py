@@ -16,6 +16,7 @@ from typing import Any
 from scale_env import ScaleEnv
 from scale_ways import tokenizer
 
+from agentgym_rft.agents.card import load_card
 from agentgym_rft.agents.policies.hf import HFPolicy
 from agentgym_rft.config.run import Config
 from agentgym_rft.config.sft import ModelSection
@@ -23,7 +24,6 @@ from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.process.env import ProcessEnv
 from agentgym_rft.envs.process.pool import Processes
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
-from agentgym_rft.rollouts.make import load_card
 from agentgym_rft.rollouts.players import TextWorkers, scripted
 from agentgym_rft.rollouts.workers.local import LocalWorkers
 from agentgym_rft.trainers.scratch import build_model

@@ -31,7 +31,8 @@ from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.report.metrics import read_metrics
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
-from agentgym_rft.rollouts.make import load_policy_model, make_workers, serve
+from agentgym_rft.rollouts.make import make_workers
+from agentgym_rft.rollouts.policies import load_policy_model, serve
 from agentgym_rft.rollouts.seeds import derive_seed
 
 MODES = {

@@ -14,13 +14,13 @@ from typing import Any
 
 from scale_env import ScaleEnv
 
+from agentgym_rft.agents.card import load_card
 from agentgym_rft.agents.policies.scripted import ScriptedPolicy
 from agentgym_rft.agents.policies.seeds import seed_policy_path
 from agentgym_rft.config.run import Config
 from agentgym_rft.envs.process.env import ProcessEnv
 from agentgym_rft.envs.process.pool import Processes
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
-from agentgym_rft.rollouts.make import load_card
 from agentgym_rft.rollouts.workers.base import Workers
 from agentgym_rft.rollouts.workers.local import LocalWorkers
 

@@ -10,7 +10,7 @@ from team_cells import Cell, done_runs, seed_policy
 
 from agentgym_rft.report.evaluation import read_evaluations
 from agentgym_rft.report.metrics import column, read_metrics
-from agentgym_rft.rollouts.make import policy_dir
+from agentgym_rft.rollouts.policies import policy_dir
 
 SEED = "household_planner_seed"
 TOKENS = "--trainer.max_generated_tokens=60000"

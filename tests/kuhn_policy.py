@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 
 from agentgym_rft.agents.agent import ChatAgent, chat_format
+from agentgym_rft.agents.card import load_card
 from agentgym_rft.agents.policies.loading import save_model
 from agentgym_rft.config.run import AgentSection
 from agentgym_rft.config.sft import ModelSection
 from agentgym_rft.envs.making import make_env
-from agentgym_rft.rollouts.make import load_card
 from agentgym_rft.trainers.scratch import build_model, train_tokenizer
 from tests.kuhn_prompts import prompts_of_infosets
 

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from agentgym_rft.agents.agent import chat_format
+from agentgym_rft.agents.card import load_card
 from agentgym_rft.agents.policies.loading import save_model
 from agentgym_rft.config.run import AgentSection
 from agentgym_rft.config.sft import ModelSection, SftSection
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.errors import DataError, EnvError
-from agentgym_rft.rollouts.make import load_card
 from agentgym_rft.trainers.demonstrations import demonstrations
 from agentgym_rft.trainers.scratch import build_model, train_tokenizer
 from agentgym_rft.trainers.sft import fit, length_batches, sft_rows

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from agentgym_rft.config.load import find_yaml, merge, read_yaml
+from agentgym_rft.config.run import AgentSection
 from agentgym_rft.errors import ConfigError, did_you_mean
 
 
@@ -83,3 +85,8 @@ def _sentence(error: ValidationError) -> str:
         part = parts.get(str(first["loc"][0]), AgentCard)
         return f"An agent card has no field '{where}'.{did_you_mean(str(first['loc'][-1]), part.model_fields)}"
     return f"Agent card field '{where}' is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}."
+
+
+def load_card(section: AgentSection) -> AgentCard:
+    """The agent card of a run: the named one with the overrides laid over it. Raises `ConfigError`."""
+    return parse_card(merge(read_yaml(find_yaml("agents", section.card)), section.overrides))

@@ -155,7 +155,8 @@ def _open_players(config: Config) -> tuple[PanelWorkers, str | None]:
     name = config.policy.path
     if name in SCRIPTED:
         return _text_workers(config, scripted(name)), None
-    from agentgym_rft.rollouts.make import load_card, open_workers
+    from agentgym_rft.agents.card import load_card
+    from agentgym_rft.rollouts.make import open_workers
 
     card = load_card(config.agent)
     if name.startswith(ENDPOINT):
@@ -232,7 +233,7 @@ def _fingerprint(policy: str) -> str | None:
     """A hash over names, sizes and times of a model's files: a run that trained on has other weights. None if none."""
     if policy in SCRIPTED or policy.startswith(ENDPOINT):
         return None
-    from agentgym_rft.rollouts.make import policy_dir
+    from agentgym_rft.rollouts.policies import policy_dir
 
     files = sorted(path for path in policy_dir(policy).iterdir() if path.is_file())
     stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]

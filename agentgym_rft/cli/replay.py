@@ -88,8 +88,9 @@ def _episodes(trajectories: Sequence[Trajectory]) -> list[list[Trajectory]]:
 
 def _setting(config: Config, tokens: bool) -> Any:
     from agentgym_rft.agents.agent import chat_format
+    from agentgym_rft.agents.card import load_card
     from agentgym_rft.agents.policies.loading import load_tokenizer
-    from agentgym_rft.rollouts.make import load_card, policy_dir
+    from agentgym_rft.rollouts.policies import policy_dir
     from agentgym_rft.rollouts.replay.single import Setting
     from agentgym_rft.rollouts.workers.env_maker import env_maker
 

@@ -104,7 +104,7 @@ def _serve(config: Config, settings: ServeSettings, store: Path, run_dir: Path |
     from agentgym_rft.serve.gateway import require_extra
 
     require_extra()
-    from agentgym_rft.rollouts.make import load_policy_model, serve
+    from agentgym_rft.rollouts.policies import load_policy_model, serve
     from agentgym_rft.serve.follow import Follower
     from agentgym_rft.serve.gateway import Gateway
     from agentgym_rft.serve.sinks import StoreSink

@@ -42,10 +42,11 @@ def run_sft(config: SftConfig) -> None:
     """A supervised run, shown on the terminal."""
     import torch
 
+    from agentgym_rft.agents.card import load_card
     from agentgym_rft.agents.policies.loading import save_model
     from agentgym_rft.envs.making import make_env
     from agentgym_rft.report.metrics import MetricsWriter
-    from agentgym_rft.rollouts.make import find_device, load_card
+    from agentgym_rft.rollouts.policies import find_device
     from agentgym_rft.trainers.run import opened
     from agentgym_rft.trainers.sft import start_policy, train_sft
 

@@ -152,7 +152,7 @@ def _placed(stage: Stage, folder: Path, last: Path | None) -> Config | SftConfig
 
 
 def _model_of(run: str) -> str:
-    from agentgym_rft.rollouts.make import policy_dir
+    from agentgym_rft.rollouts.policies import policy_dir
 
     folder = policy_dir(run)
     if not folder.is_dir():

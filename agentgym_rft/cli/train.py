@@ -82,7 +82,7 @@ def run_train(config: Config, resume: Path | None, go_on: str | None = None) -> 
     """A training run, shown on the terminal; `go_on` is the command that goes on with it after an interruption."""
     from agentgym_rft.report.html import write_report
     from agentgym_rft.report.progress import make_progress
-    from agentgym_rft.rollouts.make import policy_dir
+    from agentgym_rft.rollouts.policies import policy_dir
     from agentgym_rft.trainers.loop import train
 
     name = config.policy.path

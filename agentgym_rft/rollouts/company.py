@@ -81,7 +81,7 @@ class Company:
     def _member(self, name: str) -> Member:
         if name not in self.members:
             _check_place(self._config, name)
-            from agentgym_rft.rollouts.make import load_policy_model, policy_section, serve
+            from agentgym_rft.rollouts.policies import load_policy_model, policy_section, serve
 
             own = policy_section(self._config, name)
             member = Member(*load_policy_model(own))
@@ -91,7 +91,7 @@ class Company:
 
     def card(self, agent: str, role: str) -> AgentCard:
         """The card that the configuration gives to a seat."""
-        from agentgym_rft.rollouts.make import seat_card
+        from agentgym_rft.rollouts.seats import seat_card
 
         return seat_card(self._config, seat_section(agent, role, self._config.team.seats))
 

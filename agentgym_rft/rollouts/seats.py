@@ -7,9 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agentgym_rft.agents.agent import chat_format
-from agentgym_rft.agents.card import AgentCard
+from agentgym_rft.agents.card import AgentCard, load_card
 from agentgym_rft.agents.chat import ChatFormat
+from agentgym_rft.config.load import merge
+from agentgym_rft.config.run import AgentSection, Config
+from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.config.team import SeatSection, TeamSection
+from agentgym_rft.envs.making import seats_of
 from agentgym_rft.errors import ConfigError, did_you_mean
 
 TRAINED = "trained"
@@ -112,3 +116,39 @@ def recast(cast: Cast, players: Mapping[str, str]) -> Cast:
     for agent, player in players.items():
         by_name[agent] = replace(by_name[agent], player=player, is_trained=False)
     return tuple(by_name.values())
+
+
+def open_cast(config: Config, tokenizer: Any) -> Cast:
+    """The seats of the run's environment as its configuration fills them; none where it has one agent.
+
+    Raises:
+        ConfigError: a seat is configured twice or is not there, or its card is wrong.
+    """
+    agents = seats_of(config.env.id, config.env.options)
+    sections = config.team.seats
+    check_seats(agents, sections)
+    cards, keys = {}, {}
+    for agent, role in agents.items():
+        section = seat_section(agent, role, sections)
+        cards[agent] = seat_card(config, section)
+        keys[agent] = player_key(section, role, config.team)
+    return make_cast(agents, sections, cards, keys, tokenizer)
+
+
+def seat_card(config: Config | SftConfig, section: SeatSection) -> AgentCard:
+    """The card of a seat: its own, or that of the run, with the overrides of both. Raises `ConfigError`."""
+    own = merge(config.agent.overrides, section.overrides) if section.card is None else section.overrides
+    return load_card(AgentSection(card=section.card or config.agent.card, overrides=own))
+
+
+def trained_seats(config: Config) -> dict[str, str]:
+    """The agents that are trained, in the order of play, each with its role; none where there is one agent.
+
+    Raises:
+        ConfigError: a seat is configured twice or is not there.
+    """
+    agents = seats_of(config.env.id, config.env.options)
+    check_seats(agents, config.team.seats)
+    return {
+        agent: role for agent, role in agents.items() if seat_section(agent, role, config.team.seats).policy == TRAINED
+    }

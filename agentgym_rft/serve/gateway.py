@@ -23,7 +23,7 @@ from agentgym_rft.agents.agent import Prompt
 from agentgym_rft.agents.chat import ChatFormat
 from agentgym_rft.agents.policies.base import Completion, Policy, SampleRequest
 from agentgym_rft.errors import ConfigError, PolicyError
-from agentgym_rft.rollouts.reflection.chat import check_completion
+from agentgym_rft.rollouts.episode.boundary import check_completion
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.rollouts.workers.event_loop import EventLoop
 from agentgym_rft.serve.asks import Ask

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from agentgym_rft.config.run import Config
 from agentgym_rft.core import Group
-from agentgym_rft.rollouts.make import load_policy_model
+from agentgym_rft.rollouts.policies import load_policy_model
 from agentgym_rft.store.checkpoint import Checkpoint, checkpoint_at, load_checkpoint
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.learner import Learner, learn, load, make_learner, policy_weights, save

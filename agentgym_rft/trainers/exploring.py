@@ -23,15 +23,9 @@ from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.errors import AgentGymError, ConfigError, PolicyError
-from agentgym_rft.rollouts.make import (
-    check_credit,
-    load_policy_model,
-    make_reflector,
-    make_workers,
-    policy_section,
-    serve,
-)
+from agentgym_rft.rollouts.make import check_credit, make_reflector, make_workers
 from agentgym_rft.rollouts.outcome import why_unplayed
+from agentgym_rft.rollouts.policies import load_policy_model, policy_section, serve
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.strategies import find_strategy
 from agentgym_rft.rollouts.workers.base import Workers

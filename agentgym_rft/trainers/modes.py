@@ -10,7 +10,7 @@ from agentgym_rft.agents.policies.base import Policy
 from agentgym_rft.agents.policies.names import is_vllm
 from agentgym_rft.config.run import Config
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.rollouts.make import policy_section, serve
+from agentgym_rft.rollouts.policies import policy_section, serve
 from agentgym_rft.trainers.explorer import Explorer
 from agentgym_rft.trainers.pipelined import AsyncSource, LaggedSource
 from agentgym_rft.trainers.sources import Source, SyncSource

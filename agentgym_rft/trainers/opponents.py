@@ -19,13 +19,13 @@ from agentgym_rft.config.run import Config
 from agentgym_rft.config.team import PoolSection
 from agentgym_rft.core import Group
 from agentgym_rft.errors import CheckpointError, StorageError
-from agentgym_rft.rollouts.make import policy_section, serve
+from agentgym_rft.rollouts.policies import policy_section, serve
+from agentgym_rft.rollouts.seats import trained_seats
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.store.checkpoint import checkpoint_folders, weights_difference
 from agentgym_rft.store.files import write_atomically
 from agentgym_rft.store.trainer_state import assign
 from agentgym_rft.trainers.lora import sharing_copy
-from agentgym_rft.trainers.team_checks import trained_seats
 
 Rule = Literal["uniform", "latest", "prioritised"]
 UNKNOWN = 0.5  # success against a member that nobody has played yet: an even match

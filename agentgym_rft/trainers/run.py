@@ -15,20 +15,15 @@ from typing import Any
 import torch
 import yaml
 
+from agentgym_rft.agents.card import load_card
 from agentgym_rft.config.base import Section
 from agentgym_rft.config.run import Config
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.panels import Panel, assert_disjoint, lasting_options, load_panel, quoted_split
 from agentgym_rft.errors import ConfigError, DataError
 from agentgym_rft.rollouts.journaled import JournaledPolicy
-from agentgym_rft.rollouts.make import (
-    check_credit,
-    load_card,
-    load_policy_model,
-    make_reflector,
-    make_workers,
-    with_frozen,
-)
+from agentgym_rft.rollouts.make import check_credit, make_reflector, make_workers
+from agentgym_rft.rollouts.policies import load_policy_model, with_frozen
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.strategies import find_strategy
 from agentgym_rft.rollouts.workers.base import Workers

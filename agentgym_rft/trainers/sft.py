@@ -23,7 +23,7 @@ from agentgym_rft.agents.policies.loading import load_model
 from agentgym_rft.config.sft import SftConfig, SftSection
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.errors import ConfigError, NumericsError
-from agentgym_rft.rollouts.make import policy_dir
+from agentgym_rft.rollouts.policies import policy_dir
 from agentgym_rft.trainers.demonstrations import PlayerKind, asked, demonstrations, player_of
 from agentgym_rft.trainers.pieces import add_pieces, report_pieces
 from agentgym_rft.trainers.report_rows import experience_rows, mixed, play_episodes

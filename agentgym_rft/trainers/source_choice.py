@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from agentgym_rft.agents.agent import chat_format
+from agentgym_rft.agents.card import load_card
 from agentgym_rft.config.run import Config, num_fresh, plays_nothing
-from agentgym_rft.rollouts.make import load_card
 from agentgym_rft.store.experience import vocabulary_of
 from agentgym_rft.store.stored_groups import GroupStore
 from agentgym_rft.trainers.experts import Demonstrator

@@ -6,24 +6,10 @@ import re
 
 from agentgym_rft.agents.policies.names import is_vllm
 from agentgym_rft.config.run import Config
-from agentgym_rft.envs.making import seats_of
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.rollouts.seats import SCRIPTS, TRAINED, check_seats, player_key, seat_section
+from agentgym_rft.rollouts.seats import SCRIPTS, player_key, seat_section, trained_seats
 from agentgym_rft.trainers.algorithm import Algorithm
 from agentgym_rft.trainers.parallel import Ranks
-
-
-def trained_seats(config: Config) -> dict[str, str]:
-    """The agents that are trained, in the order of play, each with its role; none where there is one agent.
-
-    Raises:
-        ConfigError: a seat is configured twice or is not there.
-    """
-    agents = seats_of(config.env.id, config.env.options)
-    check_seats(agents, config.team.seats)
-    return {
-        agent: role for agent, role in agents.items() if seat_section(agent, role, config.team.seats).policy == TRAINED
-    }
 
 
 def trained_policies(config: Config, algorithm: Algorithm, ranks: Ranks) -> tuple[str, ...]:

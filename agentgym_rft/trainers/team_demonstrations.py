@@ -13,8 +13,7 @@ from agentgym_rft.agents.parse import format_reply
 from agentgym_rft.config.sft import SftConfig, SftSection
 from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.rollouts.make import seat_card
-from agentgym_rft.rollouts.seats import Cast, Seat, check_seats, make_cast, seat_section
+from agentgym_rft.rollouts.seats import Cast, Seat, check_seats, make_cast, seat_card, seat_section
 from agentgym_rft.trainers.demonstrations import asked, drawn_tasks, is_learnt_from, player_of, show
 from agentgym_rft.trainers.disguise import Disguise
 

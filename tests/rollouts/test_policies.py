@@ -1,5 +1,5 @@
 from agentgym_rft.config.load import validate_config
-from agentgym_rft.rollouts.make import policy_section
+from agentgym_rft.rollouts.policies import policy_section
 
 
 def test_every_agent_of_every_episode_has_a_place_in_the_cache():

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from agentgym_rft.agents.card import load_card
 from agentgym_rft.agents.policies.hf import HFPolicy
 from agentgym_rft.agents.policies.loading import load_model
 from agentgym_rft.config.load import validate_config
 from agentgym_rft.config.run import AgentSection, Config
 from agentgym_rft.errors import ConfigError, DataError, PolicyError
-from agentgym_rft.rollouts.make import load_card
 from agentgym_rft.serve.follow import Follower
 from agentgym_rft.serve.sinks import StoreSink
 from agentgym_rft.store.experience import ExperienceStore

@@ -11,7 +11,7 @@ from agentgym_rft.config.run import Config
 from agentgym_rft.core import Group, StopReason, Trajectory
 from agentgym_rft.errors import CheckpointError, ConfigError, DataError
 from agentgym_rft.report.metrics import read_metrics
-from agentgym_rft.rollouts.make import load_policy_model, policy_dir
+from agentgym_rft.rollouts.policies import load_policy_model, policy_dir
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.crews import by_policy, joined_metrics
 from agentgym_rft.trainers.learner import make_learner

@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer
 
 from agentgym_rft.agents.agent import ChatAgent, chat_format
-from agentgym_rft.agents.card import parse_card
+from agentgym_rft.agents.card import load_card, parse_card
 from agentgym_rft.agents.policies.loading import load_model
 from agentgym_rft.agents.policies.seeds import seed_policy_path
 from agentgym_rft.agents.reflect import Outcome, Report, format_report, guidance_text, parse_report
@@ -19,7 +19,6 @@ from agentgym_rft.config.sft import ModelSection, SftConfig, SftSection
 from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.envs.alfworld.env import ALFWorldEnv
 from agentgym_rft.errors import ConfigError, DataError
-from agentgym_rft.rollouts.make import load_card
 from agentgym_rft.rollouts.reflection.hindsight import lesson_report
 from agentgym_rft.trainers.pieces import add_pieces, report_pieces
 from agentgym_rft.trainers.report_rows import cut_off, experience_rows, guided_row, mixed, play_episodes, report_row

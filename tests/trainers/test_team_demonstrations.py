@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from agentgym_rft.agents.card import load_card
 from agentgym_rft.config.load import validate_config
 from agentgym_rft.config.run import AgentSection
 from agentgym_rft.config.sft import SftConfig, SftSection
@@ -11,7 +12,6 @@ from agentgym_rft.core import StopReason
 from agentgym_rft.envs.multi_agent import TeamTaskEnv
 from agentgym_rft.envs.turns import TurnsEnv
 from agentgym_rft.errors import ConfigError, EnvError
-from agentgym_rft.rollouts.make import load_card
 from agentgym_rft.trainers.demonstrations import demonstrate, demonstrations
 from agentgym_rft.trainers.disguise import Disguise, Wordbook
 from agentgym_rft.trainers.experts import Demonstrator

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from agentgym_rft.agents.policies.base import Completion
 from agentgym_rft.core import StopReason
 from agentgym_rft.errors import EnvError, PolicyError
 
@@ -100,3 +101,14 @@ def outcome_info(info: Mapping[str, Any], last_observation: str, max_steps: int,
 
 def _numbers(measures: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in measures.items()}
+
+
+def check_completion(completion: Completion) -> None:
+    """Raise `PolicyError` unless there are ids, each with a log-prob that is one."""
+    if not completion.ids or len(completion.ids) != len(completion.logprobs):
+        raise PolicyError(
+            f"The policy gave {len(completion.ids)} ids with {len(completion.logprobs)} log-probs, "
+            "expected as many of each and at least one."
+        )
+    if not all(math.isfinite(lp) and lp <= 1e-6 for lp in completion.logprobs):
+        raise PolicyError("The policy gave a log-prob that is not a finite number below zero.")

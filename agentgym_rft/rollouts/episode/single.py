@@ -11,10 +11,16 @@ from agentgym_rft.agents.parse import Parsed
 from agentgym_rft.agents.policies.base import Completion, Policy, SampleRequest
 from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.rollouts.episode.boundary import Step, checked_info, checked_step, guarded, outcome_info
+from agentgym_rft.rollouts.episode.boundary import (
+    Step,
+    check_completion,
+    checked_info,
+    checked_step,
+    guarded,
+    outcome_info,
+)
 from agentgym_rft.rollouts.episode.env_calls import EnvCalls
 from agentgym_rft.rollouts.episode.forks import Fork, Moment, Played, go_back
-from agentgym_rft.rollouts.reflection.chat import check_completion
 from agentgym_rft.rollouts.seeds import derive_seed
 
 

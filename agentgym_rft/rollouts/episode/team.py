@@ -16,12 +16,11 @@ from agentgym_rft.agents.policies.base import Completion, Policy, SampleRequest
 from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.errors import EnvError
-from agentgym_rft.rollouts.episode.boundary import checked_info, checked_step, guarded, outcome_info
+from agentgym_rft.rollouts.episode.boundary import check_completion, checked_info, checked_step, guarded, outcome_info
 from agentgym_rft.rollouts.episode.env_calls import EnvCalls
 from agentgym_rft.rollouts.episode.forks import Fork, Moment, Played, go_back, own_turns
 from agentgym_rft.rollouts.episode.part import Part
 from agentgym_rft.rollouts.episode.single import EpisodeSpec, broken_rule, invalid_reason, sampled_turn
-from agentgym_rft.rollouts.reflection.chat import check_completion
 from agentgym_rft.rollouts.seats import Cast, recast
 from agentgym_rft.rollouts.seeds import derive_seed
 

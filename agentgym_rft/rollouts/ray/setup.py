@@ -10,7 +10,7 @@ import torch
 
 from agentgym_rft.agents.policies.base import Policy
 from agentgym_rft.config.run import Config
-from agentgym_rft.rollouts.make import load_policy_model, policy_section, serve, with_frozen
+from agentgym_rft.rollouts.policies import load_policy_model, policy_section, serve, with_frozen
 from agentgym_rft.rollouts.ray.packing import Packed, unpack
 
 

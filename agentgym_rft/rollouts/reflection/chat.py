@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agentgym_rft.agents.chat import ChatFormat, Message
-from agentgym_rft.agents.policies.base import Completion, Policy, SampleRequest
+from agentgym_rft.agents.policies.base import Policy, SampleRequest
 from agentgym_rft.core import Turn
-from agentgym_rft.errors import PolicyError
+from agentgym_rft.rollouts.episode.boundary import check_completion
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +54,3 @@ class Speaker:
             last_version=completion.last_version,
             info={"observation": ask.messages[-1]["content"], "text": self._chat.text(completion.ids)},
         )
-
-
-def check_completion(completion: Completion) -> None:
-    """Raise `PolicyError` unless there are ids, each with a log-prob that is one."""
-    if not completion.ids or len(completion.ids) != len(completion.logprobs):
-        raise PolicyError(
-            f"The policy gave {len(completion.ids)} ids with {len(completion.logprobs)} log-probs, "
-            "expected as many of each and at least one."
-        )
-    if not all(math.isfinite(lp) and lp <= 1e-6 for lp in completion.logprobs):
-        raise PolicyError("The policy gave a log-prob that is not a finite number below zero.")

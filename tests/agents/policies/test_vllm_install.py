@@ -12,7 +12,7 @@ from agentgym_rft.agents.policies.seeds import seed_policy_path
 from agentgym_rft.agents.policies.vllm_install import check_cpu, check_versions, check_vllm
 from agentgym_rft.config.load import validate_config
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.rollouts.make import load_policy_model, policy_dir
+from agentgym_rft.rollouts.policies import load_policy_model, policy_dir
 
 NEEDS = ['torch==1.0; platform_machine == "nowhere"', "transformers>=1000", "numpy>=1000"]
 has_vllm = importlib.util.find_spec("vllm") is not None

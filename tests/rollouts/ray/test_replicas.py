@@ -8,10 +8,11 @@ import pytest
 import ray
 import torch
 
+from agentgym_rft.agents.card import load_card
 from agentgym_rft.agents.policies.base import Completion, SampleRequest
 from agentgym_rft.agents.policies.loading import load_model
 from agentgym_rft.core import StopReason
-from agentgym_rft.rollouts.make import load_card, open_workers
+from agentgym_rft.rollouts.make import open_workers
 from agentgym_rft.rollouts.ray.crew import Crew
 from agentgym_rft.rollouts.ray.hiring import hire
 from agentgym_rft.rollouts.ray.workers import RayWorkers

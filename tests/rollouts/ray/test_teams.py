@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from agentgym_rft.config.load import validate_config
-from agentgym_rft.rollouts.make import load_policy_model, make_workers
+from agentgym_rft.rollouts.make import make_workers
+from agentgym_rft.rollouts.policies import load_policy_model
 from agentgym_rft.rollouts.ray.workers import RayWorkers
 from agentgym_rft.rollouts.strategies import GroupPlan, find_strategy
 from agentgym_rft.store.trajectories import read_trajectories

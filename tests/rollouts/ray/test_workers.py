@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from agentgym_rft.agents.card import load_card
 from agentgym_rft.agents.policies.loading import load_model
 from agentgym_rft.core import StopReason
 from agentgym_rft.errors import ConfigError, PolicyError, WorkersError
 from agentgym_rft.rollouts.episode.forks import fork
-from agentgym_rft.rollouts.make import load_card, make_workers, open_workers
+from agentgym_rft.rollouts.make import make_workers, open_workers
 from agentgym_rft.rollouts.ray.crew import Crew
 from agentgym_rft.rollouts.ray.hiring import hire
 from agentgym_rft.rollouts.ray.workers import RayWorkers
