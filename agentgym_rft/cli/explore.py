@@ -14,13 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from agentgym_rft.cli.options import Override, accepts_config
-from agentgym_rft.cli.settings import (
-    fresh_config,
-    read_run_config,
-    say_whose_seed,
-    with_full_names,
-    with_shorthands,
-)
+from agentgym_rft.cli.settings import fresh_config, read_run_config, say_whose_seed, with_full_names, with_shorthands
 from agentgym_rft.config.load import merge_overrides, validate_config
 from agentgym_rft.config.run import Config
 

@@ -18,9 +18,7 @@ from agentgym_rft.rollouts.policies import load_policy_model, policy_section, re
 from agentgym_rft.rollouts.reflection.chat import Speaker
 from agentgym_rft.rollouts.reflection.endpoint import EndpointReflector
 from agentgym_rft.rollouts.reflection.reflectors import HindsightReflector, Reflector, SpokenReflector
-from agentgym_rft.rollouts.seats import (
-    open_cast,
-)
+from agentgym_rft.rollouts.seats import open_cast
 from agentgym_rft.rollouts.workers.base import Workers
 from agentgym_rft.rollouts.workers.env_maker import env_maker
 from agentgym_rft.rollouts.workers.local import LocalWorkers

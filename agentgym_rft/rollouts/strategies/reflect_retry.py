@@ -24,14 +24,7 @@ from agentgym_rft.rollouts.episode.forks import Played, fork
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.rollouts.strategies.base import GroupPlan, Player, attempts
-from agentgym_rft.rollouts.strategies.lineage import (
-    MAX_REWARD,
-    Lineage,
-    is_correction,
-    is_usable,
-    record,
-    retry_return,
-)
+from agentgym_rft.rollouts.strategies.lineage import MAX_REWARD, Lineage, is_correction, is_usable, record, retry_return
 
 SEAT = ("role", "player", "is_trained")  # what says whose a trajectory is, where there are several agents
 

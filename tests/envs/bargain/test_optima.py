@@ -4,15 +4,7 @@ import hashlib
 
 import pytest
 
-from agentgym_rft.envs.bargain.instances import (
-    SPLIT_SIZES,
-    Instance,
-    instance_of,
-    is_feasible,
-    rest_of,
-    splits,
-    worth,
-)
+from agentgym_rft.envs.bargain.instances import SPLIT_SIZES, Instance, instance_of, is_feasible, rest_of, splits, worth
 from agentgym_rft.envs.bargain.optima import divisions, dominates, is_pareto_optimal, optima, values_of
 from agentgym_rft.errors import DataError
 

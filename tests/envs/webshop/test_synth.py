@@ -18,14 +18,7 @@ from agentgym_rft.envs.webshop.goal_list import GoalRules, Goals
 from agentgym_rft.envs.webshop.goals import HUMAN, TEMPLATE, Pricing
 from agentgym_rft.envs.webshop.pages import SUB_PAGES
 from agentgym_rft.envs.webshop.reward import has_attribute, is_similar, judge, normal_color
-from agentgym_rft.envs.webshop.synth import (
-    SyntheticStore,
-    cluster_of,
-    export,
-    raw_human,
-    raw_instructions,
-    raw_product,
-)
+from agentgym_rft.envs.webshop.synth import SyntheticStore, cluster_of, export, raw_human, raw_instructions, raw_product
 from agentgym_rft.envs.webshop.synth.asins import asin_of, index_of
 from agentgym_rft.envs.webshop.synth.clusters import BLOCK, find_cluster
 from agentgym_rft.envs.webshop.synth.plans import plan_of
