@@ -23,8 +23,8 @@ from agentgym_rft.config.sft import ModelSection
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.process.env import ProcessEnv
 from agentgym_rft.envs.process.pool import Processes
+from agentgym_rft.evaluation.players import TextWorkers, scripted
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
-from agentgym_rft.rollouts.players import TextWorkers, scripted
 from agentgym_rft.rollouts.workers.local import LocalWorkers
 from agentgym_rft.trainers.scratch import build_model
 

@@ -12,7 +12,7 @@ from team_cells import Cell, done_runs, seed_policy
 
 from agentgym_rft.config.load import load_config
 from agentgym_rft.envs.making import make_env
-from agentgym_rft.rollouts.exact import Member, analyse
+from agentgym_rft.evaluation.exact import Member, analyse
 from agentgym_rft.rollouts.policies import load_policy_model
 from agentgym_rft.rollouts.seats import open_cast
 

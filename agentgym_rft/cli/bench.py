@@ -73,7 +73,7 @@ def _policies(run: Path, base: dict[str, Any], every: int) -> list[tuple[int, st
 
 def _evaluated(config: Config, name: str, samples: int, path: Path) -> dict[str, Any]:
     """The summary of one policy: the one in the file if it is of the same protocol, else a new one."""
-    from agentgym_rft.cli.evaluation import Request, partial_path, run_evaluation
+    from agentgym_rft.evaluation.run import Request, partial_path, run_evaluation
     from agentgym_rft.report.evaluation import write_summary
 
     asked: dict[str, Any] = {"samples": samples, "temperature": config.eval.temperature, "seed": config.run.seed}

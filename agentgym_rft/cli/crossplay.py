@@ -19,7 +19,7 @@ from agentgym_rft.errors import ConfigError, PolicyError
 from agentgym_rft.rollouts.seats import SCRIPTS
 
 if TYPE_CHECKING:
-    from agentgym_rft.rollouts.company import Company
+    from agentgym_rft.evaluation.team import Company
 
 
 def crossplay_command(
@@ -80,9 +80,9 @@ def named_policies(given: Sequence[str]) -> dict[str, str]:
 
 def _played(config: Config, named: dict[str, str], samples: int) -> dict[str, Any]:
     """All pairs played and summarised. Raises what loading does, and `PolicyError` if no episode could be played."""
-    from agentgym_rft.cli.evaluation import held_out_panel
     from agentgym_rft.envs.making import seats_of
-    from agentgym_rft.rollouts.company import Company
+    from agentgym_rft.evaluation.run import held_out_panel
+    from agentgym_rft.evaluation.team import Company
 
     agents = seats_of(config.env.id, config.env.options)
     if len(agents) < 2:
@@ -123,9 +123,9 @@ def _matrix(
     task_ids: Sequence[str],
     samples: int,
 ) -> dict[str, Any]:
+    from agentgym_rft.evaluation.crossplay import crossplay, make_sides
+    from agentgym_rft.evaluation.panel import EvaluationPlan
     from agentgym_rft.report.crossplay import summarise_crossplay
-    from agentgym_rft.rollouts.crossplay import crossplay, make_sides
-    from agentgym_rft.rollouts.evaluate import EvaluationPlan
     from agentgym_rft.rollouts.outcome import why_unplayed
 
     section, step_timeout_s = config.eval, config.rollout.step_timeout_s

@@ -69,7 +69,7 @@ def evaluate_command(
     A terminal shows the table, and --out writes the JSON. In a pipe, JSON goes to stdout and the table to stderr.
     With --out, an evaluation that was stopped goes on with the same command.
     """
-    from agentgym_rft.cli.evaluation import Request, run_evaluation
+    from agentgym_rft.evaluation.run import Request, run_evaluation
 
     if out is not None:
         check_out(out)
@@ -156,7 +156,7 @@ def merge_settings(
 
 
 def _show(summary: dict[str, Any], out: Path | None) -> None:
-    from agentgym_rft.cli.evaluation import partial_path
+    from agentgym_rft.evaluation.run import partial_path
     from agentgym_rft.report.evaluation import write_summary
     from agentgym_rft.report.tables import evaluation_view, print_wide
 

@@ -17,6 +17,7 @@ from agentgym_rft.agents.card import card_label
 from agentgym_rft.config.run import Config
 from agentgym_rft.core import Group, Trajectory
 from agentgym_rft.errors import PolicyError
+from agentgym_rft.evaluation.panel import EvaluationPlan, evaluate
 from agentgym_rft.report.evaluation import (
     EvaluationSettings,
     mean_measures,
@@ -26,7 +27,6 @@ from agentgym_rft.report.evaluation import (
 )
 from agentgym_rft.report.metrics import MetricsWriter
 from agentgym_rft.report.progress import NoProgress, Progress
-from agentgym_rft.rollouts.evaluate import EvaluationPlan, evaluate
 from agentgym_rft.rollouts.outcome import why_unplayed
 from agentgym_rft.store.checkpoint import has_checkpoint
 from agentgym_rft.store.trajectories import TrajectoryWriter

@@ -169,7 +169,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path, capsys):
 
 
 def test_other_weights_under_the_same_name_are_refused(tmp_path, model_dir, capsys):
-    from agentgym_rft.store.partial import PartialEvaluation
+    from agentgym_rft.evaluation.partial import PartialEvaluation
 
     options = ("--env", COUNTER, "--policy", model_dir, "--device", "cpu", "--max-steps", "2")
     result = evaluated(tmp_path, *options)
@@ -247,8 +247,8 @@ def test_a_panel_that_cannot_be_frozen_or_shown_is_refused(tmp_path, capsys, arg
 
 
 def test_a_request_is_checked_before_anything_is_loaded():
-    from agentgym_rft.cli.evaluation import Request, run_evaluation
     from agentgym_rft.config.run import Config
+    from agentgym_rft.evaluation.run import Request, run_evaluation
 
     with pytest.raises(ConfigError, match="--samples 2 at temperature 0"):
         run_evaluation(Request(Config(), "seed", samples=2))

@@ -6,8 +6,8 @@ from statistics import fmean
 import pytest
 
 from agentgym_rft.core import StopReason, Trajectory
+from agentgym_rft.evaluation.crossplay import Sides, make_sides
 from agentgym_rft.report.crossplay import crossplay_picture, summarise_crossplay
-from agentgym_rft.rollouts.crossplay import Sides, make_sides
 
 
 def game(task, first, second):

@@ -11,8 +11,8 @@ from agentgym_rft.agents.policies.base import Completion, SampleRequest
 from agentgym_rft.agents.policies.scripted import ScriptedPolicy
 from agentgym_rft.core import StopReason, Trajectory
 from agentgym_rft.errors import PolicyError
+from agentgym_rft.evaluation.panel import EvaluationPlan, evaluate
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
-from agentgym_rft.rollouts.evaluate import EvaluationPlan, evaluate
 from agentgym_rft.rollouts.strategies import GroupPlan, plain
 from agentgym_rft.rollouts.workers.local import LocalWorkers
 from agentgym_rft.trainers.scratch import train_tokenizer

@@ -20,9 +20,9 @@ from agentgym_rft.core import StopReason
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.process.env import ProcessEnv
 from agentgym_rft.envs.process.pool import Processes
+from agentgym_rft.evaluation.panel import EvaluationPlan, evaluate
+from agentgym_rft.evaluation.players import TextWorkers, scripted
 from agentgym_rft.rollouts.episode.forks import fork
-from agentgym_rft.rollouts.evaluate import EvaluationPlan, evaluate
-from agentgym_rft.rollouts.players import TextWorkers, scripted
 from agentgym_rft.rollouts.workers.env_maker import env_maker
 from agentgym_rft.trainers.loop import train
 from tests.envs.process.test_env import is_running

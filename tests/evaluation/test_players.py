@@ -12,8 +12,8 @@ from agentgym_rft.core import StopReason, Trajectory
 from agentgym_rft.envs.alfworld.env import ALFWorldEnv
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.errors import ConfigError, EnvError
-from agentgym_rft.rollouts.evaluate import EvaluationPlan, evaluate
-from agentgym_rft.rollouts.players import EndpointPlayer, MakePlayer, TextWorkers, at_endpoint, check_script, scripted
+from agentgym_rft.evaluation.panel import EvaluationPlan, evaluate
+from agentgym_rft.evaluation.players import EndpointPlayer, MakePlayer, TextWorkers, at_endpoint, check_script, scripted
 from agentgym_rft.rollouts.reflection.endpoint import ChatEndpoint
 from tests.envs.counted_env import Counted
 from tests.envs.counter_env import CounterEnv

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from agentgym_rft.rollouts.evaluate import EvaluationPlan, evaluate
-from agentgym_rft.rollouts.players import TextWorkers, scripted
+from agentgym_rft.evaluation.panel import EvaluationPlan, evaluate
+from agentgym_rft.evaluation.players import TextWorkers, scripted
 from tests.envs.counter_env import CounterEnv
 
 TASKS = ("train-0", "train-1", "train-2")

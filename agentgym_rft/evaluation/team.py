@@ -13,12 +13,12 @@ from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.errors import ConfigError
+from agentgym_rft.evaluation.exact import Member, analyse
+from agentgym_rft.evaluation.players import ENDPOINT
+from agentgym_rft.evaluation.seat_policies import policy_for
 from agentgym_rft.rollouts.episode.forks import Played
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.episode.team import run_team_episode
-from agentgym_rft.rollouts.exact import Member, analyse
-from agentgym_rft.rollouts.players import ENDPOINT
-from agentgym_rft.rollouts.seating import policy_for
 from agentgym_rft.rollouts.seats import SCRIPTS, Cast, Seat, scripted_seat, seat_section
 from agentgym_rft.rollouts.workers.env_maker import env_maker
 from agentgym_rft.rollouts.workers.env_pool import EnvPool

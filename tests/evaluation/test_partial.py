@@ -3,7 +3,7 @@ import json
 import pytest
 
 from agentgym_rft.errors import ConfigError, DataError
-from agentgym_rft.store.partial import PartialEvaluation
+from agentgym_rft.evaluation.partial import PartialEvaluation
 from tests.report.results import trajectory
 
 SETTINGS = {"panel_hash": "ab", "temperature": 0.0, "options": {"level": 2}}

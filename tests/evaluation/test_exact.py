@@ -6,9 +6,9 @@ import pytest
 
 from agentgym_rft.config.load import validate_config
 from agentgym_rft.envs.making import seats_of
+from agentgym_rft.evaluation.panel import EvaluationPlan, evaluate
+from agentgym_rft.evaluation.team import Company
 from agentgym_rft.report.intervals import wilson
-from agentgym_rft.rollouts.company import Company
-from agentgym_rft.rollouts.evaluate import EvaluationPlan, evaluate
 from tests.kuhn_policy import MAX_CONTEXT, make_kuhn_policy
 
 KUHN = "agentgym/KuhnPoker-v0"

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agentgym_rft.core import Trajectory
-from agentgym_rft.rollouts.company import Company
-from agentgym_rft.rollouts.evaluate import EvaluationPlan, evaluate
+from agentgym_rft.evaluation.panel import EvaluationPlan, evaluate
+from agentgym_rft.evaluation.team import Company
 
 Pair = tuple[str, str]  # names of the row's and of the column's policy
 

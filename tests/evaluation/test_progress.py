@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from agentgym_rft.report.evaluation_progress import evaluation_progress
+from agentgym_rft.evaluation.progress import evaluation_progress
 from tests.report.results import trajectory
 
 KEPT = {"a": trajectory("a", True), "b": trajectory("b", None)}

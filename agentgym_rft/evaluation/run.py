@@ -28,16 +28,16 @@ from agentgym_rft.envs.panels import (
     quoted_split,
 )
 from agentgym_rft.errors import ConfigError, PolicyError
+from agentgym_rft.evaluation.panel import EvaluationPlan, PanelWorkers, evaluate
+from agentgym_rft.evaluation.partial import PartialEvaluation
+from agentgym_rft.evaluation.players import ENDPOINT, SCRIPTED, TextWorkers, at_endpoint, check_script, scripted
+from agentgym_rft.evaluation.progress import evaluation_progress
+from agentgym_rft.evaluation.seat_policies import policy_for, seat_policies
+from agentgym_rft.evaluation.team import Company
 from agentgym_rft.report.evaluation import EvaluationSettings, Summary, protocol, summarise
-from agentgym_rft.report.evaluation_progress import evaluation_progress
-from agentgym_rft.rollouts.company import Company
-from agentgym_rft.rollouts.evaluate import EvaluationPlan, PanelWorkers, evaluate
 from agentgym_rft.rollouts.outcome import why_unplayed
-from agentgym_rft.rollouts.players import ENDPOINT, SCRIPTED, TextWorkers, at_endpoint, check_script, scripted
-from agentgym_rft.rollouts.seating import policy_for, seat_policies
 from agentgym_rft.rollouts.seats import Cast
 from agentgym_rft.rollouts.workers.env_maker import env_maker
-from agentgym_rft.store.partial import PartialEvaluation
 
 
 @dataclass(frozen=True, slots=True)
