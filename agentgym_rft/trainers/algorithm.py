@@ -10,6 +10,7 @@ import torch
 
 from agentgym_rft.core import Group
 from agentgym_rft.errors import CheckpointError, ConfigError
+from agentgym_rft.trainers.batch.table import TokenTable
 from agentgym_rft.trainers.functionals import FUNCTIONALS, VALUE, Functional
 from agentgym_rft.trainers.stages import (
     Aggregation,
@@ -23,7 +24,6 @@ from agentgym_rft.trainers.stages import (
     Surrogate,
     TokenFilter,
 )
-from agentgym_rft.trainers.table import TokenTable
 
 AUXILIARY = "auxiliary"  # mask of regularisers that imitate auxiliary trajectories
 

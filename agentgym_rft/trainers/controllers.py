@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from agentgym_rft.trainers.batch.table import TokenTable
 from agentgym_rft.trainers.entropy_statistics import batch_entropy, main_tokens, segment_mean
 from agentgym_rft.trainers.stages import Context
-from agentgym_rft.trainers.table import TokenTable
 from agentgym_rft.trainers.units import Unit, unit_sum
 
 

@@ -23,9 +23,9 @@ from agentgym_rft.trainers.advantages import (
     turn_returns,
     unit_returns,
 )
+from agentgym_rft.trainers.batch.table import TokenTable, segment_sum
 from agentgym_rft.trainers.functionals import VALUE
 from agentgym_rft.trainers.stages import Context, Stage
-from agentgym_rft.trainers.table import TokenTable, segment_sum
 from agentgym_rft.trainers.units import first_of_unit, unit_mean
 
 BestRule = Literal["threshold", "group_max"]

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from agentgym_rft.trainers.batch.table import TokenTable
 from agentgym_rft.trainers.draws import token_draws
 from agentgym_rft.trainers.entropy_statistics import (
     FLAT,
@@ -25,7 +26,6 @@ from agentgym_rft.trainers.entropy_statistics import (
     quantile,
 )
 from agentgym_rft.trainers.stages import Context, TokenFilter
-from agentgym_rft.trainers.table import TokenTable
 from agentgym_rft.trainers.units import Unit, unit_sum
 
 Sides = Literal["both", "negative"]

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from agentgym_rft.trainers.batch.table import TokenTable, segment_sum
 from agentgym_rft.trainers.draws import token_draws
 from agentgym_rft.trainers.entropy_filters import chosen_units, largest
 from agentgym_rft.trainers.entropy_statistics import (
@@ -29,7 +30,6 @@ from agentgym_rft.trainers.entropy_statistics import (
 )
 from agentgym_rft.trainers.regularizers import kl_estimate
 from agentgym_rft.trainers.stages import Aggregation, Coefficient, Context, LossInputs, Regularizer, Stage, Surrogate
-from agentgym_rft.trainers.table import TokenTable, segment_sum
 from agentgym_rft.trainers.units import Unit, first_of_unit, unit_mean
 
 ENTROPY = frozenset({"entropy"})

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agentgym_rft.core import Group
 from agentgym_rft.trainers.advantages import is_constant
+from agentgym_rft.trainers.batch.table import TokenTable
 from agentgym_rft.trainers.stages import Context, TokenFilter
-from agentgym_rft.trainers.table import TokenTable
-
-
-def has_signal(group: Group) -> bool:
-    """Whether the valid trajectories of a group differ in return; if not, a group-relative advantage is zero."""
-    returns = [trajectory.episode_return for trajectory in group.valid]
-    return len(returns) > 1 and max(returns) > min(returns)
 
 
 def pivotal_mask() -> TokenFilter:

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from agentgym_rft.trainers.algorithm import AUXILIARY, Algorithm
+from agentgym_rft.trainers.batch.table import TokenTable
 from agentgym_rft.trainers.entropy_statistics import discriminator
 from agentgym_rft.trainers.functionals import ENTROPY, MEAN_DISCRIMINATOR
 from agentgym_rft.trainers.objective import Objective, minibatch_weights, unit_log_ratio
 from agentgym_rft.trainers.scoring import Scores
 from agentgym_rft.trainers.stages import Context
-from agentgym_rft.trainers.table import TokenTable
 from agentgym_rft.trainers.units import Unit
 
 WATCHED = (ENTROPY, MEAN_DISCRIMINATOR)  # of the policy before the update; `dynamics` needs them beside `old_lp`

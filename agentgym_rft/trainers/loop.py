@@ -30,17 +30,14 @@ from agentgym_rft.report.progress import NoProgress, Progress
 from agentgym_rft.rollouts.outcome import why_unplayed
 from agentgym_rft.store.checkpoint import has_checkpoint
 from agentgym_rft.store.trajectories import TrajectoryWriter
-from agentgym_rft.trainers.beside import shared_out
+from agentgym_rft.trainers.batch.groups import by_seat, has_signal, seat_metrics, shared_out, split_errors
 from agentgym_rft.trainers.crew import follow
-from agentgym_rft.trainers.filters import has_signal
 from agentgym_rft.trainers.generation_metrics import generation_metrics
 from agentgym_rft.trainers.operators import apply_operators
 from agentgym_rft.trainers.parallel import Ranks, joined
 from agentgym_rft.trainers.run import Parts, build, opened, run_directory
-from agentgym_rft.trainers.seats import by_seat, seat_metrics
 from agentgym_rft.trainers.sources import Batch, Weights
 from agentgym_rft.trainers.stored_sources import SourceEnded
-from agentgym_rft.trainers.table import split_errors
 
 Metrics = dict[str, float]
 

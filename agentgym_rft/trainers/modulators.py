@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from agentgym_rft.trainers.batch.table import TokenTable, segment_sum
 from agentgym_rft.trainers.credit import whitened
 from agentgym_rft.trainers.stages import Context, Stage
-from agentgym_rft.trainers.table import TokenTable, segment_sum
 from agentgym_rft.trainers.units import Unit, unit_mean
 
 ADVANTAGE = frozenset({"advantage"})

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from agentgym_rft.trainers.algorithm import AUXILIARY, Algorithm
+from agentgym_rft.trainers.batch.packing import MicroBatch
+from agentgym_rft.trainers.batch.table import Row, TokenTable
 from agentgym_rft.trainers.functionals import ENTROPY, Functional
-from agentgym_rft.trainers.packing import MicroBatch
 from agentgym_rft.trainers.parallel import Ranks
 from agentgym_rft.trainers.scoring import Scorer, Scores
 from agentgym_rft.trainers.stages import Context, LossInputs, coefficient
-from agentgym_rft.trainers.table import Row, TokenTable
 from agentgym_rft.trainers.units import Unit, unit_mean
 
 

@@ -17,7 +17,7 @@ from pydantic import Field
 from agentgym_rft.config.base import Options, read_options
 from agentgym_rft.core import Group, StopReason, Trajectory
 from agentgym_rft.errors import ConfigError, RegistryError, did_you_mean
-from agentgym_rft.trainers.filters import has_signal
+from agentgym_rft.trainers.batch.groups import has_signal
 from agentgym_rft.trainers.shapers import Length, overlong_penalty, with_reward
 
 Apply = Callable[[Group], Group | None]

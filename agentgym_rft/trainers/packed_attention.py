@@ -18,7 +18,7 @@ from transformers import AttentionInterface, PreTrainedModel
 
 from agentgym_rft.agents.policies.attention import attention_of
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.trainers.packing import Packed
+from agentgym_rft.trainers.batch.packing import Packed
 
 ATTENTION_NAME = "agentgym_packed"
 

@@ -15,8 +15,8 @@ from typing import Any
 from torch import Tensor
 
 from agentgym_rft.core import Group, Turn
+from agentgym_rft.trainers.batch.groups import has_signal
 from agentgym_rft.trainers.explorer import Explorer
-from agentgym_rft.trainers.filters import has_signal
 from agentgym_rft.trainers.sources import Batch, Weights
 
 

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from agentgym_rft.trainers.algorithm import AUXILIARY
+from agentgym_rft.trainers.batch.packing import pack
+from agentgym_rft.trainers.batch.table import Row, TokenTable
 from agentgym_rft.trainers.functionals import ENTROPY
-from agentgym_rft.trainers.packing import pack
 from agentgym_rft.trainers.scoring import Scorer
-from agentgym_rft.trainers.table import Row, TokenTable
 
 NUM_ROWS = 8  # a row costs a pass over all its tokens, however few of them are probed
 

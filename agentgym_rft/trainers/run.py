@@ -32,6 +32,7 @@ from agentgym_rft.store.files import write_atomically
 from agentgym_rft.store.stored_groups import GroupStore, open_groups
 from agentgym_rft.trainers.algorithm import Algorithm
 from agentgym_rft.trainers.algorithms import build_algorithm
+from agentgym_rft.trainers.batch.table import available_columns
 from agentgym_rft.trainers.crew import Crew, placed
 from agentgym_rft.trainers.crews import Crews, separate_models
 from agentgym_rft.trainers.explorer import Explorer
@@ -43,7 +44,6 @@ from agentgym_rft.trainers.parallel import ALONE, Ranks
 from agentgym_rft.trainers.source_choice import make_source, played_config
 from agentgym_rft.trainers.sources import Source
 from agentgym_rft.trainers.store_settings import check_store
-from agentgym_rft.trainers.table import available_columns
 from agentgym_rft.trainers.team_checks import trained_policies
 
 

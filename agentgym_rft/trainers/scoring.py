@@ -13,11 +13,11 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from agentgym_rft.errors import ConfigError
+from agentgym_rft.trainers.batch.packing import Layout, MicroBatch, deal
+from agentgym_rft.trainers.batch.table import Row
 from agentgym_rft.trainers.functionals import VALUE, Functional
 from agentgym_rft.trainers.packed_attention import check_packing, packed_rows
-from agentgym_rft.trainers.packing import Layout, MicroBatch, deal
 from agentgym_rft.trainers.parallel import ALONE, Ranks
-from agentgym_rft.trainers.table import Row
 
 CHUNK_ELEMENTS = 2**24  # logits held at once, 64 MiB in float32
 

@@ -18,8 +18,8 @@ from agentgym_rft.trainers.advantages import (
     to_tokens,
     unit_returns,
 )
+from agentgym_rft.trainers.batch.table import TokenTable, segment_sum
 from agentgym_rft.trainers.stages import Context, Stage
-from agentgym_rft.trainers.table import TokenTable, segment_sum
 from agentgym_rft.trainers.units import Unit, unit_key
 
 Select = Literal["best", "threshold"]

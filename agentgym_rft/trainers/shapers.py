@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Literal
 
 from agentgym_rft.core import Group, Trajectory
-from agentgym_rft.trainers.filters import has_signal
+from agentgym_rft.trainers.batch.groups import has_signal
 from agentgym_rft.trainers.stages import Shaper
 
 Length = Literal["tokens", "turns"]

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from agentgym_rft.core import Group
-from agentgym_rft.trainers.table import TokenTable
+from agentgym_rft.trainers.batch.table import TokenTable
 from agentgym_rft.trainers.units import Unit
 
 

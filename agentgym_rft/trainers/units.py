@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from agentgym_rft.config.run import Unit
-from agentgym_rft.trainers.table import TokenTable, segment_sum
+from agentgym_rft.trainers.batch.table import TokenTable, segment_sum
 
 __all__ = ["Unit", "first_of_unit", "unit_key", "unit_mean", "unit_sum"]
 

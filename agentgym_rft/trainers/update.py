@@ -18,6 +18,8 @@ from torch import Tensor
 from agentgym_rft.config.run import TrainerSection
 from agentgym_rft.errors import TokenMismatchError
 from agentgym_rft.trainers.algorithm import AUXILIARY, Algorithm
+from agentgym_rft.trainers.batch.packing import MicroBatch
+from agentgym_rft.trainers.batch.table import Row, TokenTable
 from agentgym_rft.trainers.functionals import ENTROPY, FUNCTIONALS, VALUE
 from agentgym_rft.trainers.instrument import WATCHED, dropped_fraction, dynamics
 from agentgym_rft.trainers.objective import (
@@ -30,10 +32,8 @@ from agentgym_rft.trainers.objective import (
     unit_log_ratio,
 )
 from agentgym_rft.trainers.optimizer import clipped_step, learning_rate, set_learning_rate
-from agentgym_rft.trainers.packing import MicroBatch
 from agentgym_rft.trainers.scoring import Scorer, score_rows
 from agentgym_rft.trainers.stages import Context
-from agentgym_rft.trainers.table import Row, TokenTable
 from agentgym_rft.trainers.units import Unit
 from agentgym_rft.trainers.wrapping import backward_pass
 

@@ -18,7 +18,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from agentgym_rft.trainers.packing import MicroBatch
+from agentgym_rft.trainers.batch.packing import MicroBatch
 from agentgym_rft.trainers.parallel import Ranks
 from agentgym_rft.trainers.scoring import Scorer, decoder_layers
 

@@ -17,8 +17,8 @@ from agentgym_rft.trainers.advantages import (
     unscaled,
     weigh_negative,
 )
+from agentgym_rft.trainers.batch.table import build_table
 from agentgym_rft.trainers.stages import Context
-from agentgym_rft.trainers.table import build_table
 from tests.trainers.tiny import fixed_groups
 
 

@@ -13,13 +13,13 @@ from agentgym_rft.errors import CheckpointError, ConfigError, DataError
 from agentgym_rft.report.metrics import read_metrics
 from agentgym_rft.rollouts.policies import load_policy_model, policy_dir
 from agentgym_rft.trainers.algorithms import build_algorithm
+from agentgym_rft.trainers.batch.groups import by_seat
 from agentgym_rft.trainers.crews import by_policy, joined_metrics
 from agentgym_rft.trainers.learner import make_learner
 from agentgym_rft.trainers.loop import train, train_step
 from agentgym_rft.trainers.lora import sharing_copy
 from agentgym_rft.trainers.parallel import ALONE, Ranks
 from agentgym_rft.trainers.run import Parts, build
-from agentgym_rft.trainers.seats import by_seat
 from tests.light_switch import weights_of
 from tests.team_switch import TeamSwitch
 from tests.trainers.tiny import tiny_model

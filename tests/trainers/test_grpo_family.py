@@ -20,10 +20,10 @@ from agentgym_rft.trainers.advantages import (
     unscaled,
 )
 from agentgym_rft.trainers.algorithms import build_algorithm
+from agentgym_rft.trainers.batch.table import build_table
 from agentgym_rft.trainers.selections import BESIDE_MEDIAN, median_deviation
 from agentgym_rft.trainers.shapers import overlong_penalty, soft_overlong
 from agentgym_rft.trainers.stages import Context
-from agentgym_rft.trainers.table import build_table
 from tests.trainers.tiny import fixed_groups, step, tiny_groups
 from tests.trainers.turns import group_of, turn
 

@@ -15,7 +15,8 @@ from agentgym_rft.errors import ConfigError
 from agentgym_rft.report.metrics import read_metrics
 from agentgym_rft.store.experience import ExperienceStore
 from agentgym_rft.trainers.algorithms import build_algorithm
-from agentgym_rft.trainers.beside import imitated, shared_out, to_imitate
+from agentgym_rft.trainers.batch.groups import imitated, shared_out, to_imitate
+from agentgym_rft.trainers.batch.table import build_table
 from agentgym_rft.trainers.experts import Demonstrator
 from agentgym_rft.trainers.imitation import cosine_rise
 from agentgym_rft.trainers.loop import train
@@ -23,7 +24,6 @@ from agentgym_rft.trainers.losses import reinforce, scaled
 from agentgym_rft.trainers.regularizers import self_imitation
 from agentgym_rft.trainers.run import build
 from agentgym_rft.trainers.stages import Context, LossInputs
-from agentgym_rft.trainers.table import build_table
 from tests.light_switch import LightSwitch
 from tests.trainers.test_loop import assert_equal_weights, switch_config
 from tests.trainers.tiny import step, tiny_groups

@@ -8,7 +8,7 @@ from agentgym_rft.cli.settings import default_recipe, fresh_config
 from agentgym_rft.config.load import load_config, read_yaml, shipped_dir
 from agentgym_rft.registry import env_specs
 from agentgym_rft.trainers.algorithms import ALGORITHMS, build_algorithm
-from agentgym_rft.trainers.table import available_columns
+from agentgym_rft.trainers.batch.table import available_columns
 
 RECIPES = {path.stem: read_yaml(path) for path in shipped_dir("trainers").glob("*.yaml")}
 METHODS = sorted(name for name, recipe in RECIPES.items() if "env" not in recipe)

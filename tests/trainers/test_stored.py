@@ -13,8 +13,8 @@ from agentgym_rft.report.metrics import read_metrics
 from agentgym_rft.store.stored_groups import STORED_VERSION, StoredGroups
 from agentgym_rft.store.trajectories import TrajectoryWriter
 from agentgym_rft.trainers.algorithms import build_algorithm
+from agentgym_rft.trainers.batch.table import build_table
 from agentgym_rft.trainers.loop import train
-from agentgym_rft.trainers.table import build_table
 from tests.trainers.test_loop import assert_equal_weights, switch_config
 from tests.trainers.tiny import step, tiny_groups
 from tests.trainers.turns import trajectory, turn

@@ -7,7 +7,6 @@ which entry of the table that is.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -122,16 +121,6 @@ class Row:
     index: np.ndarray  # int64 [K], entry of each in the token table
     trajectory: int
     group: int
-
-
-def split_errors(groups: Sequence[Group]) -> tuple[list[Group], dict[str, int]]:
-    """The groups with only their valid trajectories, and the number of errored ones by stop reason.
-
-    A group without a valid trajectory is left out.
-    """
-    errors = Counter(t.stop_reason.value for group in groups for t in group.trajectories if t.is_error)
-    kept = [replace(group, trajectories=group.valid) for group in groups if group.valid]
-    return kept, dict(errors)
 
 
 def build_table(groups: Sequence[Group], version: int, *, auxiliary: bool = False) -> tuple[TokenTable, list[Row]]:

@@ -6,7 +6,8 @@ import pytest
 
 from agentgym_rft.core import Group, StopReason, Trajectory, Turn
 from agentgym_rft.errors import TokenMismatchError
-from agentgym_rft.trainers.table import build_table, check_rows, split_errors
+from agentgym_rft.trainers.batch.groups import split_errors
+from agentgym_rft.trainers.batch.table import build_table, check_rows
 from tests.trainers.tiny import fixed_groups
 
 TURNS = (

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agentgym_rft.trainers.table import Row
+from agentgym_rft.trainers.batch.table import Row
 
 Layout = Literal["padded", "packed"]
 

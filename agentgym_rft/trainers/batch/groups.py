@@ -1,0 +1,111 @@
+"""Trajectories that are imitated beside a batch: which are, and how they are shared out among its groups."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean, median
+from typing import Literal
+
+from agentgym_rft.core import Group, Trajectory
+
+
+def imitated(groups: Sequence[Group], mean_returns: Sequence[float]) -> list[Group]:
+    """The trajectories that are better than their group's mean and than the median of all means, to be imitated.
+
+    `info["imitation"]` is the recalibrated advantage R - median. Source: SPEAR, arXiv 2509.22601.
+    """
+    baseline = median(mean_returns) if mean_returns else 0.0
+    found = []
+    for group in groups:
+        mean = fmean(trajectory.episode_return for trajectory in group.valid)
+        for trajectory in group.valid:
+            advantage = trajectory.episode_return - baseline
+            if trajectory.episode_return > mean and advantage > 0:
+                found.append(to_imitate(replace(trajectory, info={**trajectory.info, "imitation": advantage})))
+    return found
+
+
+def to_imitate(trajectory: Trajectory) -> Group:
+    """A group with nothing that enters a baseline, see `shared_out`."""
+    return Group(f"imitated/{trajectory.group_id}", trajectory.task_id, (), (trajectory,))
+
+
+def shared_out(groups: Sequence[Group]) -> list[Group]:
+    """The groups with trajectories; what others bring to be imitated is shared out among them, in turn.
+
+    So every minibatch has some, and something to set it against. Without any such group there is nothing to train.
+    """
+    main = [group for group in groups if group.trajectories]
+    extra = [trajectory for group in groups if not group.trajectories for trajectory in group.auxiliary]
+    return [
+        replace(group, auxiliary=(*group.auxiliary, *extra[number :: len(main)])) for number, group in enumerate(main)
+    ]
+
+
+def split_errors(groups: Sequence[Group]) -> tuple[list[Group], dict[str, int]]:
+    """The groups with only their valid trajectories, and the number of errored ones by stop reason.
+
+    A group without a valid trajectory is left out.
+    """
+    errors = Counter(t.stop_reason.value for group in groups for t in group.trajectories if t.is_error)
+    kept = [replace(group, trajectories=group.valid) for group in groups if group.valid]
+    return kept, dict(errors)
+
+
+def has_signal(group: Group) -> bool:
+    """Whether the valid trajectories of a group differ in return; if not, a group-relative advantage is zero."""
+    returns = [trajectory.episode_return for trajectory in group.valid]
+    return len(returns) > 1 and max(returns) > min(returns)
+
+
+Baseline = Literal["seat", "role", "team"]
+
+
+_KEYS: Mapping[Baseline, Callable[[Trajectory], str]] = {
+    "seat": lambda trajectory: trajectory.agent_id,
+    "role": lambda trajectory: str(trajectory.info.get("role", "")),
+    "team": lambda trajectory: "",
+}
+
+
+def by_seat(groups: Sequence[Group], baseline: Baseline = "seat") -> list[Group]:
+    """Groups whose trajectories are compared with each other; those of one agent stay as they are.
+
+    `seat`: each agent's own trajectories from the same start; `role`: those of all agents of a role; `team`: of all.
+    What is not trained (frozen and scripted players, opponents of a pool) is left out.
+    """
+    return [part for group in groups for part in _parts(group, baseline)]
+
+
+def _parts(group: Group, baseline: Baseline) -> list[Group]:
+    if not any("role" in trajectory.info for trajectory in (*group.trajectories, *group.auxiliary)):
+        return [group]
+    key = _KEYS[baseline]
+    trained = [t for t in group.trajectories if t.info.get("is_trained", True)]  # what was lost whole has no seat
+    extra = [t for t in group.auxiliary if t.info.get("is_trained", True)]
+    return [
+        replace(
+            group,
+            group_id=f"{group.group_id}#{name}" if name else group.group_id,
+            trajectories=tuple(t for t in trained if key(t) == name),
+            auxiliary=tuple(t for t in extra if key(t) == name),
+        )
+        for name in dict.fromkeys(map(key, (*trained, *extra)))
+    ]
+
+
+def seat_metrics(groups: Sequence[Group]) -> dict[str, float]:
+    """What became of each agent, `seat/AGENT/...`: means over its trajectories without an error. None for one agent."""
+    valid = [t for group in groups for t in group.valid if "role" in t.info and t.parent_id is None]
+    metrics: dict[str, float] = {}
+    for agent in sorted({t.agent_id for t in valid}):
+        own = [t for t in valid if t.agent_id == agent]
+        metrics |= {
+            f"seat/{agent}/success": fmean(t.won for t in own),
+            f"seat/{agent}/score": fmean(float(t.info["score"]) for t in own),
+            f"seat/{agent}/return": fmean(t.episode_return for t in own),
+            f"seat/{agent}/turns": fmean(len(t.turns) for t in own),
+        }
+    return metrics
