@@ -35,6 +35,7 @@ from agentgym_rft.config.load import parse_override
 from agentgym_rft.config.run import AlgorithmSection, ParallelSection, TrainerSection
 from agentgym_rft.config.sft import ModelSection
 from agentgym_rft.trainers.algorithms import build_algorithm
+from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.groups import split_errors
 from agentgym_rft.trainers.batch.packing import pack, padding_fraction
 from agentgym_rft.trainers.batch.table import Row, TokenTable, build_table
@@ -43,7 +44,6 @@ from agentgym_rft.trainers.parallel import joined
 from agentgym_rft.trainers.run import build
 from agentgym_rft.trainers.scoring import make_scorer
 from agentgym_rft.trainers.scratch import build_model
-from agentgym_rft.trainers.stages import Context
 from agentgym_rft.trainers.update import update
 from agentgym_rft.trainers.wrapping import trained_module, wrapped
 

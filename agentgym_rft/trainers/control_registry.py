@@ -9,8 +9,8 @@ from typing import Any, Literal
 from agentgym_rft.config.base import Options, read_options
 from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.errors import ConfigError, RegistryError, did_you_mean
-from agentgym_rft.trainers.algorithm import Algorithm
-from agentgym_rft.trainers.units import Unit
+from agentgym_rft.trainers.algorithms.base import Algorithm
+from agentgym_rft.trainers.algorithms.units import Unit
 
 Place = Literal["advantage", "ratio", "clip", "entropy"]
 Build = Callable[[Algorithm, Any, Unit], Algorithm]

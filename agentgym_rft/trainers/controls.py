@@ -14,11 +14,11 @@ from pydantic import Field
 from agentgym_rft.config.base import Options
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.trainers import controllers, entropy_filters, entropy_terms
-from agentgym_rft.trainers.algorithm import Algorithm
+from agentgym_rft.trainers.algorithms.base import Algorithm
+from agentgym_rft.trainers.algorithms.distribution_stats import kept_mass, nucleus_entropy
+from agentgym_rft.trainers.algorithms.parts import Context, Controller, Regularizer, Stage, TokenFilter
+from agentgym_rft.trainers.algorithms.units import Unit
 from agentgym_rft.trainers.control_registry import CONTROLS, apply_controls, refuse_unit, register_control, unit_of
-from agentgym_rft.trainers.functionals import kept_mass, nucleus_entropy
-from agentgym_rft.trainers.stages import Context, Controller, Regularizer, Stage, TokenFilter
-from agentgym_rft.trainers.units import Unit
 
 __all__ = ["CONTROLS", "apply_controls", "register_control", "unit_of"]
 

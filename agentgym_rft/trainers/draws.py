@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.table import TokenTable, segment_sum
-from agentgym_rft.trainers.stages import Context
 
 # SplitMix64's constants (Steele, Lea and Flood 2014) as signed 64-bit numbers; torch multiplies modulo 2^64.
 GOLDEN = 0x9E3779B97F4A7C15 - 2**64

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from agentgym_rft.trainers.algorithms.units import Unit, first_of_unit, unit_sum
 from agentgym_rft.trainers.batch.table import TokenTable, segment_sum
-from agentgym_rft.trainers.units import Unit, first_of_unit, unit_sum
 
 FLAT = 1e-12  # a spread below this is no spread
 

@@ -14,6 +14,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from agentgym_rft.trainers.algorithms.parts import (
+    Aggregation,
+    Coefficient,
+    Context,
+    LossInputs,
+    Regularizer,
+    Stage,
+    Surrogate,
+)
+from agentgym_rft.trainers.algorithms.regularizers import kl_estimate
+from agentgym_rft.trainers.algorithms.units import Unit, first_of_unit, unit_mean
 from agentgym_rft.trainers.batch.table import TokenTable, segment_sum
 from agentgym_rft.trainers.draws import token_draws
 from agentgym_rft.trainers.entropy_filters import chosen_units, largest
@@ -28,9 +39,6 @@ from agentgym_rft.trainers.entropy_statistics import (
     quantile,
     segment_quantile,
 )
-from agentgym_rft.trainers.regularizers import kl_estimate
-from agentgym_rft.trainers.stages import Aggregation, Coefficient, Context, LossInputs, Regularizer, Stage, Surrogate
-from agentgym_rft.trainers.units import Unit, first_of_unit, unit_mean
 
 ENTROPY = frozenset({"entropy"})
 ROUNDING = 1e-4  # nats between two scorings of the same token by the same weights

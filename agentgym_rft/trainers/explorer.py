@@ -12,10 +12,10 @@ from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.rollouts.strategies import GroupPlan, Strategy
 from agentgym_rft.rollouts.workers.base import Workers
-from agentgym_rft.trainers.algorithm import Algorithm
+from agentgym_rft.trainers.algorithms.base import Algorithm
+from agentgym_rft.trainers.algorithms.parts import Context, coefficient
 from agentgym_rft.trainers.batch.groups import by_seat, has_signal
 from agentgym_rft.trainers.opponents import OpponentPool
-from agentgym_rft.trainers.stages import Context, coefficient
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ from agentgym_rft.store.checkpoint import (
     weights_difference,
 )
 from agentgym_rft.store.trainer_state import assign
-from agentgym_rft.trainers.algorithm import Algorithm
+from agentgym_rft.trainers.algorithms.base import Algorithm
+from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.table import Row, TokenTable
 from agentgym_rft.trainers.lora import (
     Adapter,
@@ -43,7 +44,6 @@ from agentgym_rft.trainers.optimizer import make_optimizer
 from agentgym_rft.trainers.parallel import Ranks
 from agentgym_rft.trainers.probe import Probe
 from agentgym_rft.trainers.scoring import Scorer, make_scorer, score_rows
-from agentgym_rft.trainers.stages import Context
 from agentgym_rft.trainers.update import update
 from agentgym_rft.trainers.wrapping import trained_module, wrapped
 

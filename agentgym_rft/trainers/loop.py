@@ -30,10 +30,10 @@ from agentgym_rft.report.progress import NoProgress, Progress
 from agentgym_rft.rollouts.outcome import why_unplayed
 from agentgym_rft.store.checkpoint import has_checkpoint
 from agentgym_rft.store.trajectories import TrajectoryWriter
+from agentgym_rft.trainers.algorithms.operators import apply_operators
 from agentgym_rft.trainers.batch.groups import by_seat, has_signal, seat_metrics, shared_out, split_errors
 from agentgym_rft.trainers.crew import follow
 from agentgym_rft.trainers.generation_metrics import generation_metrics
-from agentgym_rft.trainers.operators import apply_operators
 from agentgym_rft.trainers.parallel import Ranks, joined
 from agentgym_rft.trainers.run import Parts, build, opened, run_directory
 from agentgym_rft.trainers.sources import Batch, Weights

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agentgym_rft.trainers.algorithm import AUXILIARY, Algorithm
+from agentgym_rft.trainers.algorithms.base import AUXILIARY, Algorithm
+from agentgym_rft.trainers.algorithms.distribution_stats import ENTROPY, Functional
+from agentgym_rft.trainers.algorithms.parts import Context, LossInputs, coefficient
+from agentgym_rft.trainers.algorithms.units import Unit, unit_mean
 from agentgym_rft.trainers.batch.packing import MicroBatch
 from agentgym_rft.trainers.batch.table import Row, TokenTable
-from agentgym_rft.trainers.functionals import ENTROPY, Functional
 from agentgym_rft.trainers.parallel import Ranks
 from agentgym_rft.trainers.scoring import Scorer, Scores
-from agentgym_rft.trainers.stages import Context, LossInputs, coefficient
-from agentgym_rft.trainers.units import Unit, unit_mean
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,15 +30,15 @@ from agentgym_rft.rollouts.workers.base import Workers
 from agentgym_rft.store.checkpoint import has_checkpoint
 from agentgym_rft.store.files import write_atomically
 from agentgym_rft.store.stored_groups import GroupStore, open_groups
-from agentgym_rft.trainers.algorithm import Algorithm
 from agentgym_rft.trainers.algorithms import build_algorithm
+from agentgym_rft.trainers.algorithms.base import Algorithm
+from agentgym_rft.trainers.algorithms.operators import Operator, build_operators
 from agentgym_rft.trainers.batch.table import available_columns
 from agentgym_rft.trainers.crew import Crew, placed
 from agentgym_rft.trainers.crews import Crews, separate_models
 from agentgym_rft.trainers.explorer import Explorer
 from agentgym_rft.trainers.learner import make_learner
 from agentgym_rft.trainers.modes import check_mode, keeps_journal, plays_trained_model, sampling_policy
-from agentgym_rft.trainers.operators import Operator, build_operators
 from agentgym_rft.trainers.opponents import make_pool
 from agentgym_rft.trainers.parallel import ALONE, Ranks
 from agentgym_rft.trainers.source_choice import make_source, played_config

@@ -13,9 +13,9 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from agentgym_rft.errors import ConfigError
+from agentgym_rft.trainers.algorithms.distribution_stats import VALUE, Functional
 from agentgym_rft.trainers.batch.packing import Layout, MicroBatch, deal
 from agentgym_rft.trainers.batch.table import Row
-from agentgym_rft.trainers.functionals import VALUE, Functional
 from agentgym_rft.trainers.packed_attention import check_packing, packed_rows
 from agentgym_rft.trainers.parallel import ALONE, Ranks
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agentgym_rft.config.run import Config, num_fresh, num_replayed, plays_nothing
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.trainers.algorithm import Algorithm
+from agentgym_rft.trainers.algorithms.base import Algorithm
 
 
 def check_store(config: Config, algorithm: Algorithm) -> None:

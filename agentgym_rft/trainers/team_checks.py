@@ -8,7 +8,7 @@ from agentgym_rft.agents.policies.names import is_vllm
 from agentgym_rft.config.run import Config
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.rollouts.seats import SCRIPTS, player_key, seat_section, trained_seats
-from agentgym_rft.trainers.algorithm import Algorithm
+from agentgym_rft.trainers.algorithms.base import Algorithm
 from agentgym_rft.trainers.parallel import Ranks
 
 

@@ -17,10 +17,12 @@ from torch import Tensor
 
 from agentgym_rft.config.run import TrainerSection
 from agentgym_rft.errors import TokenMismatchError
-from agentgym_rft.trainers.algorithm import AUXILIARY, Algorithm
+from agentgym_rft.trainers.algorithms.base import AUXILIARY, Algorithm
+from agentgym_rft.trainers.algorithms.distribution_stats import ENTROPY, FUNCTIONALS, VALUE
+from agentgym_rft.trainers.algorithms.parts import Context
+from agentgym_rft.trainers.algorithms.units import Unit
 from agentgym_rft.trainers.batch.packing import MicroBatch
 from agentgym_rft.trainers.batch.table import Row, TokenTable
-from agentgym_rft.trainers.functionals import ENTROPY, FUNCTIONALS, VALUE
 from agentgym_rft.trainers.instrument import WATCHED, dropped_fraction, dynamics
 from agentgym_rft.trainers.objective import (
     Measured,
@@ -33,8 +35,6 @@ from agentgym_rft.trainers.objective import (
 )
 from agentgym_rft.trainers.optimizer import clipped_step, learning_rate, set_learning_rate
 from agentgym_rft.trainers.scoring import Scorer, score_rows
-from agentgym_rft.trainers.stages import Context
-from agentgym_rft.trainers.units import Unit
 from agentgym_rft.trainers.wrapping import backward_pass
 
 

@@ -11,8 +11,8 @@ import torch
 
 from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.trainers.algorithms import ALGORITHMS, build_algorithm
+from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.table import available_columns, build_table
-from agentgym_rft.trainers.stages import Context
 from tests.trainers.tiny import scored, step, tiny_groups, tiny_model
 
 MODES = {

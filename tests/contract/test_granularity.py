@@ -7,9 +7,9 @@ import torch
 
 from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.trainers.algorithms import ALGORITHMS, build_algorithm
+from agentgym_rft.trainers.algorithms.parts import Context
+from agentgym_rft.trainers.algorithms.units import first_of_unit, unit_key, unit_mean, unit_sum
 from agentgym_rft.trainers.batch.table import build_table
-from agentgym_rft.trainers.stages import Context
-from agentgym_rft.trainers.units import first_of_unit, unit_key, unit_mean, unit_sum
 from tests.contract.test_algorithms import assert_same, sampled  # noqa: F401
 from tests.trainers.tiny import fixed_groups, step
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from agentgym_rft.core import Group, StopReason, Trajectory, Turn
+from agentgym_rft.trainers.algorithms.parts import LossInputs
 from agentgym_rft.trainers.batch.table import TokenTable, build_table
-from agentgym_rft.trainers.stages import LossInputs
 
 
 def column(values: Sequence[float]) -> torch.Tensor:

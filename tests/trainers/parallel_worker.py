@@ -8,11 +8,11 @@ import torch
 
 from agentgym_rft.config.run import AlgorithmSection, ParallelSection
 from agentgym_rft.trainers.algorithms import build_algorithm
+from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.table import build_table
 from agentgym_rft.trainers.learner import trained_module
 from agentgym_rft.trainers.parallel import Ranks, joined
 from agentgym_rft.trainers.scoring import make_scorer, score_rows
-from agentgym_rft.trainers.stages import Context
 from agentgym_rft.trainers.update import update
 from agentgym_rft.trainers.wrapping import wrapped
 from tests.trainers.tiny import CFG, tiny_groups, tiny_model, value_head

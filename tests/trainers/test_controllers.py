@@ -9,8 +9,8 @@ import pytest
 from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.errors import CheckpointError
 from agentgym_rft.trainers.algorithms import build_algorithm
+from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.controllers import AdaptiveTemperature, EntropyAnchor, EntropyHistory, TargetEntropy
-from agentgym_rft.trainers.stages import Context
 from tests.trainers.entropy_tables import entropy_table
 
 CONTEXT = Context()

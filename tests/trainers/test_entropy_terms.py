@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from agentgym_rft.trainers import entropy_terms as terms
-from agentgym_rft.trainers.functionals import kept_mass, nucleus_entropy
-from agentgym_rft.trainers.losses import clipped, fixed_bounds, sequence_mean, token_mean
-from agentgym_rft.trainers.stages import Context
+from agentgym_rft.trainers.algorithms.distribution_stats import kept_mass, nucleus_entropy
+from agentgym_rft.trainers.algorithms.losses import clipped, fixed_bounds, sequence_mean, token_mean
+from agentgym_rft.trainers.algorithms.parts import Context
 from tests.trainers.entropy_tables import column, entropy_table, loss_inputs
 
 STEP = 1e-6

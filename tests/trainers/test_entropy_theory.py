@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentgym_rft.trainers.algorithms.distribution_stats import ENTROPY, MEAN_DISCRIMINATOR, entropy, mean_discriminator
+from agentgym_rft.trainers.algorithms.losses import clipped, fixed_bounds
 from agentgym_rft.trainers.batch.packing import pack
-from agentgym_rft.trainers.functionals import ENTROPY, MEAN_DISCRIMINATOR, entropy, mean_discriminator
-from agentgym_rft.trainers.losses import clipped, fixed_bounds
 from agentgym_rft.trainers.scoring import make_scorer
 from tests.trainers.entropy_tables import loss_inputs
 from tests.trainers.tiny import tiny_batch, tiny_model

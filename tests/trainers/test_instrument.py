@@ -9,6 +9,7 @@ import torch
 from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.core import Group, StopReason, Trajectory, Turn
 from agentgym_rft.trainers.algorithms import build_algorithm
+from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.table import TokenTable, build_table
 from agentgym_rft.trainers.instrument import (
     WATCHED,
@@ -22,7 +23,6 @@ from agentgym_rft.trainers.instrument import (
     quadrants,
 )
 from agentgym_rft.trainers.scoring import make_scorer, score_rows
-from agentgym_rft.trainers.stages import Context
 from tests.trainers.tiny import fixed_groups, step
 
 PROBS = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)

@@ -17,11 +17,11 @@ from agentgym_rft.config.run import AlgorithmSection, LoraSection
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.report.metrics import read_metrics
 from agentgym_rft.trainers.algorithms import build_algorithm
+from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.loop import train
 from agentgym_rft.trainers.lora import add_lora, merged_weights
 from agentgym_rft.trainers.optimizer import make_optimizer
 from agentgym_rft.trainers.scoring import make_scorer
-from agentgym_rft.trainers.stages import Context
 from agentgym_rft.trainers.update import update
 from tests.light_switch import weights_of
 from tests.trainers.processes import agentgym

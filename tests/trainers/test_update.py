@@ -10,11 +10,11 @@ from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.core import StopReason
 from agentgym_rft.errors import ConfigError, NumericsError, TokenMismatchError
 from agentgym_rft.trainers.algorithms import build_algorithm
+from agentgym_rft.trainers.algorithms.parts import Context, Stage
 from agentgym_rft.trainers.batch.groups import split_errors
 from agentgym_rft.trainers.batch.table import build_table
 from agentgym_rft.trainers.optimizer import learning_rate, make_optimizer
 from agentgym_rft.trainers.scoring import make_scorer, score_rows
-from agentgym_rft.trainers.stages import Context, Stage
 from agentgym_rft.trainers.update import logprob_drift, minibatches, update
 from tests.trainers.tiny import CFG, step, tiny_batch, tiny_groups, tiny_model, weights
 

@@ -13,10 +13,10 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 from agentgym_rft.config.run import TrainerSection
 from agentgym_rft.core import Group, StopReason, Trajectory, Turn
-from agentgym_rft.trainers.algorithm import Algorithm
+from agentgym_rft.trainers.algorithms.base import Algorithm
+from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.table import Row, TokenTable, build_table
 from agentgym_rft.trainers.scoring import make_scorer, score_rows
-from agentgym_rft.trainers.stages import Context
 from agentgym_rft.trainers.update import update
 
 VOCABULARY = 23

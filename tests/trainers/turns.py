@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agentgym_rft.core import Group, StopReason, Trajectory, Turn
-from agentgym_rft.trainers.algorithm import Algorithm
+from agentgym_rft.trainers.algorithms.base import Algorithm
+from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.table import TokenTable, build_table
-from agentgym_rft.trainers.stages import Context
 
 
 def turn(reward: float = 0.0, state: str = "", tokens: int = 1, **fields: Any) -> Turn:

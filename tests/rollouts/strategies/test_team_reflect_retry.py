@@ -19,11 +19,11 @@ from agentgym_rft.rollouts.reflection.reflectors import HindsightReflector
 from agentgym_rft.rollouts.seats import Seat
 from agentgym_rft.rollouts.workers.local import LocalWorkers
 from agentgym_rft.trainers.algorithms import build_algorithm
+from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.groups import by_seat
 from agentgym_rft.trainers.batch.table import build_table
 from agentgym_rft.trainers.generation_metrics import generation_metrics
 from agentgym_rft.trainers.loop import train
-from agentgym_rft.trainers.stages import Context
 from tests.rollouts.ladder import CARD, SUCCESS, TOKENIZER, play, reply, report, text_of
 
 CHAT = chat_format(TOKENIZER, CARD)

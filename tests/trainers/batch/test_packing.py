@@ -19,12 +19,12 @@ from transformers import (
 from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.trainers.algorithms import build_algorithm
+from agentgym_rft.trainers.algorithms.distribution_stats import ENTROPY
+from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.packing import deal, pack, padding_fraction
 from agentgym_rft.trainers.batch.table import Row
-from agentgym_rft.trainers.functionals import ENTROPY
 from agentgym_rft.trainers.packed_attention import check_packing
 from agentgym_rft.trainers.scoring import decoder_layers, make_scorer, score_rows
-from agentgym_rft.trainers.stages import Context
 from agentgym_rft.trainers.update import update
 from tests.trainers.tiny import CFG, tiny_model, value_head
 

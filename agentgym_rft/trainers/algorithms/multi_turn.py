@@ -9,14 +9,20 @@ from pydantic import Field
 
 from agentgym_rft.config.base import Options
 from agentgym_rft.config.run import AlgorithmSection
-from agentgym_rft.trainers import credit, losses
-from agentgym_rft.trainers.advantages import group_advantage, group_mean
-from agentgym_rft.trainers.algorithm import Algorithm
-from agentgym_rft.trainers.composing import SCALES, aggregation_of, clipped_policy_gradient, register, regularizers_of
+from agentgym_rft.trainers.algorithms import credit, losses
+from agentgym_rft.trainers.algorithms.advantages import group_advantage, group_mean
+from agentgym_rft.trainers.algorithms.base import Algorithm
+from agentgym_rft.trainers.algorithms.composing import (
+    SCALES,
+    aggregation_of,
+    clipped_policy_gradient,
+    register,
+    regularizers_of,
+)
+from agentgym_rft.trainers.algorithms.parts import Ratio
+from agentgym_rft.trainers.algorithms.regularizers import value_loss
+from agentgym_rft.trainers.algorithms.token_filters import only
 from agentgym_rft.trainers.controls import unit_of
-from agentgym_rft.trainers.filters import only
-from agentgym_rft.trainers.regularizers import value_loss
-from agentgym_rft.trainers.stages import Ratio
 
 
 class GigpoOptions(Options):

@@ -9,9 +9,9 @@ from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.core import Group
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.trainers.algorithms import build_algorithm
+from agentgym_rft.trainers.algorithms.losses import clipped, fixed_bounds, shaped_off_context
+from agentgym_rft.trainers.algorithms.parts import LossInputs
 from agentgym_rft.trainers.batch.table import build_table
-from agentgym_rft.trainers.losses import clipped, fixed_bounds, shaped_off_context
-from agentgym_rft.trainers.stages import LossInputs
 from tests.trainers.tiny import step, tiny_groups, weights
 from tests.trainers.turns import advantages, group_of, prepared, turn
 

@@ -7,10 +7,10 @@ import torch
 
 from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.trainers.advantages import turn_returns
 from agentgym_rft.trainers.algorithms import build_algorithm
+from agentgym_rft.trainers.algorithms.advantages import turn_returns
+from agentgym_rft.trainers.algorithms.credit import generalized_advantage
 from agentgym_rft.trainers.batch.table import available_columns
-from agentgym_rft.trainers.credit import generalized_advantage
 from tests.trainers.tiny import step
 from tests.trainers.turns import advantages, group_of, prepared, turn
 

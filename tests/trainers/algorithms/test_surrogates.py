@@ -10,11 +10,10 @@ import torch
 
 from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.trainers import losses
-from agentgym_rft.trainers.algorithms import build_algorithm
+from agentgym_rft.trainers.algorithms import build_algorithm, losses
+from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.table import build_table, segment_sum
-from agentgym_rft.trainers.stages import Context
-from tests.trainers.test_losses import inputs
+from tests.trainers.algorithms.test_losses import inputs
 from tests.trainers.test_update import moved, noisy, reinforce_gradient
 from tests.trainers.tiny import fixed_groups, step, tiny_groups
 

@@ -8,9 +8,9 @@ import torch
 from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.errors import ConfigError, RegistryError
 from agentgym_rft.trainers.algorithms import build_algorithm, register
+from agentgym_rft.trainers.algorithms.parts import Context, Stage, TokenFilter
 from agentgym_rft.trainers.batch.groups import has_signal
 from agentgym_rft.trainers.batch.table import available_columns, build_table
-from agentgym_rft.trainers.stages import Context, Stage, TokenFilter
 from tests.trainers.tiny import fixed_groups
 
 

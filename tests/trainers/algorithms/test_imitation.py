@@ -15,15 +15,15 @@ from agentgym_rft.errors import ConfigError
 from agentgym_rft.report.metrics import read_metrics
 from agentgym_rft.store.experience import ExperienceStore
 from agentgym_rft.trainers.algorithms import build_algorithm
+from agentgym_rft.trainers.algorithms.imitation import cosine_rise
+from agentgym_rft.trainers.algorithms.losses import reinforce, scaled
+from agentgym_rft.trainers.algorithms.parts import Context, LossInputs
+from agentgym_rft.trainers.algorithms.regularizers import self_imitation
 from agentgym_rft.trainers.batch.groups import imitated, shared_out, to_imitate
 from agentgym_rft.trainers.batch.table import build_table
 from agentgym_rft.trainers.experts import Demonstrator
-from agentgym_rft.trainers.imitation import cosine_rise
 from agentgym_rft.trainers.loop import train
-from agentgym_rft.trainers.losses import reinforce, scaled
-from agentgym_rft.trainers.regularizers import self_imitation
 from agentgym_rft.trainers.run import build
-from agentgym_rft.trainers.stages import Context, LossInputs
 from tests.light_switch import LightSwitch
 from tests.trainers.test_loop import assert_equal_weights, switch_config
 from tests.trainers.tiny import step, tiny_groups
@@ -151,7 +151,7 @@ def test_the_demonstrations_of_a_step_follow_from_the_step_alone(switch_policy, 
 def test_an_environment_without_an_expert_is_refused(switch_policy, tmp_path):
     config = switch(switch_policy, tmp_path, {"name": "mix"}, rollout={"experts": {"num": 2}})
     lacking = config.model_copy(
-        update={"env": config.env.model_copy(update={"id": "tests.trainers.test_imitation:Plain"})}
+        update={"env": config.env.model_copy(update={"id": "tests.trainers.algorithms.test_imitation:Plain"})}
     )
     with pytest.raises(ConfigError, match=r"rollout.experts.num=2: .* has no scripted expert"):
         build(lacking)

@@ -19,8 +19,8 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from agentgym_rft.core import Group
+from agentgym_rft.trainers.algorithms.units import Unit
 from agentgym_rft.trainers.batch.table import TokenTable
-from agentgym_rft.trainers.units import Unit
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from agentgym_rft.trainers.algorithms.parts import Context, Stage
+from agentgym_rft.trainers.algorithms.units import Unit
 from agentgym_rft.trainers.batch.table import TokenTable, segment_sum
-from agentgym_rft.trainers.stages import Context, Stage
-from agentgym_rft.trainers.units import Unit
 
 STD_EPSILON = 1e-6
 

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from agentgym_rft.trainers.advantages import (
+from agentgym_rft.trainers.algorithms.advantages import (
     Scale,
     group_counts,
     group_max,
@@ -18,9 +18,9 @@ from agentgym_rft.trainers.advantages import (
     to_tokens,
     unit_returns,
 )
+from agentgym_rft.trainers.algorithms.parts import Context, Stage
+from agentgym_rft.trainers.algorithms.units import Unit, unit_key
 from agentgym_rft.trainers.batch.table import TokenTable, segment_sum
-from agentgym_rft.trainers.stages import Context, Stage
-from agentgym_rft.trainers.units import Unit, unit_key
 
 Select = Literal["best", "threshold"]
 MadFallback = Literal["std", "none", "released"]

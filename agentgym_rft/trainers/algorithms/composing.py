@@ -12,14 +12,14 @@ from typing import Any, Literal
 from agentgym_rft.config.base import Options
 from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.errors import ConfigError, RegistryError
-from agentgym_rft.trainers import losses
-from agentgym_rft.trainers.advantages import group_advantage, group_mean, group_std, unscaled, weigh_negative
-from agentgym_rft.trainers.algorithm import Algorithm
+from agentgym_rft.trainers.algorithms import losses
+from agentgym_rft.trainers.algorithms.advantage_transforms import behaviour_weight
+from agentgym_rft.trainers.algorithms.advantages import group_advantage, group_mean, group_std, unscaled, weigh_negative
+from agentgym_rft.trainers.algorithms.base import Algorithm
+from agentgym_rft.trainers.algorithms.parts import Aggregation, Ratio, Regularizer, Stage
+from agentgym_rft.trainers.algorithms.regularizers import entropy_bonus, kl_penalty
+from agentgym_rft.trainers.algorithms.units import Unit
 from agentgym_rft.trainers.controls import unit_of
-from agentgym_rft.trainers.modulators import behaviour_weight
-from agentgym_rft.trainers.regularizers import entropy_bonus, kl_penalty
-from agentgym_rft.trainers.stages import Aggregation, Ratio, Regularizer, Stage
-from agentgym_rft.trainers.units import Unit
 
 ANCHORS = {"old": "old_lp", "behaviour": "behaviour_lp"}
 SCALES = {"std": group_std, "none": unscaled}

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from agentgym_rft.trainers import losses
+from agentgym_rft.trainers.algorithms import losses
+from agentgym_rft.trainers.algorithms.parts import LossInputs
+from agentgym_rft.trainers.algorithms.regularizers import entropy_bonus, kl_estimate, kl_penalty
 from agentgym_rft.trainers.batch.table import build_table
-from agentgym_rft.trainers.regularizers import entropy_bonus, kl_estimate, kl_penalty
-from agentgym_rft.trainers.stages import LossInputs
 from tests.trainers.tiny import fixed_groups
 
 

@@ -7,10 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from agentgym_rft.trainers.algorithm import AUXILIARY
-from agentgym_rft.trainers.credit import TURN_START, VALUE_TARGET
-from agentgym_rft.trainers.functionals import VALUE
-from agentgym_rft.trainers.stages import Coefficient, LossInputs, Regularizer
+from agentgym_rft.trainers.algorithms.base import AUXILIARY
+from agentgym_rft.trainers.algorithms.credit import TURN_START, VALUE_TARGET
+from agentgym_rft.trainers.algorithms.distribution_stats import VALUE
+from agentgym_rft.trainers.algorithms.parts import Coefficient, LossInputs, Regularizer
 
 KLEstimator = Literal["k1", "k2", "k3"]
 

@@ -9,10 +9,10 @@ from pydantic import Field
 
 from agentgym_rft.config.base import Options
 from agentgym_rft.config.run import AlgorithmSection
-from agentgym_rft.trainers import losses
-from agentgym_rft.trainers.advantages import group_advantage, group_mean
-from agentgym_rft.trainers.algorithm import Algorithm
-from agentgym_rft.trainers.composing import (
+from agentgym_rft.trainers.algorithms import losses
+from agentgym_rft.trainers.algorithms.advantages import group_advantage, group_mean
+from agentgym_rft.trainers.algorithms.base import Algorithm
+from agentgym_rft.trainers.algorithms.composing import (
     SCALES,
     GrpoOptions,
     clipped_policy_gradient,
@@ -20,10 +20,10 @@ from agentgym_rft.trainers.composing import (
     register,
     regularizers_of,
 )
+from agentgym_rft.trainers.algorithms.credit import BestRule, BestValue, amplify_positive, group_mean_or_zero
+from agentgym_rft.trainers.algorithms.regularizers import auxiliary_nll
+from agentgym_rft.trainers.algorithms.token_filters import pivotal_mask
 from agentgym_rft.trainers.controls import unit_of
-from agentgym_rft.trainers.credit import BestRule, BestValue, amplify_positive, group_mean_or_zero
-from agentgym_rft.trainers.filters import pivotal_mask
-from agentgym_rft.trainers.regularizers import auxiliary_nll
 
 Scaling = Literal["std", "none"]
 

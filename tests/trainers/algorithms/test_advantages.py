@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgym_rft.trainers.advantages import (
+from agentgym_rft.trainers.algorithms.advantages import (
     group_advantage,
     group_mean,
     group_relative,
@@ -17,8 +17,8 @@ from agentgym_rft.trainers.advantages import (
     unscaled,
     weigh_negative,
 )
+from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.table import build_table
-from agentgym_rft.trainers.stages import Context
 from tests.trainers.tiny import fixed_groups
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Literal
 
 from agentgym_rft.core import Group, Trajectory
+from agentgym_rft.trainers.algorithms.parts import Shaper
 from agentgym_rft.trainers.batch.groups import has_signal
-from agentgym_rft.trainers.stages import Shaper
 
 Length = Literal["tokens", "turns"]
 

@@ -10,9 +10,8 @@ import torch
 
 from agentgym_rft.core import Group
 from agentgym_rft.errors import CheckpointError, ConfigError
-from agentgym_rft.trainers.batch.table import TokenTable
-from agentgym_rft.trainers.functionals import FUNCTIONALS, VALUE, Functional
-from agentgym_rft.trainers.stages import (
+from agentgym_rft.trainers.algorithms.distribution_stats import FUNCTIONALS, VALUE, Functional
+from agentgym_rft.trainers.algorithms.parts import (
     Aggregation,
     Coefficient,
     Context,
@@ -24,6 +23,7 @@ from agentgym_rft.trainers.stages import (
     Surrogate,
     TokenFilter,
 )
+from agentgym_rft.trainers.batch.table import TokenTable
 
 AUXILIARY = "auxiliary"  # mask of regularisers that imitate auxiliary trajectories
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from agentgym_rft.trainers.algorithms.credit import whitened
+from agentgym_rft.trainers.algorithms.parts import Context, Stage
+from agentgym_rft.trainers.algorithms.units import Unit, unit_mean
 from agentgym_rft.trainers.batch.table import TokenTable, segment_sum
-from agentgym_rft.trainers.credit import whitened
-from agentgym_rft.trainers.stages import Context, Stage
-from agentgym_rft.trainers.units import Unit, unit_mean
 
 ADVANTAGE = frozenset({"advantage"})
 

@@ -17,8 +17,8 @@ from pydantic import Field
 from agentgym_rft.config.base import Options, read_options
 from agentgym_rft.core import Group, StopReason, Trajectory
 from agentgym_rft.errors import ConfigError, RegistryError, did_you_mean
+from agentgym_rft.trainers.algorithms.reward_shaping import Length, overlong_penalty, with_reward
 from agentgym_rft.trainers.batch.groups import has_signal
-from agentgym_rft.trainers.shapers import Length, overlong_penalty, with_reward
 
 Apply = Callable[[Group], Group | None]
 TRUNCATED = (StopReason.STEP_LIMIT, StopReason.TOKEN_LIMIT)

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pydantic import Field
 
 from agentgym_rft.config.run import AlgorithmSection
-from agentgym_rft.trainers import losses
-from agentgym_rft.trainers.algorithm import Algorithm
-from agentgym_rft.trainers.composing import GrpoOptions, group_relative_policy_gradient, register
-from agentgym_rft.trainers.regularizers import auxiliary_nll, self_imitation
-from agentgym_rft.trainers.stages import Coefficient, Context
+from agentgym_rft.trainers.algorithms import losses
+from agentgym_rft.trainers.algorithms.base import Algorithm
+from agentgym_rft.trainers.algorithms.composing import GrpoOptions, group_relative_policy_gradient, register
+from agentgym_rft.trainers.algorithms.parts import Coefficient, Context
+from agentgym_rft.trainers.algorithms.regularizers import auxiliary_nll, self_imitation
 
 
 class MixOptions(GrpoOptions):

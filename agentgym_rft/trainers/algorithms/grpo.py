@@ -1,4 +1,4 @@
-"""Registered algorithms, each a composition of a few lines.
+"""The GRPO family: compositions that differ in the advantage, the unit of the ratio or the mean of the loss.
 
 To add one, write its missing part (one pure function) beside its siblings and register the composition here.
 """
@@ -7,36 +7,19 @@ from __future__ import annotations
 
 from typing import Literal
 
-from agentgym_rft.config.base import Options, read_options
+from agentgym_rft.config.base import Options
 from agentgym_rft.config.run import AlgorithmSection
-from agentgym_rft.errors import RegistryError, did_you_mean
-from agentgym_rft.trainers import imitation, losses, multi_turn, reflective, single_return  # noqa: F401 - they register
-from agentgym_rft.trainers.advantages import group_advantage, group_mean, group_std, leave_one_out
-from agentgym_rft.trainers.algorithm import Algorithm
-from agentgym_rft.trainers.composing import (
-    ALGORITHMS,
+from agentgym_rft.trainers.algorithms import losses
+from agentgym_rft.trainers.algorithms.advantages import group_advantage, group_mean, group_std, leave_one_out
+from agentgym_rft.trainers.algorithms.base import Algorithm
+from agentgym_rft.trainers.algorithms.composing import (
     SCALES,
     GrpoOptions,
-    aggregation_of,
     clipped_policy_gradient,
     group_relative_policy_gradient,
     register,
-    regularizers_of,
-    weigh_behaviour,
 )
-from agentgym_rft.trainers.controls import apply_controls, unit_of
-
-__all__ = ["ALGORITHMS", "aggregation_of", "build_algorithm", "clipped_policy_gradient", "register", "regularizers_of"]
-
-
-def build_algorithm(section: AlgorithmSection) -> Algorithm:
-    """The composition that a configuration names, with its controls. Raises `RegistryError` or `ConfigError`."""
-    if section.name not in ALGORITHMS:
-        raise RegistryError(f"No algorithm is called '{section.name}'.{did_you_mean(section.name, ALGORITHMS)}")
-    entry = ALGORITHMS[section.name]
-    options = read_options(entry.options, section.options, f"Algorithm '{section.name}'")
-    algorithm = weigh_behaviour(entry.build(section, options), section.behaviour_cap)
-    return apply_controls(algorithm, section)
+from agentgym_rft.trainers.controls import unit_of
 
 
 class TurnGrpoOptions(Options):

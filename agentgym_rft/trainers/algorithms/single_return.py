@@ -10,8 +10,9 @@ from pydantic import Field
 from agentgym_rft.config.base import Options
 from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.trainers import losses
-from agentgym_rft.trainers.advantages import (
+from agentgym_rft.trainers.algorithms import losses
+from agentgym_rft.trainers.algorithms.advantage_transforms import kl_to_go, whiten
+from agentgym_rft.trainers.algorithms.advantages import (
     constant_baseline,
     group_advantage,
     group_mean,
@@ -20,13 +21,11 @@ from agentgym_rft.trainers.advantages import (
     shifted,
     unscaled,
 )
-from agentgym_rft.trainers.algorithm import Algorithm
-from agentgym_rft.trainers.composing import SCALES, clipped_policy_gradient, register, regularizers_of
-from agentgym_rft.trainers.controls import unit_of
-from agentgym_rft.trainers.filters import only, without_signal_dropped
-from agentgym_rft.trainers.modulators import kl_to_go, whiten
-from agentgym_rft.trainers.regularizers import positive_nll
-from agentgym_rft.trainers.selections import (
+from agentgym_rft.trainers.algorithms.base import Algorithm
+from agentgym_rft.trainers.algorithms.composing import SCALES, clipped_policy_gradient, register, regularizers_of
+from agentgym_rft.trainers.algorithms.regularizers import positive_nll
+from agentgym_rft.trainers.algorithms.reward_shaping import Length, overlong_penalty
+from agentgym_rft.trainers.algorithms.selections import (
     BESIDE_MEDIAN,
     MadFallback,
     Select,
@@ -35,8 +34,9 @@ from agentgym_rft.trainers.selections import (
     median_deviation,
     selected,
 )
-from agentgym_rft.trainers.shapers import Length, overlong_penalty
-from agentgym_rft.trainers.units import Unit
+from agentgym_rft.trainers.algorithms.token_filters import only, without_signal_dropped
+from agentgym_rft.trainers.algorithms.units import Unit
+from agentgym_rft.trainers.controls import unit_of
 
 Scaling = Literal["std", "none"]
 Anchor = Literal["old", "behaviour"]

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from agentgym_rft.trainers.advantages import (
+from agentgym_rft.trainers.algorithms.advantages import (
     STD_EPSILON,
     Scale,
     group_counts,
@@ -23,10 +23,10 @@ from agentgym_rft.trainers.advantages import (
     turn_returns,
     unit_returns,
 )
+from agentgym_rft.trainers.algorithms.distribution_stats import VALUE
+from agentgym_rft.trainers.algorithms.parts import Context, Stage
+from agentgym_rft.trainers.algorithms.units import first_of_unit, unit_mean
 from agentgym_rft.trainers.batch.table import TokenTable, segment_sum
-from agentgym_rft.trainers.functionals import VALUE
-from agentgym_rft.trainers.stages import Context, Stage
-from agentgym_rft.trainers.units import first_of_unit, unit_mean
 
 BestRule = Literal["threshold", "group_max"]
 BestValue = Literal["alpha", "one", "none"]

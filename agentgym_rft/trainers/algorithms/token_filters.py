@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agentgym_rft.trainers.advantages import is_constant
+from agentgym_rft.trainers.algorithms.advantages import is_constant
+from agentgym_rft.trainers.algorithms.parts import Context, TokenFilter
 from agentgym_rft.trainers.batch.table import TokenTable
-from agentgym_rft.trainers.stages import Context, TokenFilter
 
 
 def pivotal_mask() -> TokenFilter:

@@ -7,8 +7,8 @@ import pytest
 from agentgym_rft.core import Group, StopReason
 from agentgym_rft.errors import ConfigError, RegistryError
 from agentgym_rft.report.metrics import read_metrics
+from agentgym_rft.trainers.algorithms.operators import OPERATORS, apply_operators, build_operators
 from agentgym_rft.trainers.batch.groups import to_imitate
-from agentgym_rft.trainers.operators import OPERATORS, apply_operators, build_operators
 from agentgym_rft.trainers.run import build
 from tests.trainers.test_loop import switch_config
 from tests.trainers.turns import group_of, turn

@@ -10,8 +10,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from agentgym_rft.trainers.algorithms.parts import Aggregation, Bounds, LossInputs, Surrogate
 from agentgym_rft.trainers.batch.table import TokenTable, segment_sum
-from agentgym_rft.trainers.stages import Aggregation, Bounds, LossInputs, Surrogate
 
 
 def fixed_bounds(clip_low: float, clip_high: float) -> Bounds:

@@ -10,7 +10,8 @@ import torch
 
 from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.trainers.advantages import (
+from agentgym_rft.trainers.algorithms import build_algorithm
+from agentgym_rft.trainers.algorithms.advantages import (
     constant_baseline,
     group_mean,
     group_median,
@@ -19,11 +20,10 @@ from agentgym_rft.trainers.advantages import (
     shifted,
     unscaled,
 )
-from agentgym_rft.trainers.algorithms import build_algorithm
+from agentgym_rft.trainers.algorithms.parts import Context
+from agentgym_rft.trainers.algorithms.reward_shaping import overlong_penalty, soft_overlong
+from agentgym_rft.trainers.algorithms.selections import BESIDE_MEDIAN, median_deviation
 from agentgym_rft.trainers.batch.table import build_table
-from agentgym_rft.trainers.selections import BESIDE_MEDIAN, median_deviation
-from agentgym_rft.trainers.shapers import overlong_penalty, soft_overlong
-from agentgym_rft.trainers.stages import Context
 from tests.trainers.tiny import fixed_groups, step, tiny_groups
 from tests.trainers.turns import group_of, turn
 
