@@ -25,10 +25,10 @@ from agentgym_rft.config.load import parse_override
 from agentgym_rft.config.run import AlgorithmSection, Config
 from agentgym_rft.trainers.algorithms import ALGORITHMS, build_algorithm
 from agentgym_rft.trainers.algorithms.base import Algorithm
+from agentgym_rft.trainers.algorithms.entropy.controls import CONTROLS
 from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.groups import has_signal, split_errors
 from agentgym_rft.trainers.batch.table import Row, TokenTable, build_table
-from agentgym_rft.trainers.controls import CONTROLS
 from agentgym_rft.trainers.optimizer import make_optimizer
 from agentgym_rft.trainers.run import Parts, build
 from agentgym_rft.trainers.scoring import make_scorer

@@ -17,7 +17,7 @@ from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.envs import check_env
 from agentgym_rft.envs.check.run import RULES
 from agentgym_rft.trainers.algorithms import ALGORITHMS, build_algorithm
-from agentgym_rft.trainers.controls import CONTROLS
+from agentgym_rft.trainers.algorithms.entropy.controls import CONTROLS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from agentgym_rft.trainers.algorithms.base import AUXILIARY, Algorithm
 from agentgym_rft.trainers.algorithms.distribution_stats import ENTROPY, MEAN_DISCRIMINATOR
+from agentgym_rft.trainers.algorithms.entropy.statistics import discriminator
 from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.algorithms.units import Unit
 from agentgym_rft.trainers.batch.table import TokenTable
-from agentgym_rft.trainers.entropy_statistics import discriminator
 from agentgym_rft.trainers.objective import Objective, minibatch_weights, unit_log_ratio
 from agentgym_rft.trainers.scoring import Scores
 

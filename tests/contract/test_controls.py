@@ -11,8 +11,8 @@ import torch
 from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.trainers.algorithms import ALGORITHMS, build_algorithm
+from agentgym_rft.trainers.algorithms.entropy.controls import CONTROLS
 from agentgym_rft.trainers.batch.table import available_columns, build_table
-from agentgym_rft.trainers.controls import CONTROLS
 from tests.trainers.tiny import step, tiny_groups, tiny_model
 
 SEVERAL = {"num_minibatches": 2, "num_epochs": 2, "learning_rate": 0.01}  # optimizer steps a batch

@@ -11,10 +11,10 @@ import torch
 from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.core import Group
 from agentgym_rft.trainers.algorithms import ALGORITHMS, build_algorithm
+from agentgym_rft.trainers.algorithms.entropy.controls import CONTROLS
 from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.groups import by_seat, split_errors
 from agentgym_rft.trainers.batch.table import build_table
-from agentgym_rft.trainers.controls import CONTROLS
 from tests.contract.test_controls import SEVERAL, UNITS, assert_same, controlled
 from tests.trainers.tiny import play, scored, step, tiny_model
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from agentgym_rft.config.base import Options, read_options
+from agentgym_rft.config.base import read_options
 from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.errors import RegistryError, did_you_mean
-from agentgym_rft.trainers.algorithms import grpo, imitation, multi_turn, reflective, single_return  # noqa: F401 - they register
-from agentgym_rft.trainers.algorithms.advantages import group_advantage, group_mean, group_std, leave_one_out
+from agentgym_rft.trainers.algorithms import grpo, imitation, multi_turn, reflective, single_return  # noqa: F401
 from agentgym_rft.trainers.algorithms.base import Algorithm
 from agentgym_rft.trainers.algorithms.composing import (
     ALGORITHMS,
-    SCALES,
-    GrpoOptions,
     aggregation_of,
     clipped_policy_gradient,
-    group_relative_policy_gradient,
     register,
     regularizers_of,
     weigh_behaviour,
 )
-from agentgym_rft.trainers.controls import apply_controls, unit_of
+from agentgym_rft.trainers.algorithms.entropy.controls import apply_controls
 
 __all__ = ["ALGORITHMS", "aggregation_of", "build_algorithm", "clipped_policy_gradient", "register", "regularizers_of"]
 

@@ -18,8 +18,7 @@ from agentgym_rft.trainers.algorithms.advantages import group_advantage, group_m
 from agentgym_rft.trainers.algorithms.base import Algorithm
 from agentgym_rft.trainers.algorithms.parts import Aggregation, Ratio, Regularizer, Stage
 from agentgym_rft.trainers.algorithms.regularizers import entropy_bonus, kl_penalty
-from agentgym_rft.trainers.algorithms.units import Unit
-from agentgym_rft.trainers.controls import unit_of
+from agentgym_rft.trainers.algorithms.units import Unit, unit_of
 
 ANCHORS = {"old": "old_lp", "behaviour": "behaviour_lp"}
 SCALES = {"std": group_std, "none": unscaled}

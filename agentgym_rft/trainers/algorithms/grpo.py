@@ -19,7 +19,7 @@ from agentgym_rft.trainers.algorithms.composing import (
     group_relative_policy_gradient,
     register,
 )
-from agentgym_rft.trainers.controls import unit_of
+from agentgym_rft.trainers.algorithms.units import unit_of
 
 
 class TurnGrpoOptions(Options):

@@ -22,7 +22,7 @@ from agentgym_rft.trainers.algorithms.composing import (
 from agentgym_rft.trainers.algorithms.parts import Ratio
 from agentgym_rft.trainers.algorithms.regularizers import value_loss
 from agentgym_rft.trainers.algorithms.token_filters import only
-from agentgym_rft.trainers.controls import unit_of
+from agentgym_rft.trainers.algorithms.units import unit_of
 
 
 class GigpoOptions(Options):

@@ -23,7 +23,7 @@ from agentgym_rft.trainers.algorithms.composing import (
 from agentgym_rft.trainers.algorithms.credit import BestRule, BestValue, amplify_positive, group_mean_or_zero
 from agentgym_rft.trainers.algorithms.regularizers import auxiliary_nll
 from agentgym_rft.trainers.algorithms.token_filters import pivotal_mask
-from agentgym_rft.trainers.controls import unit_of
+from agentgym_rft.trainers.algorithms.units import unit_of
 
 Scaling = Literal["std", "none"]
 

@@ -35,8 +35,7 @@ from agentgym_rft.trainers.algorithms.selections import (
     selected,
 )
 from agentgym_rft.trainers.algorithms.token_filters import only, without_signal_dropped
-from agentgym_rft.trainers.algorithms.units import Unit
-from agentgym_rft.trainers.controls import unit_of
+from agentgym_rft.trainers.algorithms.units import Unit, unit_of
 
 Scaling = Literal["std", "none"]
 Anchor = Literal["old", "behaviour"]

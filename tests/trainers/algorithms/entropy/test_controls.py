@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.errors import ConfigError, RegistryError
-from agentgym_rft.trainers import entropy_filters as filters
 from agentgym_rft.trainers.algorithms import build_algorithm
+from agentgym_rft.trainers.algorithms.entropy import filters as filters
+from agentgym_rft.trainers.algorithms.entropy.controls import register_control
+from agentgym_rft.trainers.algorithms.entropy.draws import token_draws
+from agentgym_rft.trainers.algorithms.entropy.statistics import equal_units, quantile, segment_quantile
 from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.table import available_columns, build_table
-from agentgym_rft.trainers.control_registry import register_control
-from agentgym_rft.trainers.draws import token_draws
-from agentgym_rft.trainers.entropy_statistics import equal_units, quantile, segment_quantile
-from tests.trainers.entropy_tables import column, entropy_table
+from tests.trainers.algorithms.entropy.entropy_tables import column, entropy_table
 from tests.trainers.tiny import tiny_groups, tiny_model
 
 P, H = [0.7, 0.2, 0.1, 0.9], [0.8, 0.8, 0.8, 0.3]

@@ -13,7 +13,7 @@ from agentgym_rft.trainers.algorithms.distribution_stats import ENTROPY, MEAN_DI
 from agentgym_rft.trainers.algorithms.losses import clipped, fixed_bounds
 from agentgym_rft.trainers.batch.packing import pack
 from agentgym_rft.trainers.scoring import make_scorer
-from tests.trainers.entropy_tables import loss_inputs
+from tests.trainers.algorithms.entropy.entropy_tables import loss_inputs
 from tests.trainers.tiny import tiny_batch, tiny_model
 
 STEP = 1e-5

@@ -14,6 +14,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from agentgym_rft.trainers.algorithms.entropy.draws import token_draws
+from agentgym_rft.trainers.algorithms.entropy.filters import chosen_units, largest
+from agentgym_rft.trainers.algorithms.entropy.statistics import (
+    counted_mean,
+    counted_sum,
+    counted_units,
+    covariance,
+    equal_units,
+    main_tokens,
+    moments,
+    quantile,
+    segment_quantile,
+)
 from agentgym_rft.trainers.algorithms.parts import (
     Aggregation,
     Coefficient,
@@ -26,19 +39,6 @@ from agentgym_rft.trainers.algorithms.parts import (
 from agentgym_rft.trainers.algorithms.regularizers import kl_estimate
 from agentgym_rft.trainers.algorithms.units import Unit, first_of_unit, unit_mean
 from agentgym_rft.trainers.batch.table import TokenTable, segment_sum
-from agentgym_rft.trainers.draws import token_draws
-from agentgym_rft.trainers.entropy_filters import chosen_units, largest
-from agentgym_rft.trainers.entropy_statistics import (
-    counted_mean,
-    counted_sum,
-    counted_units,
-    covariance,
-    equal_units,
-    main_tokens,
-    moments,
-    quantile,
-    segment_quantile,
-)
 
 ENTROPY = frozenset({"entropy"})
 ROUNDING = 1e-4  # nats between two scorings of the same token by the same weights

@@ -12,11 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from agentgym_rft.trainers.algorithms.parts import Context, TokenFilter
-from agentgym_rft.trainers.algorithms.units import Unit, unit_sum
-from agentgym_rft.trainers.batch.table import TokenTable
-from agentgym_rft.trainers.draws import token_draws
-from agentgym_rft.trainers.entropy_statistics import (
+from agentgym_rft.trainers.algorithms.entropy.draws import token_draws
+from agentgym_rft.trainers.algorithms.entropy.statistics import (
     FLAT,
     centred_discriminator,
     counted_mean,
@@ -27,6 +24,9 @@ from agentgym_rft.trainers.entropy_statistics import (
     moments,
     quantile,
 )
+from agentgym_rft.trainers.algorithms.parts import Context, TokenFilter
+from agentgym_rft.trainers.algorithms.units import Unit, unit_sum
+from agentgym_rft.trainers.batch.table import TokenTable
 
 Sides = Literal["both", "negative"]
 Shape = Literal["exponential", "linear"]

@@ -9,9 +9,14 @@ import pytest
 from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.errors import CheckpointError
 from agentgym_rft.trainers.algorithms import build_algorithm
+from agentgym_rft.trainers.algorithms.entropy.controllers import (
+    AdaptiveTemperature,
+    EntropyAnchor,
+    EntropyHistory,
+    TargetEntropy,
+)
 from agentgym_rft.trainers.algorithms.parts import Context
-from agentgym_rft.trainers.controllers import AdaptiveTemperature, EntropyAnchor, EntropyHistory, TargetEntropy
-from tests.trainers.entropy_tables import entropy_table
+from tests.trainers.algorithms.entropy.entropy_tables import entropy_table
 
 CONTEXT = Context()
 TABLE = entropy_table([[2, 1], [1]], entropy=[0.2, 0.4, 0.9, 0.5])

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from agentgym_rft.trainers.algorithms.entropy.statistics import batch_entropy, main_tokens, segment_mean
 from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.algorithms.units import Unit, unit_sum
 from agentgym_rft.trainers.batch.table import TokenTable
-from agentgym_rft.trainers.entropy_statistics import batch_entropy, main_tokens, segment_mean
 
 
 def observed_entropy(table: TokenTable, metrics: Mapping[str, float], unit: Unit) -> float | None:

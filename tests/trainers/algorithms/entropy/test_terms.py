@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 
-from agentgym_rft.trainers import entropy_terms as terms
 from agentgym_rft.trainers.algorithms.distribution_stats import kept_mass, nucleus_entropy
+from agentgym_rft.trainers.algorithms.entropy import terms as terms
 from agentgym_rft.trainers.algorithms.losses import clipped, fixed_bounds, sequence_mean, token_mean
 from agentgym_rft.trainers.algorithms.parts import Context
-from tests.trainers.entropy_tables import column, entropy_table, loss_inputs
+from tests.trainers.algorithms.entropy.entropy_tables import column, entropy_table, loss_inputs
 
 STEP = 1e-6
 NUCLEUS = nucleus_entropy(0.8)

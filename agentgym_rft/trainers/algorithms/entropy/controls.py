@@ -6,21 +6,78 @@ They combine freely with any algorithm and with each other, in the order in whic
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from pydantic import Field
 
-from agentgym_rft.config.base import Options
-from agentgym_rft.errors import ConfigError
-from agentgym_rft.trainers import controllers, entropy_filters, entropy_terms
+from agentgym_rft.config.base import Options, read_options
+from agentgym_rft.config.run import AlgorithmSection
+from agentgym_rft.errors import ConfigError, RegistryError, did_you_mean
 from agentgym_rft.trainers.algorithms.base import Algorithm
 from agentgym_rft.trainers.algorithms.distribution_stats import kept_mass, nucleus_entropy
+from agentgym_rft.trainers.algorithms.entropy import controllers, filters, terms
 from agentgym_rft.trainers.algorithms.parts import Context, Controller, Regularizer, Stage, TokenFilter
-from agentgym_rft.trainers.algorithms.units import Unit
-from agentgym_rft.trainers.control_registry import CONTROLS, apply_controls, refuse_unit, register_control, unit_of
+from agentgym_rft.trainers.algorithms.units import Unit, unit_of
 
-__all__ = ["CONTROLS", "apply_controls", "register_control", "unit_of"]
+Build = Callable[[Algorithm, Any, Unit], Algorithm]
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A registered control: the model of its options, and what it does to an algorithm."""
+
+    options: type[Options]
+    build: Build
+
+
+CONTROLS: dict[str, Control] = {}
+
+
+def register_control(name: str, options: type[Options] = Options) -> Callable[[Build], Build]:
+    """Decorator that registers a control. Raises `RegistryError` for a name that is taken."""
+
+    def add(build: Build) -> Build:
+        if name in CONTROLS:
+            raise RegistryError(f"An entropy control called '{name}' is already registered.")
+        CONTROLS[name] = Control(options, build)
+        return build
+
+    return add
+
+
+def apply_controls(algorithm: Algorithm, section: AlgorithmSection) -> Algorithm:
+    """The algorithm with the section's controls, in order.
+
+    Raises:
+        RegistryError: a name is not registered.
+        ConfigError: an entry, an option or the unit does not fit the control, or a control is listed twice.
+    """
+    unit = unit_of(section, "entropy", "token")
+    seen: set[str] = set()
+    for entry in section.controls:
+        data = {"name": entry} if isinstance(entry, str) else dict(entry)
+        name = data.pop("name", None)
+        if not isinstance(name, str):
+            raise ConfigError(
+                f"An entry of algorithm.controls is {entry!r}: expected a name, or a mapping with 'name'."
+            )
+        if name not in CONTROLS:
+            raise RegistryError(f"No entropy control is called '{name}'.{did_you_mean(name, CONTROLS)}")
+        if name in seen:
+            raise ConfigError(f"Entropy control '{name}' is in algorithm.controls twice; list it once.")
+        seen.add(name)
+        control = CONTROLS[name]
+        options = read_options(control.options, data, f"Entropy control '{name}'")
+        algorithm = control.build(algorithm, options, unit)
+    return algorithm
+
+
+def refuse_unit(name: str, unit: Unit, refused: tuple[Unit, ...], why: str) -> None:
+    """Raise `ConfigError` if a control makes no sense for a unit."""
+    if unit in refused:
+        raise ConfigError(f"Entropy control '{name}' cannot judge a {unit}: {why} Set algorithm.units.entropy=token.")
 
 
 def _filtered(algorithm: Algorithm, part: TokenFilter) -> Algorithm:
@@ -28,12 +85,12 @@ def _filtered(algorithm: Algorithm, part: TokenFilter) -> Algorithm:
 
 
 def _regularized(
-    algorithm: Algorithm, stage: Stage, terms: tuple[Regularizer, ...], controller: Controller | None = None
+    algorithm: Algorithm, stage: Stage, added: tuple[Regularizer, ...], controller: Controller | None = None
 ) -> Algorithm:
     return replace(
         algorithm,
         modulators=(*algorithm.modulators, stage),
-        regularizers=(*algorithm.regularizers, *terms),
+        regularizers=(*algorithm.regularizers, *added),
         controllers=(*algorithm.controllers, *([controller] if controller else [])),
     )
 
@@ -42,7 +99,7 @@ def _observed(algorithm: Algorithm, name: str, unit: Unit) -> Algorithm:
     """With the entropy before the update in the table, where a controller needs more than the step's metric."""
     if unit == "token":
         return algorithm
-    return replace(algorithm, modulators=(*algorithm.modulators, entropy_terms.measured_entropy(name)))
+    return replace(algorithm, modulators=(*algorithm.modulators, terms.measured_entropy(name)))
 
 
 def _ordered(name: str, **ends: float) -> None:
@@ -60,7 +117,7 @@ class ClipBOptions(Options):
 @register_control("clip_b", ClipBOptions)
 def clip_b(algorithm: Algorithm, options: ClipBOptions, unit: Unit) -> Algorithm:
     """Clip_B: drops tokens whose discriminator is an outlier of the batch. Source: arXiv 2602.03392."""
-    return _filtered(algorithm, entropy_filters.clip_b(options.mu, options.sides, unit))
+    return _filtered(algorithm, filters.clip_b(options.mu, options.sides, unit))
 
 
 class ClipVOptions(Options):
@@ -72,7 +129,7 @@ class ClipVOptions(Options):
 @register_control("clip_v", ClipVOptions)
 def clip_v(algorithm: Algorithm, options: ClipVOptions, unit: Unit) -> Algorithm:
     """Clip_V: drops tokens whose predicted change of entropy is an outlier. Source: arXiv 2602.03392."""
-    return _filtered(algorithm, entropy_filters.clip_v(options.mu, options.sides, options.max_frac, unit))
+    return _filtered(algorithm, filters.clip_v(options.mu, options.sides, options.max_frac, unit))
 
 
 class ClipCovOptions(Options):
@@ -85,7 +142,7 @@ class ClipCovOptions(Options):
 def clip_cov(algorithm: Algorithm, options: ClipCovOptions, unit: Unit) -> Algorithm:
     """Clip-Cov: drops a few random tokens of large covariance. Source: arXiv 2505.22617."""
     _ordered("clip_cov", low=options.low, high=options.high)
-    return _filtered(algorithm, entropy_filters.clip_cov(options.ratio, options.low, options.high, unit))
+    return _filtered(algorithm, filters.clip_cov(options.ratio, options.low, options.high, unit))
 
 
 class KlCovOptions(Options):
@@ -99,11 +156,11 @@ def kl_cov(algorithm: Algorithm, options: KlCovOptions, unit: Unit) -> Algorithm
 
     Only bounds that stop gradients, as PPO's do, are taken away; losses of another form stay and get the penalty.
     """
-    term = entropy_terms.covariant_penalty(options.coef)
-    algorithm = _regularized(algorithm, entropy_terms.covariant_units(options.percent, unit), (term,))
+    term = terms.covariant_penalty(options.coef)
+    algorithm = _regularized(algorithm, terms.covariant_units(options.percent, unit), (term,))
     if not algorithm.surrogate.stops_gradient:
         return algorithm
-    return replace(algorithm, surrogate=entropy_terms.unclipped(algorithm.surrogate))
+    return replace(algorithm, surrogate=terms.unclipped(algorithm.surrogate))
 
 
 class EntropyBonusOptions(Options):
@@ -113,8 +170,8 @@ class EntropyBonusOptions(Options):
 @register_control("entropy_bonus", EntropyBonusOptions)
 def entropy_bonus(algorithm: Algorithm, options: EntropyBonusOptions, unit: Unit) -> Algorithm:
     """-coef times the mean entropy over units; for tokens what `algorithm.entropy_coef` does."""
-    stage = entropy_terms.unit_weights("entropy_bonus", unit)
-    return _regularized(algorithm, stage, (entropy_terms.mean_entropy("entropy_bonus", options.coef),))
+    stage = terms.unit_weights("entropy_bonus", unit)
+    return _regularized(algorithm, stage, (terms.mean_entropy("entropy_bonus", options.coef),))
 
 
 class EpoOptions(Options):
@@ -123,7 +180,7 @@ class EpoOptions(Options):
     low: float = Field(0.0, ge=0, description="lower end of the band, times the mean so far")
     high: float = Field(2.0, gt=0, description="upper end of the band, times the mean so far")
     alpha: float = Field(0.1, ge=0, description="penalty for each nat outside the band")
-    phase: entropy_terms.Phase = Field("rising", description="how the penalty's weight changes from step to step")
+    phase: terms.Phase = Field("rising", description="how the penalty's weight changes from step to step")
     phase_start: float = Field(0.5, gt=0, le=1, description="its first value, with phase=rising; ours")
     phase_steps: int = Field(150, ge=1, description="steps until its last value")
 
@@ -133,17 +190,17 @@ def epo(algorithm: Algorithm, options: EpoOptions, unit: Unit) -> Algorithm:
     """EPO: entropy bonus, and a penalty outside a band around the mean so far at the turn. Source: arXiv 2509.22576."""
     _ordered("epo", low=options.low, high=options.high)
     history = controllers.EntropyHistory(unit)
-    phase = entropy_terms.phase_weight(options.phase, options.phase_start, options.phase_steps)
+    phase = terms.phase_weight(options.phase, options.phase_start, options.phase_steps)
 
     def band_coef(context: Context) -> float:
         return options.coef * options.smooth * options.alpha * phase(context)
 
-    terms = (
-        entropy_terms.mean_entropy("epo_entropy", options.coef),
-        entropy_terms.outside_band(band_coef, unit),
+    penalties = (
+        terms.mean_entropy("epo_entropy", options.coef),
+        terms.outside_band(band_coef, unit),
     )
-    weighted = _regularized(algorithm, entropy_terms.unit_weights("epo_entropy", unit), terms, history)
-    band = entropy_terms.entropy_band(options.low, options.high, history.means, unit)
+    weighted = _regularized(algorithm, terms.unit_weights("epo_entropy", unit), penalties, history)
+    band = terms.entropy_band(options.low, options.high, history.means, unit)
     return replace(weighted, modulators=(*weighted.modulators, band))
 
 
@@ -159,8 +216,8 @@ def target_entropy(algorithm: Algorithm, options: TargetEntropyOptions, unit: Un
     """An entropy bonus whose coefficient is fed back to hold entropy at a target. Source: ours, after SAC."""
     _ordered("target_entropy", low=options.low, high=options.high)
     controller = controllers.TargetEntropy(options.target, options.rate, options.low, options.high, unit)
-    term = entropy_terms.mean_entropy("target_entropy", controller)
-    weights = entropy_terms.unit_weights("target_entropy", unit)
+    term = terms.mean_entropy("target_entropy", controller)
+    weights = terms.unit_weights("target_entropy", unit)
     return _observed(_regularized(algorithm, weights, (term,), controller), "target_entropy", unit)
 
 
@@ -188,11 +245,11 @@ class ForkingTokensOptions(Options):
 @register_control("forking_tokens", ForkingTokensOptions)
 def forking_tokens(algorithm: Algorithm, options: ForkingTokensOptions, unit: Unit) -> Algorithm:
     """80/20: only the tokens of highest entropy have a policy loss. Source: arXiv 2506.01939."""
-    return _filtered(algorithm, entropy_filters.forking_tokens(options.share, unit))
+    return _filtered(algorithm, filters.forking_tokens(options.share, unit))
 
 
 class SteerOptions(Options):
-    shape: entropy_filters.Shape = Field("exponential", description="how the weight falls")
+    shape: filters.Shape = Field("exponential", description="how the weight falls")
     w_min: float = Field(0.8, gt=0, le=1, description="smallest weight")
     w_max: float = Field(1.2, gt=0, description="largest weight, with shape=linear; else 1")
 
@@ -201,7 +258,7 @@ class SteerOptions(Options):
 def steer(algorithm: Algorithm, options: SteerOptions, unit: Unit) -> Algorithm:
     """STEER: tokens that would change entropy much weigh less. Source: arXiv 2510.10150."""
     _ordered("steer", w_min=options.w_min, w_max=options.w_max)
-    return _filtered(algorithm, entropy_filters.steer(options.shape, options.w_min, options.w_max, unit))
+    return _filtered(algorithm, filters.steer(options.shape, options.w_min, options.w_max, unit))
 
 
 class SirenOptions(Options):
@@ -216,9 +273,9 @@ def siren(algorithm: Algorithm, options: SirenOptions, unit: Unit) -> Algorithm:
     refuse_unit("siren", unit, ("trajectory",), "peaks are picked inside each trajectory.")
     functional = nucleus_entropy(options.top_p)
     column, q = functional.name, options.quantile
-    anchor = controllers.EntropyAnchor(lambda table: entropy_terms.peak_entropy(table, column, q, unit))
-    stage = entropy_terms.anchored(column, q, unit, algorithm.aggregation, lambda: anchor.value)
-    algorithm = _regularized(algorithm, stage, (entropy_terms.anchoring(column, options.coef),), anchor)
+    anchor = controllers.EntropyAnchor(lambda table: terms.peak_entropy(table, column, q, unit))
+    stage = terms.anchored(column, q, unit, algorithm.aggregation, lambda: anchor.value)
+    algorithm = _regularized(algorithm, stage, (terms.anchoring(column, options.coef),), anchor)
     return replace(algorithm, functionals=(*algorithm.functionals, functional))
 
 
@@ -226,7 +283,7 @@ class LpRegOptions(Options):
     coef: float = Field(1.0, ge=0, description="weight of the KL")
     kappa: float = Field(0.02, ge=0, lt=1, description="noise is below this share of the largest probability")
     share: float = Field(0.01, gt=0, le=1, description="share of tokens that count as improbable")
-    among: entropy_terms.Among = Field("all", description="share of which tokens: all, or those of A < 0")
+    among: terms.Among = Field("all", description="share of which tokens: all, or those of A < 0")
 
 
 @register_control("lp_reg", LpRegOptions)
@@ -234,8 +291,8 @@ def lp_reg(algorithm: Algorithm, options: LpRegOptions, unit: Unit) -> Algorithm
     """Lp-Reg: keeps improbable tokens that are no noise from being pushed down. Source: arXiv 2510.03222."""
     refuse_unit("lp_reg", unit, ("turn", "trajectory"), "what is noise is said of single tokens.")
     functional = kept_mass(options.kappa)
-    stage = entropy_terms.denoised_target(functional.name, options.kappa, options.share, options.among)
-    algorithm = _regularized(algorithm, stage, (entropy_terms.denoised_kl(options.coef),))
+    stage = terms.denoised_target(functional.name, options.kappa, options.share, options.among)
+    algorithm = _regularized(algorithm, stage, (terms.denoised_kl(options.coef),))
     return replace(algorithm, functionals=(*algorithm.functionals, functional))
 
 
@@ -252,6 +309,6 @@ def agentic_clip(algorithm: Algorithm, options: AgenticClipOptions, unit: Unit) 
             f"'{algorithm.surrogate.name}' of '{algorithm.name}'."
         )
     gated = options.tokens == "high_entropy"
-    surrogate = entropy_terms.preserving_upper(algorithm.surrogate, gated=gated)
-    stages = (entropy_terms.uncertain_units(unit),) if gated else ()
+    surrogate = terms.preserving_upper(algorithm.surrogate, gated=gated)
+    stages = (terms.uncertain_units(unit),) if gated else ()
     return replace(algorithm, surrogate=surrogate, modulators=(*algorithm.modulators, *stages))
