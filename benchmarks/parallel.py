@@ -39,13 +39,13 @@ from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.groups import split_errors
 from agentgym_rft.trainers.batch.packing import pack, padding_fraction
 from agentgym_rft.trainers.batch.table import Row, TokenTable, build_table
-from agentgym_rft.trainers.optimizer import make_optimizer
-from agentgym_rft.trainers.parallel import joined
+from agentgym_rft.trainers.learner.optimizer import make_optimizer
+from agentgym_rft.trainers.learner.parallelize import trained_module, wrapped
+from agentgym_rft.trainers.learner.processes import joined
+from agentgym_rft.trainers.learner.scoring import make_scorer
+from agentgym_rft.trainers.learner.update import update
 from agentgym_rft.trainers.run import build
-from agentgym_rft.trainers.scoring import make_scorer
 from agentgym_rft.trainers.scratch import build_model
-from agentgym_rft.trainers.update import update
-from agentgym_rft.trainers.wrapping import trained_module, wrapped
 
 
 @dataclass(frozen=True)

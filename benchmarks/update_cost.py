@@ -29,10 +29,10 @@ from agentgym_rft.trainers.algorithms.entropy.controls import CONTROLS
 from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.groups import has_signal, split_errors
 from agentgym_rft.trainers.batch.table import Row, TokenTable, build_table
-from agentgym_rft.trainers.optimizer import make_optimizer
+from agentgym_rft.trainers.learner.optimizer import make_optimizer
+from agentgym_rft.trainers.learner.scoring import make_scorer
+from agentgym_rft.trainers.learner.update import update
 from agentgym_rft.trainers.run import Parts, build
-from agentgym_rft.trainers.scoring import make_scorer
-from agentgym_rft.trainers.update import update
 
 
 @dataclass(frozen=True)

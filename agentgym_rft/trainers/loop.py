@@ -32,9 +32,9 @@ from agentgym_rft.store.checkpoint import has_checkpoint
 from agentgym_rft.store.trajectories import TrajectoryWriter
 from agentgym_rft.trainers.algorithms.operators import apply_operators
 from agentgym_rft.trainers.batch.groups import by_seat, has_signal, seat_metrics, shared_out, split_errors
-from agentgym_rft.trainers.crew import follow
 from agentgym_rft.trainers.generation_metrics import generation_metrics
-from agentgym_rft.trainers.parallel import Ranks, joined
+from agentgym_rft.trainers.learner.group import follow
+from agentgym_rft.trainers.learner.processes import Ranks, joined
 from agentgym_rft.trainers.run import Parts, build, opened, run_directory
 from agentgym_rft.trainers.sources import Batch, Weights
 from agentgym_rft.trainers.stored_sources import SourceEnded

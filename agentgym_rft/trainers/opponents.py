@@ -25,7 +25,7 @@ from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.store.checkpoint import checkpoint_folders, weights_difference
 from agentgym_rft.store.files import write_atomically
 from agentgym_rft.store.trainer_state import assign
-from agentgym_rft.trainers.lora import sharing_copy
+from agentgym_rft.trainers.learner.lora import sharing_copy
 
 Rule = Literal["uniform", "latest", "prioritised"]
 UNKNOWN = 0.5  # success against a member that nobody has played yet: an even match

@@ -9,7 +9,7 @@ from agentgym_rft.config.run import Config
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.rollouts.seats import SCRIPTS, player_key, seat_section, trained_seats
 from agentgym_rft.trainers.algorithms.base import Algorithm
-from agentgym_rft.trainers.parallel import Ranks
+from agentgym_rft.trainers.learner.processes import Ranks
 
 
 def trained_policies(config: Config, algorithm: Algorithm, ranks: Ranks) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from agentgym_rft.report.metrics import MetricsWriter, read_metrics
 from agentgym_rft.store import checkpoint
 from agentgym_rft.store.journal import Journal
 from agentgym_rft.store.trajectories import TrajectoryWriter
-from agentgym_rft.trainers import learner
+from agentgym_rft.trainers.learner import learner
 from agentgym_rft.trainers.loop import train
 from tests.light_switch import weights_of
 

@@ -8,11 +8,11 @@ from agentgym_rft.config.run import LoraSection
 from agentgym_rft.core import Group, StopReason, Trajectory
 from agentgym_rft.errors import CheckpointError, ConfigError
 from agentgym_rft.report.metrics import read_metrics
+from agentgym_rft.trainers.learner.lora import add_lora
 from agentgym_rft.trainers.loop import train, train_step
-from agentgym_rft.trainers.lora import add_lora
 from agentgym_rft.trainers.opponents import draw_weights, kept_members, member_of, own_success, past_model, snapshot
 from agentgym_rft.trainers.run import build
-from tests.trainers.test_crews import opened, same_run, team_config
+from tests.trainers.learner.test_per_policy import opened, same_run, team_config
 from tests.trainers.tiny import tiny_model
 
 POOL = {"share": 0.5, "every": 1, "size": 3}

@@ -16,8 +16,8 @@ from agentgym_rft.core import Group, StopReason, Trajectory, Turn
 from agentgym_rft.trainers.algorithms.base import Algorithm
 from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.table import Row, TokenTable, build_table
-from agentgym_rft.trainers.scoring import make_scorer, score_rows
-from agentgym_rft.trainers.update import update
+from agentgym_rft.trainers.learner.scoring import make_scorer, score_rows
+from agentgym_rft.trainers.learner.update import update
 
 VOCABULARY = 23
 CFG = TrainerSection(learning_rate=1e-2, warmup_steps=0, max_grad_norm=1e9, micro_batch_tokens=64)

@@ -25,7 +25,7 @@ from agentgym_rft.rollouts.reflection.hindsight import lesson_report, plain_less
 from agentgym_rft.rollouts.reflection.reflectors import HindsightReflector
 from agentgym_rft.rollouts.workers.local import LocalWorkers
 from agentgym_rft.trainers.batch.table import build_table
-from agentgym_rft.trainers.scoring import make_scorer, score_rows
+from agentgym_rft.trainers.learner.scoring import make_scorer, score_rows
 from agentgym_rft.trainers.scratch import build_model
 from tests.rollouts.chat_server import chat_server
 from tests.rollouts.ladder import CARD, TOKENIZER, Climber, Ladder, play, report, workers

@@ -16,8 +16,8 @@ from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.algorithms.parts import Context, LossInputs, Stage
 from agentgym_rft.trainers.algorithms.regularizers import value_loss
 from agentgym_rft.trainers.batch.table import available_columns
+from agentgym_rft.trainers.learner.scoring import make_scorer
 from agentgym_rft.trainers.loop import train
-from agentgym_rft.trainers.scoring import make_scorer
 from tests.trainers.test_loop import assert_equal_weights, switch_config
 from tests.trainers.tiny import scored, step, trained_weights, weights
 from tests.trainers.turns import group_of, prepared, turn

@@ -14,7 +14,7 @@ from agentgym_rft.trainers.algorithms import build_algorithm, losses
 from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.table import build_table, segment_sum
 from tests.trainers.algorithms.test_losses import inputs
-from tests.trainers.test_update import moved, noisy, reinforce_gradient
+from tests.trainers.learner.test_update import moved, noisy, reinforce_gradient
 from tests.trainers.tiny import fixed_groups, step, tiny_groups
 
 BOUNDS = losses.fixed_bounds(0.2, 0.2)

@@ -23,9 +23,9 @@ from agentgym_rft.trainers.algorithms.distribution_stats import ENTROPY
 from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.packing import deal, pack, padding_fraction
 from agentgym_rft.trainers.batch.table import Row
-from agentgym_rft.trainers.packed_attention import check_packing
-from agentgym_rft.trainers.scoring import decoder_layers, make_scorer, score_rows
-from agentgym_rft.trainers.update import update
+from agentgym_rft.trainers.learner.packed_attention import check_packing
+from agentgym_rft.trainers.learner.scoring import decoder_layers, make_scorer, score_rows
+from agentgym_rft.trainers.learner.update import update
 from tests.trainers.tiny import CFG, tiny_model, value_head
 
 

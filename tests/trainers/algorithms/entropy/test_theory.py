@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agentgym_rft.trainers.algorithms.distribution_stats import ENTROPY, MEAN_DISCRIMINATOR, entropy, mean_discriminator
 from agentgym_rft.trainers.algorithms.losses import clipped, fixed_bounds
 from agentgym_rft.trainers.batch.packing import pack
-from agentgym_rft.trainers.scoring import make_scorer
+from agentgym_rft.trainers.learner.scoring import make_scorer
 from tests.trainers.algorithms.entropy.entropy_tables import loss_inputs
 from tests.trainers.tiny import tiny_batch, tiny_model
 

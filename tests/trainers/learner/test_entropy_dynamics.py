@@ -11,7 +11,7 @@ from agentgym_rft.core import Group, StopReason, Trajectory, Turn
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.table import TokenTable, build_table
-from agentgym_rft.trainers.instrument import (
+from agentgym_rft.trainers.learner.entropy_dynamics import (
     WATCHED,
     discriminator_gap,
     dropped_fraction,
@@ -22,7 +22,7 @@ from agentgym_rft.trainers.instrument import (
     policy_pull,
     quadrants,
 )
-from agentgym_rft.trainers.scoring import make_scorer, score_rows
+from agentgym_rft.trainers.learner.scoring import make_scorer, score_rows
 from tests.trainers.tiny import fixed_groups, step
 
 PROBS = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)

@@ -31,7 +31,8 @@ from agentgym_rft.store.trainer_state import assign
 from agentgym_rft.trainers.algorithms.base import Algorithm
 from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.table import Row, TokenTable
-from agentgym_rft.trainers.lora import (
+from agentgym_rft.trainers.learner.entropy_probe import Probe
+from agentgym_rft.trainers.learner.lora import (
     Adapter,
     adapter_weights,
     add_lora,
@@ -40,12 +41,11 @@ from agentgym_rft.trainers.lora import (
     sharing_copy,
     stored_adapter,
 )
-from agentgym_rft.trainers.optimizer import make_optimizer
-from agentgym_rft.trainers.parallel import Ranks
-from agentgym_rft.trainers.probe import Probe
-from agentgym_rft.trainers.scoring import Scorer, make_scorer, score_rows
-from agentgym_rft.trainers.update import update
-from agentgym_rft.trainers.wrapping import trained_module, wrapped
+from agentgym_rft.trainers.learner.optimizer import make_optimizer
+from agentgym_rft.trainers.learner.parallelize import trained_module, wrapped
+from agentgym_rft.trainers.learner.processes import Ranks
+from agentgym_rft.trainers.learner.scoring import Scorer, make_scorer, score_rows
+from agentgym_rft.trainers.learner.update import update
 
 _FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
 

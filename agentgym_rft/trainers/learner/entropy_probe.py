@@ -22,7 +22,7 @@ from agentgym_rft.trainers.algorithms.base import AUXILIARY
 from agentgym_rft.trainers.algorithms.distribution_stats import ENTROPY
 from agentgym_rft.trainers.batch.packing import pack
 from agentgym_rft.trainers.batch.table import Row, TokenTable
-from agentgym_rft.trainers.scoring import Scorer
+from agentgym_rft.trainers.learner.scoring import Scorer
 
 NUM_ROWS = 8  # a row costs a pass over all its tokens, however few of them are probed
 

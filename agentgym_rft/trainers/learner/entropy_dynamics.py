@@ -19,8 +19,8 @@ from agentgym_rft.trainers.algorithms.entropy.statistics import discriminator
 from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.algorithms.units import Unit
 from agentgym_rft.trainers.batch.table import TokenTable
-from agentgym_rft.trainers.objective import Objective, minibatch_weights, unit_log_ratio
-from agentgym_rft.trainers.scoring import Scores
+from agentgym_rft.trainers.learner.objective import Objective, minibatch_weights, unit_log_ratio
+from agentgym_rft.trainers.learner.scoring import Scores
 
 WATCHED = (ENTROPY, MEAN_DISCRIMINATOR)  # of the policy before the update; `dynamics` needs them beside `old_lp`
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
-from agentgym_rft.trainers import scoring
 from agentgym_rft.trainers.algorithms.distribution_stats import ENTROPY
 from agentgym_rft.trainers.batch.packing import pack
-from agentgym_rft.trainers.scoring import make_scorer, score_rows
+from agentgym_rft.trainers.learner import scoring
+from agentgym_rft.trainers.learner.scoring import make_scorer, score_rows
 from tests.trainers.tiny import VOCABULARY, tiny_model
 
 

@@ -15,8 +15,8 @@ from agentgym_rft.trainers.algorithms.parts import Context, LossInputs, coeffici
 from agentgym_rft.trainers.algorithms.units import Unit, unit_mean
 from agentgym_rft.trainers.batch.packing import MicroBatch
 from agentgym_rft.trainers.batch.table import Row, TokenTable
-from agentgym_rft.trainers.parallel import Ranks
-from agentgym_rft.trainers.scoring import Scorer, Scores
+from agentgym_rft.trainers.learner.processes import Ranks
+from agentgym_rft.trainers.learner.scoring import Scorer, Scores
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from agentgym_rft.report.metrics import read_metrics
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.table import build_table
+from agentgym_rft.trainers.learner.entropy_probe import Probe, choose_states
+from agentgym_rft.trainers.learner.optimizer import make_optimizer
+from agentgym_rft.trainers.learner.scoring import make_scorer
+from agentgym_rft.trainers.learner.update import update
 from agentgym_rft.trainers.loop import train
-from agentgym_rft.trainers.optimizer import make_optimizer
-from agentgym_rft.trainers.probe import Probe, choose_states
-from agentgym_rft.trainers.scoring import make_scorer
-from agentgym_rft.trainers.update import update
 from tests.trainers.test_loop import switch_config
 from tests.trainers.tiny import CFG, tiny_batch, tiny_groups
 

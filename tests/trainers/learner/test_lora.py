@@ -18,15 +18,15 @@ from agentgym_rft.errors import ConfigError
 from agentgym_rft.report.metrics import read_metrics
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.algorithms.parts import Context
+from agentgym_rft.trainers.learner.lora import add_lora, merged_weights
+from agentgym_rft.trainers.learner.optimizer import make_optimizer
+from agentgym_rft.trainers.learner.scoring import make_scorer
+from agentgym_rft.trainers.learner.update import update
 from agentgym_rft.trainers.loop import train
-from agentgym_rft.trainers.lora import add_lora, merged_weights
-from agentgym_rft.trainers.optimizer import make_optimizer
-from agentgym_rft.trainers.scoring import make_scorer
-from agentgym_rft.trainers.update import update
 from tests.light_switch import weights_of
-from tests.trainers.processes import agentgym
+from tests.trainers.learner.processes import agentgym
+from tests.trainers.learner.test_processes import assert_close_weights, recipe
 from tests.trainers.test_loop import assert_equal_weights, switch_config
-from tests.trainers.test_parallel import assert_close_weights, recipe
 from tests.trainers.tiny import CFG, tiny_batch, tiny_model
 
 peft = pytest.importorskip("peft")

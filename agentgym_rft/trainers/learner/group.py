@@ -17,8 +17,8 @@ from agentgym_rft.rollouts.policies import load_policy_model
 from agentgym_rft.store.checkpoint import Checkpoint, checkpoint_at, load_checkpoint
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.batch.table import build_table
-from agentgym_rft.trainers.learner import Learner, learn, load, make_learner, policy_weights, save
-from agentgym_rft.trainers.parallel import Ranks, local_device, peer_failures_named
+from agentgym_rft.trainers.learner.learner import Learner, learn, load, make_learner, policy_weights, save
+from agentgym_rft.trainers.learner.processes import Ranks, local_device, peer_failures_named
 
 
 class Crew:

@@ -13,9 +13,9 @@ from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.algorithms.parts import Context, Stage
 from agentgym_rft.trainers.batch.groups import split_errors
 from agentgym_rft.trainers.batch.table import build_table
-from agentgym_rft.trainers.optimizer import learning_rate, make_optimizer
-from agentgym_rft.trainers.scoring import make_scorer, score_rows
-from agentgym_rft.trainers.update import logprob_drift, minibatches, update
+from agentgym_rft.trainers.learner.optimizer import learning_rate, make_optimizer
+from agentgym_rft.trainers.learner.scoring import make_scorer, score_rows
+from agentgym_rft.trainers.learner.update import logprob_drift, minibatches, update
 from tests.trainers.tiny import CFG, step, tiny_batch, tiny_groups, tiny_model, weights
 
 

@@ -10,11 +10,11 @@ from agentgym_rft.config.run import AlgorithmSection, ParallelSection
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.table import build_table
-from agentgym_rft.trainers.learner import trained_module
-from agentgym_rft.trainers.parallel import Ranks, joined
-from agentgym_rft.trainers.scoring import make_scorer, score_rows
-from agentgym_rft.trainers.update import update
-from agentgym_rft.trainers.wrapping import wrapped
+from agentgym_rft.trainers.learner.learner import trained_module
+from agentgym_rft.trainers.learner.parallelize import wrapped
+from agentgym_rft.trainers.learner.processes import Ranks, joined
+from agentgym_rft.trainers.learner.scoring import make_scorer, score_rows
+from agentgym_rft.trainers.learner.update import update
 from tests.trainers.tiny import CFG, tiny_groups, tiny_model, value_head
 
 RETURNS = ((1, 0, 0), (0, 0), (0.5, 1, 0, 0), (1, 1), (0, 1, 0))

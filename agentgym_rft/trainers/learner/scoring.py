@@ -16,8 +16,8 @@ from agentgym_rft.errors import ConfigError
 from agentgym_rft.trainers.algorithms.distribution_stats import VALUE, Functional
 from agentgym_rft.trainers.batch.packing import Layout, MicroBatch, deal
 from agentgym_rft.trainers.batch.table import Row
-from agentgym_rft.trainers.packed_attention import check_packing, packed_rows
-from agentgym_rft.trainers.parallel import ALONE, Ranks
+from agentgym_rft.trainers.learner.packed_attention import check_packing, packed_rows
+from agentgym_rft.trainers.learner.processes import ALONE, Ranks
 
 CHUNK_ELEMENTS = 2**24  # logits held at once, 64 MiB in float32
 

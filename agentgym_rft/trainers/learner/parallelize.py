@@ -19,8 +19,8 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from agentgym_rft.trainers.batch.packing import MicroBatch
-from agentgym_rft.trainers.parallel import Ranks
-from agentgym_rft.trainers.scoring import Scorer, decoder_layers
+from agentgym_rft.trainers.learner.processes import Ranks
+from agentgym_rft.trainers.learner.scoring import Scorer, decoder_layers
 
 Compute = Callable[[], tuple[Tensor, ...]]
 

@@ -16,8 +16,8 @@ from agentgym_rft.core import Group
 from agentgym_rft.errors import CheckpointError
 from agentgym_rft.store.checkpoint import Checkpoint, checkpoint_folders
 from agentgym_rft.store.run_policies import POLICIES, policy_folder
-from agentgym_rft.trainers.crew import Crew
-from agentgym_rft.trainers.lora import sharing_copy
+from agentgym_rft.trainers.learner.group import Crew
+from agentgym_rft.trainers.learner.lora import sharing_copy
 
 
 def separate_models(model: Any, keys: Sequence[str], *, is_base_frozen: bool) -> dict[str, Any]:

@@ -23,8 +23,8 @@ from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.algorithms.units import Unit
 from agentgym_rft.trainers.batch.packing import MicroBatch
 from agentgym_rft.trainers.batch.table import Row, TokenTable
-from agentgym_rft.trainers.instrument import WATCHED, dropped_fraction, dynamics
-from agentgym_rft.trainers.objective import (
+from agentgym_rft.trainers.learner.entropy_dynamics import WATCHED, dropped_fraction, dynamics
+from agentgym_rft.trainers.learner.objective import (
     Measured,
     Objective,
     minibatch_weights,
@@ -33,9 +33,9 @@ from agentgym_rft.trainers.objective import (
     token_indicator,
     unit_log_ratio,
 )
-from agentgym_rft.trainers.optimizer import clipped_step, learning_rate, set_learning_rate
-from agentgym_rft.trainers.scoring import Scorer, score_rows
-from agentgym_rft.trainers.wrapping import backward_pass
+from agentgym_rft.trainers.learner.optimizer import clipped_step, learning_rate, set_learning_rate
+from agentgym_rft.trainers.learner.parallelize import backward_pass
+from agentgym_rft.trainers.learner.scoring import Scorer, score_rows
 
 
 def update(

@@ -15,7 +15,7 @@ from typing import Any
 from agentgym_rft.cli.main import run
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.trainers.parallel_worker", "agentgym_rft.trainers.loop", "peft"])
+_CONTEXT.set_forkserver_preload(["tests.trainers.learner.parallel_worker", "agentgym_rft.trainers.loop", "peft"])
 DEADLINE_S = 240
 
 

@@ -17,12 +17,12 @@ import yaml
 from agentgym_rft.cli.main import run
 from agentgym_rft.config.load import merge
 from agentgym_rft.report.metrics import read_metrics
-from agentgym_rft.trainers.parallel import ALONE
-from tests.trainers.parallel_worker import CASES, result, write_results
-from tests.trainers.processes import agentgym, run_within, together
+from agentgym_rft.trainers.learner.processes import ALONE
+from tests.trainers.learner.parallel_worker import CASES, result, write_results
+from tests.trainers.learner.processes import agentgym, run_within, together
 from tests.trainers.test_loop import final_weights, switch_config
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 STRATEGIES = ["ddp", "fsdp2"]
 PPO = {"name": "ppo", "kl_coef": 0.05}  # a critic and a reference policy
 

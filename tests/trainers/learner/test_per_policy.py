@@ -14,11 +14,11 @@ from agentgym_rft.report.metrics import read_metrics
 from agentgym_rft.rollouts.policies import load_policy_model, policy_dir
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.batch.groups import by_seat
-from agentgym_rft.trainers.crews import by_policy, joined_metrics
-from agentgym_rft.trainers.learner import make_learner
+from agentgym_rft.trainers.learner.learner import make_learner
+from agentgym_rft.trainers.learner.lora import sharing_copy
+from agentgym_rft.trainers.learner.per_policy import by_policy, joined_metrics
+from agentgym_rft.trainers.learner.processes import ALONE, Ranks
 from agentgym_rft.trainers.loop import train, train_step
-from agentgym_rft.trainers.lora import sharing_copy
-from agentgym_rft.trainers.parallel import ALONE, Ranks
 from agentgym_rft.trainers.run import Parts, build
 from tests.light_switch import weights_of
 from tests.team_switch import TeamSwitch
@@ -36,7 +36,7 @@ class RoleSwitch(TeamSwitch):
 
 def team_config(policy: Path, out: Path, /, **sections: dict[str, object]) -> Config:
     given = {
-        "env": {"id": "tests.trainers.test_crews:RoleSwitch"},
+        "env": {"id": "tests.trainers.learner.test_per_policy:RoleSwitch"},
         "policy": {"path": str(policy), "max_context": 64, "num_threads": 1, "device": "cpu"},
         "rollout": {"num_tasks": 4, "group_size": 4, "max_steps": 9},
         "trainer": {"steps": 4, "learning_rate": 1e-2, "warmup_steps": 0},
@@ -255,7 +255,10 @@ def test_a_run_of_several_policies_is_no_policy_without_a_role(switch_policy, tm
         ({"rollout": {"strategy": "reflect_retry"}}, "with rollout.reflect.reflector=self"),
         ({"env": {"id": "tests.light_switch:LightSwitch"}}, "is for several agents"),
         ({"team": {"seats": {"left": {"policy": "random"}, "right": {"policy": "oracle"}}}}, "No seat is trained"),
-        ({"env": {"id": "tests.trainers.test_crews:OracleRole"}}, "The role 'oracle' cannot name a policy"),
+        (
+            {"env": {"id": "tests.trainers.learner.test_per_policy:OracleRole"}},
+            "The role 'oracle' cannot name a policy",
+        ),
     ],
 )
 def test_separate_policies_refuse_what_cannot_work(switch_policy, tmp_path, sections, message):
