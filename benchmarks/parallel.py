@@ -45,7 +45,7 @@ from agentgym_rft.trainers.learner.processes import joined
 from agentgym_rft.trainers.learner.scoring import make_scorer
 from agentgym_rft.trainers.learner.update import update
 from agentgym_rft.trainers.run import build
-from agentgym_rft.trainers.scratch import build_model
+from agentgym_rft.trainers.sft.model import build_model
 
 
 @dataclass(frozen=True)

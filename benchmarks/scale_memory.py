@@ -26,7 +26,7 @@ from agentgym_rft.envs.process.pool import Processes
 from agentgym_rft.evaluation.players import TextWorkers, scripted
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.workers.local import LocalWorkers
-from agentgym_rft.trainers.scratch import build_model
+from agentgym_rft.trainers.sft.model import build_model
 
 NUM_EPISODES, WARM_UP = 10_000, 2_000
 BATCH = 250  # episodes between two looks

@@ -40,7 +40,7 @@ from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.serve.conversation import Conversation
 from agentgym_rft.serve.gateway import Gateway
 from agentgym_rft.serve.settings import ServeSettings
-from agentgym_rft.trainers.scratch import build_model, train_tokenizer
+from agentgym_rft.trainers.sft.model import build_model, train_tokenizer
 
 MAX_CONTEXT = 2048
 REPLY_TOKENS = 8

@@ -16,7 +16,7 @@ from agentgym_rft.envs.turns import TurnsEnv
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.seats import Cast, Seat
 from agentgym_rft.rollouts.workers.local import LocalWorkers
-from agentgym_rft.trainers.scratch import train_tokenizer
+from agentgym_rft.trainers.sft.model import train_tokenizer
 
 SEATS = (2, 4, 8)
 EPISODE_STEPS = 50

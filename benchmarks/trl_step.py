@@ -28,7 +28,7 @@ from agentgym_rft.config.sft import ModelSection
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.trainers.loop import all_trajectories, train_step
 from agentgym_rft.trainers.run import build
-from agentgym_rft.trainers.scratch import build_model, train_tokenizer
+from agentgym_rft.trainers.sft.model import build_model, train_tokenizer
 
 PROMPT_TOKENS, COMPLETION_TOKENS, NUM_PROMPTS, GROUP_SIZE = 150, 64, 4, 8
 

@@ -12,7 +12,7 @@ from agentgym_rft.agents.policies.loading import save_model
 from agentgym_rft.config.run import AgentSection
 from agentgym_rft.config.sft import ModelSection
 from agentgym_rft.envs.making import make_env
-from agentgym_rft.trainers.scratch import build_model, train_tokenizer
+from agentgym_rft.trainers.sft.model import build_model, train_tokenizer
 from tests.kuhn_prompts import prompts_of_infosets
 
 MAX_CONTEXT = 256

@@ -16,9 +16,9 @@ from agentgym_rft.config.run import AgentSection
 from agentgym_rft.config.sft import ModelSection, SftSection
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.errors import DataError, EnvError
-from agentgym_rft.trainers.demonstrations import demonstrations
-from agentgym_rft.trainers.scratch import build_model, train_tokenizer
-from agentgym_rft.trainers.sft import fit, length_batches, sft_rows
+from agentgym_rft.trainers.sft.demonstrations import demonstrations
+from agentgym_rft.trainers.sft.model import build_model, train_tokenizer
+from agentgym_rft.trainers.sft.train import fit, length_batches, sft_rows
 
 COLOURS = ("red", "blue")
 MODEL = ModelSection(

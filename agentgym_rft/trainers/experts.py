@@ -14,7 +14,7 @@ from agentgym_rft.errors import ConfigError, EnvError
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.store.stored_groups import STORED_VERSION
-from agentgym_rft.trainers.demonstrations import demonstrate
+from agentgym_rft.trainers.sft.demonstrations import demonstrate
 
 TRIES = 20  # episodes played for each demonstration that is asked for; an expert that wins less gives fewer
 

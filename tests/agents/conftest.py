@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from agentgym_rft.trainers.scratch import train_tokenizer
+from agentgym_rft.trainers.sft.model import train_tokenizer
 
 TEXTS = ["You are in the middle of a room.", "go to desk 1", "take mug 2 from shelf 3", "look", "Nothing happens."]
 

@@ -25,7 +25,7 @@ from agentgym_rft.cli import main as cli
 from agentgym_rft.envs.alfworld.export import export_games
 from agentgym_rft.envs.webshop.synth import export
 from agentgym_rft.store.experience import ExperienceStore
-from agentgym_rft.trainers.scratch import build_model
+from agentgym_rft.trainers.sft.model import build_model
 from tests.light_switch import MODEL, LightSwitch, make_policy
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"

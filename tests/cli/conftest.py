@@ -6,7 +6,7 @@ import pytest
 
 from agentgym_rft.agents.policies.loading import save_model
 from agentgym_rft.config.sft import ModelSection
-from agentgym_rft.trainers.scratch import build_model, train_tokenizer
+from agentgym_rft.trainers.sft.model import build_model, train_tokenizer
 
 
 @pytest.fixture(scope="session")

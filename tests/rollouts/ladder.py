@@ -16,7 +16,7 @@ from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.strategies import GroupPlan, reflect_retry
 from agentgym_rft.rollouts.workers.local import LocalWorkers
-from agentgym_rft.trainers.scratch import train_tokenizer
+from agentgym_rft.trainers.sft.model import train_tokenizer
 
 ASK = "Reflect now."
 CARD_DATA: dict[str, Any] = {

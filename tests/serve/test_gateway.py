@@ -21,7 +21,7 @@ from agentgym_rft.serve.gateway import Gateway
 from agentgym_rft.serve.settings import ServeSettings
 from agentgym_rft.trainers.batch.table import build_table
 from agentgym_rft.trainers.learner.scoring import make_scorer, score_rows
-from agentgym_rft.trainers.scratch import train_tokenizer
+from agentgym_rft.trainers.sft.model import train_tokenizer
 from tests.agents.conftest import FORGETFUL_TEMPLATE
 from tests.light_switch import LightSwitch
 from tests.serve.gateways import LIMITS, SYSTEM, Client, Kept, answering, serving

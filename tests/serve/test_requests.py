@@ -11,7 +11,7 @@ from agentgym_rft.agents.policies.scripted import ScriptedPolicy
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.serve.gateway import Gateway
 from agentgym_rft.serve.settings import ServeSettings
-from agentgym_rft.trainers.scratch import train_tokenizer
+from agentgym_rft.trainers.sft.model import train_tokenizer
 from tests.serve.gateways import LIMITS, Client, Kept, answering
 
 TOKENIZER = train_tokenizer(["look at the desk"] * 3, 300)

@@ -17,7 +17,7 @@ from agentgym_rft.config.sft import ModelSection
 from agentgym_rft.errors import CheckpointError, StorageError
 from agentgym_rft.store.checkpoint import load_checkpoint, restore, save_checkpoint
 from agentgym_rft.trainers.learner.optimizer import make_optimizer
-from agentgym_rft.trainers.scratch import build_model, train_tokenizer
+from agentgym_rft.trainers.sft.model import build_model, train_tokenizer
 
 STATE = {"sampler": {"cursor": 17, "random": {"state": 2**100}}, "num_tokens": 3}
 SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_layers": 2, "num_heads": 2, "head_dim": 8}

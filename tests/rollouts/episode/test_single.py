@@ -15,7 +15,7 @@ from agentgym_rft.evaluation.panel import EvaluationPlan, evaluate
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.strategies import GroupPlan, plain
 from agentgym_rft.rollouts.workers.local import LocalWorkers
-from agentgym_rft.trainers.scratch import train_tokenizer
+from agentgym_rft.trainers.sft.model import train_tokenizer
 from tests.light_switch import LightSwitch
 
 CARD = parse_card({"name": "plain", "action": {"max_tokens": 8}})

@@ -26,7 +26,7 @@ from agentgym_rft.rollouts.reflection.reflectors import HindsightReflector
 from agentgym_rft.rollouts.workers.local import LocalWorkers
 from agentgym_rft.trainers.batch.table import build_table
 from agentgym_rft.trainers.learner.scoring import make_scorer, score_rows
-from agentgym_rft.trainers.scratch import build_model
+from agentgym_rft.trainers.sft.model import build_model
 from tests.rollouts.chat_server import chat_server
 from tests.rollouts.ladder import CARD, TOKENIZER, Climber, Ladder, play, report, workers
 

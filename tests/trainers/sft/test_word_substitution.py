@@ -13,9 +13,9 @@ from agentgym_rft.agents.card import AgentCard, parse_card
 from agentgym_rft.config.load import find_yaml, read_yaml
 from agentgym_rft.config.sft import SftSection
 from agentgym_rft.envs.webshop.env import WebShopEnv
-from agentgym_rft.trainers.demonstrations import demonstrations
-from agentgym_rft.trainers.disguise import Disguise, Wordbook
-from agentgym_rft.trainers.scratch import train_tokenizer
+from agentgym_rft.trainers.sft.demonstrations import demonstrations
+from agentgym_rft.trainers.sft.model import train_tokenizer
+from agentgym_rft.trainers.sft.word_substitution import Disguise, Wordbook
 
 
 def disguise(share: float, seed: int = 0, keep: tuple[str, ...] = ()) -> Disguise:

@@ -30,8 +30,8 @@ from agentgym_rft.rollouts.reflection.hindsight import lesson_report, read_steps
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.rollouts.workers.local import LocalWorkers
-from agentgym_rft.trainers.demonstrations import expert_turns
-from agentgym_rft.trainers.sft_rows import SftRow, sft_rows
+from agentgym_rft.trainers.sft.demonstrations import expert_turns
+from agentgym_rft.trainers.sft.rows import SftRow, sft_rows
 
 MIN_CUT = 4  # turns of the shortest episode that is cut off early
 SHORT_CUT = 12

@@ -17,7 +17,7 @@ from agentgym_rft.envs.base import Expert, TextEnv
 from agentgym_rft.errors import EnvError
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.seeds import derive_seed
-from agentgym_rft.trainers.disguise import Disguise, Wordbook
+from agentgym_rft.trainers.sft.word_substitution import Disguise, Wordbook
 
 PlayerKind = Literal["expert", "random"]
 

@@ -24,12 +24,12 @@ from agentgym_rft.config.sft import SftConfig, SftSection
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.errors import ConfigError, NumericsError
 from agentgym_rft.rollouts.policies import policy_dir
-from agentgym_rft.trainers.demonstrations import PlayerKind, asked, demonstrations, player_of
-from agentgym_rft.trainers.pieces import add_pieces, report_pieces
-from agentgym_rft.trainers.report_rows import experience_rows, mixed, play_episodes
-from agentgym_rft.trainers.scratch import build_model, train_tokenizer
-from agentgym_rft.trainers.sft_rows import SftRow, sft_rows
-from agentgym_rft.trainers.team_demonstrations import sft_cards, sft_cast, team_demonstrations
+from agentgym_rft.trainers.sft.demonstrations import PlayerKind, asked, demonstrations, player_of
+from agentgym_rft.trainers.sft.model import build_model, train_tokenizer
+from agentgym_rft.trainers.sft.report_rows import experience_rows, mixed, play_episodes
+from agentgym_rft.trainers.sft.report_tokens import add_pieces, report_pieces
+from agentgym_rft.trainers.sft.rows import SftRow, sft_rows
+from agentgym_rft.trainers.sft.team_demonstrations import sft_cards, sft_cast, team_demonstrations
 
 POOL_ROWS = 512
 

@@ -10,9 +10,9 @@ from agentgym_rft.agents.agent import chat_format
 from agentgym_rft.agents.card import parse_card
 from agentgym_rft.config.sft import ModelSection, SftConfig, SftSection
 from agentgym_rft.core import StopReason, Trajectory, Turn
-from agentgym_rft.trainers.demonstrations import demonstrate
-from agentgym_rft.trainers.scratch import build_model, train_tokenizer
-from agentgym_rft.trainers.sft import (
+from agentgym_rft.trainers.sft.demonstrations import demonstrate
+from agentgym_rft.trainers.sft.model import build_model, train_tokenizer
+from agentgym_rft.trainers.sft.train import (
     SftRow,
     build_optimizers,
     length_batches,

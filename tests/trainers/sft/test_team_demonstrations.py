@@ -12,12 +12,12 @@ from agentgym_rft.core import StopReason
 from agentgym_rft.envs.multi_agent import TeamTaskEnv
 from agentgym_rft.envs.turns import TurnsEnv
 from agentgym_rft.errors import ConfigError, EnvError
-from agentgym_rft.trainers.demonstrations import demonstrate, demonstrations
-from agentgym_rft.trainers.disguise import Disguise, Wordbook
 from agentgym_rft.trainers.experts import Demonstrator
-from agentgym_rft.trainers.scratch import train_tokenizer
-from agentgym_rft.trainers.sft import demonstrated_rows, start_policy, train_sft
-from agentgym_rft.trainers.team_demonstrations import demonstrate_team, sft_cast, team_demonstrations
+from agentgym_rft.trainers.sft.demonstrations import demonstrate, demonstrations
+from agentgym_rft.trainers.sft.model import train_tokenizer
+from agentgym_rft.trainers.sft.team_demonstrations import demonstrate_team, sft_cast, team_demonstrations
+from agentgym_rft.trainers.sft.train import demonstrated_rows, start_policy, train_sft
+from agentgym_rft.trainers.sft.word_substitution import Disguise, Wordbook
 from tests.light_switch import COLOURS, LightSwitch
 from tests.team_switch import TeamSwitch
 
@@ -80,7 +80,7 @@ class Repeating:
 
 def config_of(**changes):
     sections = {
-        "env": {"id": "tests.trainers.test_team_demonstrations:Orders"},
+        "env": {"id": "tests.trainers.sft.test_team_demonstrations:Orders"},
         "model": {"vocab_size": 300, "hidden_size": 16, "intermediate_size": 32, "num_layers": 1, "num_heads": 2}
         | {"head_dim": 8, "max_context": 96},
         "team": {

@@ -14,8 +14,8 @@ from agentgym_rft.config.sft import SftConfig, SftSection
 from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.rollouts.seats import Cast, Seat, check_seats, make_cast, seat_card, seat_section
-from agentgym_rft.trainers.demonstrations import asked, drawn_tasks, is_learnt_from, player_of, show
-from agentgym_rft.trainers.disguise import Disguise
+from agentgym_rft.trainers.sft.demonstrations import asked, drawn_tasks, is_learnt_from, player_of, show
+from agentgym_rft.trainers.sft.word_substitution import Disguise
 
 
 def sft_cards(config: SftConfig, env: TextEnv) -> dict[str, AgentCard]:
