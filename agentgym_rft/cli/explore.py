@@ -51,7 +51,7 @@ def explore_command(
 
     The same command goes on where it was stopped.
     """
-    from agentgym_rft.trainers.exploring import Exploration, Round, explore
+    from agentgym_rft.trainers.sources.exploring import Exploration, Round, explore
 
     given = {"env": env, "policy": policy, "store": store, "seed": seed, "data": data}
     settings = with_shorthands(_SHORT, given, overrides)

@@ -36,8 +36,8 @@ from agentgym_rft.trainers.generation_metrics import generation_metrics
 from agentgym_rft.trainers.learner.group import follow
 from agentgym_rft.trainers.learner.processes import Ranks, joined
 from agentgym_rft.trainers.run import Parts, build, opened, run_directory
-from agentgym_rft.trainers.sources import Batch, Weights
-from agentgym_rft.trainers.stored_sources import SourceEnded
+from agentgym_rft.trainers.sources.base import Batch, Weights
+from agentgym_rft.trainers.sources.stored import SourceEnded
 
 Metrics = dict[str, float]
 

@@ -34,15 +34,21 @@ from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.algorithms.base import Algorithm
 from agentgym_rft.trainers.algorithms.operators import Operator, build_operators
 from agentgym_rft.trainers.batch.table import available_columns
-from agentgym_rft.trainers.explorer import Explorer
 from agentgym_rft.trainers.learner.group import Crew, placed
 from agentgym_rft.trainers.learner.learner import make_learner
 from agentgym_rft.trainers.learner.per_policy import Crews, separate_models
 from agentgym_rft.trainers.learner.processes import ALONE, Ranks
-from agentgym_rft.trainers.modes import check_mode, keeps_journal, plays_trained_model, sampling_policy
-from agentgym_rft.trainers.opponents import make_pool
-from agentgym_rft.trainers.source_choice import make_source, played_config
-from agentgym_rft.trainers.sources import Source
+from agentgym_rft.trainers.sources.base import Source
+from agentgym_rft.trainers.sources.explorer import Explorer
+from agentgym_rft.trainers.sources.make import (
+    check_mode,
+    keeps_journal,
+    make_source,
+    played_config,
+    plays_trained_model,
+    sampling_policy,
+)
+from agentgym_rft.trainers.sources.opponents import make_pool
 from agentgym_rft.trainers.store_settings import check_store
 from agentgym_rft.trainers.team_checks import trained_policies
 

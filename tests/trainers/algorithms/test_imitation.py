@@ -21,9 +21,9 @@ from agentgym_rft.trainers.algorithms.parts import Context, LossInputs
 from agentgym_rft.trainers.algorithms.regularizers import self_imitation
 from agentgym_rft.trainers.batch.groups import imitated, shared_out, to_imitate
 from agentgym_rft.trainers.batch.table import build_table
-from agentgym_rft.trainers.experts import Demonstrator
 from agentgym_rft.trainers.loop import train
 from agentgym_rft.trainers.run import build
+from agentgym_rft.trainers.sources.experts import Demonstrator
 from tests.light_switch import LightSwitch
 from tests.trainers.test_loop import assert_equal_weights, switch_config
 from tests.trainers.tiny import step, tiny_groups

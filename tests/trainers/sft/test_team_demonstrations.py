@@ -12,12 +12,12 @@ from agentgym_rft.core import StopReason
 from agentgym_rft.envs.multi_agent import TeamTaskEnv
 from agentgym_rft.envs.turns import TurnsEnv
 from agentgym_rft.errors import ConfigError, EnvError
-from agentgym_rft.trainers.experts import Demonstrator
 from agentgym_rft.trainers.sft.demonstrations import demonstrate, demonstrations
 from agentgym_rft.trainers.sft.model import train_tokenizer
 from agentgym_rft.trainers.sft.team_demonstrations import demonstrate_team, sft_cast, team_demonstrations
 from agentgym_rft.trainers.sft.train import demonstrated_rows, start_policy, train_sft
 from agentgym_rft.trainers.sft.word_substitution import Disguise, Wordbook
+from agentgym_rft.trainers.sources.experts import Demonstrator
 from tests.light_switch import COLOURS, LightSwitch
 from tests.team_switch import TeamSwitch
 

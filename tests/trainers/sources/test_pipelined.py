@@ -16,7 +16,7 @@ from agentgym_rft.errors import ConfigError
 from agentgym_rft.report.metrics import read_metrics
 from agentgym_rft.store.trajectories import read_trajectories
 from agentgym_rft.trainers.loop import train
-from agentgym_rft.trainers.pipelined import scheduled_version, staleness, staleness_metrics
+from agentgym_rft.trainers.sources.pipelined import scheduled_version, staleness, staleness_metrics
 from tests.trainers.test_loop import assert_equal_weights, switch_config
 
 
@@ -136,7 +136,7 @@ def test_a_run_killed_in_the_background_modes_goes_on_without_loss_or_double(swi
         "learner.update = dying\n"
         "loop.train(Config.model_validate_json(sys.argv[1]))\n"
     )
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     ended = subprocess.run([sys.executable, "-c", script, config.model_dump_json()], cwd=root, env=dict(os.environ))
     assert ended.returncode == -signal.SIGKILL
     result = train(config, resume=tmp_path / "run")
@@ -151,7 +151,7 @@ def test_a_run_killed_in_the_background_modes_goes_on_without_loss_or_double(swi
 
 def test_what_an_episode_raises_by_a_mistake_of_ours_fails_the_run(switch_policy, tmp_path):
     config = mode_config(switch_policy, tmp_path / "run", mode="async").model_dump()
-    config["env"] = {"id": "tests.trainers.test_pipelined:Unmakeable"}
+    config["env"] = {"id": "tests.trainers.sources.test_pipelined:Unmakeable"}
     config["eval"] = {"num_tasks": 0}
     with pytest.raises(MemoryError, match="no room"):
         train(validate_config(config))

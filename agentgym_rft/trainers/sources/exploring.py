@@ -33,8 +33,8 @@ from agentgym_rft.store.checkpoint import checkpoint_folders, load_checkpoint
 from agentgym_rft.store.experience import Accounting, ExperienceStore, vocabulary_of
 from agentgym_rft.store.stored_groups import STORED_VERSION
 from agentgym_rft.trainers.algorithms import build_algorithm
-from agentgym_rft.trainers.explorer import Explorer
-from agentgym_rft.trainers.stored_sources import EXPLORER, StoreFile
+from agentgym_rft.trainers.sources.explorer import Explorer
+from agentgym_rft.trainers.sources.stored import EXPLORER, StoreFile
 
 _POLL_S = 0.05
 _log = logging.getLogger(__name__)

@@ -10,8 +10,15 @@ from agentgym_rft.errors import CheckpointError, ConfigError
 from agentgym_rft.report.metrics import read_metrics
 from agentgym_rft.trainers.learner.lora import add_lora
 from agentgym_rft.trainers.loop import train, train_step
-from agentgym_rft.trainers.opponents import draw_weights, kept_members, member_of, own_success, past_model, snapshot
 from agentgym_rft.trainers.run import build
+from agentgym_rft.trainers.sources.opponents import (
+    draw_weights,
+    kept_members,
+    member_of,
+    own_success,
+    past_model,
+    snapshot,
+)
 from tests.trainers.learner.test_per_policy import opened, same_run, team_config
 from tests.trainers.tiny import tiny_model
 

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from agentgym_rft.core import Group, Turn
 from agentgym_rft.trainers.batch.groups import has_signal
-from agentgym_rft.trainers.explorer import Explorer
-from agentgym_rft.trainers.sources import Batch, Weights
+from agentgym_rft.trainers.sources.base import Batch, Weights
+from agentgym_rft.trainers.sources.explorer import Explorer
 
 
 def scheduled_version(batch: int, interval: int, offset: int) -> int:

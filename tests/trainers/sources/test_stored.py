@@ -15,12 +15,12 @@ from agentgym_rft.config.load import validate_config
 from agentgym_rft.errors import ConfigError, DataError
 from agentgym_rft.report.metrics import read_metrics
 from agentgym_rft.store.experience import Accounting, ExperienceStore
-from agentgym_rft.trainers.exploring import Exploration, explore
 from agentgym_rft.trainers.loop import train
 from agentgym_rft.trainers.run import build
+from agentgym_rft.trainers.sources.exploring import Exploration, explore
 from tests.trainers.test_loop import assert_equal_weights, switch_config
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BEHAVIOUR = {"name": "grpo", "options": {"anchor": "behaviour"}}
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from agentgym_rft.trainers.opponents import OpponentPool
-from agentgym_rft.trainers.sources import Batch, Source, SourceAround, Weights
+from agentgym_rft.trainers.sources.base import Batch, Source, SourceAround, Weights
+from agentgym_rft.trainers.sources.opponents import OpponentPool
 
 
 class PooledSource(SourceAround):

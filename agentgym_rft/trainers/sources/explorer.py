@@ -15,7 +15,7 @@ from agentgym_rft.rollouts.workers.base import Workers
 from agentgym_rft.trainers.algorithms.base import Algorithm
 from agentgym_rft.trainers.algorithms.parts import Context, coefficient
 from agentgym_rft.trainers.batch.groups import by_seat, has_signal
-from agentgym_rft.trainers.opponents import OpponentPool
+from agentgym_rft.trainers.sources.opponents import OpponentPool
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from agentgym_rft.core import Group
-from agentgym_rft.trainers.explorer import Explorer
+from agentgym_rft.trainers.sources.explorer import Explorer
 
 Weights = Callable[[], Mapping[str, Any]]  # the trainer's, by name; gathering them costs time, so it is asked for
 
