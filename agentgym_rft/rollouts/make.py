@@ -11,9 +11,6 @@ from agentgym_rft.agents.card import load_card
 from agentgym_rft.agents.policies.base import Policy
 from agentgym_rft.config.run import Config
 from agentgym_rft.envs.making import make_env
-from agentgym_rft.envs.multi_agent import TextAECEnv
-from agentgym_rft.envs.turns import TurnsEnv
-from agentgym_rft.errors import ConfigError
 from agentgym_rft.rollouts.policies import load_policy_model, policy_section, refused_as_data, serve
 from agentgym_rft.rollouts.reflection.chat import Speaker
 from agentgym_rft.rollouts.reflection.endpoint import EndpointReflector
@@ -86,16 +83,6 @@ def make_reflector(config: Config) -> Reflector | None:
     with refused_as_data(rest):
         speaker = Speaker(chat_format(tokenizer, card), serve(network, section), section.max_context)
     return SpokenReflector(card, speaker.reply, is_own=False)
-
-
-def check_credit(config: Config) -> None:
-    """Raise `ConfigError` if the strategy `counterfactual` is to replace turns by no-ops that there are none of."""
-    if config.rollout.strategy != "counterfactual" or config.team.counterfactual.by != "noop":
-        return
-    env = make_env(config.env.id, config.env.options)
-    env.close()
-    if not isinstance(env, TurnsEnv) or type(env.env).noop is TextAECEnv.noop:
-        raise ConfigError(f"'{config.env.id}' has no action that does nothing: write team.counterfactual.by=policy.")
 
 
 def open_workers(config: Config) -> Workers:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,31 +14,23 @@ from typing import Any
 
 from agentgym_rft.agents.card import card_label
 from agentgym_rft.config.run import Config
-from agentgym_rft.core import Group, Trajectory
+from agentgym_rft.core import Trajectory
 from agentgym_rft.errors import PolicyError
 from agentgym_rft.evaluation.panel import EvaluationPlan, evaluate
-from agentgym_rft.report.evaluation import (
-    EvaluationSettings,
-    mean_measures,
-    read_evaluations,
-    summarise,
-    write_evaluation,
-)
+from agentgym_rft.report.evaluation import EvaluationSettings, read_evaluations, summarise, write_evaluation
 from agentgym_rft.report.metrics import MetricsWriter
 from agentgym_rft.report.progress import NoProgress, Progress
 from agentgym_rft.rollouts.outcome import why_unplayed
 from agentgym_rft.store.checkpoint import has_checkpoint
 from agentgym_rft.store.trajectories import TrajectoryWriter
 from agentgym_rft.trainers.algorithms.operators import apply_operators
-from agentgym_rft.trainers.batch.groups import by_seat, has_signal, seat_metrics, shared_out, split_errors
-from agentgym_rft.trainers.generation_metrics import generation_metrics
+from agentgym_rft.trainers.batch.groups import by_seat, shared_out, split_errors
 from agentgym_rft.trainers.learner.group import follow
 from agentgym_rft.trainers.learner.processes import Ranks, joined
+from agentgym_rft.trainers.metrics import Metrics, rollout_metrics, seat_metrics
 from agentgym_rft.trainers.run import Parts, build, opened, run_directory
 from agentgym_rft.trainers.sources.base import Batch, Weights
 from agentgym_rft.trainers.sources.stored import SourceEnded
-
-Metrics = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,29 +169,6 @@ def all_trajectories(batch: Batch) -> list[Trajectory]:
 def weights_of(parts: Parts) -> Weights:
     """Gives the weights that were trained, by name."""
     return parts.crew.weights
-
-
-def rollout_metrics(groups: Sequence[Group], errors: dict[str, int]) -> Metrics:
-    """What the episodes of a step were like. Means are over the trajectories without an error, retries left out."""
-    valid = [trajectory for group in groups for trajectory in group.valid if trajectory.parent_id is None]
-    turns = [turn for trajectory in valid for turn in trajectory.turns]
-    invalid = Counter(bool(turn.info.get("invalid_action")) for turn in turns)
-    per_episode = max(len(valid), 1)
-    return {
-        "episode/num": float(len(valid)),
-        "episode/success": sum(t.won for t in valid) / per_episode,
-        "episode/score": sum(float(t.info.get("score", t.won)) for t in valid) / per_episode,
-        "episode/return": sum(t.episode_return for t in valid) / per_episode,
-        "episode/turns": len(turns) / per_episode,
-        "episode/action_tokens": sum(t.num_action_tokens for t in valid) / per_episode,
-        "episode/invalid_actions": invalid[True] / max(len(turns), 1),
-        "episode/errors": float(sum(errors.values())),
-        "group/num": float(len(groups)),
-        "group/without_signal": float(sum(not has_signal(group) for group in groups)),
-        **{f"measure/{name}": value for name, value in mean_measures(valid).get("measures", {}).items()},
-        **{f"error/{reason}": float(count) for reason, count in errors.items()},
-        **generation_metrics(groups),
-    }
 
 
 def _evaluate(parts: Parts, run_dir: Path, step: int, progress: Progress) -> Metrics:

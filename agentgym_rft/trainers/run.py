@@ -22,7 +22,7 @@ from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.panels import Panel, assert_disjoint, lasting_options, load_panel, quoted_split
 from agentgym_rft.errors import ConfigError, DataError
 from agentgym_rft.rollouts.journaled import JournaledPolicy
-from agentgym_rft.rollouts.make import check_credit, make_reflector, make_workers
+from agentgym_rft.rollouts.make import make_reflector, make_workers
 from agentgym_rft.rollouts.policies import load_policy_model, with_frozen
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.strategies import find_strategy
@@ -34,6 +34,7 @@ from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.algorithms.base import Algorithm
 from agentgym_rft.trainers.algorithms.operators import Operator, build_operators
 from agentgym_rft.trainers.batch.table import available_columns
+from agentgym_rft.trainers.checks import check_credit, check_mode, check_store, trained_policies
 from agentgym_rft.trainers.learner.group import Crew, placed
 from agentgym_rft.trainers.learner.learner import make_learner
 from agentgym_rft.trainers.learner.per_policy import Crews, separate_models
@@ -41,7 +42,6 @@ from agentgym_rft.trainers.learner.processes import ALONE, Ranks
 from agentgym_rft.trainers.sources.base import Source
 from agentgym_rft.trainers.sources.explorer import Explorer
 from agentgym_rft.trainers.sources.make import (
-    check_mode,
     keeps_journal,
     make_source,
     played_config,
@@ -49,8 +49,6 @@ from agentgym_rft.trainers.sources.make import (
     sampling_policy,
 )
 from agentgym_rft.trainers.sources.opponents import make_pool
-from agentgym_rft.trainers.store_settings import check_store
-from agentgym_rft.trainers.team_checks import trained_policies
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,18 +94,3 @@ def _parts(group: Group, baseline: Baseline) -> list[Group]:
         )
         for name in dict.fromkeys(map(key, (*trained, *extra)))
     ]
-
-
-def seat_metrics(groups: Sequence[Group]) -> dict[str, float]:
-    """What became of each agent, `seat/AGENT/...`: means over its trajectories without an error. None for one agent."""
-    valid = [t for group in groups for t in group.valid if "role" in t.info and t.parent_id is None]
-    metrics: dict[str, float] = {}
-    for agent in sorted({t.agent_id for t in valid}):
-        own = [t for t in valid if t.agent_id == agent]
-        metrics |= {
-            f"seat/{agent}/success": fmean(t.won for t in own),
-            f"seat/{agent}/score": fmean(float(t.info["score"]) for t in own),
-            f"seat/{agent}/return": fmean(t.episode_return for t in own),
-            f"seat/{agent}/turns": fmean(len(t.turns) for t in own),
-        }
-    return metrics

@@ -23,7 +23,7 @@ from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.errors import AgentGymError, ConfigError, PolicyError
-from agentgym_rft.rollouts.make import check_credit, make_reflector, make_workers
+from agentgym_rft.rollouts.make import make_reflector, make_workers
 from agentgym_rft.rollouts.outcome import why_unplayed
 from agentgym_rft.rollouts.policies import load_policy_model, policy_section, serve
 from agentgym_rft.rollouts.sampler import TaskSampler
@@ -33,6 +33,7 @@ from agentgym_rft.store.checkpoint import checkpoint_folders, load_checkpoint
 from agentgym_rft.store.experience import Accounting, ExperienceStore, vocabulary_of
 from agentgym_rft.store.stored_groups import STORED_VERSION
 from agentgym_rft.trainers.algorithms import build_algorithm
+from agentgym_rft.trainers.checks import check_credit
 from agentgym_rft.trainers.sources.explorer import Explorer
 from agentgym_rft.trainers.sources.stored import EXPLORER, StoreFile
 

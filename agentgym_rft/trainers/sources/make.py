@@ -12,7 +12,6 @@ from agentgym_rft.agents.card import load_card
 from agentgym_rft.agents.policies.base import Policy
 from agentgym_rft.agents.policies.names import is_vllm
 from agentgym_rft.config.run import Config, num_fresh, plays_nothing
-from agentgym_rft.errors import ConfigError
 from agentgym_rft.rollouts.policies import policy_section, serve
 from agentgym_rft.store.experience import vocabulary_of
 from agentgym_rft.store.stored_groups import GroupStore
@@ -62,25 +61,6 @@ def _base(config: Config, explorer: Explorer, stored: GroupStore | None, tokeniz
     if section.path is not None:
         file.check()
     return StoreSource(explorer, file) if is_read_only else ReplaySource(source_of(explorer), config, file)
-
-
-def check_mode(config: Config) -> None:
-    """Raise `ConfigError` for settings that do not go together."""
-    trainer, overprovision = config.trainer, config.rollout.overprovision
-    if config.eval.every % trainer.sync_interval:
-        raise ConfigError(
-            f"eval.every is {config.eval.every}: evaluations play the newest weights, so it must be a multiple of "
-            f"trainer.sync_interval={trainer.sync_interval}."
-        )
-    if overprovision and trainer.mode != "sync":
-        raise ConfigError(
-            f"rollout.overprovision={overprovision} is for trainer.mode=sync; in mode {trainer.mode} the next groups "
-            "are under way anyway. Leave it out."
-        )
-    if config.rollout.stored is not None and (trainer.mode != "sync" or overprovision):
-        raise ConfigError(
-            "A run on stored trajectories plays nothing: leave out trainer.mode and rollout.overprovision."
-        )
 
 
 def plays_trained_model(config: Config, *, is_sharded: bool) -> bool:

@@ -21,8 +21,9 @@ from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.seats import Cast, Seat, check_seats, seat_section
 from agentgym_rft.rollouts.strategies import GroupPlan, plain
 from agentgym_rft.rollouts.workers.local import LocalWorkers
-from agentgym_rft.trainers.batch.groups import by_seat, seat_metrics
+from agentgym_rft.trainers.batch.groups import by_seat
 from agentgym_rft.trainers.batch.table import build_table
+from agentgym_rft.trainers.metrics import seat_metrics
 from tests.rollouts.episode.test_single import CARD, TOKENIZER, always, reply
 
 ENV = "tests.team_switch:TeamSwitch"

@@ -15,8 +15,9 @@ from agentgym_rft.rollouts.policies import load_policy_model
 from agentgym_rft.rollouts.ray.workers import RayWorkers
 from agentgym_rft.rollouts.strategies import GroupPlan, find_strategy
 from agentgym_rft.store.trajectories import read_trajectories
-from agentgym_rft.trainers.batch.groups import by_seat, seat_metrics, split_errors
+from agentgym_rft.trainers.batch.groups import by_seat, split_errors
 from agentgym_rft.trainers.loop import train
+from agentgym_rft.trainers.metrics import seat_metrics
 from tests.rollouts.ray.playing import spec
 from tests.team_switch import TeamSwitch
 from tests.trainers.test_loop import assert_equal_weights

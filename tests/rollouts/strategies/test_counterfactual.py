@@ -12,12 +12,12 @@ from agentgym_rft.config.team import CounterfactualSection
 from agentgym_rft.core import Group
 from agentgym_rft.envs.process.env import ProcessEnv
 from agentgym_rft.errors import ConfigError, PolicyError
-from agentgym_rft.rollouts.make import check_credit
 from agentgym_rft.rollouts.strategies import GroupPlan, counterfactual, plain
 from agentgym_rft.rollouts.workers.local import LocalWorkers
 from agentgym_rft.trainers.batch.groups import by_seat
-from agentgym_rft.trainers.generation_metrics import generation_metrics
+from agentgym_rft.trainers.checks import check_credit
 from agentgym_rft.trainers.loop import train
+from agentgym_rft.trainers.metrics import generation_metrics
 from tests.rollouts.episode import test_single
 from tests.rollouts.episode.test_single import CARD, TOKENIZER, always, reply
 from tests.rollouts.episode.test_team import ENV, Routed, cast_of, spec_of, workers

@@ -22,8 +22,8 @@ from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.groups import by_seat
 from agentgym_rft.trainers.batch.table import build_table
-from agentgym_rft.trainers.generation_metrics import generation_metrics
 from agentgym_rft.trainers.loop import train
+from agentgym_rft.trainers.metrics import generation_metrics
 from tests.rollouts.ladder import CARD, SUCCESS, TOKENIZER, play, reply, report, text_of
 
 CHAT = chat_format(TOKENIZER, CARD)

@@ -9,6 +9,8 @@ from typing import Any
 
 from agentgym_rft.agents.reflect import Refusal
 from agentgym_rft.core import Group
+from agentgym_rft.report.evaluation import mean_measures
+from agentgym_rft.trainers.batch.groups import has_signal
 
 
 def generation_metrics(groups: Sequence[Group]) -> dict[str, float]:
@@ -65,3 +67,44 @@ def reflection_metrics(reflections: Sequence[Mapping[str, Any]]) -> dict[str, fl
     if judged:
         metrics["reflect/pivot_near"] = sum(abs(r["pivot"] - r["oracle_pivot"]) <= 1 for r in judged) / len(judged)
     return metrics
+
+
+def seat_metrics(groups: Sequence[Group]) -> dict[str, float]:
+    """What became of each agent, `seat/AGENT/...`: means over its trajectories without an error. None for one agent."""
+    valid = [t for group in groups for t in group.valid if "role" in t.info and t.parent_id is None]
+    metrics: dict[str, float] = {}
+    for agent in sorted({t.agent_id for t in valid}):
+        own = [t for t in valid if t.agent_id == agent]
+        metrics |= {
+            f"seat/{agent}/success": fmean(t.won for t in own),
+            f"seat/{agent}/score": fmean(float(t.info["score"]) for t in own),
+            f"seat/{agent}/return": fmean(t.episode_return for t in own),
+            f"seat/{agent}/turns": fmean(len(t.turns) for t in own),
+        }
+    return metrics
+
+
+Metrics = dict[str, float]
+
+
+def rollout_metrics(groups: Sequence[Group], errors: dict[str, int]) -> Metrics:
+    """What the episodes of a step were like. Means are over the trajectories without an error, retries left out."""
+    valid = [trajectory for group in groups for trajectory in group.valid if trajectory.parent_id is None]
+    turns = [turn for trajectory in valid for turn in trajectory.turns]
+    invalid = Counter(bool(turn.info.get("invalid_action")) for turn in turns)
+    per_episode = max(len(valid), 1)
+    return {
+        "episode/num": float(len(valid)),
+        "episode/success": sum(t.won for t in valid) / per_episode,
+        "episode/score": sum(float(t.info.get("score", t.won)) for t in valid) / per_episode,
+        "episode/return": sum(t.episode_return for t in valid) / per_episode,
+        "episode/turns": len(turns) / per_episode,
+        "episode/action_tokens": sum(t.num_action_tokens for t in valid) / per_episode,
+        "episode/invalid_actions": invalid[True] / max(len(turns), 1),
+        "episode/errors": float(sum(errors.values())),
+        "group/num": float(len(groups)),
+        "group/without_signal": float(sum(not has_signal(group) for group in groups)),
+        **{f"measure/{name}": value for name, value in mean_measures(valid).get("measures", {}).items()},
+        **{f"error/{reason}": float(count) for reason, count in errors.items()},
+        **generation_metrics(groups),
+    }

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from agentgym_rft.trainers.generation_metrics import generation_metrics
-from agentgym_rft.trainers.loop import rollout_metrics
+from agentgym_rft.trainers.metrics import generation_metrics, rollout_metrics
 from tests.rollouts.ladder import SUCCESS, Climber, play, reply, report, workers
 from tests.trainers.tiny import fixed_groups
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 
 from agentgym_rft.agents.policies.names import is_vllm
-from agentgym_rft.config.run import Config
+from agentgym_rft.config.run import Config, num_fresh, num_replayed, plays_nothing
+from agentgym_rft.envs.making import make_env
+from agentgym_rft.envs.multi_agent import TextAECEnv
+from agentgym_rft.envs.turns import TurnsEnv
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.rollouts.seats import SCRIPTS, player_key, seat_section, trained_seats
 from agentgym_rft.trainers.algorithms.base import Algorithm
@@ -103,3 +106,63 @@ def _check_pool(config: Config, num_trained: int, ranks: Ranks) -> None:
 
 def _reads_stored(config: Config) -> bool:
     return config.rollout.stored is not None or config.store.path is not None or config.store.replay_share > 0
+
+
+def check_store(config: Config, algorithm: Algorithm) -> None:
+    """Raise `ConfigError` for settings that do not go together."""
+    store, num_tasks = config.store, config.rollout.num_tasks
+    if plays_nothing(config):
+        if store.path is None:
+            raise ConfigError("store.replay_share=1 trains on a store that others fill: say which with store.path.")
+        if config.trainer.mode != "sync" or config.rollout.stored is not None:
+            raise ConfigError("With store.replay_share=1 nothing is played: leave out trainer.mode and rollout.stored.")
+    elif store.replay_share:
+        if config.rollout.stored is not None:
+            raise ConfigError("rollout.stored replaces playing, and store.replay_share adds to it: leave one out.")
+        if not num_replayed(config) or not num_fresh(config):
+            raise ConfigError(
+                f"store.replay_share={store.replay_share:g} of {num_tasks} groups a step leaves none to replay, or "
+                "none to play. Change it, or rollout.num_tasks."
+            )
+        if store.max_uses == 1:
+            raise ConfigError(
+                "store.max_uses=1 lets no group be replayed: its own step is its first use. Set 2 or null."
+            )
+    if store.replay_share and store.replay_as == "imitation" and not algorithm.uses_auxiliary:
+        raise ConfigError(
+            f"store.replay_as=imitation is for an algorithm that imitates, such as spear; '{algorithm.name}' does not."
+        )
+    if config.rollout.experts.num and not algorithm.uses_auxiliary:
+        raise ConfigError(
+            f"rollout.experts.num={config.rollout.experts.num} is for an algorithm that imitates, such as mix; "
+            f"'{algorithm.name}' does not."
+        )
+
+
+def check_mode(config: Config) -> None:
+    """Raise `ConfigError` for settings that do not go together."""
+    trainer, overprovision = config.trainer, config.rollout.overprovision
+    if config.eval.every % trainer.sync_interval:
+        raise ConfigError(
+            f"eval.every is {config.eval.every}: evaluations play the newest weights, so it must be a multiple of "
+            f"trainer.sync_interval={trainer.sync_interval}."
+        )
+    if overprovision and trainer.mode != "sync":
+        raise ConfigError(
+            f"rollout.overprovision={overprovision} is for trainer.mode=sync; in mode {trainer.mode} the next groups "
+            "are under way anyway. Leave it out."
+        )
+    if config.rollout.stored is not None and (trainer.mode != "sync" or overprovision):
+        raise ConfigError(
+            "A run on stored trajectories plays nothing: leave out trainer.mode and rollout.overprovision."
+        )
+
+
+def check_credit(config: Config) -> None:
+    """Raise `ConfigError` if the strategy `counterfactual` is to replace turns by no-ops that there are none of."""
+    if config.rollout.strategy != "counterfactual" or config.team.counterfactual.by != "noop":
+        return
+    env = make_env(config.env.id, config.env.options)
+    env.close()
+    if not isinstance(env, TurnsEnv) or type(env.env).noop is TextAECEnv.noop:
+        raise ConfigError(f"'{config.env.id}' has no action that does nothing: write team.counterfactual.by=policy.")
