@@ -47,7 +47,7 @@ def run_sft(config: SftConfig) -> None:
     from agentgym_rft.envs.making import make_env
     from agentgym_rft.report.metrics import MetricsWriter
     from agentgym_rft.rollouts.policies import find_device
-    from agentgym_rft.trainers.run import opened
+    from agentgym_rft.store.run_dir import opened
     from agentgym_rft.trainers.sft.train import start_policy, train_sft
 
     device = find_device(config.device)

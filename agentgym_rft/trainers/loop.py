@@ -22,13 +22,14 @@ from agentgym_rft.report.metrics import MetricsWriter
 from agentgym_rft.report.progress import NoProgress, Progress
 from agentgym_rft.rollouts.outcome import why_unplayed
 from agentgym_rft.store.checkpoint import has_checkpoint
+from agentgym_rft.store.run_dir import opened, run_directory
 from agentgym_rft.store.trajectories import TrajectoryWriter
 from agentgym_rft.trainers.algorithms.operators import apply_operators
 from agentgym_rft.trainers.batch.groups import by_seat, shared_out, split_errors
 from agentgym_rft.trainers.learner.group import follow
 from agentgym_rft.trainers.learner.processes import Ranks, joined
 from agentgym_rft.trainers.metrics import Metrics, rollout_metrics, seat_metrics
-from agentgym_rft.trainers.run import Parts, build, opened, run_directory
+from agentgym_rft.trainers.run import Parts, build
 from agentgym_rft.trainers.sources.base import Batch, Weights
 from agentgym_rft.trainers.sources.stored import SourceEnded
 

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import shutil
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from agentgym_rft.agents.card import load_card
-from agentgym_rft.config.base import Section
 from agentgym_rft.config.run import Config
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.panels import Panel, assert_disjoint, lasting_options, load_panel, quoted_split
-from agentgym_rft.errors import ConfigError, DataError
+from agentgym_rft.errors import DataError
 from agentgym_rft.rollouts.journaled import JournaledPolicy
 from agentgym_rft.rollouts.make import make_reflector, make_workers
 from agentgym_rft.rollouts.policies import load_policy_model, with_frozen
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.strategies import find_strategy
 from agentgym_rft.rollouts.workers.base import Workers
-from agentgym_rft.store.checkpoint import has_checkpoint
-from agentgym_rft.store.files import write_atomically
+from agentgym_rft.store.run_dir import run_directory
 from agentgym_rft.store.stored_groups import GroupStore, open_groups
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.algorithms.base import Algorithm
@@ -177,61 +169,3 @@ def _tasks(config: Config) -> tuple[Config, list[str], EvaluationPanel | None]:
         return config, task_ids, EvaluationPanel(panel, options, config.env.split if is_held_out else None)
     finally:
         env.close()
-
-
-def run_directory(config: Config) -> Path:
-    """The directory of a run: the given one, or a new one named after environment, algorithm and time."""
-    if config.run.out:
-        return Path(config.run.out)
-    env_name = config.env.id.rpartition("/")[2].rpartition(":")[2].lower()
-    return Path("runs") / f"{env_name}-{config.algorithm.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-
-
-def holds_run(folder: Path) -> bool:
-    """True if a run left something in a directory: a finished step, a checkpoint or a model.
-
-    One that was stopped before that can be started anew in the same place.
-    """
-    metrics = folder / "metrics.jsonl"
-    has_steps = metrics.is_file() and metrics.stat().st_size > 0
-    return has_steps or (folder / "model").exists() or has_checkpoint(folder / "checkpoints")
-
-
-@contextmanager
-def opened(folder: Path, config: Section, *, is_new: bool) -> Iterator[Path]:
-    """The run directory, made if need be, with `config.yaml`, and locked while the run lives.
-
-    Raises:
-        ConfigError: it cannot be written, is in use, or is new and holds another run already.
-    """
-    advice = " Choose another --out." if is_new else ""
-    try:
-        if folder.exists() and not folder.is_dir():
-            raise ConfigError(f"'{folder}' is a file, expected a directory.{advice}")
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise ConfigError(f"Cannot write to '{folder}': {error.strerror}.{advice}") from error
-    try:
-        _claim(folder, lock, config, is_new)
-        yield folder
-    finally:
-        os.close(lock)
-
-
-def _claim(folder: Path, lock: int, config: Section, is_new: bool) -> None:
-    """Lock the directory and write `config.yaml`."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise ConfigError(f"Another process is writing to '{folder}'. Wait for it, or choose another --out.") from error
-    if is_new and holds_run(folder):
-        resume = f"Go on with --resume {folder}, or choose" if isinstance(config, Config) else "Choose"
-        raise ConfigError(f"'{folder}' holds a run already. {resume} another --out.")
-    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-    try:
-        write_atomically(folder / "config.yaml", text.encode())
-        if is_new:
-            shutil.rmtree(folder / "evaluations", ignore_errors=True)  # of a start that finished no step
-    except OSError as error:
-        raise ConfigError(f"Cannot write to '{folder}': {error.strerror}.") from error

@@ -13,7 +13,7 @@ from agentgym_rft.cli import main as cli
 from agentgym_rft.cli.settings import read_run_config
 from agentgym_rft.config.load import load_config
 from agentgym_rft.store.checkpoint import load_checkpoint
-from agentgym_rft.trainers.run import opened
+from agentgym_rft.store.run_dir import opened
 from tests.cli.bad_inputs import CASES, ENV, PAGE, QUICK, call, make_place, message_of, rows
 
 ALL = {case.what: case for cases in CASES.values() for case in cases}

@@ -1,0 +1,77 @@
+"""The directory of a run: where it lies, what it holds, and who may write to it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from agentgym_rft.config.base import Section
+from agentgym_rft.config.run import Config
+from agentgym_rft.errors import ConfigError
+from agentgym_rft.store.checkpoint import has_checkpoint
+from agentgym_rft.store.files import write_atomically
+
+
+def run_directory(config: Config) -> Path:
+    """The directory of a run: the given one, or a new one named after environment, algorithm and time."""
+    if config.run.out:
+        return Path(config.run.out)
+    env_name = config.env.id.rpartition("/")[2].rpartition(":")[2].lower()
+    return Path("runs") / f"{env_name}-{config.algorithm.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def holds_run(folder: Path) -> bool:
+    """True if a run left something in a directory: a finished step, a checkpoint or a model.
+
+    One that was stopped before that can be started anew in the same place.
+    """
+    metrics = folder / "metrics.jsonl"
+    has_steps = metrics.is_file() and metrics.stat().st_size > 0
+    return has_steps or (folder / "model").exists() or has_checkpoint(folder / "checkpoints")
+
+
+@contextmanager
+def opened(folder: Path, config: Section, *, is_new: bool) -> Iterator[Path]:
+    """The run directory, made if need be, with `config.yaml`, and locked while the run lives.
+
+    Raises:
+        ConfigError: it cannot be written, is in use, or is new and holds another run already.
+    """
+    advice = " Choose another --out." if is_new else ""
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise ConfigError(f"'{folder}' is a file, expected a directory.{advice}")
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise ConfigError(f"Cannot write to '{folder}': {error.strerror}.{advice}") from error
+    try:
+        _claim(folder, lock, config, is_new)
+        yield folder
+    finally:
+        os.close(lock)
+
+
+def _claim(folder: Path, lock: int, config: Section, is_new: bool) -> None:
+    """Lock the directory and write `config.yaml`."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ConfigError(f"Another process is writing to '{folder}'. Wait for it, or choose another --out.") from error
+    if is_new and holds_run(folder):
+        resume = f"Go on with --resume {folder}, or choose" if isinstance(config, Config) else "Choose"
+        raise ConfigError(f"'{folder}' holds a run already. {resume} another --out.")
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    try:
+        write_atomically(folder / "config.yaml", text.encode())
+        if is_new:
+            shutil.rmtree(folder / "evaluations", ignore_errors=True)  # of a start that finished no step
+    except OSError as error:
+        raise ConfigError(f"Cannot write to '{folder}': {error.strerror}.") from error
