@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agentgym_rft.agents.policies.seeds import full_policy_name
 from agentgym_rft.cli.evaluate import ENV_OPTION, base_settings, merge_settings, with_env_options
-from agentgym_rft.cli.settings import check_out, full_policy_name
+from agentgym_rft.cli.settings import check_out
 from agentgym_rft.config.load import merge
 from agentgym_rft.config.run import Config
 from agentgym_rft.errors import ConfigError, PolicyError

@@ -9,8 +9,8 @@ from pathlib import Path
 import typer
 
 from agentgym_rft import registry
-from agentgym_rft.agents.policies.names import model_name, renamed
-from agentgym_rft.agents.policies.seeds import SEED, is_seed, seed_of_env
+from agentgym_rft.agents.policies.names import model_name
+from agentgym_rft.agents.policies.seeds import SEED, _short_name, full_policy_name, is_seed
 from agentgym_rft.cli.options import Override
 from agentgym_rft.config.load import load_config, merge, nest, read_yaml, shipped_dir, validate_config
 from agentgym_rft.config.run import Config
@@ -112,21 +112,12 @@ def with_full_names(config: Config) -> Config:
     return config.model_copy(update=update)
 
 
-def full_policy_name(name: str, env_id: str) -> str:
-    """The name of a policy, with the environment's own seed policy in the place of `seed`."""
-    return renamed(name, seed_of_env(_short_name(env_id))) if model_name(name) == SEED else name
-
-
 def say_whose_seed(config: Config) -> None:
     """A line on stderr if the seed policy of another environment is going to play."""
     env_id, policy = config.env.id, model_name(config.policy.path)
     if is_seed(policy) and policy != f"{SEED}:{_short_name(env_id)}":
         sentence = f"{env_id} has no seed policy of its own; '{policy}' plays, which knows nothing of it."
         typer.secho(f"{sentence} Name another with --policy.", err=True, fg="yellow")
-
-
-def _short_name(env_id: str) -> str:
-    return env_id if ":" in env_id else registry.env_spec(env_id).short_name
 
 
 def _env_in(overrides: Sequence[Override]) -> str | None:

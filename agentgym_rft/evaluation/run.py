@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from agentgym_rft.agents.card import card_label
-from agentgym_rft.cli.settings import full_policy_name
+from agentgym_rft.agents.policies.seeds import full_policy_name
 from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.making import make_env, seats_of

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from agentgym_rft import registry
+from agentgym_rft.agents.policies.names import model_name, renamed
 from agentgym_rft.errors import DataError, did_you_mean
 
 SEED = "seed"
@@ -43,3 +45,12 @@ def seed_policy_path(name: str = SEED) -> Path:
     if path.name not in known:
         raise DataError(f"There is no seed policy '{name}'.{did_you_mean(path.name, known)}")
     return path
+
+
+def full_policy_name(name: str, env_id: str) -> str:
+    """The name of a policy, with the environment's own seed policy in the place of `seed`."""
+    return renamed(name, seed_of_env(_short_name(env_id))) if model_name(name) == SEED else name
+
+
+def _short_name(env_id: str) -> str:
+    return env_id if ":" in env_id else registry.env_spec(env_id).short_name
