@@ -118,7 +118,7 @@ def resume_stages(out: Path) -> None:
 
 
 def _run(stages: Sequence[Stage], out: Path) -> None:
-    from agentgym_rft.cli.train import run_train
+    from agentgym_rft.cli.training import run_train
 
     last: Path | None = None
     for stage in stages:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from agentgym_rft.agents.policies.names import model_name, renamed
-from agentgym_rft.agents.policies.seeds import is_seed
 from agentgym_rft.cli.options import Override, accepts_config
 from agentgym_rft.cli.settings import fresh_config, resumed_config, say_whose_seed, with_shorthands
+from agentgym_rft.cli.training import is_leading, run_train
 from agentgym_rft.config.run import Config
 from agentgym_rft.errors import ConfigError
-
-INTERRUPTED = 130
 
 _SHORT = {
     "env": ("env", "id"),
@@ -71,50 +67,3 @@ def train_command(
     if is_leading():
         say_whose_seed(config)
     run_train(config, resume)
-
-
-def is_leading() -> bool:
-    """True in the first of the processes that torchrun started, and without torchrun."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def run_train(config: Config, resume: Path | None, go_on: str | None = None) -> None:
-    """A training run, shown on the terminal; `go_on` is the command that goes on with it after an interruption."""
-    from agentgym_rft.report.html import write_report
-    from agentgym_rft.report.progress import make_progress
-    from agentgym_rft.rollouts.policies import policy_dir
-    from agentgym_rft.trainers.loop import train
-
-    name = config.policy.path
-    if not is_seed(model_name(name)):  # a run's newest checkpoint changes; the record says which one it was
-        policy = config.policy.model_copy(update={"path": renamed(name, str(policy_dir(name)))})
-        config = config.model_copy(update={"policy": policy})
-    if not is_leading():  # torchrun started several processes, and the first one speaks for all
-        train(config, resume=resume)
-        return
-    progress = make_progress()
-    try:
-        result = train(config, resume=resume, progress=progress)
-    finally:
-        progress.finish()
-    report = write_report(result.run_dir)
-    if len(result.evaluations) > 1:
-        typer.echo(_change(result.evaluations[0], result.evaluations[-1]))
-    typer.echo(f"report {report}")
-    typer.echo(f"run {result.run_dir}")
-    if result.is_interrupted:
-        command = go_on or f"agentgym train --resume {result.run_dir}"
-        typer.echo(f"interrupted after step {result.num_steps}; go on with: {command}")
-        raise typer.Exit(INTERRUPTED)
-
-
-def _change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    rates = " -> ".join(_rate(summary) for summary in (before, after))
-    return f"success on {after['num_tasks']} tasks of {after['split']}: {rates} (95 % intervals)"
-
-
-def _rate(summary: Mapping[str, Any]) -> str:
-    from agentgym_rft.report.tables import percent
-
-    low, high = summary["success_ci95"]
-    return f"{percent(summary['success'])} ({100 * low:.1f} - {100 * high:.1f})"
