@@ -104,7 +104,7 @@ def ray_workers(num_workers: int) -> Iterator[Callable[[int], Workers]]:
     import ray
     from scale_actor import ScriptedWorker
 
-    from agentgym_rft.rollouts.ray.crew import Budget, Crew, Newest
+    from agentgym_rft.rollouts.ray.actor_group import Budget, Crew, Newest
     from agentgym_rft.rollouts.ray.setup import Setup
     from agentgym_rft.rollouts.ray.workers import RayWorkers
 

@@ -10,7 +10,7 @@ import typer
 
 from agentgym_rft import registry
 from agentgym_rft.agents.policies.names import model_name
-from agentgym_rft.agents.policies.seeds import SEED, _short_name, full_policy_name, is_seed
+from agentgym_rft.agents.policies.seeds import SEED, full_policy_name, is_seed, short_name
 from agentgym_rft.cli.options import Override
 from agentgym_rft.config.load import load_config, merge, nest, read_yaml, shipped_dir, validate_config
 from agentgym_rft.config.run import Config
@@ -115,7 +115,7 @@ def with_full_names(config: Config) -> Config:
 def say_whose_seed(config: Config) -> None:
     """A line on stderr if the seed policy of another environment is going to play."""
     env_id, policy = config.env.id, model_name(config.policy.path)
-    if is_seed(policy) and policy != f"{SEED}:{_short_name(env_id)}":
+    if is_seed(policy) and policy != f"{SEED}:{short_name(env_id)}":
         sentence = f"{env_id} has no seed policy of its own; '{policy}' plays, which knows nothing of it."
         typer.secho(f"{sentence} Name another with --policy.", err=True, fg="yellow")
 

@@ -43,7 +43,7 @@ def make_workers(
     card = load_card(config.agent)
     with refused_as_data(config.policy.path):
         if config.rollout.workers == "ray":
-            from agentgym_rft.rollouts.ray.opening import open_ray_workers
+            from agentgym_rft.rollouts.ray.start import open_ray_workers
 
             cast = open_cast(config, tokenizer)
             return open_ray_workers(config, card, tokenizer, reflector=reflector, cast=cast, dtype=dtype)

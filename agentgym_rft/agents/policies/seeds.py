@@ -49,8 +49,8 @@ def seed_policy_path(name: str = SEED) -> Path:
 
 def full_policy_name(name: str, env_id: str) -> str:
     """The name of a policy, with the environment's own seed policy in the place of `seed`."""
-    return renamed(name, seed_of_env(_short_name(env_id))) if model_name(name) == SEED else name
+    return renamed(name, seed_of_env(short_name(env_id))) if model_name(name) == SEED else name
 
 
-def _short_name(env_id: str) -> str:
+def short_name(env_id: str) -> str:
     return env_id if ":" in env_id else registry.env_spec(env_id).short_name

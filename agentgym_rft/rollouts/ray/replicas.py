@@ -8,7 +8,7 @@ from typing import Any
 
 from agentgym_rft.agents.policies.base import Completion, Policy, SampleRequest
 from agentgym_rft.errors import PolicyError
-from agentgym_rft.rollouts.ray.answers import answer_of
+from agentgym_rft.rollouts.ray.actor_group import answer_of
 from agentgym_rft.rollouts.ray.packing import Packed, unpack
 from agentgym_rft.rollouts.ray.setup import Setup, Whereabouts, open_policy, whereabouts
 from agentgym_rft.rollouts.seeds import derive_seed

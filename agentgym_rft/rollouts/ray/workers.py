@@ -17,10 +17,9 @@ from agentgym_rft.core import Trajectory, Turn
 from agentgym_rft.errors import PolicyError
 from agentgym_rft.rollouts.episode.forks import Fork, Played
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
-from agentgym_rft.rollouts.lost import lost_episode
-from agentgym_rft.rollouts.ray.answers import answer_of
-from agentgym_rft.rollouts.ray.crew import Crew, Member
+from agentgym_rft.rollouts.ray.actor_group import Crew, Member, answer_of
 from agentgym_rft.rollouts.ray.failures import LOST, NO_ROOM, first_line, no_room, own_error
+from agentgym_rft.rollouts.ray.lost import lost_episode
 from agentgym_rft.rollouts.ray.packing import pack
 from agentgym_rft.rollouts.ray.places import Places
 from agentgym_rft.rollouts.reflection.chat import Ask

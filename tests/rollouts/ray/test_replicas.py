@@ -13,8 +13,8 @@ from agentgym_rft.agents.policies.base import Completion, SampleRequest
 from agentgym_rft.agents.policies.loading import load_model
 from agentgym_rft.core import StopReason
 from agentgym_rft.rollouts.make import open_workers
-from agentgym_rft.rollouts.ray.crew import Crew
-from agentgym_rft.rollouts.ray.hiring import hire
+from agentgym_rft.rollouts.ray.actor_group import Crew
+from agentgym_rft.rollouts.ray.start import hire
 from agentgym_rft.rollouts.ray.workers import RayWorkers
 from tests.rollouts.ray.conftest import ray_config
 from tests.rollouts.ray.playing import audit, both, kill_process, play, specs, stop_process, tokens

@@ -15,8 +15,8 @@ from agentgym_rft.core import StopReason
 from agentgym_rft.errors import ConfigError, PolicyError, WorkersError
 from agentgym_rft.rollouts.episode.forks import fork
 from agentgym_rft.rollouts.make import make_workers, open_workers
-from agentgym_rft.rollouts.ray.crew import Crew
-from agentgym_rft.rollouts.ray.hiring import hire
+from agentgym_rft.rollouts.ray.actor_group import Crew
+from agentgym_rft.rollouts.ray.start import hire
 from agentgym_rft.rollouts.ray.workers import RayWorkers
 from agentgym_rft.rollouts.reflection.chat import Ask
 from agentgym_rft.rollouts.workers.local import LocalWorkers

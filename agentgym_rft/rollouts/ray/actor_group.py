@@ -12,7 +12,6 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from agentgym_rft.errors import ConfigError, WorkersError
-from agentgym_rft.rollouts.ray.answers import answer_of
 from agentgym_rft.rollouts.ray.failures import first_line, own_error, refusal
 from agentgym_rft.rollouts.ray.setup import Whereabouts
 
@@ -182,3 +181,8 @@ def _resources() -> str:
     """What the cluster has, as words."""
     totals = ray.cluster_resources()
     return f"{totals.get('CPU', 0):g} CPUs and {totals.get('GPU', 0):g} GPUs"
+
+
+async def answer_of(reference: Any) -> Any:
+    """What Ray's reference comes to. Who stops to wait leaves Ray's own future alone, which does not expect that."""
+    return await asyncio.shield(asyncio.wrap_future(reference.future()))
