@@ -10,42 +10,59 @@ import agentgym_rft
 ROOT = Path(agentgym_rft.__file__).parent
 TORCH = ("torch", "transformers", "tokenizers", "safetensors")
 
+ABOVE_ENVS = ("agentgym_rft.agents", "agentgym_rft.rollouts", "agentgym_rft.evaluation", "agentgym_rft.trainers")
+ABOVE_ROLLOUTS = ("agentgym_rft.evaluation", "agentgym_rft.trainers", "agentgym_rft.cli")
+NO_ENV = "agentgym_rft.envs."  # a concrete environment; what all may use stands in ALLOWED
+
+
+def trainers(*rooms):
+    return tuple(f"agentgym_rft.trainers.{room}" for room in rooms)
+
+
 # What the modules that start with a prefix may not import. Longer prefixes replace shorter ones.
 FORBIDDEN = {
     "core": ("agentgym_rft.", *TORCH, "gymnasium"),
     "errors": ("agentgym_rft.", *TORCH, "gymnasium", "numpy"),
-    "registry": ("agentgym_rft.envs", "agentgym_rft.agents", "agentgym_rft.rollouts", "agentgym_rft.trainers", *TORCH),
-    "config": ("agentgym_rft.envs", "agentgym_rft.agents", "agentgym_rft.rollouts", "agentgym_rft.trainers", *TORCH),
-    "section": ("agentgym_rft.", *TORCH),
-    "team_sections": ("agentgym_rft.", *TORCH),
-    "sections": ("agentgym_rft.", *TORCH),
-    "sft_sections": ("agentgym_rft.", *TORCH),
-    "envs": ("agentgym_rft.agents", "agentgym_rft.rollouts", "agentgym_rft.trainers", "agentgym_rft.cli", *TORCH),
-    "agents": ("agentgym_rft.envs", "agentgym_rft.rollouts", "agentgym_rft.trainers", "agentgym_rft.cli", *TORCH),
-    "agents.policies": ("agentgym_rft.envs", "agentgym_rft.rollouts", "agentgym_rft.trainers", "agentgym_rft.cli"),
-    "rollouts": ("agentgym_rft.trainers", "agentgym_rft.cli", "agentgym_rft.envs."),
-    "trainers": ("agentgym_rft.cli", "agentgym_rft.envs."),
-    "serve": ("agentgym_rft.envs", "agentgym_rft.trainers", "agentgym_rft.cli"),
-    "store": ("agentgym_rft.envs", "agentgym_rft.rollouts", "agentgym_rft.trainers", "agentgym_rft.cli"),
-    "report": ("agentgym_rft.agents", "agentgym_rft.rollouts", "agentgym_rft.trainers", "agentgym_rft.cli", *TORCH),
+    "registry": ("agentgym_rft.envs", *ABOVE_ENVS, *TORCH),
+    "config": ("agentgym_rft.envs", *ABOVE_ENVS, "agentgym_rft.cli", *TORCH),
+    "envs": (*ABOVE_ENVS, "agentgym_rft.cli", *TORCH),
+    "agents": ("agentgym_rft.envs", "agentgym_rft.rollouts", *ABOVE_ROLLOUTS, *TORCH),
+    "agents.policies": ("agentgym_rft.envs", "agentgym_rft.rollouts", *ABOVE_ROLLOUTS),
+    "store": ("agentgym_rft.envs", "agentgym_rft.rollouts", *ABOVE_ROLLOUTS),
+    "report": ("agentgym_rft.agents", "agentgym_rft.rollouts", *ABOVE_ROLLOUTS, *TORCH),
+    "serve": ("agentgym_rft.envs", *ABOVE_ROLLOUTS),
+    "rollouts": (*ABOVE_ROLLOUTS, NO_ENV),
+    "evaluation": ("agentgym_rft.trainers", "agentgym_rft.cli", NO_ENV),
+    "trainers": ("agentgym_rft.cli", NO_ENV),
+    # Inside trainers: batch <- algorithms <- learner <- checks <- sources <- loop.
+    "trainers.batch": (
+        "agentgym_rft.cli",
+        NO_ENV,
+        *trainers("algorithms", "learner", "checks", "sources", "sft", "run", "loop"),
+    ),
+    "trainers.algorithms": (
+        "agentgym_rft.cli",
+        NO_ENV,
+        *trainers("learner", "checks", "sources", "sft", "run", "loop"),
+    ),
+    "trainers.learner": ("agentgym_rft.cli", NO_ENV, *trainers("checks", "sources", "sft", "run", "loop")),
+    "trainers.checks": ("agentgym_rft.cli", NO_ENV, *trainers("sources", "sft", "run", "loop")),
+    "trainers.sources": ("agentgym_rft.cli", NO_ENV, *trainers("run", "loop")),
+    "trainers.sft": ("agentgym_rft.cli", NO_ENV, *trainers("sources", "checks", "run", "loop")),
 }
+ENVS_FOR_ALL = ("agentgym_rft.envs.base", "agentgym_rft.envs.making", "agentgym_rft.envs.panels")
 ALLOWED = {
     "core": (),
     "errors": (),
-    "team_sections": ("agentgym_rft.config.base",),
-    "sections": ("agentgym_rft.config.base", "agentgym_rft.config.team"),
-    "sft_sections": ("agentgym_rft.config.base", "agentgym_rft.config.run", "agentgym_rft.config.team"),
-    # The contract, making, processes and the panels are for all; what is forbidden is naming a concrete environment.
     "rollouts": (
-        "agentgym_rft.envs.base",
-        "agentgym_rft.envs.making",
+        *ENVS_FOR_ALL,
         "agentgym_rft.envs.multi_agent",
-        "agentgym_rft.envs.panels",
         "agentgym_rft.envs.process.env",
         "agentgym_rft.envs.process.pool",
         "agentgym_rft.envs.turns",
     ),
-    "trainers": ("agentgym_rft.envs.base", "agentgym_rft.envs.making", "agentgym_rft.envs.panels"),
+    "evaluation": ENVS_FOR_ALL,
+    "trainers": ENVS_FOR_ALL,
 }
 
 
@@ -70,7 +87,7 @@ def violations(module, source):
     area = area_of(module)
     if area is None:
         return []
-    allowed = {"agentgym_rft.errors", *ALLOWED.get(area, ())}
+    allowed = {"agentgym_rft.errors", *ALLOWED.get(area, ALLOWED.get(area.partition(".")[0], ()))}
     return [
         name
         for name in imports(source)
@@ -97,7 +114,7 @@ def test_a_module_imports_only_what_lies_below_it(module, path):
         ("envs.alfworld.env", "from agentgym_rft.agents.card import AgentCard"),
         ("agents.parse", "from transformers import AutoTokenizer"),
         ("agents.policies.hf", "from agentgym_rft.trainers.loop import train"),
-        ("rollouts.episode", "def f():\n    from agentgym_rft.trainers import loop"),
+        ("rollouts.episode.single", "def f():\n    from agentgym_rft.trainers import loop"),
         ("trainers.loop", "from agentgym_rft.envs.alfworld.env import ALFWorldEnv"),
         ("trainers.loop", "from agentgym_rft.cli.train import train_command"),
     ],
@@ -109,4 +126,4 @@ def test_the_rule_finds_a_planted_violation(module, line):
 def test_the_rule_lets_good_imports_pass():
     assert violations("agents.policies.hf", "import torch\nfrom agentgym_rft.core import Turn") == []
     assert violations("trainers.loop", "from agentgym_rft.envs.base import TextEnv") == []
-    assert violations("envs.check", "from agentgym_rft import registry") == []
+    assert violations("envs.check.run", "from agentgym_rft import registry") == []

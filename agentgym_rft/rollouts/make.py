@@ -15,10 +15,8 @@ from agentgym_rft.rollouts.policies import load_policy_model, policy_section, re
 from agentgym_rft.rollouts.reflection.chat import Speaker
 from agentgym_rft.rollouts.reflection.endpoint import EndpointReflector
 from agentgym_rft.rollouts.reflection.reflectors import HindsightReflector, Reflector, SpokenReflector
-from agentgym_rft.rollouts.seats import open_cast
 from agentgym_rft.rollouts.workers.base import Workers
-from agentgym_rft.rollouts.workers.env_maker import env_maker
-from agentgym_rft.rollouts.workers.local import LocalWorkers
+from agentgym_rft.rollouts.workers.local import make_local_workers
 
 
 def make_workers(
@@ -40,24 +38,12 @@ def make_workers(
         ConfigError: there is no such card, or it is wrong; workers on Ray cannot be had.
         DataError: the tokenizer's chat template cannot be used.
     """
-    card = load_card(config.agent)
-    with refused_as_data(config.policy.path):
-        if config.rollout.workers == "ray":
-            from agentgym_rft.rollouts.ray.start import open_ray_workers
-
-            cast = open_cast(config, tokenizer)
-            return open_ray_workers(config, card, tokenizer, reflector=reflector, cast=cast, dtype=dtype)
+    if config.rollout.workers != "ray":
         assert policy is not None, "only workers on Ray make their own policy"
-        return LocalWorkers(
-            env_maker(config),
-            card,
-            tokenizer,
-            policy,
-            max_concurrency=config.policy.max_concurrency,
-            max_context=config.policy.max_context,
-            reflector=reflector,
-            cast=open_cast(config, tokenizer),
-        )
+        return make_local_workers(config, tokenizer, policy, reflector)
+    from agentgym_rft.rollouts.ray.start import open_ray_workers
+
+    return open_ray_workers(config, tokenizer, reflector=reflector, dtype=dtype)
 
 
 def make_reflector(config: Config) -> Reflector | None:

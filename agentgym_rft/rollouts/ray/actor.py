@@ -11,12 +11,12 @@ from typing import Any
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.rollouts.episode.forks import Fork
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
-from agentgym_rft.rollouts.make import make_workers
 from agentgym_rft.rollouts.ray.packing import Packed, unpack
 from agentgym_rft.rollouts.ray.replicas import ReplicaPolicy
 from agentgym_rft.rollouts.ray.setup import Answer, Setup, Whereabouts, open_policy, whereabouts
 from agentgym_rft.rollouts.reflection.chat import Ask
 from agentgym_rft.rollouts.workers.base import Workers
+from agentgym_rft.rollouts.workers.local import make_local_workers
 
 
 class RolloutWorker:
@@ -36,7 +36,7 @@ class RolloutWorker:
         else:
             section = config.rollout.ray
             policy = self._replicas = ReplicaPolicy(section.max_replays, section.start_timeout_s)
-        self._workers = make_workers(config, setup.tokenizer, policy)
+        self._workers = make_local_workers(config, setup.tokenizer, policy)
         return whereabouts()
 
     async def live(self) -> None:

@@ -3,57 +3,52 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import ray
 import torch
 
-from agentgym_rft.agents.card import AgentCard
+from agentgym_rft.agents.card import load_card
 from agentgym_rft.config.run import Config
-from agentgym_rft.rollouts.ray.actor import RolloutWorker
-from agentgym_rft.rollouts.ray.actor_group import Budget, Crew, Newest
+from agentgym_rft.rollouts.policies import refused_as_data
 from agentgym_rft.rollouts.ray.cluster import connect
-from agentgym_rft.rollouts.ray.replicas import PolicyReplica
 from agentgym_rft.rollouts.ray.setup import Setup
 from agentgym_rft.rollouts.reflection.reflectors import Reflector
-from agentgym_rft.rollouts.seats import Cast
+from agentgym_rft.rollouts.seats import open_cast
 from agentgym_rft.rollouts.workers.base import Workers
+
+if TYPE_CHECKING:
+    from agentgym_rft.rollouts.ray.actor_group import Crew
+
+_SPARE_CALLS = 16  # beside episodes: weights, replicas, the pending sign of life
 
 
 def open_ray_workers(
-    config: Config,
-    card: AgentCard,
-    tokenizer: Any,
-    *,
-    reflector: Reflector | None = None,
-    cast: Cast = (),
-    dtype: torch.dtype | None = None,
+    config: Config, tokenizer: Any, *, reflector: Reflector | None = None, dtype: torch.dtype | None = None
 ) -> Workers:
     """Connect to Ray, or start it, and bring up workers and replicas as `rollout.ray` says.
 
     Args:
         reflector: who reflects on episodes, in this process; by default the policy itself.
-        cast: the seats of an environment with several agents.
         dtype: of the policy's weights; default: bfloat16 on CUDA, float32 elsewhere.
     Raises:
-        ConfigError: Ray is not installed, does not answer, or has no room; a worker cannot be set up.
+        ConfigError: the card is wrong; Ray is missing, does not answer, or has no room; a worker cannot be set up.
+        DataError: the tokenizer's chat template cannot be used.
         AgentGymError: what the environment or policy of a worker refused.
     """
-    disconnect = connect(config.rollout.ray)
-    try:
-        from agentgym_rft.rollouts.ray.start import hire
-        from agentgym_rft.rollouts.ray.workers import RayWorkers
+    card = load_card(config.agent)
+    with refused_as_data(config.policy.path):
+        cast = open_cast(config, tokenizer)
+        disconnect = connect(config.rollout.ray)
+        try:
+            from agentgym_rft.rollouts.ray.workers import RayWorkers
 
-        workers, replicas = hire(config, tokenizer, dtype)
-        return RayWorkers(
-            config, card, tokenizer, workers, replicas, reflector=reflector, disconnect=disconnect, cast=cast
-        )
-    except BaseException:
-        disconnect()
-        raise
-
-
-_SPARE_CALLS = 16  # beside episodes: weights, replicas, the pending sign of life
+            workers, replicas = hire(config, tokenizer, dtype)
+            return RayWorkers(
+                config, card, tokenizer, workers, replicas, reflector=reflector, disconnect=disconnect, cast=cast
+            )
+        except BaseException:
+            disconnect()
+            raise
 
 
 def hire(config: Config, tokenizer: Any, dtype: torch.dtype | None) -> tuple[Crew, Crew | None]:
@@ -63,6 +58,12 @@ def hire(config: Config, tokenizer: Any, dtype: torch.dtype | None) -> tuple[Cre
         ConfigError: the cluster has no room for them, or one cannot be set up there.
         AgentGymError: what the environment or policy of one refused.
     """
+    import ray
+
+    from agentgym_rft.rollouts.ray.actor import RolloutWorker
+    from agentgym_rft.rollouts.ray.actor_group import Budget, Crew, Newest
+    from agentgym_rft.rollouts.ray.replicas import PolicyReplica
+
     section = config.rollout.ray
     has_policy = section.policy_replicas == 0
     newest, budget, faults = Newest(), Budget(section.max_worker_restarts), Counter[str]()

@@ -7,16 +7,19 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from agentgym_rft.agents.agent import ChatAgent, chat_format
-from agentgym_rft.agents.card import AgentCard
+from agentgym_rft.agents.card import AgentCard, load_card
 from agentgym_rft.agents.policies.base import Policy
+from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory, Turn
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.rollouts.episode.forks import Fork, Played
 from agentgym_rft.rollouts.episode.single import EpisodeSpec, run_episode
 from agentgym_rft.rollouts.episode.team import run_team_episode
+from agentgym_rft.rollouts.policies import refused_as_data
 from agentgym_rft.rollouts.reflection.chat import Ask, Speaker
 from agentgym_rft.rollouts.reflection.reflectors import Reflection, Reflector, SpokenReflector
-from agentgym_rft.rollouts.seats import Cast
+from agentgym_rft.rollouts.seats import Cast, open_cast
+from agentgym_rft.rollouts.workers.env_maker import env_maker
 from agentgym_rft.rollouts.workers.env_pool import EnvPool
 from agentgym_rft.rollouts.workers.event_loop import Work
 
@@ -116,3 +119,25 @@ class LocalWorkers:
         """End the background loop, if there is one; close all idle environments and the policy."""
         self._pool.close()
         self._policy.close()
+
+
+def make_local_workers(
+    config: Config, tokenizer: Any, policy: Policy, reflector: Reflector | None = None
+) -> LocalWorkers:
+    """Workers of this process that play the run's environment, with its agent card.
+
+    Raises:
+        ConfigError: there is no such card, or it is wrong.
+        DataError: the tokenizer's chat template cannot be used.
+    """
+    with refused_as_data(config.policy.path):
+        return LocalWorkers(
+            env_maker(config),
+            load_card(config.agent),
+            tokenizer,
+            policy,
+            max_concurrency=config.policy.max_concurrency,
+            max_context=config.policy.max_context,
+            reflector=reflector,
+            cast=open_cast(config, tokenizer),
+        )
