@@ -15,7 +15,7 @@ ENVS = ("arithmetic", "frozenlake", "searchqa", "sokoban", "textworld")
 BASELINES = {"oracle": "oracle", "expert": "expert", "random": "random"}
 
 
-def entrants(env: str, runs: dict[str, str]) -> Field:
+def evaluated(env: str, runs: dict[str, str]) -> Field:
     """The scripted players of an environment, its own seed policy if there is one, and its trained runs."""
     seed = {"seed policy": f"seed:{env}"} if env in seed_names() else {}
     trained = {name.removeprefix(f"{env}:"): path for name, path in runs.items() if name.startswith(f"{env}:")}
@@ -24,4 +24,4 @@ def entrants(env: str, runs: dict[str, str]) -> Field:
 
 if __name__ == "__main__":
     options = arguments(__doc__)
-    write_section(options.page, "small", [entrants(env, options.runs) for env in ENVS], options.out)
+    write_section(options.page, "small", [evaluated(env, options.runs) for env in ENVS], options.out)

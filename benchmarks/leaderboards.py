@@ -58,21 +58,21 @@ def arguments(description: str | None) -> argparse.Namespace:
     return options
 
 
-def evaluated(entrants: Field, out: Path) -> list[str]:
+def evaluated(evaluated: Field, out: Path) -> list[str]:
     """Evaluate what is not evaluated yet. Returns `NAME=FILE` of the results; failures are noted in `left_out`."""
     results = []
-    for name, policy in entrants.policies.items():
-        path = out / f"{entrants.env}_{name.replace(' ', '_')}.json"
+    for name, policy in evaluated.policies.items():
+        path = out / f"{evaluated.env}_{name.replace(' ', '_')}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            command = ["eval", "--env", entrants.env, *entrants.tasks, "--policy", policy, "--out", str(path)]
+            command = ["eval", "--env", evaluated.env, *evaluated.tasks, "--policy", policy, "--out", str(path)]
             done = subprocess.run(
                 [sys.executable, "-m", "agentgym_rft.cli.main", *command], stderr=subprocess.PIPE, text=True
             )
             if done.returncode:
                 reason = done.stderr.strip().splitlines()[-1]
-                print(f"{entrants.env} {name}: {reason}", file=sys.stderr)
-                entrants.left_out.append(f"{name} ({reason})")
+                print(f"{evaluated.env} {name}: {reason}", file=sys.stderr)
+                evaluated.left_out.append(f"{name} ({reason})")
                 continue
         results.append(f"{name}={path}")
     return results
@@ -80,7 +80,7 @@ def evaluated(entrants: Field, out: Path) -> list[str]:
 
 def write_section(page: Path, name: str, fields: Sequence[Field], out: Path) -> None:
     """Put the tables of some environments between the marks of a section, which is added if it is missing."""
-    results = [result for entrants in fields for result in evaluated(entrants, out)]
+    results = [result for evaluated in fields for result in evaluated(evaluated, out)]
     boards = make_boards(named_results(results))
     published = default_path()
     env_ids = [str(board.protocol["env"]) for board in boards]

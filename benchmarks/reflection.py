@@ -33,7 +33,7 @@ from agentgym_rft.config.load import load_config
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.report.intervals import mean_ci, wilson
-from agentgym_rft.rollouts.episode.forks import Played, fork
+from agentgym_rft.rollouts.episode.forks import EpisodeRecord, fork
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.make import open_workers
 from agentgym_rft.rollouts.reflection.hindsight import lesson_report, pivot_of
@@ -45,13 +45,13 @@ from agentgym_rft.rollouts.workers.local import LocalWorkers
 class Case:
     """An episode, what the policy reported, how many tokens that took, and the retries of a failed one."""
 
-    base: Played
+    base: EpisodeRecord
     report: Report | Refusal
     num_tokens: int
     hindsight: Report
-    guided: Played | None = None
-    unguided: Played | None = None
-    told: Played | None = None  # guided by the report of hindsight, from the same turn
+    guided: EpisodeRecord | None = None
+    unguided: EpisodeRecord | None = None
+    told: EpisodeRecord | None = None  # guided by the report of hindsight, from the same turn
 
     @property
     def pivot_error(self) -> int | None:
@@ -68,7 +68,7 @@ class Case:
         return self.report.improvement_suggestion == self.hindsight.improvement_suggestion
 
 
-def true_pivot(base: Played) -> int:
+def true_pivot(base: EpisodeRecord) -> int:
     return pivot_of([left for left in base.remaining if left is not None])
 
 

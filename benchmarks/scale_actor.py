@@ -5,12 +5,12 @@ from __future__ import annotations
 from agentgym_rft.rollouts.make import make_workers
 from agentgym_rft.rollouts.ray.actor import RolloutWorker
 from agentgym_rft.rollouts.ray.packing import Packed
-from agentgym_rft.rollouts.ray.setup import Setup, Whereabouts, whereabouts
+from agentgym_rft.rollouts.ray.setup import Location, Setup, location
 
 
 class ScriptedWorker(RolloutWorker):
-    async def start(self, setup: Setup, packed: Packed | None, version: int) -> Whereabouts:
+    async def start(self, setup: Setup, packed: Packed | None, version: int) -> Location:
         from scale_ways import scripted_policy
 
         self._workers = make_workers(setup.config, setup.tokenizer, scripted_policy(setup.tokenizer))
-        return whereabouts()
+        return location()

@@ -45,7 +45,7 @@ MODES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class EpisodeRecord:
     """What playing all episodes took."""
 
     trajectories: list[Trajectory]
@@ -114,7 +114,7 @@ def specs_of(config: Config, num_episodes: int, max_context: int, stop_ids: tupl
     ]
 
 
-def play(config: Config, num_episodes: int, *, lockstep: bool) -> Played:
+def play(config: Config, num_episodes: int, *, lockstep: bool) -> EpisodeRecord:
     """All episodes, at most `policy.max_concurrency` at once."""
     model, tokenizer = load_policy_model(config.policy)
     inner = serve(model, config.policy)
@@ -129,7 +129,7 @@ def play(config: Config, num_episodes: int, *, lockstep: bool) -> Played:
 
         trajectories = workers.run(play_all)
         workers.close()
-        return Played(trajectories, sum(len(t.turns) for t in trajectories), time.perf_counter() - start)
+        return EpisodeRecord(trajectories, sum(len(t.turns) for t in trajectories), time.perf_counter() - start)
     trajectories, num_turns = [], 0
     for first in range(0, num_episodes, size):
         count = min(size, num_episodes - first)
@@ -144,7 +144,7 @@ def play(config: Config, num_episodes: int, *, lockstep: bool) -> Played:
         num_turns += policy.num_turns
         for spec in specs:
             inner.release(spec.episode_id)
-    return Played(trajectories, num_turns, time.perf_counter() - start)
+    return EpisodeRecord(trajectories, num_turns, time.perf_counter() - start)
 
 
 def compare_lockstep(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Part `overhead` of benchmarks/scale.py: what a step costs beside the environment."""
+"""AgentState `overhead` of benchmarks/scale.py: what a step costs beside the environment."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def ray_workers(num_workers: int) -> Iterator[Callable[[int], Workers]]:
     import ray
     from scale_actor import ScriptedWorker
 
-    from agentgym_rft.rollouts.ray.actor_group import Budget, Crew, Newest
+    from agentgym_rft.rollouts.ray.actor_group import ActorGroup, Budget, Newest
     from agentgym_rft.rollouts.ray.setup import Setup
     from agentgym_rft.rollouts.ray.workers import RayWorkers
 
@@ -122,15 +122,15 @@ def ray_workers(num_workers: int) -> Iterator[Callable[[int], Workers]]:
     setup = ray.put(Setup(config, tokens, None, True))
     spawn = ray.remote(ScriptedWorker).options(num_cpus=0, max_concurrency=AT_ONCE + 16).remote
 
-    def crew() -> Crew:
-        return Crew("worker", spawn, setup, Newest(), Budget(0), Counter[str](), 300.0)
+    def group() -> ActorGroup:
+        return ActorGroup("worker", spawn, setup, Newest(), Budget(0), Counter[str](), 300.0)
 
-    everybody = crew()
+    everybody = group()
     everybody.begin(num_workers)
     everybody.await_all()
 
     def first(number: int) -> Workers:
-        some = crew()
+        some = group()
         some.members = everybody.members[:number]
         return RayWorkers(config, load_card(config.agent), tokens, some)
 

@@ -1,4 +1,4 @@
-"""Part `household` of benchmarks/multi_agent.py: teams against one worker."""
+"""AgentState `household` of benchmarks/multi_agent.py: teams against one worker."""
 
 from __future__ import annotations
 

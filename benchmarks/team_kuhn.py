@@ -1,4 +1,4 @@
-"""Part `kuhn` of benchmarks/multi_agent.py: exploitability over self-play."""
+"""AgentState `kuhn` of benchmarks/multi_agent.py: exploitability over self-play."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agentgym_rft.config.load import load_config
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.evaluation.exact import Member, analyse
 from agentgym_rft.rollouts.policies import load_policy_model
-from agentgym_rft.rollouts.seats import open_cast
+from agentgym_rft.rollouts.seats import open_agents
 
 SEED = "kuhnpoker_seed"
 POOL = "--team.pool.share"
@@ -53,7 +53,7 @@ def exploitability(model_dir: Path) -> dict[str, float]:
     """The exact numbers of a policy at temperature 1."""
     config = load_config("kuhnpoker", [(("policy", "path"), str(model_dir)), (("policy", "device"), "cpu")])
     model, tokenizer = load_policy_model(config.policy, torch.float32)
-    exact = analyse(make_env(config.env.id), open_cast(config, tokenizer), {"": Member(model, tokenizer)}, 1.0)
+    exact = analyse(make_env(config.env.id), open_agents(config, tokenizer), {"": Member(model, tokenizer)}, 1.0)
     assert exact is not None, "Kuhn poker has a theory"
     return {**exact.values, "uncounted": exact.uncounted}
 

@@ -1,4 +1,4 @@
-"""Part `overhead` of benchmarks/multi_agent.py: what a turn costs beside the environment."""
+"""AgentState `overhead` of benchmarks/multi_agent.py: what a turn costs beside the environment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agentgym_rft.agents.card import parse_card
 from agentgym_rft.agents.policies.scripted import ScriptedPolicy
 from agentgym_rft.envs.turns import TurnsEnv
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
-from agentgym_rft.rollouts.seats import Cast, Seat
+from agentgym_rft.rollouts.seats import Agents, AgentSpec
 from agentgym_rft.rollouts.workers.local import LocalWorkers
 from agentgym_rft.trainers.sft.model import train_tokenizer
 
@@ -81,7 +81,7 @@ def _rollouts(seats: int, player: str) -> Callable[[], None]:
     chat = chat_format(tokenizer, card)
     reply = [*tokenizer.encode("look", add_special_tokens=False), tokenizer.eos_token_id]
     agents = IdleTeam(seats).possible_agents
-    cast: Cast = tuple(Seat(agent, "agent", card, chat, player, not player) for agent in agents)
+    agents: Agents = tuple(AgentSpec(agent, "agent", card, chat, player, not player) for agent in agents)
     workers = LocalWorkers(
         lambda: TurnsEnv(IdleTeam(seats, EPISODE_STEPS)),
         card,
@@ -89,7 +89,7 @@ def _rollouts(seats: int, player: str) -> Callable[[], None]:
         ScriptedPolicy(lambda prompt: reply),
         max_concurrency=NUM_EPISODES,
         max_context=4096,
-        cast=cast,
+        agents=agents,
     )
 
     async def play_all() -> None:

@@ -49,7 +49,7 @@ def roll_out(parts: Parts) -> Batch:
     groups, _ = split_errors(parts.workers.run(lambda: parts.explorer.collect(0)))
     table, rows = build_table([group for group in groups if has_signal(group)], 0)
     zeros = torch.zeros(table.num_tokens)
-    return Batch(table.with_columns({"ref_lp": zeros}), rows, parts.config)
+    return Batch(table.with_columns({"ref_logprobs": zeros}), rows, parts.config)
 
 
 def seconds(parts: Parts, batch: Batch, algorithm: Algorithm) -> float:

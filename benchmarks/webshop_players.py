@@ -34,7 +34,7 @@ PLAYERS: dict[str, Maker] = {
 
 
 @dataclass(frozen=True)
-class Played:
+class EpisodeRecord:
     """Scores and lengths of the episodes of one player."""
 
     scores: np.ndarray  # [number of tasks]
@@ -52,7 +52,7 @@ class Played:
         )
 
 
-def play(env: WebShopEnv, task_ids: Sequence[str], make: Maker) -> Played:
+def play(env: WebShopEnv, task_ids: Sequence[str], make: Maker) -> EpisodeRecord:
     """Play every task once."""
     rng = np.random.default_rng(SEED)
     scores, lengths = [], []
@@ -66,7 +66,7 @@ def play(env: WebShopEnv, task_ids: Sequence[str], make: Maker) -> Played:
             length += 1
         scores.append(info["score"])
         lengths.append(length)
-    return Played(np.array(scores), np.array(lengths))
+    return EpisodeRecord(np.array(scores), np.array(lengths))
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from agentgym_rft.errors import ConfigError, PolicyError
 from agentgym_rft.rollouts.seats import SCRIPTS
 
 if TYPE_CHECKING:
-    from agentgym_rft.evaluation.team import Company
+    from agentgym_rft.evaluation.team import EvaluationPolicies
 
 
 def crossplay_command(
@@ -83,21 +83,21 @@ def _played(config: Config, named: dict[str, str], samples: int) -> dict[str, An
     """All pairs played and summarised. Raises what loading does, and `PolicyError` if no episode could be played."""
     from agentgym_rft.envs.making import seats_of
     from agentgym_rft.evaluation.run import held_out_panel
-    from agentgym_rft.evaluation.team import Company
+    from agentgym_rft.evaluation.team import EvaluationPolicies
 
-    agents = seats_of(config.env.id, config.env.options)
-    if len(agents) < 2:
+    roles = seats_of(config.env.id, config.env.options)
+    if len(roles) < 2:
         raise ConfigError(f"Cross-play is for several agents, and {config.env.id} has one here: use agentgym eval.")
     policies = {name: full_policy_name(policy, config.env.id) for name, policy in named.items()}
     fixed = held_out_panel(config, None, set(policies.values()))
-    company = Company(config, agents)
+    loaded = EvaluationPolicies(config, roles)
     try:
         start = time.perf_counter()
-        result = _matrix(company, config, agents, policies, fixed.panel.task_ids, samples)
-        casts = {name: company.cast(dict.fromkeys(agents, policy)) for name, policy in policies.items()}
-        exact = {name: company.exact(cast, config.eval.temperature) for name, cast in casts.items()}
+        result = _matrix(loaded, config, roles, policies, fixed.panel.task_ids, samples)
+        teams = {name: loaded.agents(dict.fromkeys(roles, policy)) for name, policy in policies.items()}
+        exact = {name: loaded.exact(agents, config.eval.temperature) for name, agents in teams.items()}
     finally:
-        company.close()
+        loaded.close()
     is_scripted = set(policies.values()) <= set(SCRIPTS)
     return {
         "env": config.env.id,
@@ -117,9 +117,9 @@ def _played(config: Config, named: dict[str, str], samples: int) -> dict[str, An
 
 
 def _matrix(
-    company: Company,
+    loaded: EvaluationPolicies,
     config: Config,
-    agents: Mapping[str, str],
+    roles: Mapping[str, str],
     policies: Mapping[str, str],
     task_ids: Sequence[str],
     samples: int,
@@ -133,8 +133,8 @@ def _matrix(
     plan = EvaluationPlan(
         task_ids, section.temperature, config.run.seed, section.max_steps, samples, step_timeout_s=step_timeout_s
     )
-    sides = make_sides(agents)
-    games = crossplay(company, sides, policies, plan)
+    sides = make_sides(roles)
+    games = crossplay(loaded, sides, policies, plan)
     everything = [trajectory for played in games.values() for trajectory in played]
     if problem := why_unplayed(everything, config.policy.max_context):
         raise PolicyError(f"Every episode {problem}")

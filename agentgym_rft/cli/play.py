@@ -75,7 +75,7 @@ def play_seat(
     say(f"task {info['task_id']}. You are {seat}. {HELP}\n")
     others: dict[str, _Scripted] = {}
     rng, num_turns, is_over = np.random.default_rng(seed), 0, False
-    while not is_over and not info["standings"][seat]["is_over"]:
+    while not is_over and not info["outcomes"][seat]["is_over"]:
         agent = info["agent"]
         if agent == seat:
             say(observation)
@@ -89,7 +89,7 @@ def play_seat(
             action = others[agent].act(observation, info)
         observation, _, terminated, truncated, info = env.step(action)
         is_over = terminated or truncated
-    own = info["standings"][seat]
+    own = info["outcomes"][seat]
     if own["is_over"]:
         say(own["final"])
     outcome = "won" if own["won"] else "lost" if own["is_over"] else "left"

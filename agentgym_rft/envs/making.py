@@ -10,6 +10,8 @@ import gymnasium as gym
 from agentgym_rft import registry
 from agentgym_rft.envs.adapters.gym import as_text_env
 from agentgym_rft.envs.base import TextEnv
+from agentgym_rft.envs.multi_agent import TextAECEnv
+from agentgym_rft.envs.turns import TurnsEnv
 
 
 def seats_of(id: str, options: Mapping[str, Any] | None = None) -> Mapping[str, str]:
@@ -20,6 +22,13 @@ def seats_of(id: str, options: Mapping[str, Any] | None = None) -> Mapping[str, 
     env = make_env(id, options)
     env.close()
     return env.seats
+
+
+def has_noop(id: str, options: Mapping[str, Any] | None = None) -> bool:
+    """True if the agents of an environment have an action that does nothing. Raises what `make_env` does."""
+    env = make_env(id, options)
+    env.close()
+    return isinstance(env, TurnsEnv) and type(env.env).noop is not TextAECEnv.noop
 
 
 def make_env(id: str, options: Mapping[str, Any] | None = None) -> TextEnv:

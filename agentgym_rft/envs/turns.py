@@ -22,7 +22,7 @@ class TurnsEnv(TextEnv):
 
     - `agent`: whose turn it is, "" at the end; `agents`: all seats with their roles;
     - `rewards`: what each agent got in this step; the step's own reward is their mean;
-    - `standings`: for each agent `won`, `score`, and `is_over` once it is out (`is_truncated`: cut off), with its last
+    - `outcomes`: for each agent `won`, `score`, and `is_over` once it is out (`is_truncated`: cut off), with its last
       observation as `final`;
     - `invalid_action`: whether the action just taken broke the rules;
     - `won`: every agent won; `score`: the mean of the agents' scores.
@@ -98,7 +98,7 @@ class TurnsEnv(TextEnv):
         self.env.close()
 
     def snapshot(self) -> bytes:
-        """That of the environment inside, with the standings of those who are out and what the last step gave."""
+        """That of the environment inside, with the outcomes of those who are out and what the last step gave."""
         kept = {
             "game": self.env.snapshot().decode("latin-1"),
             "out": {agent: standing for agent, standing in self._standings.items() if standing["is_over"]},
@@ -178,20 +178,19 @@ class TurnsEnv(TextEnv):
             }
 
     def _info(self, agent: str, rewards: dict[str, float], *, is_invalid: bool) -> dict[str, Any]:
-        standings = self._standings
+        outcomes = self._standings
         self._last = (agent, rewards, is_invalid)
         return {
             **{
-                key: list(value) if isinstance(value, list) else value
-                for key, value in standings[agent]["info"].items()
+                key: list(value) if isinstance(value, list) else value for key, value in outcomes[agent]["info"].items()
             },
             "agent": self.acting,
             "agents": dict(self.seats),
             "rewards": dict(rewards),
-            "standings": {name: {key: s[key] for key in s if key != "info"} for name, s in standings.items()},
+            "outcomes": {name: {key: s[key] for key in s if key != "info"} for name, s in outcomes.items()},
             "invalid_action": is_invalid,
-            "won": all(standing["won"] for standing in standings.values()),
-            "score": _mean([standing["score"] for standing in standings.values()]),
+            "won": all(standing["won"] for standing in outcomes.values()),
+            "score": _mean([standing["score"] for standing in outcomes.values()]),
         }
 
 

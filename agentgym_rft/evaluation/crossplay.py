@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agentgym_rft.core import Trajectory
 from agentgym_rft.evaluation.panel import EvaluationPlan, evaluate
-from agentgym_rft.evaluation.team import Company
+from agentgym_rft.evaluation.team import EvaluationPolicies
 
 Pair = tuple[str, str]  # names of the row's and of the column's policy
 
@@ -24,22 +24,22 @@ class Sides:
         return {**dict.fromkeys(self.row, row), **dict.fromkeys(self.column, column)}
 
 
-def make_sides(agents: Mapping[str, str]) -> Sides:
+def make_sides(roles: Mapping[str, str]) -> Sides:
     """The first agent, with all others of its role, against the rest; if all have one role, the first alone.
 
     Raises:
         ValueError: there are fewer than two agents.
     """
-    if len(agents) < 2:
+    if len(roles) < 2:
         raise ValueError("Cross-play needs at least two agents.")
-    first = next(iter(agents))
-    alike = tuple(agent for agent, role in agents.items() if role == agents[first])
-    row = (first,) if len(alike) == len(agents) else alike
-    return Sides(row, tuple(agent for agent in agents if agent not in row))
+    first = next(iter(roles))
+    alike = tuple(agent for agent, role in roles.items() if role == roles[first])
+    row = (first,) if len(alike) == len(roles) else alike
+    return Sides(row, tuple(agent for agent in roles if agent not in row))
 
 
 def crossplay(
-    company: Company,
+    loaded: EvaluationPolicies,
     sides: Sides,
     policies: Mapping[str, str],
     plan: EvaluationPlan,
@@ -53,9 +53,9 @@ def crossplay(
     Args:
         policies: what each name means.
     """
-    casts = {
-        (row, column): company.cast(sides.players(first, second))
+    teams = {
+        (row, column): loaded.agents(sides.players(first, second))
         for row, first in policies.items()
         for column, second in policies.items()
     }
-    return {pair: evaluate(company.workers(cast), plan, on_finished=on_finished) for pair, cast in casts.items()}
+    return {pair: evaluate(loaded.workers(agents), plan, on_finished=on_finished) for pair, agents in teams.items()}

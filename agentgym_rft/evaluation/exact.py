@@ -10,7 +10,7 @@ from agentgym_rft.agents.agent import ChatAgent
 from agentgym_rft.agents.parse import format_reply
 from agentgym_rft.envs.base import InformationSet, Strategy, TextEnv
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.rollouts.seats import Cast, Seat
+from agentgym_rft.rollouts.seats import Agents, AgentSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class Exact:
         return {"values": dict(self.values), "uncounted": self.uncounted, "strategy": self.strategy}
 
 
-def analyse(env: TextEnv, cast: Cast, members: Mapping[str, Member], temperature: float) -> Exact | None:
-    """What the environment's theory says about a cast; None without a theory, or for a script without a strategy.
+def analyse(env: TextEnv, agents: Agents, members: Mapping[str, Member], temperature: float) -> Exact | None:
+    """What the environment's theory says about these agents; None without a theory, or for a script without a strategy.
 
     A policy's probability of an action is that of the replies that the theory lists for it, each in its canonical
     tokens with an end-of-turn token after them, sampled at `temperature` (0: greedy). Earlier turns of its own are
@@ -49,11 +49,11 @@ def analyse(env: TextEnv, cast: Cast, members: Mapping[str, Member], temperature
     theory = env.theory()
     if theory is None:
         return None
-    seats = {seat.agent: seat for seat in cast}
-    scripts = {seat.player: theory.of_script(seat.player) for seat in cast if seat.is_scripted}
+    seats = {seat.agent: seat for seat in agents}
+    scripts = {seat.player: theory.of_script(seat.player) for seat in agents if seat.is_scripted}
     if None in scripts.values():
         return None
-    for seat in cast:
+    for seat in agents:
         _check_card(seat)
     places = theory.information_sets()
     strategy: dict[str, Mapping[str, float]] = {}
@@ -67,7 +67,7 @@ def analyse(env: TextEnv, cast: Cast, members: Mapping[str, Member], temperature
     return Exact(dict(theory.analyse(strategy)), strategy, uncounted)
 
 
-def _check_card(seat: Seat) -> None:
+def _check_card(seat: AgentSpec) -> None:
     action = seat.card.action
     if not seat.is_scripted and (action.grammar != "plain" or action.think):
         raise ConfigError(
@@ -75,7 +75,9 @@ def _check_card(seat: Seat) -> None:
         )
 
 
-def _conversation(env: TextEnv, place: InformationSet, seats: Mapping[str, Seat]) -> tuple[Seat, ChatAgent | None]:
+def _conversation(
+    env: TextEnv, place: InformationSet, seats: Mapping[str, AgentSpec]
+) -> tuple[AgentSpec, ChatAgent | None]:
     """Who is to act in an information set, and its conversation up to there; None for a script."""
     observation, info = env.reset(seed=0, options={"task_id": place.task_id})
     agents = {name: ChatAgent(seat.card, seat.chat) for name, seat in seats.items() if not seat.is_scripted}
@@ -94,7 +96,7 @@ def _conversation(env: TextEnv, place: InformationSet, seats: Mapping[str, Seat]
 
 
 def _choice(
-    place: InformationSet, seat: Seat, agent: ChatAgent | None, member: Member, temperature: float
+    place: InformationSet, seat: AgentSpec, agent: ChatAgent | None, member: Member, temperature: float
 ) -> dict[str, float]:
     """The probability of each action of an information set."""
     assert agent is not None, "a policy has a conversation"
@@ -105,7 +107,7 @@ def _choice(
     }
 
 
-def _reply_probability(row: Sequence[int], seat: Seat, text: str, model: Any, temperature: float) -> float:
+def _reply_probability(row: Sequence[int], seat: AgentSpec, text: str, model: Any, temperature: float) -> float:
     """The probability that the policy's reply to a row of tokens is a text, and then ends."""
     import torch
 

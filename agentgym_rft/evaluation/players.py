@@ -15,7 +15,7 @@ from agentgym_rft.envs.base import Expert, TextEnv
 from agentgym_rft.errors import AgentGymError, ConfigError, EnvTimeoutError, PolicyError
 from agentgym_rft.rollouts.episode.boundary import checked_info, checked_step, guarded, outcome_info
 from agentgym_rft.rollouts.episode.env_calls import EnvCalls
-from agentgym_rft.rollouts.episode.forks import Played
+from agentgym_rft.rollouts.episode.forks import EpisodeRecord
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.reflection.endpoint import ChatEndpoint
 from agentgym_rft.rollouts.seeds import derive_seed
@@ -28,7 +28,7 @@ ENDPOINT = "openai:"
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
+class Action:
     """What a player does in one turn.
 
     `feedback` is the observation that answers a `text` without an action; `error` then says why there is none. Token
@@ -46,7 +46,7 @@ class Move:
 class Player(Protocol):
     """Plays one episode."""
 
-    async def act(self, observation: str, info: Mapping[str, Any]) -> Move:
+    async def act(self, observation: str, info: Mapping[str, Any]) -> Action:
         """The answer to an observation. Raises `PolicyError` where there is none."""
         ...
 
@@ -72,10 +72,10 @@ class TextWorkers:
     async def play(self, spec: EpisodeSpec) -> Trajectory:
         """One episode, as soon as there is a place for it. Its turns have no tokens."""
 
-        async def episode(env: TextEnv) -> Played:
+        async def episode(env: TextEnv) -> EpisodeRecord:
             playing = TextEpisode(env, self._make_player, spec)
             stop, error = await guarded(playing.play, lambda: len(playing.turns))
-            return Played(playing.trajectory(stop, error), (), spec.seed, playing.reset_seed)
+            return EpisodeRecord(playing.trajectory(stop, error), (), spec.seed, playing.reset_seed)
 
         return (await self._pool.play(episode, spec.step_timeout_s)).trajectory
 
@@ -100,27 +100,27 @@ class TextEpisode:
         self._take(*await self.env.reset(self.reset_seed, spec.task_id))
         player = await _spoken_for(self._make_player(self.env, self._observation, spec))
         while len(self.turns) < spec.max_steps:
-            move = await player.act(self._observation, self._info)
-            terminated, truncated = await self._step(move)
+            action = await player.act(self._observation, self._info)
+            terminated, truncated = await self._step(action)
             if terminated or self._info["won"]:
                 return StopReason.SUCCESS if self._info["won"] else StopReason.FAILURE
             if truncated:
                 break
         return StopReason.STEP_LIMIT
 
-    async def _step(self, move: Move) -> tuple[bool, bool]:
+    async def _step(self, action: Action) -> tuple[bool, bool]:
         """Act on the environment and record the turn. Returns `terminated, truncated`."""
         asked, state_key = self._observation, str(self._info.get("state_key", ""))
         reward, terminated, truncated = 0.0, False, False
-        if move.error:
-            self._take(move.feedback, self._info)
+        if action.error:
+            self._take(action.feedback, self._info)
         else:
-            step = checked_step(await self.env.step(move.action))
+            step = checked_step(await self.env.step(action.action))
             observation, reward, terminated, truncated, info = step
             self._take(observation, info)
-        invalid = move.error or ("refused" if self._info.get("invalid_action") else "")
-        about: dict[str, Any] = {"observation": asked, "text": move.text or move.action, "action": move.action}
-        tokens = {"sampled_tokens": move.sampled_tokens, "context_tokens": move.context_tokens}
+        invalid = action.error or ("refused" if self._info.get("invalid_action") else "")
+        about: dict[str, Any] = {"observation": asked, "text": action.text or action.action, "action": action.action}
+        tokens = {"sampled_tokens": action.sampled_tokens, "context_tokens": action.context_tokens}
         about |= {"invalid_action": invalid, **{name: count for name, count in tokens.items() if count is not None}}
         self.turns.append(Turn((), (), (), reward=reward, state_key=state_key, trainable=False, info=about))
         return terminated, truncated
@@ -162,8 +162,8 @@ class ScriptedPlayer:
         self._env = env
         self._script = script
 
-    async def act(self, observation: str, info: Mapping[str, Any]) -> Move:
-        return Move(await _spoken_for(self._env.act(self._script, observation)))
+    async def act(self, observation: str, info: Mapping[str, Any]) -> Action:
+        return Action(await _spoken_for(self._env.act(self._script, observation)))
 
 
 class AnyAdmissible:
@@ -172,14 +172,14 @@ class AnyAdmissible:
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
 
-    async def act(self, observation: str, info: Mapping[str, Any]) -> Move:
+    async def act(self, observation: str, info: Mapping[str, Any]) -> Action:
         actions: Sequence[str] = info.get("admissible_actions") or ()
         if not actions:
             raise PolicyError(
                 "The environment lists no admissible actions and has no random player of its own, so the policy "
                 "'random' cannot play it. Give it a method random_player, or info['admissible_actions']."
             )
-        return Move(actions[int(self._rng.integers(len(actions)))])
+        return Action(actions[int(self._rng.integers(len(actions)))])
 
 
 class EndpointPlayer:
@@ -191,7 +191,7 @@ class EndpointPlayer:
         self._spec = spec
         self._num_asked = 0
 
-    async def act(self, observation: str, info: Mapping[str, Any]) -> Move:
+    async def act(self, observation: str, info: Mapping[str, Any]) -> Action:
         card = self._agent.card
         answer = await self._endpoint.ask(
             self._agent.messages(observation, info),
@@ -201,10 +201,10 @@ class EndpointPlayer:
         )
         self._num_asked += 1
         parsed = self._agent.act(answer.text)
-        move = Move(parsed.action, answer.text, "", "", answer.reply_tokens, answer.prompt_tokens)
+        action = Action(parsed.action, answer.text, "", "", answer.reply_tokens, answer.prompt_tokens)
         if parsed.error is None:
-            return move
-        return replace(move, error=parsed.error.value, feedback=invalid_feedback(card, parsed))
+            return action
+        return replace(action, error=parsed.error.value, feedback=invalid_feedback(card, parsed))
 
 
 def scripted(kind: str) -> MakePlayer:

@@ -33,10 +33,10 @@ from agentgym_rft.evaluation.partial import PartialEvaluation
 from agentgym_rft.evaluation.players import ENDPOINT, SCRIPTED, TextWorkers, at_endpoint, check_script, scripted
 from agentgym_rft.evaluation.progress import evaluation_progress
 from agentgym_rft.evaluation.seat_policies import policy_for, seat_policies
-from agentgym_rft.evaluation.team import Company
+from agentgym_rft.evaluation.team import EvaluationPolicies
 from agentgym_rft.report.evaluation import EvaluationSettings, Summary, protocol, summarise
 from agentgym_rft.rollouts.outcome import why_unplayed
-from agentgym_rft.rollouts.seats import Cast
+from agentgym_rft.rollouts.seats import Agents
 from agentgym_rft.rollouts.workers.env_maker import env_maker
 
 
@@ -57,7 +57,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Entrants:
+class EvaluatedAgents:
     """Who plays: `label` in the result; of several agents the role and the policy of each, else both are empty."""
 
     label: str
@@ -66,7 +66,7 @@ class Entrants:
     seats: Mapping[str, str]
 
 
-def find_entrants(request: Request) -> Entrants:
+def find_evaluated(request: Request) -> EvaluatedAgents:
     """Who plays. Raises `ConfigError` where a seat has two policies or none, or is not there."""
     config, named = request.config, request.policy
     roles = seats_of(config.env.id, config.env.options)
@@ -75,10 +75,10 @@ def find_entrants(request: Request) -> Entrants:
     seats = {a: policy_for(full_policy_name(policy, config.env.id), roles[a]) for a, policy in found.items()}
     if not seats:
         assert named is not None, "an environment of one agent has refused --seat"
-        return Entrants(named, frozenset({named if named in SCRIPTED else config.policy.path}), roles, seats)
+        return EvaluatedAgents(named, frozenset({named if named in SCRIPTED else config.policy.path}), roles, seats)
     shown = {agent: named if policy == rest else policy for agent, policy in found.items()}
     label = str(named) if set(shown.values()) == {named} else ", ".join(f"{a}={p}" for a, p in shown.items())
-    return Entrants(label, frozenset(seats.values()), roles, seats)
+    return EvaluatedAgents(label, frozenset(seats.values()), roles, seats)
 
 
 def run_evaluation(request: Request) -> Summary:
@@ -88,16 +88,16 @@ def run_evaluation(request: Request) -> Summary:
         ConfigError, DataError, CheckpointError: what cannot work, or an evaluation under way with other settings.
         PolicyError: no episode could be played.
     """
-    entrants = find_entrants(request)
-    _check_decoding(request, entrants)
-    fixed = held_out_panel(request.config, request.frozen, entrants.policies)
-    company = Company(request.config, entrants.roles) if entrants.seats else None
-    cast = () if company is None else company.cast(entrants.seats)
-    workers, card = _open_players(request.config) if company is None else (company.workers(cast), _cards(cast))
+    evaluated = find_evaluated(request)
+    _check_decoding(request, evaluated)
+    fixed = held_out_panel(request.config, request.frozen, evaluated.policies)
+    loaded = EvaluationPolicies(request.config, evaluated.roles) if evaluated.seats else None
+    agents = () if loaded is None else loaded.agents(evaluated.seats)
+    workers, card = _open_players(request.config) if loaded is None else (loaded.workers(agents), _cards(agents))
     try:
-        settings = _settings(request, entrants, fixed, card)
+        settings = _settings(request, evaluated, fixed, card)
         plan = _plan(request, fixed)
-        with _partial(request, entrants, fixed, settings) as partial:
+        with _partial(request, evaluated, fixed, settings) as partial:
             trajectories, wall_time_s = _play(workers, plan, partial)
             if problem := why_unplayed(trajectories, workers.max_context):
                 if partial is not None:
@@ -105,7 +105,7 @@ def run_evaluation(request: Request) -> Summary:
                 raise PolicyError(f"Every episode {problem}")
             summary = summarise(trajectories, fixed.panel, settings, wall_time_s)
             temperature = 1.0 if settings.temperature is None else settings.temperature
-            return summary if company is None else summary | company.exact(cast, temperature)
+            return summary if loaded is None else summary | loaded.exact(agents, temperature)
     finally:
         workers.close()
 
@@ -115,8 +115,8 @@ def partial_path(out: Path) -> Path:
     return out.with_name(f"{out.name}.partial.jsonl")
 
 
-def _check_decoding(request: Request, entrants: Entrants) -> None:
-    is_sampled = request.config.eval.temperature > 0 or not set(SCRIPTED).isdisjoint(entrants.policies)
+def _check_decoding(request: Request, evaluated: EvaluatedAgents) -> None:
+    is_sampled = request.config.eval.temperature > 0 or not set(SCRIPTED).isdisjoint(evaluated.policies)
     if request.samples > 1 and not is_sampled:
         raise ConfigError(
             f"--samples {request.samples} at temperature 0 would play every task {request.samples} times alike. "
@@ -145,9 +145,9 @@ def held_out_panel(config: Config, frozen: FrozenPanel | None, policies: Set[str
         env.close()
 
 
-def _cards(cast: Cast) -> str | None:
+def _cards(agents: Agents) -> str | None:
     """The labels of the agent cards of a team; None where only scripts play."""
-    return ", ".join(dict.fromkeys(card_label(seat.card) for seat in cast if not seat.is_scripted)) or None
+    return ", ".join(dict.fromkeys(card_label(seat.card) for seat in agents if not seat.is_scripted)) or None
 
 
 def _open_players(config: Config) -> tuple[PanelWorkers, str | None]:
@@ -173,12 +173,12 @@ def _text_workers(config: Config, make_player: Any) -> TextWorkers:
     return TextWorkers(env_maker(config), make_player, max_concurrency=config.policy.max_concurrency)
 
 
-def _settings(request: Request, entrants: Entrants, fixed: FrozenPanel, card: str | None) -> EvaluationSettings:
+def _settings(request: Request, evaluated: EvaluatedAgents, fixed: FrozenPanel, card: str | None) -> EvaluationSettings:
     config = request.config
     return EvaluationSettings(
-        policy=entrants.label,
+        policy=evaluated.label,
         seed=config.run.seed,
-        temperature=None if entrants.policies <= set(SCRIPTED) else config.eval.temperature,
+        temperature=None if evaluated.policies <= set(SCRIPTED) else config.eval.temperature,
         max_steps=config.eval.max_steps,
         samples=request.samples,
         card=card,
@@ -201,7 +201,7 @@ def _plan(request: Request, fixed: FrozenPanel) -> EvaluationPlan:
 
 @contextmanager
 def _partial(
-    request: Request, entrants: Entrants, fixed: FrozenPanel, settings: EvaluationSettings
+    request: Request, evaluated: EvaluatedAgents, fixed: FrozenPanel, settings: EvaluationSettings
 ) -> Iterator[PartialEvaluation | None]:
     """The finished episodes beside `out`, kept until the caller has written the result; None without `out`."""
     if request.out is None:
@@ -210,7 +210,7 @@ def _partial(
     config = request.config
     depends_on = protocol(fixed.panel, settings) | {
         "policy": settings.policy,
-        "weights": _fingerprints(config, entrants),
+        "weights": _fingerprints(config, evaluated),
         "seed": settings.seed,
         "max_context": config.policy.max_context,
         "step_timeout_s": config.rollout.step_timeout_s,
@@ -222,11 +222,11 @@ def _partial(
         partial.close()
 
 
-def _fingerprints(config: Config, entrants: Entrants) -> str | dict[str, str | None] | None:
+def _fingerprints(config: Config, evaluated: EvaluatedAgents) -> str | dict[str, str | None] | None:
     """Of the policy, or with several agents of each policy by name."""
-    if not entrants.seats:
+    if not evaluated.seats:
         return _fingerprint(config.policy.path)
-    return {policy: _fingerprint(policy) for policy in sorted(entrants.policies)}
+    return {policy: _fingerprint(policy) for policy in sorted(evaluated.policies)}
 
 
 def _fingerprint(policy: str) -> str | None:

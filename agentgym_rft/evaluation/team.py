@@ -1,4 +1,4 @@
-"""The policies of an evaluation with several agents, and the casts that they form."""
+"""The policies of an evaluation with several agents, and who of them plays which."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from agentgym_rft.errors import ConfigError
 from agentgym_rft.evaluation.exact import Member, analyse
 from agentgym_rft.evaluation.players import ENDPOINT
 from agentgym_rft.evaluation.seat_policies import policy_for
-from agentgym_rft.rollouts.episode.forks import Played
+from agentgym_rft.rollouts.episode.forks import EpisodeRecord
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.episode.team import run_team_episode
-from agentgym_rft.rollouts.seats import SCRIPTS, Cast, Seat, scripted_seat, seat_section
+from agentgym_rft.rollouts.seats import SCRIPTS, Agents, AgentSpec, scripted_agent, seat_section
 from agentgym_rft.rollouts.workers.env_maker import env_maker
 from agentgym_rft.rollouts.workers.env_pool import EnvPool
 from agentgym_rft.rollouts.workers.event_loop import Work
@@ -27,37 +27,37 @@ from agentgym_rft.rollouts.workers.event_loop import Work
 T = TypeVar("T")
 
 
-class Company:
-    """Policies by name, each loaded once, for the first cast that it is in. Scripts need no loading, and no torch.
+class EvaluationPolicies:
+    """Policies by name, each loaded once, for the first agent that it plays. Scripts need no loading, and no torch.
 
     Args:
         config: the environment with its cards, and how policies are served.
-        agents: names with their roles.
+        roles: agents' names with their roles.
     """
 
-    def __init__(self, config: Config, agents: Mapping[str, str]) -> None:
-        self._config, self._agents = config, agents
+    def __init__(self, config: Config, roles: Mapping[str, str]) -> None:
+        self._config, self._roles = config, roles
         self.members: dict[str, Member] = {}
         self._policy = RoutedPolicy({}, ())
         self._pool = EnvPool(env_maker(config), config.policy.max_concurrency)
 
-    def cast(self, players: Mapping[str, str]) -> Cast:
+    def agents(self, players: Mapping[str, str]) -> Agents:
         """The seats, with the policy of each agent by name.
 
         Raises:
             ConfigError, DataError, CheckpointError: one cannot be used, or not with several agents.
         """
-        return tuple(self._seat(agent, role, players[agent]) for agent, role in self._agents.items())
+        return tuple(self._seat(agent, role, players[agent]) for agent, role in self._roles.items())
 
-    def workers(self, cast: Cast) -> TeamWorkers:
-        """What plays episodes of a cast; all share the environments and the policies."""
-        return TeamWorkers(self._pool, self._policy, cast, self._config.policy.max_context, self.close)
+    def workers(self, agents: Agents) -> TeamWorkers:
+        """What plays episodes of some agents; all share the environments and the policies."""
+        return TeamWorkers(self._pool, self._policy, agents, self._config.policy.max_context, self.close)
 
-    def exact(self, cast: Cast, temperature: float) -> dict[str, Any]:
-        """What the environment's theory says about a cast, under the key `exact`; nothing where there is none."""
+    def exact(self, agents: Agents, temperature: float) -> dict[str, Any]:
+        """What the environment's theory says about them, under the key `exact`; nothing where there is none."""
         env = make_env(self._config.env.id, self._config.env.options)
         try:
-            found = analyse(env, cast, self.members, temperature)
+            found = analyse(env, agents, self.members, temperature)
         except ConfigError as error:
             return {"exact": {"left_out": str(error)}}
         finally:
@@ -69,14 +69,14 @@ class Company:
         self._pool.close()
         self._policy.close()
 
-    def _seat(self, agent: str, role: str, player: str) -> Seat:
+    def _seat(self, agent: str, role: str, player: str) -> AgentSpec:
         if player in SCRIPTS:
-            return scripted_seat(agent, role, player)
+            return scripted_agent(agent, role, player)
         from agentgym_rft.agents.agent import chat_format
 
         name, card = policy_for(player, role), self.card(agent, role)
         chat = chat_format(self._member(name).tokenizer, card)
-        return Seat(agent, role, card, chat, name, is_trained=False)
+        return AgentSpec(agent, role, card, chat, name, is_trained=False)
 
     def _member(self, name: str) -> Member:
         if name not in self.members:
@@ -102,7 +102,7 @@ class TeamWorkers:
 
     pool: EnvPool
     policy: RoutedPolicy
-    cast: Cast
+    agents: Agents
     max_context: int
     on_close: Callable[[], None]
     stop_ids: tuple[int, ...] = ()  # each seat has its own
@@ -114,13 +114,13 @@ class TeamWorkers:
     async def play(self, spec: EpisodeSpec) -> Trajectory:
         """One episode, as soon as there is a place for it: the turns of all, with `seats` in its info."""
 
-        async def episode(env: TextEnv) -> Played:
-            return await run_team_episode(env, self.cast, self.policy, spec)
+        async def episode(env: TextEnv) -> EpisodeRecord:
+            return await run_team_episode(env, self.agents, self.policy, spec)
 
         return (await self.pool.play(episode, spec.step_timeout_s)).trajectory
 
     def close(self) -> None:
-        """Close the company that these belong to."""
+        """Close the policies that these belong to."""
         self.on_close()
 
 

@@ -12,7 +12,7 @@ from agentgym_rft.agents.policies.base import Policy
 from agentgym_rft.config.run import Config
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.rollouts.policies import load_policy_model, policy_section, refused_as_data, serve
-from agentgym_rft.rollouts.reflection.chat import Speaker
+from agentgym_rft.rollouts.reflection.chat import Completer
 from agentgym_rft.rollouts.reflection.endpoint import EndpointReflector
 from agentgym_rft.rollouts.reflection.reflectors import HindsightReflector, Reflector, SpokenReflector
 from agentgym_rft.rollouts.workers.base import Workers
@@ -67,8 +67,8 @@ def make_reflector(config: Config) -> Reflector | None:
     section = config.policy.model_copy(update={"path": rest})
     network, tokenizer = load_policy_model(section)
     with refused_as_data(rest):
-        speaker = Speaker(chat_format(tokenizer, card), serve(network, section), section.max_context)
-    return SpokenReflector(card, speaker.reply, is_own=False)
+        completer = Completer(chat_format(tokenizer, card), serve(network, section), section.max_context)
+    return SpokenReflector(card, completer.reply, is_own=False)
 
 
 def open_workers(config: Config) -> Workers:

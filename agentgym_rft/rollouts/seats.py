@@ -21,7 +21,7 @@ SCRIPTS = ("oracle", "expert", "random")  # of the environment
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class AgentSpec:
     """One agent of an episode.
 
     `player` is a key of the routed policy (see `RoutedPolicy`) or one of `SCRIPTS`. `is_trained`: what it does is
@@ -40,7 +40,7 @@ class Seat:
         return self.player in SCRIPTS
 
 
-Cast = tuple[Seat, ...]
+Agents = tuple[AgentSpec, ...]
 
 
 def seat_section(agent: str, role: str, sections: Mapping[str, SeatSection]) -> SeatSection:
@@ -65,29 +65,29 @@ def player_key(section: SeatSection, role: str, team: TeamSection) -> str:
     return role if team.weights == "separate" else ""
 
 
-def check_seats(agents: Mapping[str, str], sections: Mapping[str, SeatSection]) -> None:
+def check_seats(roles: Mapping[str, str], sections: Mapping[str, SeatSection]) -> None:
     """Raise `ConfigError` for a section that names neither an agent nor a role, or if nothing would be trained."""
-    known = list(dict.fromkeys((*agents, *agents.values())))
+    known = list(dict.fromkeys((*roles, *roles.values())))
     for name in sections:
         if name not in known:
             if not known:
                 raise ConfigError(f"There is no seat '{name}': the environment has one agent. Leave out team.seats.")
             raise ConfigError(f"The environment has no seat '{name}'.{did_you_mean(name, known)}")
-    for agent, role in agents.items():
+    for agent, role in roles.items():
         seat_section(agent, role, sections)
 
 
-def make_cast(
-    agents: Mapping[str, str],
+def make_agents(
+    roles: Mapping[str, str],
     sections: Mapping[str, SeatSection],
     cards: Mapping[str, AgentCard],
     keys: Mapping[str, str],
     tokenizer: Any,
-) -> Cast:
+) -> Agents:
     """The seats of an environment.
 
     Args:
-        agents: names in the order of play, each with its role.
+        roles: agents' names in the order of play, each with its role.
         sections: the configuration's, by agent or role.
         cards: by agent.
         keys: who plays, by agent: a key of the routed policy or a script.
@@ -97,42 +97,42 @@ def make_cast(
     """
     chats = {card: chat_format(tokenizer, card) for card in set(cards.values())}
     seats = []
-    for agent, role in agents.items():
+    for agent, role in roles.items():
         section = seat_section(agent, role, sections)
         card = cards[agent]
-        seats.append(Seat(agent, role, card, chats[card], keys[agent], section.policy == TRAINED))
+        seats.append(AgentSpec(agent, role, card, chats[card], keys[agent], section.policy == TRAINED))
     return tuple(seats)
 
 
-def scripted_seat(agent: str, role: str, script: str) -> Seat:
-    """A seat that a script of the environment plays, for a cast that has no tokens of its own there."""
+def scripted_agent(agent: str, role: str, script: str) -> AgentSpec:
+    """A seat that a script of the environment plays, without a card, a chat format or tokens of its own."""
     no_chat: Any = None
-    return Seat(agent, role, AgentCard(name=script), no_chat, script, is_trained=False)
+    return AgentSpec(agent, role, AgentCard(name=script), no_chat, script, is_trained=False)
 
 
-def recast(cast: Cast, players: Mapping[str, str]) -> Cast:
-    """The cast of one episode, in which others play some of the agents, untrained. Raises `KeyError` for no agent."""
-    by_name = {seat.agent: seat for seat in cast}
+def with_players(agents: Agents, players: Mapping[str, str]) -> Agents:
+    """The agents of one episode, in which others play some, untrained. Raises `KeyError` for no agent."""
+    by_name = {seat.agent: seat for seat in agents}
     for agent, player in players.items():
         by_name[agent] = replace(by_name[agent], player=player, is_trained=False)
     return tuple(by_name.values())
 
 
-def open_cast(config: Config, tokenizer: Any) -> Cast:
+def open_agents(config: Config, tokenizer: Any) -> Agents:
     """The seats of the run's environment as its configuration fills them; none where it has one agent.
 
     Raises:
         ConfigError: a seat is configured twice or is not there, or its card is wrong.
     """
-    agents = seats_of(config.env.id, config.env.options)
+    roles = seats_of(config.env.id, config.env.options)
     sections = config.team.seats
-    check_seats(agents, sections)
+    check_seats(roles, sections)
     cards, keys = {}, {}
-    for agent, role in agents.items():
+    for agent, role in roles.items():
         section = seat_section(agent, role, sections)
         cards[agent] = seat_card(config, section)
         keys[agent] = player_key(section, role, config.team)
-    return make_cast(agents, sections, cards, keys, tokenizer)
+    return make_agents(roles, sections, cards, keys, tokenizer)
 
 
 def seat_card(config: Config | SftConfig, section: SeatSection) -> AgentCard:
@@ -147,8 +147,8 @@ def trained_seats(config: Config) -> dict[str, str]:
     Raises:
         ConfigError: a seat is configured twice or is not there.
     """
-    agents = seats_of(config.env.id, config.env.options)
-    check_seats(agents, config.team.seats)
+    roles = seats_of(config.env.id, config.env.options)
+    check_seats(roles, config.team.seats)
     return {
-        agent: role for agent, role in agents.items() if seat_section(agent, role, config.team.seats).policy == TRAINED
+        agent: role for agent, role in roles.items() if seat_section(agent, role, config.team.seats).policy == TRAINED
     }

@@ -6,9 +6,7 @@ import re
 
 from agentgym_rft.agents.policies.names import is_vllm
 from agentgym_rft.config.run import Config, num_fresh, num_replayed, plays_nothing
-from agentgym_rft.envs.making import make_env
-from agentgym_rft.envs.multi_agent import TextAECEnv
-from agentgym_rft.envs.turns import TurnsEnv
+from agentgym_rft.envs.making import has_noop
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.rollouts.seats import SCRIPTS, player_key, seat_section, trained_seats
 from agentgym_rft.trainers.algorithms.base import Algorithm
@@ -162,7 +160,5 @@ def check_credit(config: Config) -> None:
     """Raise `ConfigError` if the strategy `counterfactual` is to replace turns by no-ops that there are none of."""
     if config.rollout.strategy != "counterfactual" or config.team.counterfactual.by != "noop":
         return
-    env = make_env(config.env.id, config.env.options)
-    env.close()
-    if not isinstance(env, TurnsEnv) or type(env.env).noop is TextAECEnv.noop:
+    if not has_noop(config.env.id, config.env.options):
         raise ConfigError(f"'{config.env.id}' has no action that does nothing: write team.counterfactual.by=policy.")

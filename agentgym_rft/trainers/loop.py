@@ -71,7 +71,7 @@ def _lead(config: Config, resume: Path | None, progress: Progress, ranks: Ranks)
     finally:
         parts.source.close()
         parts.workers.close()
-    parts.crew.dismiss(result)
+    parts.learners.dismiss(result)
     return result
 
 
@@ -138,7 +138,7 @@ def train_step(parts: Parts, step: int) -> tuple[Metrics, Batch]:
     played = by_seat(batch.groups, baseline)
     rolled_out = time.perf_counter()
     kept, errors = split_errors(played)
-    kept, dropped = apply_operators(parts.operators, kept + by_seat(batch.beside, baseline))
+    kept, dropped = apply_operators(parts.operators, kept + by_seat(batch.imitation_groups, baseline))
     groups = [parts.algorithm.shape(group) for group in shared_out(kept)]
     metrics = {
         **rollout_metrics(played, errors),
@@ -152,7 +152,7 @@ def train_step(parts: Parts, step: int) -> tuple[Metrics, Batch]:
         metrics |= {"rollout/turns": 0.0, "rollout/generated_tokens": 0.0}
     if problem := why_unplayed(all_trajectories(batch), parts.workers.max_context):
         raise PolicyError(f"Every episode of step {step + 1} {problem}")
-    metrics |= parts.crew.train(groups, step)
+    metrics |= parts.learners.train(groups, step)
     end = time.perf_counter()
     metrics |= {
         "time/rollout_s": rolled_out - start,
@@ -169,7 +169,7 @@ def all_trajectories(batch: Batch) -> list[Trajectory]:
 
 def weights_of(parts: Parts) -> Weights:
     """Gives the weights that were trained, by name."""
-    return parts.crew.weights
+    return parts.learners.weights
 
 
 def _evaluate(parts: Parts, run_dir: Path, step: int, progress: Progress) -> Metrics:
@@ -212,7 +212,7 @@ def _save(parts: Parts, run_dir: Path, done: int, trained_s: float, generated: i
         "generated_tokens": generated,
     }
     keep = parts.config.run.keep_checkpoints
-    parts.crew.save(run_dir / "checkpoints", done, state, keep)
+    parts.learners.save(run_dir / "checkpoints", done, state, keep)
     if parts.journaled is not None:
         parts.journaled.checkpointed(done, keep)
 
@@ -228,7 +228,7 @@ def _restore(parts: Parts, run_dir: Path) -> tuple[int, float, int]:
     """Put the newest good checkpoint back. Returns steps done, seconds they took, tokens sampled; 0 without one."""
     if not has_checkpoint(run_dir / "checkpoints"):
         return 0, 0.0, 0
-    checkpoint = parts.crew.restore(run_dir / "checkpoints")
+    checkpoint = parts.learners.restore(run_dir / "checkpoints")
     parts.source.load_state_dict(checkpoint.state["source"])
     return checkpoint.step, float(checkpoint.state["time_s"]), int(checkpoint.state["generated_tokens"])
 

@@ -27,9 +27,9 @@ from agentgym_rft.trainers.algorithms.base import Algorithm
 from agentgym_rft.trainers.algorithms.operators import Operator, build_operators
 from agentgym_rft.trainers.batch.table import available_columns
 from agentgym_rft.trainers.checks import check_credit, check_mode, check_store, trained_policies
-from agentgym_rft.trainers.learner.group import Crew, placed
+from agentgym_rft.trainers.learner.group import LearnerGroup, placed
 from agentgym_rft.trainers.learner.learner import make_learner
-from agentgym_rft.trainers.learner.per_policy import Crews, separate_models
+from agentgym_rft.trainers.learner.per_policy import PolicyLearners, separate_models
 from agentgym_rft.trainers.learner.processes import ALONE, Ranks
 from agentgym_rft.trainers.sources.base import Source
 from agentgym_rft.trainers.sources.explorer import Explorer
@@ -56,7 +56,7 @@ class EvaluationPanel:
 class Parts:
     """What a training step works with.
 
-    The workers' policy samples from the very model that the crew trains, or from a copy of it where it may lag behind.
+    The workers' policy samples from the very model that the group trains, or from a copy of it where it may lag behind.
     """
 
     config: Config
@@ -67,7 +67,7 @@ class Parts:
     source: Source
     panel: EvaluationPanel | None
     algorithm: Algorithm
-    crew: Crew | Crews
+    learners: LearnerGroup | PolicyLearners
     operators: tuple[Operator, ...] = ()
     journaled: JournaledPolicy | None = None  # the policy, where it samples in this process for one batch at a time
 
@@ -97,7 +97,7 @@ def build(config: Config, run_dir: Path | None = None, ranks: Ranks = ALONE) -> 
         policy = with_frozen(config, policies, torch.float32)
     journaled = JournaledPolicy(policy) if policy is not None and keeps_journal(config) else None
     workers = make_workers(config, tokenizer, journaled or policy, make_reflector(config), dtype=torch.float32)
-    crews = _crews(config, algorithm, models, tokenizer, ranks, is_shared)
+    learner_groups = _groups(config, algorithm, models, tokenizer, ranks, is_shared)
     folder = run_dir or run_directory(config)
     pool = make_pool(config, model, policy, folder) if config.team.pool.share else None
     sampler = (
@@ -115,26 +115,28 @@ def build(config: Config, run_dir: Path | None = None, ranks: Ranks = ALONE) -> 
         source=make_source(config, explorer, stored, tokenizer, folder),
         panel=panel,
         algorithm=algorithm,
-        crew=crews[keys[0]] if len(crews) == 1 else Crews(crews),
+        learners=learner_groups[keys[0]] if len(learner_groups) == 1 else PolicyLearners(learner_groups),
         operators=operators,
         journaled=journaled,
     )
 
 
-def _crews(
+def _groups(
     config: Config,
     algorithm: Algorithm,
     models: Mapping[str, Any],
     tokenizer: Any,
     ranks: Ranks,
     is_shared: bool,
-) -> dict[str, Crew]:
+) -> dict[str, LearnerGroup]:
     """Who trains each model. All but the first have an algorithm of their own: its controllers have a state."""
-    crews = {}
+    learner_groups = {}
     for number, (key, model) in enumerate(models.items()):
         own = build_algorithm(config.algorithm) if number else algorithm
-        crews[key] = Crew(make_learner(config, own, model, tokenizer, ranks), ranks, shares_model=is_shared)
-    return crews
+        learner_groups[key] = LearnerGroup(
+            make_learner(config, own, model, tokenizer, ranks), ranks, shares_model=is_shared
+        )
+    return learner_groups
 
 
 def _stored(config: Config, model: Any) -> GroupStore | None:

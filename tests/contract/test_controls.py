@@ -115,7 +115,7 @@ def test_it_goes_with_every_algorithm(name):
 def test_all_controls_go_together(name):
     algorithm = build_algorithm(AlgorithmSection(name=name, controls=tuple(sorted(CONTROLS)), entropy_coef=0.01))
     algorithm.validate(available_columns(reference=True, critic=True), group_size=8)
-    names = [part.name for part in (*algorithm.modulators, *algorithm.filters)]
+    names = [part.name for part in (*algorithm.advantage_transforms, *algorithm.filters)]
     assert len(names) == len(set(names))
 
 

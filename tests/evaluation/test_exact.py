@@ -7,7 +7,7 @@ import pytest
 from agentgym_rft.config.load import validate_config
 from agentgym_rft.envs.making import seats_of
 from agentgym_rft.evaluation.panel import EvaluationPlan, evaluate
-from agentgym_rft.evaluation.team import Company
+from agentgym_rft.evaluation.team import EvaluationPolicies
 from agentgym_rft.report.intervals import wilson
 from tests.kuhn_policy import MAX_CONTEXT, make_kuhn_policy
 
@@ -15,17 +15,17 @@ KUHN = "agentgym/KuhnPoker-v0"
 DEALS = ("deal-JQ", "deal-JK", "deal-QJ", "deal-QK", "deal-KJ", "deal-KQ")
 
 
-def company(**agent):
+def loaded(**agent):
     place = {"max_context": MAX_CONTEXT, "device": "cpu", "num_threads": 1}
     config = validate_config({"env": {"id": KUHN}, "policy": place, "agent": agent})
-    return Company(config, seats_of(KUHN))
+    return EvaluationPolicies(config, seats_of(KUHN))
 
 
 def exact(first, second, temperature=1.0, **agent):
     """What the theory says about two policies."""
-    players = company(**agent)
+    players = loaded(**agent)
     try:
-        return players.exact(players.cast({"player_1": first, "player_2": second}), temperature).get("exact")
+        return players.exact(players.agents({"player_1": first, "player_2": second}), temperature).get("exact")
     finally:
         players.close()
 
@@ -58,8 +58,8 @@ def test_a_policy_that_always_bets_is_as_exploitable_as_theory_says(always_bets)
 
 def test_sampled_frequencies_agree_with_the_scored_probabilities(mixes):
     strategy = exact(mixes, "random")["strategy"]
-    players = company()
-    workers = players.workers(players.cast({"player_1": mixes, "player_2": "random"}))
+    players = loaded()
+    workers = players.workers(players.agents({"player_1": mixes, "player_2": "random"}))
     played = evaluate(workers, EvaluationPlan(DEALS, 1.0, 3, 3, samples=60))
     workers.close()
     for card in "JQK":

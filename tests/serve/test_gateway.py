@@ -56,7 +56,7 @@ def test_the_recorded_ids_have_the_recorded_log_probs_under_the_model(switch_pol
     assert table.turn_columns["on_policy"].all()
     scores = score_rows(make_scorer(model), rows, table.num_tokens, 1000)
     assert table.num_tokens >= 9
-    torch.testing.assert_close(scores.lp, table.columns["behaviour_lp"], atol=1e-4, rtol=0)
+    torch.testing.assert_close(scores.logprobs, table.columns["behaviour_logprobs"], atol=1e-4, rtol=0)
 
 
 def test_a_conversation_records_the_turns_that_our_own_workers_record(switch_policy):
@@ -216,8 +216,8 @@ def test_new_weights_answer_from_then_on_under_their_version(switch_policy):
     assert table.turn_columns["on_policy"].tolist() == [0, 1]
     scores = score_rows(make_scorer(model), rows, table.num_tokens, 1000)
     last = table.turn == 1
-    torch.testing.assert_close(scores.lp[last], table.columns["behaviour_lp"][last], atol=1e-4, rtol=0)
-    assert (scores.lp[~last] - table.columns["behaviour_lp"][~last]).abs().max() > 1e-3
+    torch.testing.assert_close(scores.logprobs[last], table.columns["behaviour_logprobs"][last], atol=1e-4, rtol=0)
+    assert (scores.logprobs[~last] - table.columns["behaviour_logprobs"][~last]).abs().max() > 1e-3
 
 
 def play(client: Client, name: str) -> list[str]:

@@ -43,7 +43,7 @@ def test_groups_come_back_as_they_were_stored_but_of_no_current_version(model, t
     assert [group.group_id for group in found] == ["g0", "g1", "g2"]
     table, rows = build_table(found, 0)
     expected, _ = build_table(groups, 0)
-    assert torch.equal(table.columns["behaviour_lp"], expected.columns["behaviour_lp"])
+    assert torch.equal(table.columns["behaviour_logprobs"], expected.columns["behaviour_logprobs"])
     assert torch.equal(table.trajectory_columns["episode_return"], expected.trajectory_columns["episode_return"])
     assert set(table.turn_columns["policy_version"].tolist()) == {STORED_VERSION}
     assert table.turn_columns["on_policy"].sum() == 0

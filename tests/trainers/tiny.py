@@ -57,9 +57,9 @@ def sample(model: Qwen3ForCausalLM, row: list[int], number: int, rng: np.random.
     """An action of `number` tokens after `row` (without context ids), with its log-probs. `row` grows."""
     ids, lps = [], []
     for _ in range(number):
-        lp = model(torch.tensor([row])).logits[0, -1].double().log_softmax(-1)
-        ids.append(int(rng.choice(VOCABULARY, p=lp.exp().numpy())))
-        lps.append(float(lp[ids[-1]]))
+        logprobs = model(torch.tensor([row])).logits[0, -1].double().log_softmax(-1)
+        ids.append(int(rng.choice(VOCABULARY, p=logprobs.exp().numpy())))
+        lps.append(float(logprobs[ids[-1]]))
         row.append(ids[-1])
     return Turn((), tuple(ids), tuple(lps))
 
@@ -131,10 +131,10 @@ def trained_weights(model: Qwen3ForCausalLM, algorithm: Algorithm) -> torch.nn.M
 def scored(model: Qwen3ForCausalLM, table: TokenTable, rows: Sequence[Row], algorithm: Algorithm) -> TokenTable:
     """The table with every column that the algorithm needs of the policy before the update."""
     head = value_head(model) if algorithm.needs_critic else None
-    functionals = algorithm.functionals_named(algorithm.scored_columns)
+    distribution_stats = algorithm.stats_named(algorithm.scored_columns)
     scorer = make_scorer(model, value_head=head)
-    scores = score_rows(scorer, rows, table.num_tokens, 64, functionals, value=head is not None)
-    return table.with_columns({"old_lp": scores.lp, **scores.columns})
+    scores = score_rows(scorer, rows, table.num_tokens, 64, distribution_stats, value=head is not None)
+    return table.with_columns({"old_logprobs": scores.logprobs, **scores.columns})
 
 
 def step(

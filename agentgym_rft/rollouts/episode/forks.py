@@ -12,7 +12,7 @@ from agentgym_rft.rollouts.episode.env_calls import EnvCalls
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class Observation:
     """What the agent was given: the environment's answer, or the agent's own feedback to a reply without an action."""
 
     observation: str
@@ -20,15 +20,15 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class EpisodeRecord:
     """An episode with what a fork of it needs.
 
-    `moments` has one entry more than the trajectory has turns, except after an error; `snapshots` and `remaining` have
-    one for each turn that was begun, in the state before it, where the episode recorded them.
+    `observations` has one entry more than the trajectory has turns, except after an error; `snapshots` and `remaining`
+    have one for each turn that was begun, in the state before it, where the episode recorded them.
     """
 
     trajectory: Trajectory
-    moments: Sequence[Moment]
+    observations: Sequence[Observation]
     seed: int  # of its own sampling
     reset_seed: int  # of the environment: a retry has that of its parent
     snapshots: Sequence[bytes] = ()
@@ -56,7 +56,7 @@ class Fork:
     the environment's no-op. Such a turn is not trained.
     """
 
-    parent: Played
+    parent: EpisodeRecord
     turn: int
     guidance: str = ""
     action: str | None = None
@@ -70,7 +70,7 @@ def own_turns(turns: Sequence[Turn], agent: str) -> int:
 
 
 def fork(
-    parent: Played,
+    parent: EpisodeRecord,
     turn: int,
     guidance: str = "",
     action: str | None = None,
@@ -95,16 +95,16 @@ async def go_back(env: EnvCalls, start: Fork) -> None:
         ReplayDiverged: an observation or the state is another one than in the episode.
     """
     parent, turn = start.parent, start.turn
-    there = parent.moments[turn]
+    there = parent.observations[turn]
     if turn < len(parent.snapshots):
         _, info = await env.restore(parent.snapshots[turn])
     else:
         observation, info = await env.reset(parent.reset_seed, parent.trajectory.task_id)
-        _compare("first observation", parent.moments[0].observation, observation)
+        _compare("first observation", parent.observations[0].observation, observation)
         for number, past in enumerate(parent.trajectory.turns[:turn]):
             if past.info["action"] or "agent" in past.info:  # of several agents, every turn is the environment's
                 observation, _, _, _, info = await env.step(past.info["action"])
-                _compare(f"observation after turn {number}", parent.moments[number + 1].observation, observation)
+                _compare(f"observation after turn {number}", parent.observations[number + 1].observation, observation)
     _compare(f"state before turn {turn}", str(there.info.get("state_key", "")), str(info.get("state_key", "")))
 
 

@@ -10,13 +10,13 @@ from agentgym_rft.agents.agent import ChatAgent, Prompt
 from agentgym_rft.agents.parse import Parsed
 from agentgym_rft.core import StopReason, Turn
 from agentgym_rft.envs.base import Expert
-from agentgym_rft.rollouts.seats import Seat
+from agentgym_rft.rollouts.seats import AgentSpec
 
 
-class Part:
+class AgentState:
     """What one agent has seen, done and got so far."""
 
-    def __init__(self, seat: Seat, episode_id: str) -> None:
+    def __init__(self, seat: AgentSpec, episode_id: str) -> None:
         self.seat = seat
         self.cache_key = f"{episode_id}#{seat.agent}"
         self.agent = None if seat.is_scripted else ChatAgent(seat.card, seat.chat)

@@ -20,7 +20,7 @@ from agentgym_rft.rollouts.episode.boundary import (
     outcome_info,
 )
 from agentgym_rft.rollouts.episode.env_calls import EnvCalls
-from agentgym_rft.rollouts.episode.forks import Fork, Moment, Played, go_back
+from agentgym_rft.rollouts.episode.forks import EpisodeRecord, Fork, Observation, go_back
 from agentgym_rft.rollouts.seeds import derive_seed
 
 
@@ -50,7 +50,7 @@ class EpisodeSpec:
 
 async def run_episode(
     env: TextEnv, make_agent: Callable[[], ChatAgent], policy: Policy, spec: EpisodeSpec, start: Fork | None = None
-) -> Played:
+) -> EpisodeRecord:
     """Play one episode to its end, from the beginning or from a fork of an earlier one.
 
     Never raises for a failing environment or policy: that is the trajectory's stop reason. Where a fork cannot be
@@ -86,7 +86,7 @@ class Episode:
         self.unguided = make_agent() if start is not None and start.guidance else None
         self.turns: list[Turn] = []
         self.unguided_turns: list[Turn] = []
-        self.moments: list[Moment] = []
+        self.observations: list[Observation] = []
         self.snapshots: list[bytes] = []
         self.remaining: list[int | None] = []
         self.reset_seed = spec.seed % 2**31 if start is None else start.parent.reset_seed
@@ -131,7 +131,7 @@ class Episode:
         """
         parent, turn = start.parent, start.turn
         await go_back(self.env, start)
-        for moment, past in zip(parent.moments, parent.trajectory.turns[:turn], strict=False):
+        for moment, past in zip(parent.observations, parent.trajectory.turns[:turn], strict=False):
             self._take(moment.observation, moment.info)
             for agent in self._agents():
                 agent.prompt()
@@ -139,7 +139,7 @@ class Episode:
             invalid = self.spec.invalid_penalty if past.info["invalid_action"] else 0.0
             self.reward += past.reward + invalid
             self.penalty += invalid
-        self._take(parent.moments[turn].observation, parent.moments[turn].info)
+        self._take(parent.observations[turn].observation, parent.observations[turn].info)
         self.turns = list(parent.trajectory.turns[:turn])
         self.unguided_turns = list(self.turns)
         self.snapshots = list(parent.snapshots[:turn])
@@ -210,16 +210,16 @@ class Episode:
 
     def _take(self, observation: str, info: Mapping[str, Any]) -> None:
         self.info = checked_info(observation, info)
-        self.moments.append(Moment(observation, info))
+        self.observations.append(Observation(observation, info))
         for agent in self._agents():
             agent.observe(observation, info)
 
-    def played(self, stop: StopReason, error: dict[str, Any] | None) -> Played:
+    def played(self, stop: StopReason, error: dict[str, Any] | None) -> EpisodeRecord:
         """The episode as it was played."""
         unguided = self._trajectory(self.unguided_turns, stop, error) if self.unguided is not None else None
-        return Played(
+        return EpisodeRecord(
             self._trajectory(self.turns, stop, error),
-            tuple(self.moments),
+            tuple(self.observations),
             self.spec.seed,
             self.reset_seed,
             tuple(self.snapshots),

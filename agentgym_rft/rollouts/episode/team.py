@@ -18,25 +18,25 @@ from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.errors import EnvError
 from agentgym_rft.rollouts.episode.boundary import check_completion, checked_info, checked_step, guarded, outcome_info
 from agentgym_rft.rollouts.episode.env_calls import EnvCalls
-from agentgym_rft.rollouts.episode.forks import Fork, Moment, Played, go_back, own_turns
-from agentgym_rft.rollouts.episode.part import Part
+from agentgym_rft.rollouts.episode.forks import EpisodeRecord, Fork, Observation, go_back, own_turns
+from agentgym_rft.rollouts.episode.part import AgentState
 from agentgym_rft.rollouts.episode.single import EpisodeSpec, broken_rule, invalid_reason, sampled_turn
-from agentgym_rft.rollouts.seats import Cast, recast
+from agentgym_rft.rollouts.seats import Agents, with_players
 from agentgym_rft.rollouts.seeds import derive_seed
 
 TEAM = "team"  # agent_id of the trajectory that has the turns of all
 
 
 async def run_team_episode(
-    env: TextEnv, cast: Cast, policy: Policy, spec: EpisodeSpec, start: Fork | None = None
-) -> Played:
+    env: TextEnv, agents: Agents, policy: Policy, spec: EpisodeSpec, start: Fork | None = None
+) -> EpisodeRecord:
     """Play one episode to its end, from the beginning or from a fork of an earlier one.
 
     Never raises for a failing environment, script or policy: that is a stop reason. What one agent's policy or script
     breaks is that agent's error; the episodes of those who still played are `abandoned`, and an agent that was out
     before keeps its outcome. What the environment breaks is everybody's error.
     """
-    episode = TeamEpisode(env, recast(cast, spec.players), policy, spec, start)
+    episode = TeamEpisode(env, with_players(agents, spec.players), policy, spec, start)
     try:
         stop, error = await guarded(episode.play, lambda: len(episode.turns))
     finally:
@@ -48,18 +48,20 @@ async def run_team_episode(
 class TeamEpisode:
     """The state of one running episode. Its environment shows one turn after the other, see `TurnsEnv`."""
 
-    def __init__(self, env: TextEnv, cast: Cast, policy: Policy, spec: EpisodeSpec, start: Fork | None = None) -> None:
+    def __init__(
+        self, env: TextEnv, agents: Agents, policy: Policy, spec: EpisodeSpec, start: Fork | None = None
+    ) -> None:
         self.env = EnvCalls(env, spec.step_timeout_s)
         self.policy, self.spec, self.start = policy, spec, start
-        self.parts = {seat.agent: Part(seat, spec.episode_id) for seat in cast}
+        self.parts = {seat.agent: AgentState(seat, spec.episode_id) for seat in agents}
         self.reset_seed = spec.seed % 2**31 if start is None else start.parent.reset_seed
         self.turns: list[tuple[str, int]] = []  # who took it, and which of its own it was
-        self.moments: list[Moment] = []
+        self.observations: list[Observation] = []
         self.snapshots: list[bytes] = []
         self.remaining: list[int | None] = []
         self.info: dict[str, Any] = {}
         self.observation = ""
-        self.culprit: str | None = None  # whose policy or script is being asked
+        self.failed_agent: str | None = None  # whose policy or script is being asked
         self.stopped = ""
 
     async def play(self) -> StopReason:
@@ -82,7 +84,7 @@ class TeamEpisode:
                 return is_over
         return StopReason.STEP_LIMIT
 
-    async def _turn(self, part: Part) -> StopReason | None:
+    async def _turn(self, part: AgentState) -> StopReason | None:
         """One agent's turn; why the episode is over after it, or None."""
         action = await self._replacement(part)
         if action is not None or part.agent is None:
@@ -103,14 +105,14 @@ class TeamEpisode:
             return StopReason.FAILURE
         return StopReason.STEP_LIMIT if truncated else None
 
-    async def _replacement(self, part: Part) -> str | None:
+    async def _replacement(self, part: AgentState) -> str | None:
         """What the fork puts in the place of this turn, if it does."""
         start = self.start
         if start is None or len(self.turns) != start.turn:
             return None
         return await self.env.noop(part.seat.agent) if start.is_noop else start.action
 
-    async def _sampled(self, part: Part, agent: ChatAgent) -> Turn | None:
+    async def _sampled(self, part: AgentState, agent: ChatAgent) -> Turn | None:
         """What the policy does; None where its context is full."""
         prompt = agent.prompt()
         if self.spec.max_context - len(prompt.row) < part.seat.card.action.max_tokens:
@@ -125,7 +127,7 @@ class TeamEpisode:
         turn = sampled_turn(prompt, completion, 0.0, str(self.info.get("state_key", "")), about)
         return turn if part.seat.is_trained else replace(turn, trainable=False)
 
-    def _unsampled(self, part: Part, action: str) -> Turn:
+    def _unsampled(self, part: AgentState, action: str) -> Turn:
         """The turn of a script, or of an action that was put in the place of a sampled one."""
         about = self._about(part, action, action, "")
         state_key = str(self.info.get("state_key", ""))
@@ -137,7 +139,7 @@ class TeamEpisode:
         completion = Completion(tuple(ids), (0.0,) * len(ids), "stop", self.policy.version)
         return replace(sampled_turn(prompt, completion, 0.0, state_key, about), trainable=False)
 
-    def _about(self, part: Part, text: str, action: str, invalid: str) -> dict[str, Any]:
+    def _about(self, part: AgentState, text: str, action: str, invalid: str) -> dict[str, Any]:
         return {
             "observation": part.asked,
             "text": text,
@@ -146,7 +148,7 @@ class TeamEpisode:
             "agent": part.seat.agent,
         }
 
-    async def _scripted(self, part: Part) -> str:
+    async def _scripted(self, part: AgentState) -> str:
         with self._asking(part):
             if part.script is None:
                 rng = np.random.default_rng(derive_seed(self.spec.seed, "player", part.seat.agent))
@@ -159,7 +161,7 @@ class TeamEpisode:
                 raise EnvError(f"The environment gives '{part.seat.agent}' neither actions nor a random player.")
             return actions[derive_seed(self.spec.seed, part.seat.agent, len(self.turns)) % len(actions)]
 
-    def _request(self, part: Part, prompt: Prompt) -> SampleRequest:
+    def _request(self, part: AgentState, prompt: Prompt) -> SampleRequest:
         spec = self.spec
         return SampleRequest(
             cache_key=part.cache_key,
@@ -172,13 +174,13 @@ class TeamEpisode:
         )
 
     @contextmanager
-    def _asking(self, part: Part) -> Iterator[None]:
+    def _asking(self, part: AgentState) -> Iterator[None]:
         """What is raised inside is this agent's fault."""
-        self.culprit = part.seat.agent
+        self.failed_agent = part.seat.agent
         yield
-        self.culprit = None
+        self.failed_agent = None
 
-    def _add(self, part: Part, turn: Turn, rewards: Mapping[str, float]) -> None:
+    def _add(self, part: AgentState, turn: Turn, rewards: Mapping[str, float]) -> None:
         """Record a turn, and give each agent its own reward for it and its share of the team's."""
         part.add(turn)
         self.turns.append((part.seat.agent, len(part.turns) - 1))
@@ -204,14 +206,14 @@ class TeamEpisode:
     def _take(self, observation: str, info: Mapping[str, Any]) -> None:
         """The environment's answer: for whoever is next, and about everybody."""
         self.info, self.observation = checked_info(observation, info), observation
-        self.moments.append(Moment(observation, info))
-        for agent, standing in self.info["standings"].items():
+        self.observations.append(Observation(observation, info))
+        for agent, standing in self.info["outcomes"].items():
             part = self._part(agent)
             if standing["is_over"] and part.outcome is None:
                 cut = StopReason.STEP_LIMIT if standing["is_truncated"] else StopReason.FAILURE
                 part.outcome = StopReason.SUCCESS if standing["won"] else cut, dict(standing)
 
-    def _part(self, agent: str) -> Part:
+    def _part(self, agent: str) -> AgentState:
         if agent not in self.parts:
             raise EnvError(f"The environment names the agent {agent!r}; its seats are {', '.join(self.parts)}.")
         return self.parts[agent]
@@ -220,13 +222,13 @@ class TeamEpisode:
         """Go back to a fork. Raises `ReplayDiverged` if the environment came to another state."""
         parent, turn = start.parent, start.turn
         await go_back(self.env, start)
-        guided = self._part(start.agent or str(parent.moments[turn].info["agent"]))
+        guided = self._part(start.agent or str(parent.observations[turn].info["agent"]))
         if start.guidance and guided.agent is not None:
             guided.split()
         for number, past in enumerate(parent.trajectory.turns[:turn]):
-            self._take(parent.moments[number].observation, parent.moments[number].info)
-            self._take_again(past, parent.moments[number + 1].info["rewards"])
-        self._take(parent.moments[turn].observation, parent.moments[turn].info)
+            self._take(parent.observations[number].observation, parent.observations[number].info)
+            self._take_again(past, parent.observations[number + 1].info["rewards"])
+        self._take(parent.observations[turn].observation, parent.observations[turn].info)
         self.snapshots, self.remaining = list(parent.snapshots[:turn]), list(parent.remaining[:turn])
         if start.guidance and guided.agent is not None:
             guided.agent.inject(start.guidance)
@@ -240,9 +242,9 @@ class TeamEpisode:
             part.act(part.agent, past.action_ids)
         self._add(part, replace(past, reward=0.0), rewards)
 
-    def played(self, stop: StopReason, error: dict[str, Any] | None) -> Played:
+    def played(self, stop: StopReason, error: dict[str, Any] | None) -> EpisodeRecord:
         """The episode as it was played: everybody's turns in order, and the part of each agent."""
-        if stop is StopReason.ENV_ERROR and self.culprit is not None:
+        if stop is StopReason.ENV_ERROR and self.failed_agent is not None:
             stop = StopReason.POLICY_ERROR
         parts = tuple(self._trajectory(part, stop, error) for part in self.parts.values())
         by_agent = {part.agent_id: part for part in parts}
@@ -253,9 +255,9 @@ class TeamEpisode:
             env = sum(part.rewards.get("env", 0.0) + part.rewards.get("team", 0.0) for part in parts) / len(parts)
             seats = {part.agent_id: _result(part) for part in parts}
             whole = replace(whole, rewards={"env": env}, info={**whole.info, "seats": seats})
-        return Played(
+        return EpisodeRecord(
             whole,
-            tuple(self.moments),
+            tuple(self.observations),
             self.spec.seed,
             self.reset_seed,
             tuple(self.snapshots),
@@ -273,16 +275,16 @@ class TeamEpisode:
         turns = guided.unguided_turns(own_turns(self.start.parent.trajectory.turns[: self.start.turn], agent))
         return replace(parts[agent], turns=turns)
 
-    def _trajectory(self, part: Part, stop: StopReason, error: dict[str, Any] | None) -> Trajectory:
+    def _trajectory(self, part: AgentState, stop: StopReason, error: dict[str, Any] | None) -> Trajectory:
         """One agent's part of the episode."""
         outcome = part.outcome
-        standing = self.info.get("standings", {}).get(part.seat.agent, {})
+        standing = self.info.get("outcomes", {}).get(part.seat.agent, {})
         if outcome is not None:
             stop, standing = outcome
             error = None
-        elif stop.is_error and self.culprit not in (None, part.seat.agent):
+        elif stop.is_error and self.failed_agent not in (None, part.seat.agent):
             stop = StopReason.ABANDONED
-            error = {**(error or {}), "type": "Abandoned", "message": f"'{self.culprit}' broke the episode."}
+            error = {**(error or {}), "type": "Abandoned", "message": f"'{self.failed_agent}' broke the episode."}
         shown = {**self.info, "won": standing.get("won", False), "score": standing.get("score", 0.0)}
         last = str(standing.get("final") or "") or part.asked
         made = self._made(part.seat.agent, tuple(part.turns), stop, shown, last if part.turns else "", error)

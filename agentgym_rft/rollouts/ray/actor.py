@@ -13,8 +13,8 @@ from agentgym_rft.rollouts.episode.forks import Fork
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.ray.packing import Packed, unpack
 from agentgym_rft.rollouts.ray.replicas import ReplicaPolicy
-from agentgym_rft.rollouts.ray.setup import Answer, Setup, Whereabouts, open_policy, whereabouts
-from agentgym_rft.rollouts.reflection.chat import Ask
+from agentgym_rft.rollouts.ray.setup import Answer, Location, Setup, location, open_policy
+from agentgym_rft.rollouts.reflection.chat import ChatRequest
 from agentgym_rft.rollouts.workers.base import Workers
 from agentgym_rft.rollouts.workers.local import make_local_workers
 
@@ -27,7 +27,7 @@ class RolloutWorker:
         self._replicas: ReplicaPolicy | None = None
         self._ended = asyncio.Event()
 
-    async def start(self, setup: Setup, packed: Packed | None, version: int) -> Whereabouts:
+    async def start(self, setup: Setup, packed: Packed | None, version: int) -> Location:
         """Make environment and policy. Raises what keeps this process from playing. Returns where it is."""
         config = setup.config
         make_env(config.env.id, config.env.options).close()
@@ -37,7 +37,7 @@ class RolloutWorker:
             section = config.rollout.ray
             policy = self._replicas = ReplicaPolicy(section.max_replays, section.start_timeout_s)
         self._workers = make_local_workers(config, setup.tokenizer, policy)
-        return whereabouts()
+        return location()
 
     async def live(self) -> None:
         """Returns when the actor is closed; its caller learns of a death by the error."""
@@ -50,11 +50,11 @@ class RolloutWorker:
     async def play(self, spec: EpisodeSpec) -> Answer:
         """One episode without what only a fork of it would need, which is much of what would be sent."""
         played = await self._ready().record(spec)
-        return self._answer(replace(played, moments=(), snapshots=(), remaining=()))
+        return self._answer(replace(played, observations=(), snapshots=(), remaining=()))
 
-    async def reply(self, ask: Ask) -> Answer:
+    async def reply(self, request: ChatRequest) -> Answer:
         """A free-standing reply, see `Workers.reply`."""
-        return self._answer(await self._ready().reply(ask))
+        return self._answer(await self._ready().reply(request))
 
     async def load(self, packed: Packed, version: int) -> None:
         """New weights for a policy of this worker's own. Raises `PolicyError` if they do not fit."""

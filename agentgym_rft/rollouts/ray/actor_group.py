@@ -13,7 +13,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from agentgym_rft.errors import ConfigError, WorkersError
 from agentgym_rft.rollouts.ray.failures import first_line, own_error, refusal
-from agentgym_rft.rollouts.ray.setup import Whereabouts
+from agentgym_rft.rollouts.ray.setup import Location
 
 _CLOSE_S = 10.0  # for environments to close; after that the process is ended anyway
 
@@ -24,10 +24,10 @@ class Member:
 
     number: int
     handle: Any
-    started: Any  # answered with its whereabouts when it is ready
+    started: Any  # answered with its location when it is ready
     life: Any  # answered when it is closed, or by an error when it is lost
     version: int
-    where: Whereabouts | None = None
+    where: Location | None = None
     is_ready: bool = False
     is_lost: bool = False
 
@@ -58,7 +58,7 @@ class Budget:
 
 
 @dataclass(slots=True)
-class Crew:
+class ActorGroup:
     """The actors, how one is made and what it is told.
 
     Args:
@@ -138,7 +138,7 @@ class Crew:
             raise own_error(error) from error
         member.version = version
 
-    def _note_ready(self, member: Member, where: Whereabouts) -> None:
+    def _note_ready(self, member: Member, where: Location) -> None:
         member.where, member.is_ready = where, True
         self.pids.add(where.pid)
 

@@ -6,14 +6,16 @@ from dataclasses import replace
 
 from agentgym_rft.core import StopReason, Trajectory
 from agentgym_rft.rollouts.episode.boundary import outcome_info
-from agentgym_rft.rollouts.episode.forks import Fork, Played
+from agentgym_rft.rollouts.episode.forks import EpisodeRecord, Fork
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.episode.team import TEAM
-from agentgym_rft.rollouts.seats import Cast, recast
+from agentgym_rft.rollouts.seats import Agents, with_players
 
 
-def lost_episode(spec: EpisodeSpec, start: Fork | None, num_begun: int, reason: str, cast: Cast = ()) -> Played:
-    """An errored trajectory without turns, of type `WorkerLost`, and one for each seat of the cast.
+def lost_episode(
+    spec: EpisodeSpec, start: Fork | None, num_begun: int, reason: str, agents: Agents = ()
+) -> EpisodeRecord:
+    """An errored trajectory without turns, of type `WorkerLost`, and one for each agent.
 
     `num_begun`: how often it was tried.
     """
@@ -30,10 +32,10 @@ def lost_episode(spec: EpisodeSpec, start: Fork | None, num_begun: int, reason: 
         info=outcome_info({}, "", spec.max_steps, spec.seed % 2**31) | {"error": error},
     )
     reset_seed = spec.seed % 2**31 if start is None else start.parent.reset_seed
-    if not cast:
-        return Played(trajectory, (), spec.seed, reset_seed)
+    if not agents:
+        return EpisodeRecord(trajectory, (), spec.seed, reset_seed)
     parts = []
-    for seat in recast(cast, spec.players):
+    for seat in with_players(agents, spec.players):
         info = {"role": seat.role, "player": seat.player, "is_trained": seat.is_trained}
         parts.append(replace(trajectory, agent_id=seat.agent, info={**trajectory.info, **info}))
-    return Played(replace(trajectory, agent_id=TEAM), (), spec.seed, reset_seed, parts=tuple(parts))
+    return EpisodeRecord(replace(trajectory, agent_id=TEAM), (), spec.seed, reset_seed, parts=tuple(parts))

@@ -10,7 +10,7 @@ from agentgym_rft.agents.policies.base import Completion, Policy, SampleRequest
 from agentgym_rft.errors import PolicyError
 from agentgym_rft.rollouts.ray.actor_group import answer_of
 from agentgym_rft.rollouts.ray.packing import Packed, unpack
-from agentgym_rft.rollouts.ray.setup import Setup, Whereabouts, open_policy, whereabouts
+from agentgym_rft.rollouts.ray.setup import Location, Setup, location, open_policy
 from agentgym_rft.rollouts.seeds import derive_seed
 
 
@@ -21,10 +21,10 @@ class PolicyReplica:
         self._policy: Policy | None = None
         self._ended = asyncio.Event()
 
-    async def start(self, setup: Setup, packed: Packed | None, version: int) -> Whereabouts:
+    async def start(self, setup: Setup, packed: Packed | None, version: int) -> Location:
         """Load the model. Returns where it is."""
         self._policy = open_policy(setup, packed, version)
-        return whereabouts()
+        return location()
 
     async def live(self) -> None:
         """Returns when the actor is closed; its caller learns of a death by the error."""

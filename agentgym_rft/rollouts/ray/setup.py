@@ -25,18 +25,18 @@ class Setup:
 
 
 @dataclass(frozen=True, slots=True)
-class Whereabouts:
+class Location:
     """Where an actor runs: the process on its node, and Ray's id of that node."""
 
     pid: int
     node: str
 
 
-def whereabouts() -> Whereabouts:
+def location() -> Location:
     """Where the actor runs in which this is called."""
     import ray
 
-    return Whereabouts(os.getpid(), str(ray.get_runtime_context().get_node_id()))
+    return Location(os.getpid(), str(ray.get_runtime_context().get_node_id()))
 
 
 @dataclass(frozen=True, slots=True)

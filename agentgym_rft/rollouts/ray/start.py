@@ -13,11 +13,11 @@ from agentgym_rft.rollouts.policies import refused_as_data
 from agentgym_rft.rollouts.ray.cluster import connect
 from agentgym_rft.rollouts.ray.setup import Setup
 from agentgym_rft.rollouts.reflection.reflectors import Reflector
-from agentgym_rft.rollouts.seats import open_cast
+from agentgym_rft.rollouts.seats import open_agents
 from agentgym_rft.rollouts.workers.base import Workers
 
 if TYPE_CHECKING:
-    from agentgym_rft.rollouts.ray.actor_group import Crew
+    from agentgym_rft.rollouts.ray.actor_group import ActorGroup
 
 _SPARE_CALLS = 16  # beside episodes: weights, replicas, the pending sign of life
 
@@ -37,21 +37,21 @@ def open_ray_workers(
     """
     card = load_card(config.agent)
     with refused_as_data(config.policy.path):
-        cast = open_cast(config, tokenizer)
+        agents = open_agents(config, tokenizer)
         disconnect = connect(config.rollout.ray)
         try:
             from agentgym_rft.rollouts.ray.workers import RayWorkers
 
-            workers, replicas = hire(config, tokenizer, dtype)
+            workers, replicas = start_actors(config, tokenizer, dtype)
             return RayWorkers(
-                config, card, tokenizer, workers, replicas, reflector=reflector, disconnect=disconnect, cast=cast
+                config, card, tokenizer, workers, replicas, reflector=reflector, disconnect=disconnect, agents=agents
             )
         except BaseException:
             disconnect()
             raise
 
 
-def hire(config: Config, tokenizer: Any, dtype: torch.dtype | None) -> tuple[Crew, Crew | None]:
+def start_actors(config: Config, tokenizer: Any, dtype: torch.dtype | None) -> tuple[ActorGroup, ActorGroup | None]:
     """The workers, all ready, and the replicas that they share, if they do.
 
     Raises:
@@ -61,26 +61,28 @@ def hire(config: Config, tokenizer: Any, dtype: torch.dtype | None) -> tuple[Cre
     import ray
 
     from agentgym_rft.rollouts.ray.actor import RolloutWorker
-    from agentgym_rft.rollouts.ray.actor_group import Budget, Crew, Newest
+    from agentgym_rft.rollouts.ray.actor_group import ActorGroup, Budget, Newest
     from agentgym_rft.rollouts.ray.replicas import PolicyReplica
 
     section = config.rollout.ray
     has_policy = section.policy_replicas == 0
     newest, budget, faults = Newest(), Budget(section.max_worker_restarts), Counter[str]()
 
-    def crew(kind: str, actor: type, num_cpus: float, num_gpus: float, num_calls: int, max_concurrency: int) -> Crew:
-        told = _told(config, num_cpus, num_gpus, max_concurrency)
-        setup = ray.put(Setup(told, tokenizer, dtype, has_policy))
+    def group(
+        kind: str, actor: type, num_cpus: float, num_gpus: float, num_calls: int, max_concurrency: int
+    ) -> ActorGroup:
+        actor_config = _actor_config(config, num_cpus, num_gpus, max_concurrency)
+        setup = ray.put(Setup(actor_config, tokenizer, dtype, has_policy))
         limits = {"num_cpus": num_cpus, "num_gpus": num_gpus, "max_concurrency": num_calls + _SPARE_CALLS}
         spawn = ray.remote(actor).options(**limits, scheduling_strategy="SPREAD").remote
-        return Crew(kind, spawn, setup, newest, budget, faults, section.start_timeout_s)
+        return ActorGroup(kind, spawn, setup, newest, budget, faults, section.start_timeout_s)
 
     at_once = section.episodes_per_worker
-    workers = crew("worker", RolloutWorker, section.num_cpus, section.num_gpus, at_once, at_once)
+    workers = group("worker", RolloutWorker, section.num_cpus, section.num_gpus, at_once, at_once)
     replicas = None
     if not has_policy:
         rows, calls = config.policy.max_concurrency, at_once * section.num_workers
-        replicas = crew("replica", PolicyReplica, section.policy_cpus, section.policy_gpus, calls, rows)
+        replicas = group("replica", PolicyReplica, section.policy_cpus, section.policy_gpus, calls, rows)
     try:
         workers.begin(section.num_workers)
         if replicas is not None:
@@ -97,7 +99,7 @@ def hire(config: Config, tokenizer: Any, dtype: torch.dtype | None) -> tuple[Cre
     return workers, replicas
 
 
-def _told(config: Config, num_cpus: float, num_gpus: float, max_concurrency: int) -> Config:
+def _actor_config(config: Config, num_cpus: float, num_gpus: float, max_concurrency: int) -> Config:
     """The configuration of one actor: it plays in its own process, on the device that Ray sets aside for it."""
     section, policy = config.rollout.ray, config.policy
     changes = {

@@ -15,16 +15,16 @@ from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory, Turn
 from agentgym_rft.errors import PolicyError
-from agentgym_rft.rollouts.episode.forks import Fork, Played
+from agentgym_rft.rollouts.episode.forks import EpisodeRecord, Fork
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
-from agentgym_rft.rollouts.ray.actor_group import Crew, Member, answer_of
+from agentgym_rft.rollouts.ray.actor_group import ActorGroup, Member, answer_of
 from agentgym_rft.rollouts.ray.failures import LOST, NO_ROOM, first_line, no_room, own_error
 from agentgym_rft.rollouts.ray.lost import lost_episode
 from agentgym_rft.rollouts.ray.packing import pack
 from agentgym_rft.rollouts.ray.places import Places
-from agentgym_rft.rollouts.reflection.chat import Ask
+from agentgym_rft.rollouts.reflection.chat import ChatRequest
 from agentgym_rft.rollouts.reflection.reflectors import Reflection, Reflector, SpokenReflector
-from agentgym_rft.rollouts.seats import Cast
+from agentgym_rft.rollouts.seats import Agents
 from agentgym_rft.rollouts.workers.event_loop import EventLoop, Work
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class RayWorkers:
         workers, replicas: the actors, all ready.
         reflector: who reflects on episodes, in this process; by default the policy itself.
         disconnect: ends the connection to Ray.
-        cast: the seats of an environment with several agents.
+        agents: the seats of an environment with several agents.
     """
 
     def __init__(
@@ -49,15 +49,15 @@ class RayWorkers:
         config: Config,
         card: AgentCard,
         tokenizer: Any,
-        workers: Crew,
-        replicas: Crew | None = None,
+        workers: ActorGroup,
+        replicas: ActorGroup | None = None,
         *,
         reflector: Reflector | None = None,
         disconnect: Callable[[], None] = lambda: None,
-        cast: Cast = (),
+        agents: Agents = (),
     ) -> None:
         self.card = card
-        self.cast = cast
+        self.agents = agents
         self.max_context = config.policy.max_context
         self.stop_ids = chat_format(tokenizer, card).stop_ids
         self._section = config.rollout.ray
@@ -80,11 +80,11 @@ class RayWorkers:
     @property
     def pids(self) -> frozenset[int]:
         """Process ids of all workers and replicas that ever were ready, each on the node where it ran."""
-        return frozenset(pid for crew in self._crews() for pid in crew.pids)
+        return frozenset(pid for group in self._groups() for pid in group.pids)
 
     def living(self, kind: Literal["worker", "replica"] = "worker") -> dict[int, str]:
         """Process ids of the workers or replicas that are ready, each with Ray's id of its node."""
-        members = [each for crew in self._crews() if crew.kind == kind for each in crew.members if each.is_ready]
+        members = [each for group in self._groups() if group.kind == kind for each in group.members if each.is_ready]
         return {each.where.pid: each.where.node for each in members if each.where is not None}
 
     def run(self, work: Work[T]) -> T:
@@ -103,7 +103,7 @@ class RayWorkers:
         """One episode, as soon as there is a place for it; with several agents, the part of `spec.view`."""
         return (await self._played(lambda handle: handle.play.remote(spec), spec)).of(spec.view)
 
-    async def record(self, spec: EpisodeSpec, start: Fork | None = None) -> Played:
+    async def record(self, spec: EpisodeSpec, start: Fork | None = None) -> EpisodeRecord:
         """One episode, from its beginning or from a fork, in whichever worker has a place.
 
         Where its worker is lost it is begun again in another one, from the same seed, `max_replays` times at most;
@@ -113,30 +113,30 @@ class RayWorkers:
         """
         return await self._played(lambda handle: handle.record.remote(spec, start), spec, start)
 
-    async def _played(self, begin: Callable[[Any], Any], spec: EpisodeSpec, start: Fork | None = None) -> Played:
+    async def _played(self, begin: Callable[[Any], Any], spec: EpisodeSpec, start: Fork | None = None) -> EpisodeRecord:
         for attempt in range(self._section.max_replays + 1):
             self._faults["episode_replayed"] += attempt > 0
             try:
-                played: Played = await self._ask(begin)
+                played: EpisodeRecord = await self._ask(begin)
                 return played
             except LOST as error:
                 reason = error
         self._faults["episode_given_up"] += 1
-        return lost_episode(spec, start, self._section.max_replays + 1, first_line(reason), self.cast)
+        return lost_episode(spec, start, self._section.max_replays + 1, first_line(reason), self.agents)
 
-    async def reply(self, ask: Ask) -> Turn | None:
-        """A free-standing reply of the policy, see `Speaker.reply`; repeated as an episode is."""
+    async def reply(self, request: ChatRequest) -> Turn | None:
+        """A free-standing reply of the policy, see `Completer.reply`; repeated as an episode is."""
         for attempt in range(self._section.max_replays + 1):
             self._faults["reply_repeated"] += attempt > 0
             try:
-                turn: Turn | None = await self._ask(lambda handle: handle.reply.remote(ask))
+                turn: Turn | None = await self._ask(lambda handle: handle.reply.remote(request))
                 return turn
             except LOST:
                 continue
         self._faults["reply_given_up"] += 1
-        raise PolicyError(f"'{ask.key}' lost its worker {self._section.max_replays + 1} times.")
+        raise PolicyError(f"'{request.key}' lost its worker {self._section.max_replays + 1} times.")
 
-    async def reflect(self, played: Played) -> Reflection:
+    async def reflect(self, played: EpisodeRecord) -> Reflection:
         """What the reflector says about an episode."""
         return await self._reflector.reflect(played)
 
@@ -155,8 +155,8 @@ class RayWorkers:
         except NO_ROOM as error:
             raise no_room(error) from error
         self._newest.packed, self._newest.version = packed, version
-        crew = self._replicas or self._workers
-        await asyncio.gather(*(self._hand_over(crew, member) for member in crew.members if member.is_ready))
+        group = self._replicas or self._workers
+        await asyncio.gather(*(self._hand_over(group, member) for member in group.members if member.is_ready))
 
     def take_faults(self) -> dict[str, int]:
         """Faults since the last call, by name; see docs/ray.md."""
@@ -169,12 +169,12 @@ class RayWorkers:
         self._loop.close()
         if self._disconnect is None:
             return
-        for crew in self._crews():
-            crew.end()
+        for group in self._groups():
+            group.end()
         self._disconnect()
         self._disconnect = None
 
-    def _crews(self) -> list[Crew]:
+    def _groups(self) -> list[ActorGroup]:
         return [self._workers] if self._replicas is None else [self._workers, self._replicas]
 
     def _attend(self) -> Places[Member]:
@@ -185,11 +185,11 @@ class RayWorkers:
         if self._places is None or self._places[0] is not loop:
             places: Places[Member] = Places()
             self._places = loop, places
-            for crew in self._crews():
-                for member in crew.members:
-                    if crew is self._workers and member.is_ready and not crew.is_gone(member):
+            for group in self._groups():
+                for member in group.members:
+                    if group is self._workers and member.is_ready and not group.is_gone(member):
                         places.add(member, self._section.episodes_per_worker)
-                    self._begin_task(self._look_after(crew, member, places))
+                    self._begin_task(self._look_after(group, member, places))
         return self._places[1]
 
     def _begin_task(self, work: Any) -> None:
@@ -197,47 +197,47 @@ class RayWorkers:
         self._attendants.add(task)
         task.add_done_callback(self._attendants.discard)
 
-    async def _look_after(self, crew: Crew, member: Member, places: Places[Member]) -> None:
+    async def _look_after(self, group: ActorGroup, member: Member, places: Places[Member]) -> None:
         """Wait for the end of an actor and put another one in its place, again and again."""
         try:
             while True:
                 try:
                     if not member.is_ready and not member.is_lost:
-                        await crew.become_ready(member)
-                        await self._introduce(crew, member, places)
+                        await group.become_ready(member)
+                        await self._introduce(group, member, places)
                     await answer_of(member.life)
                     return
                 except RayActorError as error:
                     if self._failure is not None:
                         return
-                    self._lose(crew, member, places)
-                    member = crew.replace(member, error)
+                    self._lose(group, member, places)
+                    member = group.replace(member, error)
         except Exception as error:  # there is nobody else to tell: all that play or wait get it
             self._failure = error
             places.fail(error)
             for worker in self._workers.members:
                 ray.kill(worker.handle)
 
-    async def _introduce(self, crew: Crew, member: Member, places: Places[Member]) -> None:
+    async def _introduce(self, group: ActorGroup, member: Member, places: Places[Member]) -> None:
         """A replacement is ready: give it work, or tell the workers of it."""
-        if crew is self._replicas:
+        if group is self._replicas:
             for worker in self._workers.handles().values():
-                worker.set_replicas.remote(crew.handles())
+                worker.set_replicas.remote(group.handles())
             return
         if self._replicas is not None:
             await answer_of(member.handle.set_replicas.remote(self._replicas.handles()))
         places.add(member, self._section.episodes_per_worker)
 
-    def _lose(self, crew: Crew, member: Member, places: Places[Member]) -> None:
+    def _lose(self, group: ActorGroup, member: Member, places: Places[Member]) -> None:
         """Note that an actor is gone, once."""
-        if crew.note_loss(member):
+        if group.note_loss(member):
             places.remove(member)
 
-    async def _hand_over(self, crew: Crew, member: Member) -> None:
+    async def _hand_over(self, group: ActorGroup, member: Member) -> None:
         try:
-            await crew.hand_over(member)
+            await group.hand_over(member)
         except RayActorError:  # its replacement starts with them
-            self._lose(crew, member, self._attend())
+            self._lose(group, member, self._attend())
 
     async def _ask(self, send: Callable[[Any], Any]) -> Any:
         """What a worker answers. Raises `RayActorError` if it is lost meanwhile."""

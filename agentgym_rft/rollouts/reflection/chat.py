@@ -12,7 +12,7 @@ from agentgym_rft.rollouts.episode.boundary import check_completion
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class ChatRequest:
     """A conversation to be answered once. `key` names it while the policy samples; `seed` is its random state."""
 
     key: str
@@ -22,7 +22,7 @@ class Ask:
     seed: int
 
 
-class Speaker:
+class Completer:
     """A policy and its chat format."""
 
     def __init__(self, chat: ChatFormat, policy: Policy, max_context: int) -> None:
@@ -30,21 +30,26 @@ class Speaker:
         self._policy = policy
         self._max_context = max_context
 
-    async def reply(self, ask: Ask) -> Turn | None:
+    async def reply(self, request: ChatRequest) -> Turn | None:
         """The reply as a turn, its text in `info["text"]`; None if prompt and reply need more than the context.
 
         Raises `PolicyError` where the policy does.
         """
-        prompt = self._chat.opening(ask.messages)
-        if len(prompt) + ask.max_tokens > self._max_context:
+        prompt = self._chat.opening(request.messages)
+        if len(prompt) + request.max_tokens > self._max_context:
             return None
-        request = SampleRequest(
-            ask.key, prompt, ask.max_tokens, self._chat.stop_ids, temperature=ask.temperature, seed=ask.seed
+        sample_request = SampleRequest(
+            request.key,
+            prompt,
+            request.max_tokens,
+            self._chat.stop_ids,
+            temperature=request.temperature,
+            seed=request.seed,
         )
         try:
-            completion = await self._policy.sample(request)
+            completion = await self._policy.sample(sample_request)
         finally:
-            self._policy.release(ask.key)
+            self._policy.release(request.key)
         check_completion(completion)
         return Turn(
             context_ids=prompt,
@@ -52,5 +57,5 @@ class Speaker:
             logprobs=completion.logprobs,
             policy_version=completion.policy_version,
             last_version=completion.last_version,
-            info={"observation": ask.messages[-1]["content"], "text": self._chat.text(completion.ids)},
+            info={"observation": request.messages[-1]["content"], "text": self._chat.text(completion.ids)},
         )

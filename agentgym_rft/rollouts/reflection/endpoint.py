@@ -18,7 +18,7 @@ from agentgym_rft.agents.chat import Message
 from agentgym_rft.agents.reflect import Refusal, parse_report, reflection_messages
 from agentgym_rft.errors import ConfigError, PolicyError
 from agentgym_rft.rollouts.episode.boundary import in_thread
-from agentgym_rft.rollouts.episode.forks import Played
+from agentgym_rft.rollouts.episode.forks import EpisodeRecord
 from agentgym_rft.rollouts.reflection.reflectors import Reflection
 
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -136,7 +136,7 @@ class EndpointReflector:
         self._card = card
         self._endpoint = ChatEndpoint(model, url, timeout_s=timeout_s)
 
-    async def reflect(self, played: Played) -> Reflection:
+    async def reflect(self, played: EpisodeRecord) -> Reflection:
         card = self._card.reflect
         messages = reflection_messages(self._card, played.trajectory)
         try:

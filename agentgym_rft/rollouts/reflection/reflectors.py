@@ -12,8 +12,8 @@ from agentgym_rft.agents.reflect import Refusal, Report, format_report, parse_re
 from agentgym_rft.core import Turn
 from agentgym_rft.envs.base import Lesson
 from agentgym_rft.errors import PolicyError
-from agentgym_rft.rollouts.episode.forks import Played
-from agentgym_rft.rollouts.reflection.chat import Ask
+from agentgym_rft.rollouts.episode.forks import EpisodeRecord
+from agentgym_rft.rollouts.reflection.chat import ChatRequest
 from agentgym_rft.rollouts.reflection.hindsight import plain_lesson, report_of, team_lesson, with_goal
 from agentgym_rft.rollouts.seeds import derive_seed
 
@@ -34,7 +34,7 @@ class Reflection:
 class Reflector(Protocol):
     """Reflects on episodes, many at once."""
 
-    async def reflect(self, played: Played) -> Reflection:
+    async def reflect(self, played: EpisodeRecord) -> Reflection:
         """The reflection on an episode with at least one turn and no error. Never raises for a failing policy."""
         ...
 
@@ -48,14 +48,16 @@ class SpokenReflector:
         is_own: it is the policy under training, so that its reflections may be trained.
     """
 
-    def __init__(self, card: AgentCard, reply: Callable[[Ask], Awaitable[Turn | None]], *, is_own: bool) -> None:
+    def __init__(
+        self, card: AgentCard, reply: Callable[[ChatRequest], Awaitable[Turn | None]], *, is_own: bool
+    ) -> None:
         self._card = card
         self._reply = reply
         self._is_own = is_own
 
-    async def reflect(self, played: Played) -> Reflection:
+    async def reflect(self, played: EpisodeRecord) -> Reflection:
         trajectory, card = played.trajectory, self._card.reflect
-        ask = Ask(
+        ask = ChatRequest(
             key=f"{trajectory.episode_id}/reflection",
             messages=reflection_messages(self._card, trajectory),
             max_tokens=card.max_tokens,
@@ -85,8 +87,8 @@ class HindsightReflector:
     def __init__(self, lesson: Callable[[str, Sequence[tuple[str, str]], int | None], Lesson] = plain_lesson) -> None:
         self._lesson = lesson
 
-    async def reflect(self, played: Played) -> Reflection:
-        turns, moments = played.trajectory.turns, played.moments
+    async def reflect(self, played: EpisodeRecord) -> Reflection:
+        turns, observations = played.trajectory.turns, played.observations
         left = [number for number in played.remaining if number is not None]
         if len(left) != len(turns) + 1:
             return Reflection(Refusal.CANNOT_TELL)
@@ -94,7 +96,7 @@ class HindsightReflector:
             words = partial(team_lesson, [str(turn.info["agent"]) for turn in turns])
         else:
             actions = [str(turn.info["action"]) for turn in turns]
-            steps = [(a, after.observation if a else "") for a, after in zip(actions, moments[1:], strict=True)]
-            words = partial(self._lesson, with_goal(moments[0].observation, moments[0].info), steps)
+            steps = [(a, after.observation if a else "") for a, after in zip(actions, observations[1:], strict=True)]
+            words = partial(self._lesson, with_goal(observations[0].observation, observations[0].info), steps)
         report = report_of(left, words, won=played.trajectory.won)
         return Reflection(report, format_report(report))

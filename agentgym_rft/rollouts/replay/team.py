@@ -76,7 +76,7 @@ class _Episode:
         self._is_over = terminated or truncated
 
     def _end(self, part: Trajectory) -> None:
-        standing = self._info["standings"][part.agent_id]
+        standing = self._info["outcomes"][part.agent_id]
         if not part.is_error:
             self._same(f"won of {part.agent_id}", part.info["won"], standing["won"])
             self._same(f"score of {part.agent_id}", part.info["score"], standing["score"])

@@ -1,12 +1,21 @@
 """How the trajectories of one group come about. A strategy is a coroutine; `STRATEGIES` maps names to them."""
 
 from agentgym_rft.errors import RegistryError, did_you_mean
-from agentgym_rft.rollouts.strategies.base import GroupPlan, Player, Strategy
+from agentgym_rft.rollouts.strategies.base import GroupPlan, RolloutWorkers, Strategy
 from agentgym_rft.rollouts.strategies.counterfactual import counterfactual
 from agentgym_rft.rollouts.strategies.plain import plain
 from agentgym_rft.rollouts.strategies.reflect_retry import reflect_retry
 
-__all__ = ["STRATEGIES", "GroupPlan", "Player", "Strategy", "counterfactual", "find_strategy", "plain", "reflect_retry"]
+__all__ = [
+    "STRATEGIES",
+    "GroupPlan",
+    "RolloutWorkers",
+    "Strategy",
+    "counterfactual",
+    "find_strategy",
+    "plain",
+    "reflect_retry",
+]
 
 STRATEGIES: dict[str, Strategy] = {
     "plain": plain,

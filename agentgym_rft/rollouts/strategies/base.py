@@ -9,7 +9,7 @@ from typing import Protocol
 from agentgym_rft.config.run import ReflectSection
 from agentgym_rft.config.team import CounterfactualSection
 from agentgym_rft.core import Group, Trajectory
-from agentgym_rft.rollouts.episode.forks import Fork, Played
+from agentgym_rft.rollouts.episode.forks import EpisodeRecord, Fork
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.reflection.reflectors import Reflection
 from agentgym_rft.rollouts.seeds import derive_seed
@@ -26,26 +26,26 @@ class GroupPlan:
     counterfactual: CounterfactualSection = field(default_factory=CounterfactualSection)
 
 
-class Player(Protocol):
+class RolloutWorkers(Protocol):
     """What a strategy needs of the workers: they bound what runs at once, it says what comes after what."""
 
     async def play(self, spec: EpisodeSpec) -> Trajectory: ...
 
-    async def record(self, spec: EpisodeSpec, start: Fork | None = None) -> Played: ...
+    async def record(self, spec: EpisodeSpec, start: Fork | None = None) -> EpisodeRecord: ...
 
-    async def reflect(self, played: Played) -> Reflection: ...
-
-
-Strategy = Callable[[GroupPlan, Player], Awaitable[Group]]
+    async def reflect(self, played: EpisodeRecord) -> Reflection: ...
 
 
-async def attempts(plan: GroupPlan, player: Player, member: int) -> list[Played]:
+Strategy = Callable[[GroupPlan, RolloutWorkers], Awaitable[Group]]
+
+
+async def attempts(plan: GroupPlan, workers: RolloutWorkers, member: int) -> list[EpisodeRecord]:
     """The attempts of one member: an errored one is kept, as data, and played again, `max_retries` times at most."""
-    played: list[Played] = []
+    played: list[EpisodeRecord] = []
     for attempt in range(plan.max_retries + 1):
         name = f"{plan.base.group_id}/{member}" + (f".{attempt}" if attempt else "")
         seed = derive_seed(plan.base.seed, member, attempt)
-        played.append(await player.record(replace(plan.base, episode_id=name, seed=seed)))
+        played.append(await workers.record(replace(plan.base, episode_id=name, seed=seed)))
         if not played[-1].trajectory.is_error:
             break
     return played

@@ -29,9 +29,9 @@ import numpy as np
 
 from agentgym_rft.core import Group, Trajectory
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.rollouts.episode.forks import Fork, Played, fork
+from agentgym_rft.rollouts.episode.forks import EpisodeRecord, Fork, fork
 from agentgym_rft.rollouts.seeds import derive_seed
-from agentgym_rft.rollouts.strategies.base import GroupPlan, Player, attempts
+from agentgym_rft.rollouts.strategies.base import GroupPlan, RolloutWorkers, attempts
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Replaced:
 
     turn: int  # of the episode, all agents' turns counted
     own: int  # of the agent's own
-    continuations: tuple[Played, ...]
+    continuations: tuple[EpisodeRecord, ...]
 
     def returns(self, agent: str) -> list[float]:
         """The agent's returns, without the continuations that broke."""
@@ -48,7 +48,7 @@ class Replaced:
         return [part.episode_return for part in parts if not part.is_error]
 
 
-async def counterfactual(plan: GroupPlan, player: Player) -> Group:
+async def counterfactual(plan: GroupPlan, workers: RolloutWorkers) -> Group:
     """Independent episodes of one task, each with difference rewards for turns of its trained agents.
 
     A continuation that broke is left out and counted; a turn without any other gets no difference. What was played is
@@ -58,30 +58,30 @@ async def counterfactual(plan: GroupPlan, player: Player) -> Group:
         ConfigError: `by: noop` with one agent.
     """
     recorded = replace(plan, base=replace(plan.base, record_snapshots=True))
-    members = await asyncio.gather(*(attempts(recorded, player, member) for member in range(plan.group_size)))
-    credited = await asyncio.gather(*(_credited(plan, player, played) for member in members for played in member))
+    members = await asyncio.gather(*(attempts(recorded, workers, member) for member in range(plan.group_size)))
+    credited = await asyncio.gather(*(_credited(plan, workers, played) for member in members for played in member))
     trajectories = tuple(trajectory for parts in credited for trajectory in parts)
     return Group(group_id=plan.base.group_id, task_id=plan.base.task_id, trajectories=trajectories)
 
 
-async def _credited(plan: GroupPlan, player: Player, played: Played) -> tuple[Trajectory, ...]:
+async def _credited(plan: GroupPlan, workers: RolloutWorkers, played: EpisodeRecord) -> tuple[Trajectory, ...]:
     """The trajectories of an episode, with the difference rewards of those that are trained."""
     if played.trajectory.is_error:
         return played.members
     if plan.counterfactual.by == "noop" and not played.parts:
         raise ConfigError("An environment with one agent has no no-op: write team.counterfactual.by=policy.")
-    return tuple(await asyncio.gather(*(_judged(plan, player, played, part) for part in played.members)))
+    return tuple(await asyncio.gather(*(_judged(plan, workers, played, part) for part in played.members)))
 
 
-async def _judged(plan: GroupPlan, player: Player, played: Played, part: Trajectory) -> Trajectory:
+async def _judged(plan: GroupPlan, workers: RolloutWorkers, played: EpisodeRecord, part: Trajectory) -> Trajectory:
     chosen = _drawn(plan, played, part)
     if part.is_error or not chosen:
         return part
-    replaced = await asyncio.gather(*(_replaced(plan, player, played, turn, own) for turn, own in chosen))
+    replaced = await asyncio.gather(*(_replaced(plan, workers, played, turn, own) for turn, own in chosen))
     return with_differences(part, replaced, plan.counterfactual.coef, by_noop=plan.counterfactual.by == "noop")
 
 
-def _drawn(plan: GroupPlan, played: Played, part: Trajectory) -> list[tuple[int, int]]:
+def _drawn(plan: GroupPlan, played: EpisodeRecord, part: Trajectory) -> list[tuple[int, int]]:
     """Turns of an agent that are replaced, each as (number in the episode, number among its own), in order."""
     own = _turns_of(played, part)
     able = [(turn, n) for n, turn in enumerate(own) if part.turns[n].trainable and part.info.get("is_trained", True)]
@@ -90,20 +90,20 @@ def _drawn(plan: GroupPlan, played: Played, part: Trajectory) -> list[tuple[int,
     return [able[index] for index in sorted(rng.choice(len(able), number, replace=False))] if able else []
 
 
-def _turns_of(played: Played, part: Trajectory) -> list[int]:
+def _turns_of(played: EpisodeRecord, part: Trajectory) -> list[int]:
     """Where an agent's turns are among those of all."""
     turns = enumerate(played.trajectory.turns)
     return [n for n, turn in turns if not played.parts or turn.info["agent"] == part.agent_id]
 
 
-async def _replaced(plan: GroupPlan, player: Player, played: Played, turn: int, own: int) -> Replaced:
+async def _replaced(plan: GroupPlan, workers: RolloutWorkers, played: EpisodeRecord, turn: int, own: int) -> Replaced:
     section = plan.counterfactual
     start = fork(played, turn, is_noop=section.by == "noop")
-    samples = (_continued(plan, player, start, sample) for sample in range(section.samples))
+    samples = (_continued(plan, workers, start, sample) for sample in range(section.samples))
     return Replaced(turn, own, tuple(await asyncio.gather(*samples)))
 
 
-async def _continued(plan: GroupPlan, player: Player, start: Fork, sample: int) -> Played:
+async def _continued(plan: GroupPlan, workers: RolloutWorkers, start: Fork, sample: int) -> EpisodeRecord:
     """One continuation.
 
     The first after a no-op has the random state of the episode: who sees nothing of the change does the same again.
@@ -112,7 +112,7 @@ async def _continued(plan: GroupPlan, player: Player, start: Fork, sample: int) 
     name = f"{parent.trajectory.episode_id}/counterfactual/{start.turn}.{sample}"
     is_paired = start.is_noop and sample == 0
     seed = parent.seed if is_paired else derive_seed(parent.seed, "counterfactual", start.turn, sample)
-    return await player.record(replace(plan.base, episode_id=name, seed=seed), start)
+    return await workers.record(replace(plan.base, episode_id=name, seed=seed), start)
 
 
 def with_differences(part: Trajectory, replaced: Sequence[Replaced], coef: float, *, by_noop: bool) -> Trajectory:
@@ -147,6 +147,6 @@ def _record(
     }
 
 
-def _part(played: Played, agent: str) -> Trajectory:
+def _part(played: EpisodeRecord, agent: str) -> Trajectory:
     """An agent's trajectory; one that was lost with its worker has no parts, and is an error of all."""
     return next((part for part in played.parts if part.agent_id == agent), played.trajectory)

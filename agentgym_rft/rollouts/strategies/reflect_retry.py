@@ -20,16 +20,23 @@ from dataclasses import replace
 from agentgym_rft.agents.reflect import Outcome, Refusal, Report, guidance_text, wants_retry
 from agentgym_rft.config.run import ReflectSection
 from agentgym_rft.core import Group, StopReason, Trajectory, Turn
-from agentgym_rft.rollouts.episode.forks import Played, fork
+from agentgym_rft.rollouts.episode.forks import EpisodeRecord, fork
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.seeds import derive_seed
-from agentgym_rft.rollouts.strategies.base import GroupPlan, Player, attempts
-from agentgym_rft.rollouts.strategies.lineage import MAX_REWARD, Lineage, is_correction, is_usable, record, retry_return
+from agentgym_rft.rollouts.strategies.base import GroupPlan, RolloutWorkers, attempts
+from agentgym_rft.rollouts.strategies.retry_pair import (
+    MAX_REWARD,
+    RetryPair,
+    is_correction,
+    is_usable,
+    record,
+    retry_return,
+)
 
 SEAT = ("role", "player", "is_trained")  # what says whose a trajectory is, where there are several agents
 
 
-async def reflect_retry(plan: GroupPlan, player: Player) -> Group:
+async def reflect_retry(plan: GroupPlan, workers: RolloutWorkers) -> Group:
     """A group of half as many episodes, and the retries that their reflections led to.
 
     A report that is not valid, a retry that failed, that had no room or that speaks of its guidance leaves the base
@@ -37,8 +44,8 @@ async def reflect_retry(plan: GroupPlan, player: Player) -> Group:
     """
     options = plan.reflect
     num_bases = max(plan.group_size // 2, 1)
-    lineages = await asyncio.gather(*(_lineage(plan, player, member) for member in range(num_bases)))
-    joining = {id(lineage) for lineage in _joining(lineages, options)}
+    lineages = await asyncio.gather(*(_retry_pair(plan, workers, member) for member in range(num_bases)))
+    joining = {id(pair) for pair in _joining(lineages, options)}
     return Group(
         group_id=plan.base.group_id,
         task_id=plan.base.task_id,
@@ -47,28 +54,28 @@ async def reflect_retry(plan: GroupPlan, player: Player) -> Group:
     )
 
 
-async def _lineage(plan: GroupPlan, player: Player, member: int) -> Lineage:
+async def _retry_pair(plan: GroupPlan, workers: RolloutWorkers, member: int) -> RetryPair:
     options = plan.reflect
     needs_distance = options.reflector == "hindsight" or options.measure_pivots
     base_spec = replace(plan.base, record_snapshots=True, record_remaining=needs_distance)
-    *failed, base = await attempts(replace(plan, base=base_spec), player, member)
+    *failed, base = await attempts(replace(plan, base=base_spec), workers, member)
     errored = tuple(trajectory for played in failed for trajectory in played.members)
     if base.trajectory.is_error or not base.trajectory.turns:
-        return Lineage(errored, base)
-    reflection = await player.reflect(base)
+        return RetryPair(errored, base)
+    reflection = await workers.reflect(base)
     report = reflection.report
     if isinstance(report, Refusal) or not (wants_retry(report) or options.trigger == "always"):
-        return Lineage(errored, base, reflection)
+        return RetryPair(errored, base, reflection)
     target = _target(base, report.retry_from_step or 0)
     if target is None:
-        return Lineage(errored, base, reflection)
+        return RetryPair(errored, base, reflection)
     turn, guided = target
     start = fork(base, 0 if options.restart == "start" else turn, guidance_text(report), agent=guided)
-    retry = await player.record(_retry_spec(plan.base, base), start)
-    return Lineage(errored, base, reflection, retry, guided)
+    retry = await workers.record(_retry_spec(plan.base, base), start)
+    return RetryPair(errored, base, reflection, retry, guided)
 
 
-def _target(base: Played, pivot: int) -> tuple[int, str] | None:
+def _target(base: EpisodeRecord, pivot: int) -> tuple[int, str] | None:
     """The turn to go back to and who is guided from there on; None if no agent that is trained has a turn from it on.
 
     With one agent this is the pivot and "".
@@ -80,35 +87,35 @@ def _target(base: Played, pivot: int) -> tuple[int, str] | None:
     return next(((n, str(turn.info["agent"])) for n, turn in later if turn.info["agent"] in trained), None)
 
 
-def _retry_spec(base_spec: EpisodeSpec, base: Played) -> EpisodeSpec:
+def _retry_spec(base_spec: EpisodeSpec, base: EpisodeRecord) -> EpisodeSpec:
     name = f"{base.trajectory.episode_id}/retry"
     return replace(base_spec, episode_id=name, seed=derive_seed(base.seed, "retry"))
 
 
-def _joining(lineages: list[Lineage], options: ReflectSection) -> list[Lineage]:
+def _joining(lineages: list[RetryPair], options: ReflectSection) -> list[RetryPair]:
     """The lineages whose retry joins the group: all that can, or those with the best returns, the first of equals."""
-    able = [lineage for lineage in lineages if is_usable(lineage, options)]
+    able = [pair for pair in lineages if is_usable(pair, options)]
     if options.num_joined is None:
         return able
-    return sorted(able, key=lambda lineage: -retry_return(lineage))[: options.num_joined]
+    return sorted(able, key=lambda pair: -retry_return(pair))[: options.num_joined]
 
 
-def _members(lineage: Lineage, options: ReflectSection, *, joins: bool) -> list[Trajectory]:
+def _members(pair: RetryPair, options: ReflectSection, *, joins: bool) -> list[Trajectory]:
     """The trajectories of the group. Base and retry carry their `pivot` only if they share the turns before it."""
-    base, retry = lineage.base, lineage.retry
+    base, retry = pair.base, pair.retry
     agents = [part.agent_id for part in base.parts] or [""]
-    joining = [agent for agent in agents if joins and lineage.goes_on(agent)]
+    joining = [agent for agent in agents if joins and pair.goes_on(agent)]
     marked = joining if options.restart == "pivot" else []
-    members = [*lineage.errored]
+    members = [*pair.errored]
     for agent in agents:
         told = {}
-        if lineage.reflection is not None and agent == lineage.teller:
-            told["reflection"] = record(lineage, lineage.reflection, options)
-        members.append(_told(base.of(agent), {**_mark(lineage, agent, marked), **told}))
+        if pair.reflection is not None and agent == pair.reporting_agent:
+            told["reflection"] = record(pair, pair.reflection, options)
+        members.append(_told(base.of(agent), {**_mark(pair, agent, marked), **told}))
     if retry is not None and retry.trajectory.is_error:
         members += [member for member in retry.members if member.is_error]  # counted, never trained
     if retry is not None:
-        members += [_told(_trained(retry, agent, lineage, options), _mark(lineage, agent, marked)) for agent in joining]
+        members += [_told(_trained(retry, agent, pair, options), _mark(pair, agent, marked)) for agent in joining]
     return members
 
 
@@ -116,32 +123,32 @@ def _told(trajectory: Trajectory, facts: dict[str, object]) -> Trajectory:
     return replace(trajectory, info={**trajectory.info, **facts})
 
 
-def _mark(lineage: Lineage, agent: str, marked: Sequence[str]) -> dict[str, object]:
-    return {"pivot": lineage.pivot_of(agent)} if agent in marked else {}
+def _mark(pair: RetryPair, agent: str, marked: Sequence[str]) -> dict[str, object]:
+    return {"pivot": pair.pivot_of(agent)} if agent in marked else {}
 
 
-def _trained(retry: Played, agent: str, lineage: Lineage, options: ReflectSection) -> Trajectory:
+def _trained(retry: EpisodeRecord, agent: str, pair: RetryPair, options: ReflectSection) -> Trajectory:
     """An agent's trajectory of a retry, as it is trained: without the guidance, if it is to be distilled."""
-    is_distilled = options.distill and agent == lineage.guided
+    is_distilled = options.distill and agent == pair.guided
     return retry.unguided if is_distilled and retry.unguided is not None else retry.of(agent)
 
 
-def _auxiliary(lineage: Lineage, options: ReflectSection) -> list[Trajectory]:
+def _auxiliary(pair: RetryPair, options: ReflectSection) -> list[Trajectory]:
     """Samples to imitate: reflection and guided retry of a verified correction, and correct reports of success."""
-    if not options.auxiliary or lineage.reflection is None:
+    if not options.auxiliary or pair.reflection is None:
         return []
-    report, turn = lineage.reflection.report, lineage.reflection.turn
+    report, turn = pair.reflection.report, pair.reflection.turn
     samples: list[Trajectory] = []
-    is_corrected = is_correction(lineage, options)
+    is_corrected = is_correction(pair, options)
     is_confirmed = (
         isinstance(report, Report)
         and report.trajectory_outcome is Outcome.SUCCESS
-        and lineage.base.of(lineage.guided).episode_return >= MAX_REWARD
+        and pair.base.of(pair.guided).episode_return >= MAX_REWARD
     )
     if (is_corrected or is_confirmed) and turn is not None and turn.trainable:
-        samples.append(_reflection_sample(lineage.base.of(lineage.teller), turn))
-    if is_corrected and lineage.retry is not None:
-        samples.append(_guided_sample(lineage.retry.of(lineage.guided), lineage.pivot_of(lineage.guided)))
+        samples.append(_reflection_sample(pair.base.of(pair.reporting_agent), turn))
+    if is_corrected and pair.retry is not None:
+        samples.append(_guided_sample(pair.retry.of(pair.guided), pair.pivot_of(pair.guided)))
     return samples
 
 

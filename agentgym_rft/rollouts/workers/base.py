@@ -8,9 +8,9 @@ from typing import Any, Protocol, TypeVar
 
 from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.core import Trajectory, Turn
-from agentgym_rft.rollouts.episode.forks import Fork, Played
+from agentgym_rft.rollouts.episode.forks import EpisodeRecord, Fork
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
-from agentgym_rft.rollouts.reflection.chat import Ask
+from agentgym_rft.rollouts.reflection.chat import ChatRequest
 from agentgym_rft.rollouts.reflection.reflectors import Reflection
 from agentgym_rft.rollouts.workers.event_loop import Work
 
@@ -50,15 +50,15 @@ class Workers(Protocol):
         """One episode, as soon as there is a place for it. What breaks in it is its stop reason."""
         ...
 
-    async def record(self, spec: EpisodeSpec, start: Fork | None = None) -> Played:
+    async def record(self, spec: EpisodeSpec, start: Fork | None = None) -> EpisodeRecord:
         """One episode, from its beginning or from a fork, with all that a fork of it needs."""
         ...
 
-    async def reply(self, ask: Ask) -> Turn | None:
-        """A free-standing reply of the policy, see `Speaker.reply`."""
+    async def reply(self, request: ChatRequest) -> Turn | None:
+        """A free-standing reply of the policy, see `Completer.reply`."""
         ...
 
-    async def reflect(self, played: Played) -> Reflection:
+    async def reflect(self, played: EpisodeRecord) -> Reflection:
         """What the reflector says about an episode."""
         ...
 

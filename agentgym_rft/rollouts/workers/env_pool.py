@@ -12,7 +12,7 @@ from agentgym_rft.core import StopReason
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.rollouts.episode.boundary import guarded
 from agentgym_rft.rollouts.episode.env_calls import EnvCalls
-from agentgym_rft.rollouts.episode.forks import Played
+from agentgym_rft.rollouts.episode.forks import EpisodeRecord
 from agentgym_rft.rollouts.workers.event_loop import EventLoop, Work
 
 T = TypeVar("T")
@@ -46,7 +46,9 @@ class EnvPool:
         async with self._places[1]:
             yield
 
-    async def play(self, episode: Callable[[TextEnv], Awaitable[Played]], close_timeout_s: float | None) -> Played:
+    async def play(
+        self, episode: Callable[[TextEnv], Awaitable[EpisodeRecord]], close_timeout_s: float | None
+    ) -> EpisodeRecord:
         """An episode in an environment of the pool, as soon as there is a place for it.
 
         `close_timeout_s` bounds the closing of an environment that broke.

@@ -12,13 +12,13 @@ from agentgym_rft.agents.policies.base import Policy
 from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory, Turn
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.rollouts.episode.forks import Fork, Played
+from agentgym_rft.rollouts.episode.forks import EpisodeRecord, Fork
 from agentgym_rft.rollouts.episode.single import EpisodeSpec, run_episode
 from agentgym_rft.rollouts.episode.team import run_team_episode
 from agentgym_rft.rollouts.policies import refused_as_data
-from agentgym_rft.rollouts.reflection.chat import Ask, Speaker
+from agentgym_rft.rollouts.reflection.chat import ChatRequest, Completer
 from agentgym_rft.rollouts.reflection.reflectors import Reflection, Reflector, SpokenReflector
-from agentgym_rft.rollouts.seats import Cast, open_cast
+from agentgym_rft.rollouts.seats import Agents, open_agents
 from agentgym_rft.rollouts.workers.env_maker import env_maker
 from agentgym_rft.rollouts.workers.env_pool import EnvPool
 from agentgym_rft.rollouts.workers.event_loop import Work
@@ -38,7 +38,7 @@ class LocalWorkers:
         max_concurrency: episodes at once; a finished one frees its place immediately.
         max_context: tokens in one row.
         reflector: who reflects on episodes, where a strategy asks for it; by default the policy itself.
-        cast: the seats of an environment with several agents.
+        agents: the seats of an environment with several agents.
     """
 
     def __init__(
@@ -51,15 +51,15 @@ class LocalWorkers:
         max_concurrency: int,
         max_context: int,
         reflector: Reflector | None = None,
-        cast: Cast = (),
+        agents: Agents = (),
     ) -> None:
         self.card = card
-        self.cast = cast
+        self.agents = agents
         self.max_context = max_context
         self.chat = chat_format(tokenizer, card)
         self._pool = EnvPool(make_env, max_concurrency)
         self._policy = policy
-        self._speaker = Speaker(self.chat, policy, max_context)
+        self._completer = Completer(self.chat, policy, max_context)
         self._reflector = reflector or SpokenReflector(card, self.reply, is_own=True)
 
     @property
@@ -96,22 +96,22 @@ class LocalWorkers:
         """One episode, as soon as there is a place for it; with several agents, the part of `spec.view`."""
         return (await self.record(spec)).of(spec.view)
 
-    async def record(self, spec: EpisodeSpec, start: Fork | None = None) -> Played:
+    async def record(self, spec: EpisodeSpec, start: Fork | None = None) -> EpisodeRecord:
         """One episode, from its beginning or from a fork, with all that a fork of it needs."""
 
-        def episode(env: TextEnv) -> Awaitable[Played]:
-            if self.cast:
-                return run_team_episode(env, self.cast, self._policy, spec, start)
+        def episode(env: TextEnv) -> Awaitable[EpisodeRecord]:
+            if self.agents:
+                return run_team_episode(env, self.agents, self._policy, spec, start)
             return run_episode(env, lambda: ChatAgent(self.card, self.chat), self._policy, spec, start)
 
         return await self._pool.play(episode, spec.step_timeout_s)
 
-    async def reply(self, ask: Ask) -> Turn | None:
-        """A free-standing reply of the policy, as soon as there is a place; see `Speaker.reply`."""
+    async def reply(self, request: ChatRequest) -> Turn | None:
+        """A free-standing reply of the policy, as soon as there is a place; see `Completer.reply`."""
         async with self._pool.place():
-            return await self._speaker.reply(ask)
+            return await self._completer.reply(request)
 
-    async def reflect(self, played: Played) -> Reflection:
+    async def reflect(self, played: EpisodeRecord) -> Reflection:
         """What the reflector says about an episode."""
         return await self._reflector.reflect(played)
 
@@ -139,5 +139,5 @@ def make_local_workers(
             max_concurrency=config.policy.max_concurrency,
             max_context=config.policy.max_context,
             reflector=reflector,
-            cast=open_cast(config, tokenizer),
+            agents=open_agents(config, tokenizer),
         )

@@ -29,23 +29,23 @@ def whiten() -> Stage:
 
 
 def kl_to_go(coef: float) -> Stage:
-    """The advantage minus coef * sum of (old_lp - ref_lp) over the token and those after it in its trajectory.
+    """The advantage minus coef * sum of (old_logprobs - ref_logprobs) from the token to the end of its trajectory.
 
     It is the KL penalty as part of the reward, so that a token also answers for what it leads to. Nats.
     Source: REINFORCE++, arXiv 2501.03262 (token-level KL penalty).
     """
 
     def fn(table: TokenTable, context: Context) -> Mapping[str, Tensor]:
-        kl = table.columns["old_lp"].double() - table.columns["ref_lp"].double()
+        kl = table.columns["old_logprobs"].double() - table.columns["ref_logprobs"].double()
         ends = segment_sum(kl, table.trajectory, table.num_trajectories).cumsum(0)[table.trajectory]
         to_go = ends - kl.cumsum(0) + kl  # tokens lie trajectory by trajectory
         return {"advantage": (table.columns["advantage"].double() - coef * to_go).float()}
 
-    return Stage("kl_to_go", fn, frozenset({"advantage", "old_lp", "ref_lp"}), ADVANTAGE)
+    return Stage("kl_to_go", fn, frozenset({"advantage", "old_logprobs", "ref_logprobs"}), ADVANTAGE)
 
 
 def behaviour_weight(cap: float, unit: Unit) -> Stage:
-    """The advantage times w = min(exp(old_lp - behaviour_lp), cap), over turns and trajectories of the mean log-ratio.
+    """The advantage times w = min(exp(old_logprobs - behaviour_logprobs), cap), of a unit's mean log-ratio.
 
     With the ratio to the old policy this is the decoupled objective w min(r A, clip(r) A): it corrects for the sampler
     having been another policy (stale, or with other numerics) and keeps the bounds around the old one.
@@ -53,7 +53,7 @@ def behaviour_weight(cap: float, unit: Unit) -> Stage:
     """
 
     def fn(table: TokenTable, context: Context) -> Mapping[str, Tensor]:
-        log_weight = unit_mean(table.columns["old_lp"] - table.columns["behaviour_lp"], table, unit)
+        log_weight = unit_mean(table.columns["old_logprobs"] - table.columns["behaviour_logprobs"], table, unit)
         return {"advantage": (table.columns["advantage"] * log_weight.exp().clamp_max(cap)).float()}
 
-    return Stage("behaviour_weight", fn, frozenset({"advantage", "old_lp", "behaviour_lp"}), ADVANTAGE)
+    return Stage("behaviour_weight", fn, frozenset({"advantage", "old_logprobs", "behaviour_logprobs"}), ADVANTAGE)

@@ -169,7 +169,7 @@ def group_advantage(
 
 
 def weigh_negative(weight: float) -> Stage:
-    """A modulator: negative advantages times `weight`, positive ones as they are.
+    """An advantage transform: negative advantages times `weight`, positive ones as they are.
 
     Pushing down what failed spreads probability over everything else, which a policy that is sure of most of its tokens
     can only lose by. With weight 1/alpha this is R3L's positive amplification up to the learning rate.

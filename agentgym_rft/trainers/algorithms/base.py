@@ -10,7 +10,7 @@ import torch
 
 from agentgym_rft.core import Group
 from agentgym_rft.errors import CheckpointError, ConfigError
-from agentgym_rft.trainers.algorithms.distribution_stats import FUNCTIONALS, VALUE, Functional
+from agentgym_rft.trainers.algorithms.distribution_stats import DISTRIBUTION_STATS, VALUE, DistributionStat
 from agentgym_rft.trainers.algorithms.parts import (
     Aggregation,
     Coefficient,
@@ -18,7 +18,7 @@ from agentgym_rft.trainers.algorithms.parts import (
     Controller,
     Ratio,
     Regularizer,
-    Shaper,
+    RewardShaping,
     Stage,
     Surrogate,
     TokenFilter,
@@ -32,7 +32,7 @@ AUXILIARY = "auxiliary"  # mask of regularisers that imitate auxiliary trajector
 class Algorithm:
     """One training algorithm, composed of small functions.
 
-    `functionals` adds columns of the next-token distribution to those that every run knows. `temperature` replaces the
+    `distribution_stats` adds statistics of the next-token distribution to the known ones. `temperature` replaces the
     sampling temperature of the rollouts.
     """
 
@@ -41,18 +41,18 @@ class Algorithm:
     surrogate: Surrogate
     aggregation: Aggregation
     ratio: Ratio
-    shapers: tuple[Shaper, ...] = ()
-    modulators: tuple[Stage, ...] = ()
+    reward_shaping: tuple[RewardShaping, ...] = ()
+    advantage_transforms: tuple[Stage, ...] = ()
     filters: tuple[TokenFilter, ...] = ()
     regularizers: tuple[Regularizer, ...] = ()
     controllers: tuple[Controller, ...] = ()
-    functionals: tuple[Functional, ...] = ()
+    distribution_stats: tuple[DistributionStat, ...] = ()
     temperature: float | Coefficient | None = None
     min_group_size: int = 1
 
     def _parts(self) -> Iterator[tuple[str, frozenset[str], frozenset[str]]]:
         """Name, needs and provides of every part, in order."""
-        for stage in (self.advantage, *self.modulators):
+        for stage in (self.advantage, *self.advantage_transforms):
             yield stage.name, stage.needs, stage.provides
         for keep in self.filters:
             yield keep.name, keep.needs, frozenset()
@@ -72,30 +72,34 @@ class Algorithm:
         return frozenset(missing)
 
     @property
-    def known_functionals(self) -> Mapping[str, Functional]:
+    def known_functionals(self) -> Mapping[str, DistributionStat]:
         """Every column of the next-token distribution that it may name."""
-        return FUNCTIONALS | {functional.name: functional for functional in self.functionals}
+        return DISTRIBUTION_STATS | {
+            distribution_stat.name: distribution_stat for distribution_stat in self.distribution_stats
+        }
 
     @property
     def _scored(self) -> frozenset[str]:
-        needs = [stage.needs for stage in (self.advantage, *self.modulators)] + [keep.needs for keep in self.filters]
+        needs = [stage.needs for stage in (self.advantage, *self.advantage_transforms)] + [
+            keep.needs for keep in self.filters
+        ]
         needs += [self.surrogate.needs, *(term.needs for term in self.regularizers)]
         return frozenset[str]().union(*needs)
 
     @property
     def scored_columns(self) -> frozenset[str]:
         """Columns that a forward pass over the batch must give before the update."""
-        return self._scored & (frozenset(self.known_functionals) | {"old_lp", VALUE})
+        return self._scored & (frozenset(self.known_functionals) | {"old_logprobs", VALUE})
 
-    def functionals_named(self, names: Iterable[str]) -> tuple[Functional, ...]:
-        """The functionals among some column names, in a fixed order."""
+    def stats_named(self, names: Iterable[str]) -> tuple[DistributionStat, ...]:
+        """The distribution statistics among some column names, in a fixed order."""
         known = self.known_functionals
         return tuple(known[name] for name in sorted(set(names)) if name in known)
 
     @property
-    def grad_functionals(self) -> tuple[Functional, ...]:
+    def grad_functionals(self) -> tuple[DistributionStat, ...]:
         """Those that a regulariser differentiates."""
-        return self.functionals_named(name for term in self.regularizers for name in term.needs_grad)
+        return self.stats_named(name for term in self.regularizers for name in term.needs_grad)
 
     @property
     def loss_columns(self) -> frozenset[str]:
@@ -104,8 +108,8 @@ class Algorithm:
 
     @property
     def needs_reference(self) -> bool:
-        """Whether a reference policy must score the batch (column `ref_lp`)."""
-        return "ref_lp" in self.needs
+        """Whether a reference policy must score the batch (column `ref_logprobs`)."""
+        return "ref_logprobs" in self.needs
 
     @property
     def needs_critic(self) -> bool:
@@ -132,8 +136,8 @@ class Algorithm:
             )
 
     def shape(self, group: Group) -> Group:
-        """The group with the rewards that the shapers make of it."""
-        for shaper in self.shapers:
+        """The group with the rewards that its `reward_shaping` makes of it."""
+        for shaper in self.reward_shaping:
             group = shaper.fn(group)
         return group
 
@@ -145,7 +149,7 @@ class Algorithm:
         """
         main = 1 - table.token_column(AUXILIARY).float()
         table = table.with_columns({"mask": main, "counted": main})
-        for stage in (self.advantage, *self.modulators):
+        for stage in (self.advantage, *self.advantage_transforms):
             table = stage(table, context)
         for part in self.filters:
             keep = part.fn(table, context)

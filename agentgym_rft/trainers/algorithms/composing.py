@@ -20,7 +20,7 @@ from agentgym_rft.trainers.algorithms.parts import Aggregation, Ratio, Regulariz
 from agentgym_rft.trainers.algorithms.regularizers import entropy_bonus, kl_penalty
 from agentgym_rft.trainers.algorithms.units import Unit, unit_of
 
-ANCHORS = {"old": "old_lp", "behaviour": "behaviour_lp"}
+ANCHORS = {"old": "old_logprobs", "behaviour": "behaviour_logprobs"}
 SCALES = {"std": group_std, "none": unscaled}
 
 
@@ -84,7 +84,7 @@ def clipped_policy_gradient(
         surrogate=losses.clipped(losses.fixed_bounds(section.clip_low, section.clip_high)),
         aggregation=aggregation or aggregation_of(section),
         ratio=Ratio(ANCHORS[anchor], ratio_unit, unit_of(section, "clip", ratio_unit)),
-        modulators=(weigh_negative(section.negative_weight),) if section.negative_weight != 1 else (),
+        advantage_transforms=(weigh_negative(section.negative_weight),) if section.negative_weight != 1 else (),
         regularizers=regularizers_of(section),
         min_group_size=2,
     )
@@ -97,12 +97,14 @@ def weigh_behaviour(algorithm: Algorithm, cap: float | None) -> Algorithm:
     """
     if cap is None:
         return algorithm
-    if algorithm.ratio.anchor == "behaviour_lp":
+    if algorithm.ratio.anchor == "behaviour_logprobs":
         raise ConfigError(
             f"algorithm.behaviour_cap is {cap}, but the ratio of '{algorithm.name}' is to the sampler's policy: "
             "set algorithm.options.anchor=old."
         )
-    return replace(algorithm, modulators=(*algorithm.modulators, behaviour_weight(cap, algorithm.ratio.unit)))
+    return replace(
+        algorithm, advantage_transforms=(*algorithm.advantage_transforms, behaviour_weight(cap, algorithm.ratio.unit))
+    )
 
 
 class GrpoOptions(Options):

@@ -61,7 +61,7 @@ def is_best(returns: Tensor, key: Tensor, num_groups: int, rule: BestRule, thres
 
 
 def amplify_positive(alpha: float, best_rule: BestRule, best_value: BestValue, threshold: float = 1.0) -> Stage:
-    """A modulator: positive advantages times `alpha`, negative ones as they are, the best trajectories set apart.
+    """An advantage transform: positive advantages times `alpha`, the best trajectories set apart.
 
     The advantage of a best trajectory (`is_best`) is `alpha`, 1, or with `none` that of any other.
     Source: R3L, arXiv 2601.03715 (positive amplification, alpha = 3).
@@ -112,7 +112,7 @@ def group_in_group(scale: Scale, omega: float, gamma: float, episode_unit: Episo
 
 
 def modulate_by_entropy(k: float, k_next: float, zeta: float) -> Stage:
-    """A modulator that trusts confident turns more: A_t <- A_t g_t + zeta f_{t+1}, then centred over all turns.
+    """An advantage transform that trusts confident turns more: A_t <- A_t g_t + zeta f_{t+1}, then centred over turns.
 
     H_t is the mean token entropy of turn t, min-max scaled over the batch to h_t; g_t = exp(-k h_t) over its mean of
     the batch; f_t = exp(-k_next h_t), which a trajectory's last turn has no successor for. The bonus is added whatever
@@ -231,6 +231,6 @@ def constant_advantage() -> Stage:
     """The stage that gives every token advantage 1: what is trained on is imitated."""
 
     def fn(table: TokenTable, context: Context) -> Mapping[str, Tensor]:
-        return {"advantage": torch.ones_like(table.columns["behaviour_lp"])}
+        return {"advantage": torch.ones_like(table.columns["behaviour_logprobs"])}
 
-    return Stage("constant_advantage", fn, frozenset({"behaviour_lp"}), frozenset({"advantage"}))
+    return Stage("constant_advantage", fn, frozenset({"behaviour_logprobs"}), frozenset({"advantage"}))

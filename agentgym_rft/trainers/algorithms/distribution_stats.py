@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Functional:
+class DistributionStat:
     """A column made of log-probs and probs [k, V] -> [k]. Its name is the column's."""
 
     name: str
@@ -39,7 +39,7 @@ def max_prob(log_probs: Tensor, probs: Tensor) -> Tensor:
     return probs.amax(-1)
 
 
-def nucleus_entropy(top_p: float) -> Functional:
+def nucleus_entropy(top_p: float) -> DistributionStat:
     """Entropy of the renormalised nucleus: the smallest set of top tokens whose mass reaches `top_p`, nats.
 
     The token that crosses `top_p` is inside, as in nucleus sampling; SIREN's released code leaves it out.
@@ -53,22 +53,24 @@ def nucleus_entropy(top_p: float) -> Functional:
         plogp = (ranked * log_probs.gather(-1, order) * inside).sum(-1)
         return mass.log() - plogp / mass
 
-    return Functional(f"nucleus_entropy_{top_p}", fn)
+    return DistributionStat(f"nucleus_entropy_{top_p}", fn)
 
 
-def kept_mass(kappa: float) -> Functional:
+def kept_mass(kappa: float) -> DistributionStat:
     """Probability mass of the tokens above `kappa` times the largest probability. Source: Lp-Reg, arXiv 2510.03222."""
 
     def fn(log_probs: Tensor, probs: Tensor) -> Tensor:
         is_kept = probs > kappa * probs.amax(-1, keepdim=True)
         return torch.where(is_kept, probs, 0.0).sum(-1)
 
-    return Functional(f"kept_mass_{kappa}", fn)
+    return DistributionStat(f"kept_mass_{kappa}", fn)
 
 
-ENTROPY = Functional("entropy", entropy)
-MEAN_DISCRIMINATOR = Functional("mean_discriminator", mean_discriminator)
-MAX_PROB = Functional("max_prob", max_prob)
+ENTROPY = DistributionStat("entropy", entropy)
+MEAN_DISCRIMINATOR = DistributionStat("mean_discriminator", mean_discriminator)
+MAX_PROB = DistributionStat("max_prob", max_prob)
 
-FUNCTIONALS = {functional.name: functional for functional in (ENTROPY, MEAN_DISCRIMINATOR, MAX_PROB)}
+DISTRIBUTION_STATS = {
+    distribution_stat.name: distribution_stat for distribution_stat in (ENTROPY, MEAN_DISCRIMINATOR, MAX_PROB)
+}
 VALUE = "value"  # column of a critic's value head, which the scorer reads from the hidden state

@@ -52,7 +52,7 @@ def cispo(bounds: Bounds) -> Surrogate:
         ratio, judged = inputs.log_ratio.detach().exp(), inputs.clip_log_ratio.exp()
         is_bounded = (judged > high) | (judged < low)
         weight = torch.where(is_bounded, ratio.clamp(low, high), ratio)  # type: ignore[arg-type]
-        return -weight * inputs.columns["advantage"] * inputs.lp, is_bounded
+        return -weight * inputs.columns["advantage"] * inputs.logprobs, is_bounded
 
     return Surrogate("cispo", fn, bounds.needs | {"advantage"})
 
@@ -113,7 +113,7 @@ def topr(*, product: bool) -> Surrogate:
             log_ratio = log_ratio * inputs.columns["unit_tokens"]
         is_negative = inputs.columns["advantage"] < 0
         weight = torch.where(is_negative, log_ratio.clamp_max(0).exp(), 1.0)
-        return -weight * inputs.columns["advantage"] * inputs.lp, is_negative & (log_ratio > 0)
+        return -weight * inputs.columns["advantage"] * inputs.logprobs, is_negative & (log_ratio > 0)
 
     return Surrogate("topr", fn, frozenset({"advantage", "unit_tokens"} if product else {"advantage"}))
 
@@ -129,7 +129,7 @@ def shaped_off_context(surrogate: Surrogate, gamma: float) -> Surrogate:
     def fn(inputs: LossInputs) -> tuple[Tensor, Tensor]:
         loss, is_clipped = surrogate.fn(inputs)
         refined = inputs.columns["off_context"] > 0
-        prob = inputs.lp.exp()
+        prob = inputs.logprobs.exp()
         shaped = -inputs.columns["advantage"] * prob / (prob + gamma)
         return torch.where(refined, shaped, loss), is_clipped & ~refined
 
@@ -141,7 +141,7 @@ def reinforce(scale: float = 1.0) -> Surrogate:
     """-scale * A * log-prob per token: no ratio, no bound. Source: REINFORCE, Williams 1992."""
 
     def fn(inputs: LossInputs) -> tuple[Tensor, Tensor]:
-        loss = -scale * inputs.columns["advantage"] * inputs.lp
+        loss = -scale * inputs.columns["advantage"] * inputs.logprobs
         return loss, torch.zeros_like(loss, dtype=torch.bool)
 
     return Surrogate("reinforce", fn, uses_ratio=False)

@@ -52,8 +52,8 @@ def empg(section: AlgorithmSection, options: EmpgOptions) -> Algorithm:
     unit = unit_of(section, "advantage", "trajectory")
     advantage = group_advantage(group_mean, SCALES[options.scale], unit=unit, gamma=section.gamma)
     algorithm = clipped_policy_gradient(section, advantage)
-    modulator = credit.modulate_by_entropy(options.k, options.k_next, options.zeta)
-    return replace(algorithm, modulators=(*algorithm.modulators, modulator))
+    advantage_transform = credit.modulate_by_entropy(options.k, options.k_next, options.zeta)
+    return replace(algorithm, advantage_transforms=(*algorithm.advantage_transforms, advantage_transform))
 
 
 @register("igpo")

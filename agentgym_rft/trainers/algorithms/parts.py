@@ -32,7 +32,7 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True)
-class Shaper:
+class RewardShaping:
     """A function of a whole group (its valid trajectories) that returns it with other rewards, of turns or by name."""
 
     name: str
@@ -74,14 +74,14 @@ class TokenFilter:
 class LossInputs:
     """Tokens of one micro-batch, each [K].
 
-    `lp` and `log_ratio` carry gradient; a functional does where a regulariser asked for it. `clip_log_ratio` is what
-    bounds are compared with: the log-ratio of the token's unit of clipping, without gradient.
+    `logprobs` and `log_ratio` carry gradient; a statistic does where a regulariser asked for it. `clip_log_ratio` is
+    what bounds are compared with: the log-ratio of the token's unit of clipping, without gradient.
     """
 
-    lp: Tensor
+    logprobs: Tensor
     log_ratio: Tensor
     clip_log_ratio: Tensor
-    functionals: Mapping[str, Tensor]
+    distribution_stats: Mapping[str, Tensor]
     columns: Mapping[str, Tensor]  # the columns that the part needs, whatever their level
 
 
@@ -142,7 +142,7 @@ class Controller(Protocol):
 @dataclass(frozen=True, slots=True)
 class Regularizer:
     """A further loss of each token with its own coefficient and its own mask (a token column; default: the policy
-    loss's own tokens before filters). `needs_grad` names the functionals it differentiates.
+    loss's own tokens before filters). `needs_grad` names the statistics it differentiates.
     """
 
     name: str
@@ -157,14 +157,15 @@ class Regularizer:
 class Ratio:
     """Importance ratio: against which log-probs, over which unit, and over which unit bounds are applied.
 
-    `anchor` is a token column: `old_lp` (the policy at the start of the update) or `behaviour_lp` (the sampler's).
+    `anchor` is a token column: `old_logprobs` (the policy's at the start of the update) or `behaviour_logprobs` (the
+    sampler's).
     With unit `turn` or `trajectory` every token has the geometric mean of its unit's token ratios as the value, and the
     gradient of its own log-prob (GSPO-token, arXiv 2507.18071 eq. 13), which sums to GSPO's where the advantage is
     constant in the unit. `clip_unit` is the unit whose geometric mean the bounds judge; all its tokens are cut off or
     none.
     """
 
-    anchor: str = "old_lp"
+    anchor: str = "old_logprobs"
     unit: Unit = "token"
     clip_unit: Unit = "token"
 

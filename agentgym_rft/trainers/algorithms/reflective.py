@@ -77,7 +77,7 @@ def r3l(section: AlgorithmSection, options: R3LOptions) -> Algorithm:
         algorithm,
         surrogate=losses.reinforce(1 / (1 + options.tau)) if variant.is_code else losses.reinforce(),
         aggregation=losses.token_mean() if variant.is_code else losses.sequence_mean(),
-        modulators=(*algorithm.modulators, *((amplification,) if options.amplify else ())),
+        advantage_transforms=(*algorithm.advantage_transforms, *((amplification,) if options.amplify else ())),
         filters=(pivotal_mask(),) if options.pivot else (),
         regularizers=(*regularizers_of(section), *imitation),
     )

@@ -15,19 +15,19 @@ from agentgym_rft.trainers.algorithms.parts import Coefficient, LossInputs, Regu
 KLEstimator = Literal["k1", "k2", "k3"]
 
 
-def kl_estimate(lp: Tensor, ref_lp: Tensor, estimator: KLEstimator) -> Tensor:
-    """One-sample estimate of KL(policy || reference) at each token, nats, as a loss term. Same shape as `lp`.
+def kl_estimate(logprobs: Tensor, ref_logprobs: Tensor, estimator: KLEstimator) -> Tensor:
+    """One-sample estimate of KL(policy || reference) at each token, nats, as a loss term. Same shape as `logprobs`.
 
-    With d = lp - ref_lp of a token sampled from the policy, value and gradient are:
+    With d = logprobs - ref_logprobs of a token sampled from the policy, value and gradient are:
 
-        k1  d              the gradient of k2, d * grad lp: d's own has zero mean and would teach nothing
-        k2  d^2 / 2        its own, d * grad lp, unbiased for the gradient of KL(policy || reference)
-        k3  e^-d + d - 1   its own, (1 - e^-d) * grad lp, unbiased for that of KL(reference || policy); as in GRPO
+        k1  d              the gradient of k2, d * grad logprobs: d's own has zero mean and would teach nothing
+        k2  d^2 / 2        its own, d * grad logprobs, unbiased for the gradient of KL(policy || reference)
+        k3  e^-d + d - 1   its own, (1 - e^-d) * grad logprobs, unbiased for that of KL(reference || policy); as in GRPO
 
     No importance weight is applied: the tokens are taken as sampled from the current policy.
     Source: Schulman, "Approximating KL divergence", 2020; GRPO, arXiv 2402.03300 eq. 4.
     """
-    difference = lp - ref_lp
+    difference = logprobs - ref_logprobs
     if estimator == "k1":
         half_square = difference.square() / 2
         return half_square + (difference - half_square).detach()
@@ -37,18 +37,18 @@ def kl_estimate(lp: Tensor, ref_lp: Tensor, estimator: KLEstimator) -> Tensor:
 
 
 def kl_penalty(coef: float, estimator: KLEstimator) -> Regularizer:
-    """coef * KL estimate to the reference policy (column `ref_lp`)."""
+    """coef * KL estimate to the reference policy (column `ref_logprobs`)."""
 
     def fn(inputs: LossInputs) -> Tensor:
-        return kl_estimate(inputs.lp, inputs.columns["ref_lp"], estimator)
+        return kl_estimate(inputs.logprobs, inputs.columns["ref_logprobs"], estimator)
 
-    return Regularizer("kl", fn, coef, needs=frozenset({"ref_lp"}))
+    return Regularizer("kl", fn, coef, needs=frozenset({"ref_logprobs"}))
 
 
 def entropy_bonus(coef: float) -> Regularizer:
     """-coef * entropy of the full next-token distribution."""
     return Regularizer(
-        "entropy", lambda inputs: -inputs.functionals["entropy"], coef, needs_grad=frozenset({"entropy"})
+        "entropy", lambda inputs: -inputs.distribution_stats["entropy"], coef, needs_grad=frozenset({"entropy"})
     )
 
 
@@ -58,7 +58,7 @@ def auxiliary_nll(coef: float) -> Regularizer:
     Their mean is their own: how many there are does not change the weight of the policy loss.
     Source: R3L, arXiv 2601.03715 (L_SFT).
     """
-    return Regularizer("auxiliary", lambda inputs: -inputs.lp, coef, mask=AUXILIARY)
+    return Regularizer("auxiliary", lambda inputs: -inputs.logprobs, coef, mask=AUXILIARY)
 
 
 def self_imitation(coef: float | Coefficient, clip_low: float, clip_high: float) -> Regularizer:
@@ -69,11 +69,11 @@ def self_imitation(coef: float | Coefficient, clip_low: float, clip_high: float)
     """
 
     def fn(inputs: LossInputs) -> Tensor:
-        ratio = (inputs.lp - inputs.columns["behaviour_lp"]).exp()
+        ratio = (inputs.logprobs - inputs.columns["behaviour_logprobs"]).exp()
         bounded = ratio.detach().clamp(1 - clip_low, 1 + clip_high)
         return -torch.where(ratio > 1 + clip_high, bounded, ratio) * inputs.columns["imitation"]
 
-    return Regularizer("imitation", fn, coef, needs=frozenset({"behaviour_lp", "imitation"}), mask=AUXILIARY)
+    return Regularizer("imitation", fn, coef, needs=frozenset({"behaviour_logprobs", "imitation"}), mask=AUXILIARY)
 
 
 def positive_nll(coef: float) -> Regularizer:
@@ -81,7 +81,7 @@ def positive_nll(coef: float) -> Regularizer:
 
     Source: Klear-Reasoner, arXiv 2508.07629 (coefficient 0.1).
     """
-    return Regularizer("positive", lambda inputs: -inputs.lp, coef, mask="won")
+    return Regularizer("positive", lambda inputs: -inputs.logprobs, coef, mask="won")
 
 
 def value_loss(coef: float, clip: float | None) -> Regularizer:
@@ -92,7 +92,7 @@ def value_loss(coef: float, clip: float | None) -> Regularizer:
     """
 
     def fn(inputs: LossInputs) -> Tensor:
-        value, target = inputs.functionals[VALUE], inputs.columns[VALUE_TARGET]
+        value, target = inputs.distribution_stats[VALUE], inputs.columns[VALUE_TARGET]
         loss = (value - target).square()
         if clip is None:
             return loss

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Literal
 
 from agentgym_rft.core import Group, Trajectory
-from agentgym_rft.trainers.algorithms.parts import Shaper
+from agentgym_rft.trainers.algorithms.parts import RewardShaping
 from agentgym_rft.trainers.batch.groups import has_signal
 
 Length = Literal["tokens", "turns"]
@@ -27,7 +27,7 @@ def with_reward(trajectory: Trajectory, name: str, value: float) -> Trajectory:
     return replace(trajectory, turns=turns, rewards={**trajectory.rewards, name: value})
 
 
-def overlong_penalty(unit: Length, limit: int, buffer: int, factor: float) -> Shaper:
+def overlong_penalty(unit: Length, limit: int, buffer: int, factor: float) -> RewardShaping:
     """The reward `overlong` of long trajectories: factor * `soft_overlong` of their action tokens or turns.
 
     A group whose returns are equal stays as it is, so that dynamic sampling, which comes first, knows it.
@@ -45,4 +45,4 @@ def overlong_penalty(unit: Length, limit: int, buffer: int, factor: float) -> Sh
             return group
         return replace(group, trajectories=tuple(map(shaped, group.trajectories)))
 
-    return Shaper("overlong_penalty", fn)
+    return RewardShaping("overlong_penalty", fn)

@@ -67,7 +67,7 @@ def dapo(section: AlgorithmSection, options: DapoOptions) -> Algorithm:
     if buffer > limit:
         raise ConfigError(f"Algorithm 'dapo' has overlong_buffer {buffer} above overlong_limit {limit}.")
     shaper = overlong_penalty(options.overlong_unit, limit, buffer, options.overlong_factor)
-    return replace(algorithm, shapers=(shaper,))
+    return replace(algorithm, reward_shaping=(shaper,))
 
 
 class ReinforcePpOptions(Options):
@@ -84,13 +84,13 @@ def reinforce_pp(section: AlgorithmSection, options: ReinforcePpOptions) -> Algo
     baseline = group_mean if is_grouped else constant_baseline(0.0)
     advantage = group_advantage(baseline, unit=_unit(section), gamma=section.gamma)
     algorithm = clipped_policy_gradient(section, advantage)
-    modulators = (whiten(), *algorithm.modulators)
+    advantage_transforms = (whiten(), *algorithm.advantage_transforms)
     if is_grouped:
-        return replace(algorithm, modulators=modulators)
+        return replace(algorithm, advantage_transforms=advantage_transforms)
     if section.kl_coef:
-        modulators = (kl_to_go(section.kl_coef), *modulators)
+        advantage_transforms = (kl_to_go(section.kl_coef), *advantage_transforms)
     terms = regularizers_of(section.model_copy(update={"kl_coef": 0.0}))
-    return replace(algorithm, modulators=modulators, regularizers=terms, min_group_size=1)
+    return replace(algorithm, advantage_transforms=advantage_transforms, regularizers=terms, min_group_size=1)
 
 
 class ScaleOptions(Options):
@@ -160,7 +160,12 @@ def topr(section: AlgorithmSection, options: ToprOptions) -> Algorithm:
     is_product = options.ratio == "product"
     counting = (count_tokens(algorithm.ratio.unit),) if is_product else ()
     surrogate = losses.topr(product=is_product)
-    return replace(algorithm, surrogate=surrogate, modulators=(*counting, *algorithm.modulators), min_group_size=1)
+    return replace(
+        algorithm,
+        surrogate=surrogate,
+        advantage_transforms=(*counting, *algorithm.advantage_transforms),
+        min_group_size=1,
+    )
 
 
 class GppoOptions(ScaleOptions):

@@ -17,7 +17,7 @@ from torch import Tensor
 from agentgym_rft.core import Group, Trajectory, Turn
 from agentgym_rft.errors import TokenMismatchError
 
-TOKEN_COLUMNS = frozenset({"behaviour_lp"})
+TOKEN_COLUMNS = frozenset({"behaviour_logprobs"})
 TURN_COLUMNS = frozenset({"reward", "state", "position", "policy_version", "on_policy", "off_context"})
 TRAJECTORY_COLUMNS = frozenset({"episode_return", "num_turns", "num_tokens", "won", "pivot", "auxiliary", "imitation"})
 
@@ -25,10 +25,10 @@ TRAJECTORY_COLUMNS = frozenset({"episode_return", "num_turns", "num_tokens", "wo
 def available_columns(*, reference: bool, critic: bool = False) -> frozenset[str]:
     """Names of the columns that a run can have before its stages run, beside those of the next-token distribution.
 
-    `ref_lp` only with a reference policy, `value` only with a critic.
+    `ref_logprobs` only with a reference policy, `value` only with a critic.
     """
-    names = TOKEN_COLUMNS | TURN_COLUMNS | TRAJECTORY_COLUMNS | {"old_lp"}
-    return names | ({"ref_lp"} if reference else set()) | ({"value"} if critic else set())
+    names = TOKEN_COLUMNS | TURN_COLUMNS | TRAJECTORY_COLUMNS | {"old_logprobs"}
+    return names | ({"ref_logprobs"} if reference else set()) | ({"value"} if critic else set())
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class TokenTable:
 
     Example: one trajectory of three turns whose actions have 2, 1 and 2 tokens:
 
-        turn          [0 0 1 2 2]         columns["behaviour_lp"]               [-.1 -.2 -.9 -.3 -.1]
+        turn          [0 0 1 2 2]         columns["behaviour_logprobs"]               [-.1 -.2 -.9 -.3 -.1]
         trajectory    [0 0 0 0 0]         turn_columns["reward"]                [0 0 1]
         group, task   [0 0 0 0 0]         trajectory_columns["episode_return"]  [1]
     """
@@ -159,7 +159,7 @@ class _Builder:
     """Collects rows and per-turn lists while `build_table` walks the trajectories."""
 
     rows: list[Row] = field(default_factory=list)
-    behaviour_lp: list[float] = field(default_factory=list)
+    behaviour_logprobs: list[float] = field(default_factory=list)
     token_counts: list[int] = field(default_factory=list)  # [M], trained tokens of each turn
     turn_trajectory: list[int] = field(default_factory=list)
 
@@ -167,7 +167,7 @@ class _Builder:
         for turns in trajectory.rows():
             ids: list[int] = []
             positions: list[int] = []
-            first = len(self.behaviour_lp)
+            first = len(self.behaviour_logprobs)
             for turn in turns:
                 if len(turn.logprobs) != len(turn.action_ids):
                     raise TokenMismatchError(
@@ -178,14 +178,14 @@ class _Builder:
                 trained = len(turn.action_ids) if turn.trainable else 0
                 positions.extend(range(len(ids), len(ids) + trained))
                 ids.extend(turn.action_ids)
-                self.behaviour_lp.extend(turn.logprobs[:trained])
+                self.behaviour_logprobs.extend(turn.logprobs[:trained])
                 self.token_counts.append(trained)
                 self.turn_trajectory.append(number)
             if not positions:
                 continue
             if positions[0] == 0:
                 raise TokenMismatchError(f"A row of episode {trajectory.episode_id} has no context before its action.")
-            index = np.arange(first, len(self.behaviour_lp), dtype=np.int64)
+            index = np.arange(first, len(self.behaviour_logprobs), dtype=np.int64)
             row_ids = np.array(ids[: positions[-1] + 1], dtype=np.int64)
             self.rows.append(Row(row_ids, np.array(positions, dtype=np.int64), index, number, group))
 
@@ -208,7 +208,7 @@ def _table(
     trajectory = turn_trajectory[turn]
     versions = [t.policy_version for t in turns]
     return TokenTable(
-        columns={"behaviour_lp": torch.tensor(builder.behaviour_lp, dtype=torch.float32)},
+        columns={"behaviour_logprobs": torch.tensor(builder.behaviour_logprobs, dtype=torch.float32)},
         turn_columns={
             "reward": _float([t.reward for t in turns]),
             "state": torch.tensor(states, dtype=torch.int64),

@@ -22,7 +22,7 @@ from agentgym_rft.trainers.batch.table import TokenTable
 from agentgym_rft.trainers.learner.objective import Objective, minibatch_weights, unit_log_ratio
 from agentgym_rft.trainers.learner.scoring import Scores
 
-WATCHED = (ENTROPY, MEAN_DISCRIMINATOR)  # of the policy before the update; `dynamics` needs them beside `old_lp`
+WATCHED = (ENTROPY, MEAN_DISCRIMINATOR)  # of the policy before the update; `dynamics` needs them beside `old_logprobs`
 
 # First and last turn of each bucket; the last one is open.
 TURN_BUCKETS: dict[str, tuple[int, float]] = {
@@ -38,7 +38,7 @@ def dynamics(algorithm: Algorithm, table: TokenTable, context: Context) -> dict[
     """Metrics of the entropy before the update and of its predicted change, over all but auxiliary tokens.
 
     Args:
-        table: prepared, with `old_lp` and the columns of `WATCHED`.
+        table: prepared, with `old_logprobs` and the columns of `WATCHED`.
     """
     pull, gap = policy_pull(algorithm, table, context), discriminator_gap(table)
     return {
@@ -55,18 +55,18 @@ def policy_pull(algorithm: Algorithm, table: TokenTable, context: Context) -> Te
     Positive where the update makes the sampled token likelier. Bounds that stop a token, filters and weights are in it,
     regularisers are not.
     """
-    lp = table.columns["old_lp"].detach().to(torch.float64, copy=True).requires_grad_()
-    weights = minibatch_weights(algorithm, table, torch.ones_like(table.columns["old_lp"]), context)
+    logprobs = table.columns["old_logprobs"].detach().to(torch.float64, copy=True).requires_grad_()
+    weights = minibatch_weights(algorithm, table, torch.ones_like(table.columns["old_logprobs"]), context)
     units: set[Unit] = {algorithm.ratio.unit, algorithm.ratio.clip_unit}
     log_ratios: dict[Unit, Tensor] = {
-        unit: unit_log_ratio(algorithm, table, lp.detach(), unit) for unit in units if unit != "token"
+        unit: unit_log_ratio(algorithm, table, logprobs.detach(), unit) for unit in units if unit != "token"
     }
     objective = Objective(algorithm, table, weights, is_fresh=False, unit_log_ratios=log_ratios)
-    everything = torch.arange(table.num_tokens, device=lp.device)
+    everything = torch.arange(table.num_tokens, device=logprobs.device)
     with torch.enable_grad():
-        losses, _ = algorithm.surrogate.fn(objective.inputs(Scores(lp, {}), everything))
+        losses, _ = algorithm.surrogate.fn(objective.inputs(Scores(logprobs, {}), everything))
         loss = (losses * weights.policy).sum()
-        (gradient,) = torch.autograd.grad(loss, lp)
+        (gradient,) = torch.autograd.grad(loss, logprobs)
     return -gradient
 
 

@@ -37,7 +37,7 @@ class Before:
 
 
 @dataclass(slots=True)
-class Probe:
+class EntropyProbe:
     """The states, once chosen, and how to measure them. With `num_states` 0 it measures nothing.
 
     While a step runs it holds two more copies of the weights' size. It works in the weights' own precision, because

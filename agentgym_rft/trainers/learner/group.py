@@ -21,7 +21,7 @@ from agentgym_rft.trainers.learner.learner import Learner, learn, load, make_lea
 from agentgym_rft.trainers.learner.processes import Ranks, local_device, peer_failures_named
 
 
-class Crew:
+class LearnerGroup:
     """The learners of all processes, as process 0 sees them. One thing is done at a time, whatever thread asks.
 
     Args:

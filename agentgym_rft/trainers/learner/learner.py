@@ -1,6 +1,6 @@
 """What trains: model, optimizer and algorithm, the same in every process of a run, and the things done with them.
 
-Every function here is called by all processes together, with the same arguments (see `crew.py`).
+Every function here is called by all processes together, with the same arguments (see `group.py`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from agentgym_rft.store.trainer_state import assign
 from agentgym_rft.trainers.algorithms.base import Algorithm
 from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.table import Row, TokenTable
-from agentgym_rft.trainers.learner.entropy_probe import Probe
+from agentgym_rft.trainers.learner.entropy_probe import EntropyProbe
 from agentgym_rft.trainers.learner.lora import (
     Adapter,
     adapter_weights,
@@ -61,7 +61,7 @@ class Learner:
     scorer: Scorer
     reference: Scorer | None
     optimizer: torch.optim.Optimizer
-    probe: Probe
+    probe: EntropyProbe
     adapter: Adapter | None
 
     @property
@@ -106,7 +106,7 @@ def make_learner(config: Config, algorithm: Algorithm, model: Any, tokenizer: An
         scorer=scorer,
         reference=reference,
         optimizer=make_optimizer(trained_module(scorer), trainer),
-        probe=Probe(trainer.entropy_probe, config.run.seed, trainer.micro_batch_tokens),
+        probe=EntropyProbe(trainer.entropy_probe, config.run.seed, trainer.micro_batch_tokens),
         adapter=adapter,
     )
 
@@ -124,7 +124,7 @@ def learn(learner: Learner, table: TokenTable, rows: list[Row], step: int) -> di
     config, scorer = learner.config, learner.scorer
     if learner.reference is not None:
         scores = score_rows(learner.reference, rows, table.num_tokens, config.trainer.micro_batch_tokens)
-        table = table.with_columns({"ref_lp": scores.lp.cpu()})
+        table = table.with_columns({"ref_logprobs": scores.logprobs.cpu()})
     context = Context(step=step, seed=config.run.seed)
     before = learner.probe.before(scorer, table, rows)
     metrics = update(scorer, learner.optimizer, table, rows, learner.algorithm, config.trainer, context)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from agentgym_rft.trainers.algorithms.base import AUXILIARY, Algorithm
-from agentgym_rft.trainers.algorithms.distribution_stats import ENTROPY, Functional
+from agentgym_rft.trainers.algorithms.distribution_stats import ENTROPY, DistributionStat
 from agentgym_rft.trainers.algorithms.parts import Context, LossInputs, coefficient
 from agentgym_rft.trainers.algorithms.units import Unit, unit_mean
 from agentgym_rft.trainers.batch.packing import MicroBatch
@@ -31,7 +31,7 @@ class Weights:
 class Measured:
     """What a pass over a minibatch measured, without gradient. Filled in place; [N], zero outside the minibatch."""
 
-    lp: Tensor
+    logprobs: Tensor
     log_ratio: Tensor
     is_clipped: Tensor
     columns: dict[str, Tensor]  # of the next-token distribution: those that the objective watches
@@ -52,7 +52,7 @@ class Objective:
     weights: Weights
     is_fresh: bool
     unit_log_ratios: Mapping[Unit, Tensor]
-    watched: tuple[Functional, ...] = (ENTROPY,)
+    watched: tuple[DistributionStat, ...] = (ENTROPY,)
 
     def has_gradient(self) -> np.ndarray:
         """Whether each token can have a gradient, [N] bool; exact zeros only, such as groups without signal."""
@@ -71,7 +71,7 @@ class Objective:
             batch,
             tuple(dict.fromkeys((*asked, *self.watched))),
             grad=grad,
-            with_grad=[functional.name for functional in asked],
+            with_grad=[distribution_stat.name for distribution_stat in asked],
             value=self.algorithm.needs_critic,
         )
         inputs = self.inputs(scores, batch.index)
@@ -79,29 +79,31 @@ class Objective:
         losses = {"policy": (token_losses * self.weights.policy[batch.index]).sum()}
         for term in self.algorithm.regularizers:
             losses[term.name] = (term.fn(inputs) * self.weights.regularizers[term.name][batch.index]).sum()
-        measured.lp[batch.index] = inputs.lp.detach()
+        measured.logprobs[batch.index] = inputs.logprobs.detach()
         measured.log_ratio[batch.index] = inputs.log_ratio.detach()
         measured.is_clipped[batch.index] = is_clipped
-        for functional in self.watched:
-            measured.columns[functional.name][batch.index] = scores.columns[functional.name].detach()
+        for distribution_stat in self.watched:
+            measured.columns[distribution_stat.name][batch.index] = scores.columns[distribution_stat.name].detach()
         for name, loss in losses.items():
             measured.losses[name] += loss.detach()
         return torch.stack(list(losses.values())).sum()
 
     def inputs(self, scores: Scores, index: Tensor) -> LossInputs:
         """What the differentiable parts see of the tokens `index` [K]."""
-        log_ratio, clip_log_ratio = self._log_ratios(scores.lp, index)
+        log_ratio, clip_log_ratio = self._log_ratios(scores.logprobs, index)
         columns = {name: self.table.token_column(name)[index] for name in self.algorithm.loss_columns}
-        return LossInputs(scores.lp, log_ratio, clip_log_ratio, scores.columns, columns)
+        return LossInputs(scores.logprobs, log_ratio, clip_log_ratio, scores.columns, columns)
 
-    def _log_ratios(self, lp: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    def _log_ratios(self, logprobs: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """The tokens' log-ratios with gradient, and those that bounds judge, without."""
         if self.is_fresh:
-            log_ratio = lp - lp.detach()
+            log_ratio = logprobs - logprobs.detach()
             return log_ratio, log_ratio.detach()
         ratio = self.algorithm.ratio
-        own = lp - self.table.columns[ratio.anchor][index]
-        log_ratio = own if ratio.unit == "token" else self.unit_log_ratios[ratio.unit][index] + lp - lp.detach()
+        own = logprobs - self.table.columns[ratio.anchor][index]
+        log_ratio = (
+            own if ratio.unit == "token" else self.unit_log_ratios[ratio.unit][index] + logprobs - logprobs.detach()
+        )
         judged = own if ratio.clip_unit == "token" else self.unit_log_ratios[ratio.clip_unit][index]
         return log_ratio, judged.detach()
 
@@ -109,7 +111,7 @@ class Objective:
 def new_measured(objective: Objective, dtype: torch.dtype) -> Measured:
     """Zeros, to be filled by `Objective.micro_batch`."""
     zeros = torch.zeros(objective.table.num_tokens, dtype=dtype, device=objective.table.turn.device)
-    columns = {functional.name: zeros.clone() for functional in objective.watched}
+    columns = {distribution_stat.name: zeros.clone() for distribution_stat in objective.watched}
     names = ["policy", *(term.name for term in objective.algorithm.regularizers)]
     losses = {name: zeros.new_zeros(()) for name in names}
     return Measured(zeros, zeros.clone(), torch.zeros_like(zeros, dtype=torch.bool), columns, losses)
@@ -119,18 +121,18 @@ def summed(measured: Measured, ranks: Ranks) -> Measured:
     """What all processes measured together: each token by the one that had it."""
     if ranks.size == 1:
         return measured
-    lp, log_ratio, is_clipped, *rest = ranks.sum(
+    logprobs, log_ratio, is_clipped, *rest = ranks.sum(
         [
-            measured.lp,
+            measured.logprobs,
             measured.log_ratio,
-            measured.is_clipped.to(measured.lp.dtype),
+            measured.is_clipped.to(measured.logprobs.dtype),
             *measured.columns.values(),
             *measured.losses.values(),
         ]
     )
     columns = dict(zip(measured.columns, rest, strict=False))
     losses = dict(zip(measured.losses, rest[len(columns) :], strict=True))
-    return Measured(lp, log_ratio, is_clipped > 0, columns, losses)
+    return Measured(logprobs, log_ratio, is_clipped > 0, columns, losses)
 
 
 def minibatch_weights(algorithm: Algorithm, table: TokenTable, inside: Tensor, context: Context) -> Weights:
@@ -151,6 +153,6 @@ def token_indicator(table: TokenTable, rows: Sequence[Row]) -> Tensor:
     return torch.zeros(table.num_tokens, device=table.turn.device).index_fill_(0, index, 1.0)
 
 
-def unit_log_ratio(algorithm: Algorithm, table: TokenTable, lp: Tensor, unit: Unit) -> Tensor:
-    """Mean of lp - anchor over each token's turn or trajectory (the log of a geometric mean), [N]."""
-    return unit_mean(lp - table.columns[algorithm.ratio.anchor], table, unit)
+def unit_log_ratio(algorithm: Algorithm, table: TokenTable, logprobs: Tensor, unit: Unit) -> Tensor:
+    """Mean of logprobs - anchor over each token's turn or trajectory (the log of a geometric mean), [N]."""
+    return unit_mean(logprobs - table.columns[algorithm.ratio.anchor], table, unit)

@@ -16,7 +16,7 @@ from agentgym_rft.core import Group
 from agentgym_rft.errors import CheckpointError
 from agentgym_rft.store.checkpoint import Checkpoint, checkpoint_folders
 from agentgym_rft.store.run_policies import POLICIES, policy_folder
-from agentgym_rft.trainers.learner.group import Crew
+from agentgym_rft.trainers.learner.group import LearnerGroup
 from agentgym_rft.trainers.learner.lora import sharing_copy
 
 
@@ -38,28 +38,28 @@ def by_policy(groups: Sequence[Group]) -> dict[str, list[Group]]:
     return found
 
 
-class Crews:
-    """A crew for each policy, used as one crew is. What one does in a step cannot change what another does."""
+class PolicyLearners:
+    """A group for each policy, used as one group is. What one does in a step cannot change what another does."""
 
-    def __init__(self, crews: Mapping[str, Crew]) -> None:
-        self._crews = dict(crews)
-        self._first, *self._others = self._crews
+    def __init__(self, learner_groups: Mapping[str, LearnerGroup]) -> None:
+        self._groups = dict(learner_groups)
+        self._first, *self._others = self._groups
 
     def train(self, groups: Sequence[Group], step: int) -> dict[str, float]:
         """Train each policy on its own groups; returns the metrics of the step, see `joined_metrics`."""
         own = by_policy(groups)
-        trained = {key: crew.train(own[key], step) for key, crew in self._crews.items() if key in own}
+        trained = {key: group.train(own[key], step) for key, group in self._groups.items() if key in own}
         return joined_metrics({key: metrics for key, metrics in trained.items() if metrics})
 
     def weights(self) -> Mapping[str, Tensor]:
         """The weights of all policies for the sampling policy, see `joined_weights`."""
-        return joined_weights({key: crew.weights() for key, crew in self._crews.items()})
+        return joined_weights({key: group.weights() for key, group in self._groups.items()})
 
     def save(self, folder: Path, step: int, state: Mapping[str, Any], keep: int) -> None:
         """Write a checkpoint of each policy; that of the first, with the state, comes last. Raises StorageError."""
         for key in self._others:
-            self._crews[key].save(policy_folder(folder, key), step, {}, keep + 1)
-        self._crews[self._first].save(folder, step, {**state, POLICIES: list(self._crews)}, keep)
+            self._groups[key].save(policy_folder(folder, key), step, {}, keep + 1)
+        self._groups[self._first].save(folder, step, {**state, POLICIES: list(self._groups)}, keep)
 
     def restore(self, folder: Path) -> Checkpoint:
         """Put the newest good checkpoint of the first policy back, and those of the others of the same step.
@@ -69,14 +69,14 @@ class Crews:
         Raises:
             CheckpointError: it is of other policies, or one of them has none of that step.
         """
-        checkpoint = self._crews[self._first].restore(folder)
+        checkpoint = self._groups[self._first].restore(folder)
         stored = list(checkpoint.state.get(POLICIES, [""]))
-        if stored != list(self._crews):
+        if stored != list(self._groups):
             raise CheckpointError(
-                f"Checkpoint '{checkpoint.path}' is of the policies {stored}, the run's are {list(self._crews)}."
+                f"Checkpoint '{checkpoint.path}' is of the policies {stored}, the run's are {list(self._groups)}."
             )
         for key in self._others:
-            self._crews[key].restore(policy_folder(folder, key), checkpoint.step)
+            self._groups[key].restore(policy_folder(folder, key), checkpoint.step)
         for key in self._others:
             for step, path in checkpoint_folders(policy_folder(folder, key)):
                 if step > checkpoint.step:
@@ -85,8 +85,8 @@ class Crews:
 
     def dismiss(self, result: Any) -> None:
         """The others are done, and return `result`."""
-        for crew in self._crews.values():
-            crew.dismiss(result)
+        for group in self._groups.values():
+            group.dismiss(result)
 
 
 def joined_metrics(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

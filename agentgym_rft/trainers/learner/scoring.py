@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.trainers.algorithms.distribution_stats import VALUE, Functional
+from agentgym_rft.trainers.algorithms.distribution_stats import VALUE, DistributionStat
 from agentgym_rft.trainers.batch.packing import Layout, MicroBatch, deal
 from agentgym_rft.trainers.batch.table import Row
 from agentgym_rft.trainers.learner.packed_attention import check_packing, packed_rows
@@ -26,7 +26,7 @@ CHUNK_ELEMENTS = 2**24  # logits held at once, 64 MiB in float32
 class Scores:
     """Per trained token: log-prob (nats) and the asked columns of the full next-token distribution, all [K]."""
 
-    lp: Tensor
+    logprobs: Tensor
     columns: Mapping[str, Tensor]
 
 
@@ -56,7 +56,7 @@ class Scorer:
     def score(
         self,
         batch: MicroBatch,
-        functionals: Sequence[Functional] = (),
+        distribution_stats: Sequence[DistributionStat] = (),
         *,
         grad: bool,
         with_grad: Collection[str] = (),
@@ -65,26 +65,26 @@ class Scorer:
         """Log-probs of `batch.targets` and the columns asked for, all [K] in at least float32.
 
         Args:
-            functionals: of the next-token distribution at each target.
+            distribution_stats: of the next-token distribution at each target.
             grad: keep the graph of the log-probs.
-            with_grad: names of functionals whose graph is kept, too; the others carry no gradient.
+            with_grad: names of distribution_stats whose graph is kept, too; the others carry no gradient.
             value: add the value head's output, with its graph if `grad`.
         """
         batch = batch.to(self.device)
-        names = [functional.name for functional in functionals] + ([VALUE] if value else [])
+        names = [distribution_stat.name for distribution_stat in distribution_stats] + ([VALUE] if value else [])
 
         def compute() -> tuple[Tensor, ...]:
             with self._autocast():
                 hidden, head = self._outputs(batch)
-            columns = _scores(hidden, batch.targets, head, functionals, frozenset(with_grad if grad else ()))
+            columns = _scores(hidden, batch.targets, head, distribution_stats, frozenset(with_grad if grad else ()))
             if value:
                 assert self.value_head is not None
                 columns = (*columns, self.value_head(hidden.to(self.value_head.weight.dtype))[:, 0])
             return columns
 
         with torch.set_grad_enabled(grad), self.attending(batch), self._recomputing(grad):
-            lp, *columns = compute() if self.root is None else self.root(compute)
-        return Scores(lp, dict(zip(names, columns, strict=True)))
+            logprobs, *columns = compute() if self.root is None else self.root(compute)
+        return Scores(logprobs, dict(zip(names, columns, strict=True)))
 
     def idle(self, *, grad: bool, value: bool = False) -> Tensor | None:
         """A pass without rows, so that the others need not wait for this process; a loss of 0 if `grad`.
@@ -94,7 +94,7 @@ class Scorer:
         if not grad and not self.ranks.is_sharded:
             return None
         scores = self.score(_nothing(), grad=grad, value=value)
-        return sum((column.sum() * 0.0 for column in scores.columns.values()), scores.lp.sum() * 0.0)
+        return sum((column.sum() * 0.0 for column in scores.columns.values()), scores.logprobs.sum() * 0.0)
 
     def attending(self, batch: MicroBatch) -> AbstractContextManager[None]:
         """The attention that a micro-batch needs, for its forward and its backward pass."""
@@ -209,7 +209,7 @@ def _scores(
     hidden: Tensor,
     targets: Tensor,
     head: Callable[[Tensor], Tensor],
-    functionals: Sequence[Functional],
+    distribution_stats: Sequence[DistributionStat],
     with_grad: frozenset[str],
 ) -> tuple[Tensor, ...]:
     """Log-probs and columns, in chunks; with several chunks and a graph, each chunk's logits are recomputed in the
@@ -217,7 +217,7 @@ def _scores(
     """
 
     def score(hidden: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
-        return _score_chunk(head(hidden), targets, functionals, with_grad)
+        return _score_chunk(head(hidden), targets, distribution_stats, with_grad)
 
     chunk = max(1, CHUNK_ELEMENTS // _vocabulary(head, hidden))
     pieces: list[tuple[Tensor, ...]] = []
@@ -234,21 +234,21 @@ def _vocabulary(head: Callable[[Tensor], Tensor], hidden: Tensor) -> int:
 
 
 def _score_chunk(
-    logits: Tensor, targets: Tensor, functionals: Sequence[Functional], with_grad: frozenset[str]
+    logits: Tensor, targets: Tensor, distribution_stats: Sequence[DistributionStat], with_grad: frozenset[str]
 ) -> tuple[Tensor, ...]:
     if logits.dtype not in (torch.float32, torch.float64):
         logits = logits.float()
     log_probs = torch.log_softmax(logits, dim=-1)  # [k, V]
-    lp = log_probs.gather(-1, targets[:, None])[:, 0]
-    if not functionals:
-        return (lp,)
+    logprobs = log_probs.gather(-1, targets[:, None])[:, 0]
+    if not distribution_stats:
+        return (logprobs,)
     columns: list[Tensor] = []
     with torch.set_grad_enabled(bool(with_grad)):
         probs = log_probs.exp()
-    for functional in functionals:
-        with torch.set_grad_enabled(functional.name in with_grad):
-            columns.append(functional.fn(log_probs, probs))
-    return (lp, *columns)
+    for distribution_stat in distribution_stats:
+        with torch.set_grad_enabled(distribution_stat.name in with_grad):
+            columns.append(distribution_stat.fn(log_probs, probs))
+    return (logprobs, *columns)
 
 
 @torch.no_grad()
@@ -257,22 +257,22 @@ def score_rows(
     rows: Sequence[Row],
     num_tokens: int,
     micro_batch_tokens: int,
-    functionals: Sequence[Functional] = (),
+    distribution_stats: Sequence[DistributionStat] = (),
     *,
     value: bool = False,
 ) -> Scores:
     """Scores of all table entries of `rows`, [num_tokens], without gradient; zero for entries not in `rows`."""
-    lp = torch.zeros(num_tokens, dtype=scorer.dtype, device=scorer.device)
-    names = [functional.name for functional in functionals] + ([VALUE] if value else [])
-    columns = {name: torch.zeros_like(lp) for name in names}
+    logprobs = torch.zeros(num_tokens, dtype=scorer.dtype, device=scorer.device)
+    names = [distribution_stat.name for distribution_stat in distribution_stats] + ([VALUE] if value else [])
+    columns = {name: torch.zeros_like(logprobs) for name in names}
     for batch in scorer.deal(rows, micro_batch_tokens):
         if batch is None:
             scorer.idle(grad=False, value=value)
             continue
-        scores = scorer.score(batch, functionals, grad=False, value=value)
+        scores = scorer.score(batch, distribution_stats, grad=False, value=value)
         index = batch.index.to(scorer.device)
-        lp[index] = scores.lp
+        logprobs[index] = scores.logprobs
         for name, column in columns.items():
             column[index] = scores.columns[name].to(column.dtype)
-    lp, *summed = scorer.ranks.sum([lp, *columns.values()])
-    return Scores(lp, dict(zip(columns, summed, strict=True)))
+    logprobs, *summed = scorer.ranks.sum([logprobs, *columns.values()])
+    return Scores(logprobs, dict(zip(columns, summed, strict=True)))

@@ -1,8 +1,8 @@
 """One training step on a batch: score, prepare the global columns, then optimise over minibatches.
 
-`update` is the only place that calls backward. Log-probs of the policy before the step (`old_lp`) cost an extra forward
-pass only where they can differ from those of the training pass: with several optimizer steps a batch (if the surrogate
-has a ratio at all), or when a stage needs them (or the entropy) first. In the strictly on-policy single step they are
+`update` is the only place that calls backward. Log-probs of the policy before the step (`old_logprobs`) cost an extra
+forward pass only where they can differ from those of the training pass: with several optimizer steps a batch (if the
+surrogate has a ratio at all), or when a stage needs them (or the entropy) first. In the strictly on-policy single step they are
 the training pass's own, detached.
 """
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from agentgym_rft.config.run import TrainerSection
 from agentgym_rft.errors import TokenMismatchError
 from agentgym_rft.trainers.algorithms.base import AUXILIARY, Algorithm
-from agentgym_rft.trainers.algorithms.distribution_stats import ENTROPY, FUNCTIONALS, VALUE
+from agentgym_rft.trainers.algorithms.distribution_stats import DISTRIBUTION_STATS, ENTROPY, VALUE
 from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.algorithms.units import Unit
 from agentgym_rft.trainers.batch.packing import MicroBatch
@@ -53,14 +53,16 @@ def update(
 
     Raises:
         ValueError: the batch has no trained token.
-        ConfigError: the algorithm needs a column that is missing (for example `ref_lp`).
+        ConfigError: the algorithm needs a column that is missing (for example `ref_logprobs`).
         TokenMismatchError: re-scored log-probs of on-policy tokens differ from the sampler's by more than
             `cfg.logprob_tolerance` on average.
         NumericsError: a gradient is not finite.
     """
     if not rows:
         raise ValueError("The batch has no trained token.")
-    algorithm.validate(table.names | FUNCTIONALS.keys() | {"old_lp"} | ({VALUE} if scorer.value_head else set()))
+    algorithm.validate(
+        table.names | DISTRIBUTION_STATS.keys() | {"old_logprobs"} | ({VALUE} if scorer.value_head else set())
+    )
     table = table.to(scorer.device)
     is_single = cfg.num_minibatches * cfg.num_epochs == 1
     drift: dict[str, float] = {}
@@ -68,7 +70,7 @@ def update(
     is_scored = is_several or bool(algorithm.scored_columns)
     if is_scored:
         table = _score_before(scorer, table, rows, algorithm, cfg)
-        drift = check_drift(table, table.columns["old_lp"], cfg.logprob_tolerance)
+        drift = check_drift(table, table.columns["old_logprobs"], cfg.logprob_tolerance)
     table = algorithm.prepare(table, context)
     rate = learning_rate(context.step, cfg)
     set_learning_rate(optimizer, rate)
@@ -80,7 +82,7 @@ def update(
             objective = replace(objective, watched=WATCHED)
         measured, has_gradient = _accumulate(scorer, objective, part, cfg.micro_batch_tokens)
         inside = token_indicator(table, part) > 0
-        drift = drift or check_drift(table, measured.lp, cfg.logprob_tolerance, inside)
+        drift = drift or check_drift(table, measured.logprobs, cfg.logprob_tolerance, inside)
         metrics = pass_metrics(objective, measured, inside)
         if has_gradient:
             metrics["grad/norm"] = clipped_step(optimizer, cfg.max_grad_norm)
@@ -89,7 +91,7 @@ def update(
     algorithm.observe(table, merged)
     measures = {"filter/dropped_fraction": dropped_fraction(table)}
     if cfg.entropy_dynamics:
-        before = table if is_scored else table.with_columns({"old_lp": measured.lp, **measured.columns})
+        before = table if is_scored else table.with_columns({"old_logprobs": measured.logprobs, **measured.columns})
         measures |= dynamics(algorithm, before, context)
     sizes = {"tokens/action": float(table.num_tokens), "tokens/total": float(sum(len(row.ids) for row in rows))}
     return {**merged, **drift, **measures, **sizes, "update/learning_rate": rate}
@@ -113,15 +115,17 @@ def minibatches(rows: Sequence[Row], num_minibatches: int, num_epochs: int, cont
     return parts
 
 
-def logprob_drift(lp: Tensor, behaviour_lp: Tensor) -> tuple[float, float]:
+def logprob_drift(logprobs: Tensor, behaviour_logprobs: Tensor) -> tuple[float, float]:
     """Mean and largest absolute difference of re-scored and sampled log-probs, nats; (0, 0) for no tokens."""
-    if not len(lp):
+    if not len(logprobs):
         return 0.0, 0.0
-    difference = (lp - behaviour_lp).abs()
+    difference = (logprobs - behaviour_logprobs).abs()
     return float(difference.mean()), float(difference.max())
 
 
-def check_drift(table: TokenTable, lp: Tensor, tolerance: float, inside: Tensor | None = None) -> dict[str, float]:
+def check_drift(
+    table: TokenTable, logprobs: Tensor, tolerance: float, inside: Tensor | None = None
+) -> dict[str, float]:
     """Drift metrics over the on-policy tokens, of those `inside` [N] bool if given.
 
     Raises `TokenMismatchError` if the mean is above the tolerance.
@@ -129,7 +133,7 @@ def check_drift(table: TokenTable, lp: Tensor, tolerance: float, inside: Tensor 
     on_policy = table.token_column("on_policy") > 0
     if inside is not None:
         on_policy = on_policy & inside
-    mean, largest = logprob_drift(lp[on_policy], table.columns["behaviour_lp"][on_policy])
+    mean, largest = logprob_drift(logprobs[on_policy], table.columns["behaviour_logprobs"][on_policy])
     if not mean <= tolerance:  # also true for nan
         raise TokenMismatchError(
             f"Re-scored log-probs differ from the sampled ones by {mean:.4g} nats on average (largest {largest:.4g}), "
@@ -141,12 +145,12 @@ def check_drift(table: TokenTable, lp: Tensor, tolerance: float, inside: Tensor 
 def _score_before(
     scorer: Scorer, table: TokenTable, rows: Sequence[Row], algorithm: Algorithm, cfg: TrainerSection
 ) -> TokenTable:
-    """The table with `old_lp` and the other columns that a part needs of the policy before the update."""
+    """The table with `old_logprobs` and the other columns that a part needs of the policy before the update."""
     watched = WATCHED if cfg.entropy_dynamics else ()
-    functionals = tuple(dict.fromkeys((*algorithm.functionals_named(algorithm.scored_columns), *watched)))
+    distribution_stats = tuple(dict.fromkeys((*algorithm.stats_named(algorithm.scored_columns), *watched)))
     tokens = cfg.micro_batch_tokens
-    scores = score_rows(scorer, rows, table.num_tokens, tokens, functionals, value=algorithm.needs_critic)
-    return table.with_columns({"old_lp": scores.lp, **scores.columns})
+    scores = score_rows(scorer, rows, table.num_tokens, tokens, distribution_stats, value=algorithm.needs_critic)
+    return table.with_columns({"old_logprobs": scores.logprobs, **scores.columns})
 
 
 def _objective(
@@ -155,12 +159,12 @@ def _objective(
     """The loss of one minibatch. A ratio over turns or trajectories first needs the log-probs of whole units."""
     weights = minibatch_weights(algorithm, table, token_indicator(table, rows), context)
     is_single = cfg.num_minibatches * cfg.num_epochs == 1
-    is_fresh = algorithm.ratio.anchor == "old_lp" and (is_single or "old_lp" not in table.columns)
+    is_fresh = algorithm.ratio.anchor == "old_logprobs" and (is_single or "old_logprobs" not in table.columns)
     units: set[Unit] = {algorithm.ratio.unit, algorithm.ratio.clip_unit}
     log_ratios: dict[Unit, Tensor] = {}
     if not is_fresh and units != {"token"}:
-        lp = score_rows(scorer, rows, table.num_tokens, cfg.micro_batch_tokens).lp
-        log_ratios = {unit: unit_log_ratio(algorithm, table, lp, unit) for unit in units if unit != "token"}
+        logprobs = score_rows(scorer, rows, table.num_tokens, cfg.micro_batch_tokens).logprobs
+        log_ratios = {unit: unit_log_ratio(algorithm, table, logprobs, unit) for unit in units if unit != "token"}
     return Objective(algorithm, table, weights, is_fresh, log_ratios)
 
 

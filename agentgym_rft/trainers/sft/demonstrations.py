@@ -17,7 +17,7 @@ from agentgym_rft.envs.base import Expert, TextEnv
 from agentgym_rft.errors import EnvError
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.seeds import derive_seed
-from agentgym_rft.trainers.sft.word_substitution import Disguise, Wordbook
+from agentgym_rft.trainers.sft.word_substitution import Wordbook, WordSubstitution
 
 PlayerKind = Literal["expert", "random"]
 
@@ -64,27 +64,27 @@ def demonstrate(
     seed: int,
     noise: float,
     player: PlayerKind = "expert",
-    disguise: Disguise | None = None,
+    substitution: WordSubstitution | None = None,
 ) -> Trajectory:
     """One episode of the environment's expert; the action ids are what a policy would have to sample.
 
-    With a `disguise` the expert reads the environment's own texts, and the agent those in disguise.
+    With a `substitution` the expert reads the environment's own texts, and the agent those in substitution.
     """
     observation, info = env.reset(seed=seed % 2**31, options={"task_id": task_id})
     expert = player_of(env, observation, np.random.default_rng(seed), player, noise)
     agent = ChatAgent(card, chat)
-    show(agent, disguise, observation, info)
-    turns, stop, reward = expert_turns(env, agent, chat, expert, (observation, info), disguise)
+    show(agent, substitution, observation, info)
+    turns, stop, reward = expert_turns(env, agent, chat, expert, (observation, info), substitution)
     name = f"demonstration/{task_id}/{seed}"
     return Trajectory(task_id, name, name, turns, stop, rewards={"env": reward})
 
 
-def show(agent: ChatAgent, disguise: Disguise | None, observation: str, info: Mapping[str, Any]) -> None:
-    """Let an agent read an observation, in disguise if there is one."""
-    if disguise is None:
+def show(agent: ChatAgent, substitution: WordSubstitution | None, observation: str, info: Mapping[str, Any]) -> None:
+    """Let an agent read an observation, in substitution if there is one."""
+    if substitution is None:
         agent.observe(observation, info)
     else:
-        agent.observe(disguise.text(observation), disguise.info(info))
+        agent.observe(substitution.text(observation), substitution.info(info))
 
 
 def expert_turns(
@@ -93,7 +93,7 @@ def expert_turns(
     chat: ChatFormat,
     expert: Expert | AnyListed,
     start: tuple[str, dict[str, Any]],
-    disguise: Disguise | None = None,
+    substitution: WordSubstitution | None = None,
 ) -> tuple[tuple[Turn, ...], StopReason, float]:
     """Turns of an expert until the episode ends, why it ended, and their reward.
 
@@ -106,7 +106,7 @@ def expert_turns(
     while not (terminated or truncated):
         prompt = agent.prompt()
         action = asked(expert, observation, info)
-        shown = action if disguise is None else disguise.text(action)
+        shown = action if substitution is None else substitution.text(action)
         ids = chat.reply(format_reply(shown, "", card.action))
         agent.act(ids)
         turns.append(
@@ -114,7 +114,7 @@ def expert_turns(
         )
         observation, step_reward, terminated, truncated, info = env.step(action)
         reward += float(step_reward)
-        show(agent, disguise, observation, info)
+        show(agent, substitution, observation, info)
     stop = StopReason.SUCCESS if info["won"] else StopReason.FAILURE if terminated else StopReason.STEP_LIMIT
     return tuple(turns), stop, reward
 
@@ -123,16 +123,25 @@ def demonstrations(
     env: TextEnv, card: AgentCard, chat: ChatFormat, *, split: str, seed: int, section: SftSection
 ) -> Iterator[Trajectory]:
     """Demonstrations without end, over shuffled passes of a split: won ones of the expert, or any random play."""
-    for task_id, own_seed, disguise in drawn_tasks(env, split, seed, section):
+    for task_id, own_seed, substitution in drawn_tasks(env, split, seed, section):
         trajectory = demonstrate(
-            env, card, chat, task_id, seed=own_seed, noise=section.noise, player=section.player, disguise=disguise
+            env,
+            card,
+            chat,
+            task_id,
+            seed=own_seed,
+            noise=section.noise,
+            player=section.player,
+            substitution=substitution,
         )
         if is_learnt_from(trajectory, section):
             yield trajectory
 
 
-def drawn_tasks(env: TextEnv, split: str, seed: int, section: SftSection) -> Iterator[tuple[str, int, Disguise | None]]:
-    """Tasks of shuffled passes without end, each with the seed and the disguise of its demonstration."""
+def drawn_tasks(
+    env: TextEnv, split: str, seed: int, section: SftSection
+) -> Iterator[tuple[str, int, WordSubstitution | None]]:
+    """Tasks of shuffled passes without end, each with the seed and the substitution of its demonstration."""
     book = Wordbook()
     sampler = TaskSampler(env.task_ids(split), derive_seed(seed, "demonstrations"))
     while True:
@@ -140,5 +149,5 @@ def drawn_tasks(env: TextEnv, split: str, seed: int, section: SftSection) -> Ite
         task_id = sampler.draw(1)[0]
         own_seed = derive_seed(seed, task_id, number)
         words = np.random.default_rng(derive_seed(own_seed, "disguise"))
-        disguise = Disguise(words, section.disguise, section.keep_words, book) if section.disguise else None
-        yield task_id, own_seed, disguise
+        substitution = WordSubstitution(words, section.disguise, section.keep_words, book) if section.disguise else None
+        yield task_id, own_seed, substitution

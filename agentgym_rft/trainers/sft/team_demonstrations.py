@@ -13,9 +13,9 @@ from agentgym_rft.agents.parse import format_reply
 from agentgym_rft.config.sft import SftConfig, SftSection
 from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.rollouts.seats import Cast, Seat, check_seats, make_cast, seat_card, seat_section
+from agentgym_rft.rollouts.seats import Agents, AgentSpec, check_seats, make_agents, seat_card, seat_section
 from agentgym_rft.trainers.sft.demonstrations import asked, drawn_tasks, is_learnt_from, player_of, show
-from agentgym_rft.trainers.sft.word_substitution import Disguise
+from agentgym_rft.trainers.sft.word_substitution import WordSubstitution
 
 
 def sft_cards(config: SftConfig, env: TextEnv) -> dict[str, AgentCard]:
@@ -25,16 +25,16 @@ def sft_cards(config: SftConfig, env: TextEnv) -> dict[str, AgentCard]:
     return {agent: seat_card(config, seat_section(agent, role, sections)) for agent, role in env.seats.items()}
 
 
-def sft_cast(config: SftConfig, env: TextEnv, tokenizer: Any) -> Cast:
+def sft_agents(config: SftConfig, env: TextEnv, tokenizer: Any) -> Agents:
     """The seats of a supervised run. Those whose policy is not `trained` play and are not learnt from."""
     keys = dict.fromkeys(env.seats, "")
-    return make_cast(env.seats, config.team.seats, sft_cards(config, env), keys, tokenizer)
+    return make_agents(env.seats, config.team.seats, sft_cards(config, env), keys, tokenizer)
 
 
 class _Learner:
     """A seat with its conversation and turns so far."""
 
-    def __init__(self, seat: Seat) -> None:
+    def __init__(self, seat: AgentSpec) -> None:
         self.seat, self.agent = seat, ChatAgent(seat.card, seat.chat)
         self.turns: list[Turn] = []
         self.reward = 0.0
@@ -61,36 +61,44 @@ class _Learner:
 
 
 def demonstrate_team(
-    env: TextEnv, cast: Cast, task_id: str, *, seed: int, section: SftSection, disguise: Disguise | None = None
+    env: TextEnv,
+    agents: Agents,
+    task_id: str,
+    *,
+    seed: int,
+    section: SftSection,
+    substitution: WordSubstitution | None = None,
 ) -> tuple[Trajectory, ...]:
     """One episode of the experts of all seats: a trajectory for each; the action ids are what it would have to sample.
 
-    With a `disguise` the experts read the environment's own texts, and the agents those in disguise.
+    With a `substitution` the experts read the environment's own texts, and the agents those in substitution.
     """
     observation, info = env.reset(seed=seed % 2**31, options={"task_id": task_id})
     player = player_of(env, observation, np.random.default_rng(seed), section.player, section.noise)
-    learners = {seat.agent: _Learner(seat) for seat in cast}
+    learners = {seat.agent: _Learner(seat) for seat in agents}
     terminated = truncated = False
     while not (terminated or truncated):
         learner = learners[info["agent"]]
-        show(learner.agent, disguise, observation, info)
+        show(learner.agent, substitution, observation, info)
         action = asked(player, observation, info)
-        learner.take(action if disguise is None else disguise.text(action), str(info.get("state_key", "")))
+        learner.take(action if substitution is None else substitution.text(action), str(info.get("state_key", "")))
         observation, _, terminated, truncated, info = env.step(action)
         for agent, reward in info["rewards"].items():
             learners[agent].reward += float(reward)
     name = f"demonstration/{task_id}/{seed}"
-    return tuple(each.trajectory(task_id, name, info["standings"][agent]) for agent, each in learners.items())
+    return tuple(each.trajectory(task_id, name, info["outcomes"][agent]) for agent, each in learners.items())
 
 
 def team_demonstrations(
-    env: TextEnv, cast: Cast, *, split: str, seed: int, section: SftSection
+    env: TextEnv, agents: Agents, *, split: str, seed: int, section: SftSection
 ) -> Iterator[Trajectory]:
     """Demonstrations of the trained seats without end, over shuffled passes of a split.
 
     Of experts only the seats that won are learnt from (with `sft.lost` all), of random play all.
     """
-    for task_id, own_seed, disguise in drawn_tasks(env, split, seed, section):
-        for trajectory in demonstrate_team(env, cast, task_id, seed=own_seed, section=section, disguise=disguise):
+    for task_id, own_seed, substitution in drawn_tasks(env, split, seed, section):
+        for trajectory in demonstrate_team(
+            env, agents, task_id, seed=own_seed, section=section, substitution=substitution
+        ):
             if trajectory.info["is_trained"] and trajectory.turns and is_learnt_from(trajectory, section):
                 yield trajectory

@@ -29,7 +29,7 @@ from agentgym_rft.trainers.sft.model import build_model, train_tokenizer
 from agentgym_rft.trainers.sft.report_rows import experience_rows, mixed, play_episodes
 from agentgym_rft.trainers.sft.report_tokens import add_pieces, report_pieces
 from agentgym_rft.trainers.sft.rows import SftRow, sft_rows
-from agentgym_rft.trainers.sft.team_demonstrations import sft_cards, sft_cast, team_demonstrations
+from agentgym_rft.trainers.sft.team_demonstrations import sft_agents, sft_cards, team_demonstrations
 
 POOL_ROWS = 512
 
@@ -203,8 +203,8 @@ def demonstrated_rows(config: SftConfig, env: TextEnv, card: AgentCard, tokenize
     """Rows of demonstrations without end; with several agents, those of every trained seat in turn."""
     split, seed, section = config.env.split, config.run.seed, config.sft
     if env.seats:
-        cast = sft_cast(config, env, tokenizer)
-        stream = team_demonstrations(env, cast, split=split, seed=seed, section=section)
+        agents = sft_agents(config, env, tokenizer)
+        stream = team_demonstrations(env, agents, split=split, seed=seed, section=section)
     else:
         stream = demonstrations(env, card, chat_format(tokenizer, card), split=split, seed=seed, section=section)
     return (row for trajectory in stream for row in sft_rows(trajectory, config.model.max_context))

@@ -33,7 +33,7 @@ class Wordbook:
             self.words.append(word)
 
 
-class Disguise:
+class WordSubstitution:
     """Replaces words of one episode, each always by the same other word in the same case.
 
     Args:
@@ -48,11 +48,11 @@ class Disguise:
         self._words = {word: word for word in keep}
 
     def text(self, text: str) -> str:
-        """The text in disguise."""
+        """The text in substitution."""
         return _WORD.sub(self._replaced, text) if self._share else text
 
     def info(self, info: Mapping[str, Any]) -> dict[str, Any]:
-        """The texts of an environment's info in disguise."""
+        """The texts of an environment's info in substitution."""
         changed = dict(info)
         if "goal" in info:
             changed["goal"] = self.text(str(info["goal"]))

@@ -27,7 +27,7 @@ class Batch:
     groups: list[Group]
     is_sampled: bool = True
     metrics: Mapping[str, float] = field(default_factory=dict)
-    beside: list[Group] = field(default_factory=list)
+    imitation_groups: list[Group] = field(default_factory=list)
 
 
 class Source(Protocol):

@@ -163,7 +163,7 @@ class ReplaySource(SourceAround):
         for group in batch.groups:
             store.write(group, step)
         store.mark_used((group.group_id for group in batch.groups), step)
-        return replace(batch, beside=[*batch.beside, *beside], metrics={**batch.metrics, **metrics})
+        return replace(batch, imitation_groups=[*batch.imitation_groups, *beside], metrics={**batch.metrics, **metrics})
 
     def close(self) -> None:
         super().close()
@@ -183,7 +183,7 @@ class ExpertSource(SourceAround):
         batch = super().batch(step)
         found = self._demonstrator.demonstrations(step)
         metrics = {**batch.metrics, "experts/num": float(len(found))}
-        return replace(batch, beside=[*batch.beside, *map(to_imitate, found)], metrics=metrics)
+        return replace(batch, imitation_groups=[*batch.imitation_groups, *map(to_imitate, found)], metrics=metrics)
 
     def close(self) -> None:
         super().close()

@@ -283,7 +283,7 @@ def test_requests_that_span_an_update_go_on_under_the_new_weights_and_say_so() -
     for prompt, completion in zip(prompts, (first, second), strict=False):
         assert (completion.policy_version, completion.last_version) == (4, 5)
         under_old, under_new = (full_logprobs(model, prompt, completion.ids) for model in (old, new))
-        is_old = [abs(lp - a) < 1e-4 for lp, a in zip(completion.logprobs, under_old, strict=True)]
+        is_old = [abs(logprobs - a) < 1e-4 for logprobs, a in zip(completion.logprobs, under_old, strict=True)]
         num_old = sum(is_old)
         assert 0 < num_old < 12
         assert is_old == [True] * num_old + [False] * (12 - num_old)

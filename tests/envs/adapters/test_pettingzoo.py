@@ -40,7 +40,7 @@ def play(env, actions):
 
 
 def results(info):
-    return {agent: (standing["won"], standing["score"]) for agent, standing in info["standings"].items()}
+    return {agent: (standing["won"], standing["score"]) for agent, standing in info["outcomes"].items()}
 
 
 def test_the_worked_example_keeps_the_contract(example):
@@ -53,7 +53,7 @@ def test_tic_tac_toe_is_won_lost_and_drawn(example):
     assert (terminated, truncated) == (True, False)
     assert info["rewards"] == {"player_1": 1.0, "player_2": -1.0}
     assert results(info) == {"player_1": (True, 1.0), "player_2": (False, 0.0)}
-    assert info["standings"]["player_2"]["final"].endswith("X O .\nX O .\nX . .")
+    assert info["outcomes"]["player_2"]["final"].endswith("X O .\nX O .\nX . .")
     assert results(play(env, "031485")[-1]) == {"player_1": (False, 0.0), "player_2": (True, 1.0)}
     assert results(play(env, "041263578")[-1]) == {"player_1": (False, 0.5), "player_2": (False, 0.5)}
 
@@ -67,7 +67,7 @@ def test_an_illegal_action_may_be_tried_again_once_and_the_next_one_forfeits(exa
     assert terminated
     assert info["rewards"] == {"player_1": -1.0, "player_2": 1.0}
     assert results(info) == {"player_1": (False, 0.0), "player_2": (True, 1.0)}
-    assert info["standings"]["player_2"]["final"] == "player_1 forfeits: 'nine' is not legal."
+    assert info["outcomes"]["player_2"]["final"] == "player_1 forfeits: 'nine' is not legal."
 
 
 class Echo(AECEnv):
@@ -123,7 +123,7 @@ def test_an_environment_of_texts_is_wrapped_as_it_is_and_its_agents_leave_one_by
     assert env.step("hello")[0] == "a_0: hello"
     _, reward, terminated, _, info = env.step("end")
     assert (reward, terminated, info["agent"]) == (0.5, False, "a_0")
-    assert info["standings"]["b_0"]["is_over"]
+    assert info["outcomes"]["b_0"]["is_over"]
     kept = env.snapshot()
     outcomes = []
     for _ in range(2):

@@ -24,7 +24,7 @@ def play(env, actions, task="seed-0"):
 
 
 def results(info):
-    return {agent: (standing["won"], standing["score"]) for agent, standing in info["standings"].items()}
+    return {agent: (standing["won"], standing["score"]) for agent, standing in info["outcomes"].items()}
 
 
 @pytest.mark.parametrize("game", ["TicTacToe-v0", "KuhnPoker-v0", "SimpleNegotiation-v0"])
@@ -41,7 +41,7 @@ def test_tic_tac_toe_is_won_with_the_messages_of_the_game():
     assert terminated
     assert info["rewards"] == {"player_0": 1.0, "player_1": -1.0}
     assert results(info) == {"player_0": (True, 1.0), "player_1": (False, 0.0)}
-    assert info["standings"]["player_1"]["final"].endswith("[GAME] Player 0 has won!")
+    assert info["outcomes"]["player_1"]["final"].endswith("[GAME] Player 0 has won!")
 
 
 def test_an_invalid_move_may_be_tried_again_once_as_the_game_says():

@@ -222,7 +222,7 @@ def test_experts_agree_and_beat_random_players():
         means[kinds] = {
             "deal": np.mean([info["won"] for info in infos]),
             "joint": np.mean([info["joint"] for info in infos]),
-            "own": np.mean([info["standings"]["agent_1"]["score"] for info in infos]),
+            "own": np.mean([info["outcomes"]["agent_1"]["score"] for info in infos]),
         }
     assert means["expert", "expert"]["deal"] == 1.0
     assert means["expert", "expert"]["joint"] > 0.9 > 0.8 > means["random", "random"]["joint"]

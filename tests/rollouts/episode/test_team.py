@@ -16,9 +16,9 @@ from agentgym_rft.core import Group, StopReason
 from agentgym_rft.envs.making import make_env, seats_of
 from agentgym_rft.envs.process.env import ProcessEnv
 from agentgym_rft.errors import ConfigError, PolicyError
-from agentgym_rft.rollouts.episode.forks import Played, fork
+from agentgym_rft.rollouts.episode.forks import EpisodeRecord, fork
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
-from agentgym_rft.rollouts.seats import Cast, Seat, check_seats, seat_section
+from agentgym_rft.rollouts.seats import Agents, AgentSpec, check_seats, seat_section
 from agentgym_rft.rollouts.strategies import GroupPlan, plain
 from agentgym_rft.rollouts.workers.local import LocalWorkers
 from agentgym_rft.trainers.batch.groups import by_seat
@@ -30,24 +30,24 @@ ENV = "tests.team_switch:TeamSwitch"
 CHAT = chat_format(TOKENIZER, CARD)
 
 
-def cast_of(**players: str) -> Cast:
+def agents_of(**players: str) -> Agents:
     """Seats a and b, trained by the policy "" unless told otherwise."""
     keys = {"a": "", "b": "", **players}
-    return tuple(Seat(agent, "switcher", CARD, CHAT, key, key == "") for agent, key in keys.items())
+    return tuple(AgentSpec(agent, "switcher", CARD, CHAT, key, key == "") for agent, key in keys.items())
 
 
-def workers(policy: object, cast: Cast, fault: str = "", make: Callable[..., object] = make_env) -> LocalWorkers:
+def workers(policy: object, agents: Agents, fault: str = "", make: Callable[..., object] = make_env) -> LocalWorkers:
     def env() -> object:
         return make(ENV, {"fault": fault})
 
-    return LocalWorkers(env, CARD, TOKENIZER, policy, max_concurrency=4, max_context=200, cast=cast)
+    return LocalWorkers(env, CARD, TOKENIZER, policy, max_concurrency=4, max_context=200, agents=agents)
 
 
 def spec_of(**changes: object) -> EpisodeSpec:
     return replace(EpisodeSpec("1", "g", "e", 0, 1.0, 9, 200, CHAT.stop_ids, record_snapshots=True), **changes)
 
 
-def play(pool: LocalWorkers, start: object = None, **changes: object) -> Played:
+def play(pool: LocalWorkers, start: object = None, **changes: object) -> EpisodeRecord:
     played = pool.run(lambda: pool.record(spec_of(**changes), start))
     pool.close()
     return played
@@ -80,7 +80,7 @@ class Lying(ScriptedPolicy):
 
 
 def test_each_agent_has_a_trajectory_of_its_own_with_the_sampled_ids():
-    played = play(workers(always("red"), cast_of()))
+    played = play(workers(always("red"), agents_of()))
     assert played.trajectory.stop_reason is StopReason.SUCCESS
     assert [turn.info["agent"] for turn in played.trajectory.turns] == ["a", "b", "a", "b"]
     assert [part.agent_id for part in played.parts] == ["a", "b"]
@@ -105,7 +105,7 @@ def test_each_agent_has_a_trajectory_of_its_own_with_the_sampled_ids():
 )
 def test_the_return_is_the_agents_own_and_its_share_of_the_teams(share, of_a, of_b):
     policy = Routed(red=always("red"), blue=always("blue"))
-    played = play(workers(policy, cast_of(a="red", b="blue")), reward_share=share)
+    played = play(workers(policy, agents_of(a="red", b="blue")), reward_share=share)
     for part, expected in zip(played.parts, (of_a, of_b), strict=True):
         assert part.rewards == expected
         assert sum(turn.reward for turn in part.turns) == sum(expected.values())
@@ -114,7 +114,7 @@ def test_the_return_is_the_agents_own_and_its_share_of_the_teams(share, of_a, of
 
 def test_a_reward_between_turns_goes_to_the_agents_last_turn():
     policy = Routed(red=always("red"), blue=always("blue"))
-    played = play(workers(policy, cast_of(a="blue", b="red")), reward_share=1.0)
+    played = play(workers(policy, agents_of(a="blue", b="red")), reward_share=1.0)
     assert [turn.reward for turn in played.of("a").turns] == [0.125, 0.125]  # b says red after each of them
 
 
@@ -127,7 +127,7 @@ def test_a_reward_between_turns_goes_to_the_agents_last_turn():
 )
 def test_what_one_agent_breaks_is_its_error_and_the_others_are_abandoned(broken, stop, kind):
     policy = Routed(good=always("red"), bad=broken)
-    played = play(workers(policy, cast_of(a="good", b="bad")), reply_timeout_s=0.2)
+    played = play(workers(policy, agents_of(a="good", b="bad")), reply_timeout_s=0.2)
     assert played.trajectory.stop_reason is stop
     assert played.of("b").stop_reason is stop
     assert played.of("b").info["error"]["type"] == kind
@@ -139,7 +139,7 @@ def test_what_one_agent_breaks_is_its_error_and_the_others_are_abandoned(broken,
 def test_an_agent_that_was_out_before_keeps_its_outcome():
     replies = ["red"]
     policy = Routed(good=always("blue"), bad=ScriptedPolicy(lambda prompt: reply(replies.pop())))
-    played = play(workers(policy, cast_of(a="bad", b="good"), fault="leave"))
+    played = play(workers(policy, agents_of(a="bad", b="good"), fault="leave"))
     assert played.of("b").stop_reason is StopReason.FAILURE
     assert played.of("b").rewards == {"env": 0.0}
     assert len(played.of("b").turns) == 1
@@ -149,31 +149,31 @@ def test_an_agent_that_was_out_before_keeps_its_outcome():
 
 @pytest.mark.parametrize(("fault", "kind"), [("step", "ZeroDivisionError"), ("stranger", "EnvError")])
 def test_what_the_environment_breaks_is_an_error_of_all(fault, kind):
-    played = play(workers(always("red"), cast_of(), fault))
+    played = play(workers(always("red"), agents_of(), fault))
     assert [part.stop_reason for part in played.parts] == [StopReason.ENV_ERROR] * 2
     assert {part.info["error"]["type"] for part in played.parts} == {kind}
 
 
 def test_the_limit_counts_the_turns_of_all():
-    played = play(workers(always("red"), cast_of()), max_steps=3)
+    played = play(workers(always("red"), agents_of()), max_steps=3)
     assert [len(part.turns) for part in played.parts] == [2, 1]
     assert {part.stop_reason for part in played.parts} == {StopReason.STEP_LIMIT}
 
 
 def test_scripts_and_frozen_policies_play_and_are_not_trained():
     policy = Routed(**{"": always("blue"), "frozen": always("red")})
-    played = play(workers(policy, cast_of(b="oracle")))
+    played = play(workers(policy, agents_of(b="oracle")))
     assert [turn.info["action"] for turn in played.of("b").turns] == ["red", "red"]
     groups = by_seat([Group("g", "1", played.parts)])
     assert [trajectory.agent_id for group in groups for trajectory in group.trajectories] == ["a"]
-    other = play(workers(policy, cast_of()), players={"b": "frozen"})
+    other = play(workers(policy, agents_of()), players={"b": "frozen"})
     assert [part.info["is_trained"] for part in other.parts] == [True, False]
     assert not any(turn.trainable for turn in other.of("b").turns)
 
 
 def test_random_seats_follow_from_the_seed():
     actions = [
-        [turn.info["action"] for turn in play(workers(always("red"), cast_of(b="random")), seed=seed).of("b").turns]
+        [turn.info["action"] for turn in play(workers(always("red"), agents_of(b="random")), seed=seed).of("b").turns]
         for seed in (3, 3, *range(8))
     ]
     assert actions[0] == actions[1]
@@ -183,9 +183,9 @@ def test_random_seats_follow_from_the_seed():
 @pytest.mark.parametrize("has_snapshots", [True, False])
 def test_a_fork_keeps_the_turns_before_it_of_all_agents(has_snapshots):
     policy = Routed(red=always("red"), blue=always("blue"))
-    parent = play(workers(policy, cast_of(a="red", b="red")), record_snapshots=has_snapshots, reward_share=0.5)
+    parent = play(workers(policy, agents_of(a="red", b="red")), record_snapshots=has_snapshots, reward_share=0.5)
     assert bool(parent.snapshots) == has_snapshots
-    again = play(workers(policy, cast_of(a="red", b="blue")), fork(parent, 3), episode_id="r", reward_share=0.5)
+    again = play(workers(policy, agents_of(a="red", b="blue")), fork(parent, 3), episode_id="r", reward_share=0.5)
     assert again.of("a").turns[0] == parent.of("a").turns[0]
     assert [turn.info["action"] for turn in again.trajectory.turns] == ["red", "red", "red", "blue"]
     assert again.of("a").episode_return == pytest.approx(0.25 + 0.5 * (0.75 / 2))
@@ -194,8 +194,8 @@ def test_a_fork_keeps_the_turns_before_it_of_all_agents(has_snapshots):
 
 
 def test_a_fork_may_replace_a_turn_which_is_not_trained():
-    parent = play(workers(always("red"), cast_of()))
-    again = play(workers(always("red"), cast_of()), fork(parent, 1, action="wait"))
+    parent = play(workers(always("red"), agents_of()))
+    again = play(workers(always("red"), agents_of()), fork(parent, 1, action="wait"))
     turn = again.of("b").turns[0]
     assert (turn.info["action"], turn.info["invalid_action"], turn.trainable) == ("wait", "refused", False)
     assert list(turn.action_ids) == reply("wait")
@@ -203,13 +203,13 @@ def test_a_fork_may_replace_a_turn_which_is_not_trained():
 
 
 def test_environments_in_processes_play_the_same():
-    here = play(workers(always("red"), cast_of(b="random")))
-    there = play(workers(always("red"), cast_of(b="random"), make=ProcessEnv))
+    here = play(workers(always("red"), agents_of(b="random")))
+    there = play(workers(always("red"), agents_of(b="random"), make=ProcessEnv))
     assert here.parts == there.parts
 
 
 def test_a_group_has_every_agent_of_every_episode():
-    pool = workers(always("red"), cast_of())
+    pool = workers(always("red"), agents_of())
     group = pool.run(lambda: plain(GroupPlan(spec_of(), 3), pool))
     assert [t.agent_id for t in group.trajectories] == ["a", "b"] * 3
     parts = by_seat([group])

@@ -13,8 +13,8 @@ from agentgym_rft.agents.policies.base import Completion, SampleRequest
 from agentgym_rft.agents.policies.loading import load_model
 from agentgym_rft.core import StopReason
 from agentgym_rft.rollouts.make import open_workers
-from agentgym_rft.rollouts.ray.actor_group import Crew
-from agentgym_rft.rollouts.ray.start import hire
+from agentgym_rft.rollouts.ray.actor_group import ActorGroup
+from agentgym_rft.rollouts.ray.start import start_actors
 from agentgym_rft.rollouts.ray.workers import RayWorkers
 from tests.rollouts.ray.conftest import ray_config
 from tests.rollouts.ray.playing import audit, both, kill_process, play, specs, stop_process, tokens
@@ -33,21 +33,21 @@ class Mumbler:
 
 
 @pytest.fixture(scope="module")
-def crews(cluster: Any, switch_policy: Path) -> Iterator[tuple[RayWorkers, Crew]]:
-    """One worker and two replicas that its episodes share; and the crew of that worker."""
+def groups(cluster: Any, switch_policy: Path) -> Iterator[tuple[RayWorkers, ActorGroup]]:
+    """One worker and two replicas that its episodes share; and the group of that worker."""
     config = ray_config(switch_policy, SWITCH, num_workers=1, episodes_per_worker=12, policy_replicas=2)
     _, tokenizer = load_model(switch_policy)
-    crew, replicas = hire(config, tokenizer, None)
-    workers = RayWorkers(config, load_card(config.agent), tokenizer, crew, replicas)
-    yield workers, crew
+    group, replicas = start_actors(config, tokenizer, None)
+    workers = RayWorkers(config, load_card(config.agent), tokenizer, group, replicas)
+    yield workers, group
     pids = workers.pids
     workers.close()
     audit(workers, [], [], gone=pids)
 
 
 @pytest.fixture
-def workers(crews: tuple[RayWorkers, Crew]) -> RayWorkers:
-    return crews[0]
+def workers(groups: tuple[RayWorkers, ActorGroup]) -> RayWorkers:
+    return groups[0]
 
 
 def test_replicas_give_the_episodes_of_a_policy_in_this_process(workers, switch_policy):
@@ -83,11 +83,11 @@ def test_a_restarted_replica_samples_with_the_newest_weights(workers, switch_pol
     assert audit(workers, wanted, played)["replica_lost"] == 2
 
 
-def test_a_malformed_completion_ends_the_episode_as_an_error_of_the_policy(crews):
-    workers, crew = crews
+def test_a_malformed_completion_ends_the_episode_as_an_error_of_the_policy(groups):
+    workers, group = groups
     both(workers, "replica")
     mumbler = ray.remote(Mumbler).options(num_cpus=0).remote()
-    (worker,) = crew.handles().values()
+    (worker,) = group.handles().values()
     ray.get(worker.set_replicas.remote({0: mumbler}))
     wanted = specs(workers, range(3))
     played = play(workers, wanted)

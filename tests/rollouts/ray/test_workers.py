@@ -15,10 +15,10 @@ from agentgym_rft.core import StopReason
 from agentgym_rft.errors import ConfigError, PolicyError, WorkersError
 from agentgym_rft.rollouts.episode.forks import fork
 from agentgym_rft.rollouts.make import make_workers, open_workers
-from agentgym_rft.rollouts.ray.actor_group import Crew
-from agentgym_rft.rollouts.ray.start import hire
+from agentgym_rft.rollouts.ray.actor_group import ActorGroup
+from agentgym_rft.rollouts.ray.start import start_actors
 from agentgym_rft.rollouts.ray.workers import RayWorkers
-from agentgym_rft.rollouts.reflection.chat import Ask
+from agentgym_rft.rollouts.reflection.chat import ChatRequest
 from agentgym_rft.rollouts.workers.local import LocalWorkers
 from tests.rollouts.ray.conftest import ray_config
 from tests.rollouts.ray.faulty import BREAKING, DEADLY, HANGING
@@ -46,18 +46,18 @@ def config(cluster: Any, switch_policy: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def crews(config: Any, switch_policy: Path) -> Iterator[tuple[RayWorkers, Crew]]:
-    """Two workers with a policy each; tests kill them, and leave as many behind. And their crew."""
+def groups(config: Any, switch_policy: Path) -> Iterator[tuple[RayWorkers, ActorGroup]]:
+    """Two workers with a policy each; tests kill them, and leave as many behind. And their group."""
     _, tokenizer = load_model(switch_policy)
-    crew, _ = hire(config, tokenizer, None)
-    workers = RayWorkers(config, load_card(config.agent), tokenizer, crew)
-    yield workers, crew
+    group, _ = start_actors(config, tokenizer, None)
+    workers = RayWorkers(config, load_card(config.agent), tokenizer, group)
+    yield workers, group
     workers.close()
 
 
 @pytest.fixture
-def workers(crews: tuple[RayWorkers, Crew]) -> RayWorkers:
-    return crews[0]
+def workers(groups: tuple[RayWorkers, ActorGroup]) -> RayWorkers:
+    return groups[0]
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_a_fork_and_a_reply_are_those_of_this_process(workers, config):
     async def forked_and_replied(pool):
         parent = await pool.record(spec(pool, 3))
         retry = replace(spec(pool, 3), episode_id="3/0/retry", seed=99)
-        ask = Ask("q", [{"role": "user", "content": "Task 3, 2 turns left."}], 8, 1.0, 5)
+        ask = ChatRequest("q", [{"role": "user", "content": "Task 3, 2 turns left."}], 8, 1.0, 5)
         return await pool.record(retry, fork(parent, 0, "Say red.")), await pool.reply(ask)
 
     (played, turn), (same, expected) = (
@@ -237,12 +237,12 @@ def play_often(workers, wanted, on_each):
         play(workers, wanted, on_each)
 
 
-def test_episodes_go_on_in_the_background_until_too_many_workers_are_lost(crews):
-    workers, crew = crews
+def test_episodes_go_on_in_the_background_until_too_many_workers_are_lost(groups):
+    workers, group = groups
     victim, _ = both(workers)
     workers.start()
     assert not workers.submit(lambda: workers.play(spec(workers, 1))).result(DEADLINE_S).is_error
-    crew.budget.allowed = crew.budget.used
+    group.budget.allowed = group.budget.used
     wanted = specs(workers, range(12))
     stop_process(victim)
     with pytest.raises(WorkersError, match=r"Ray workers .* were lost, more than rollout.ray.max_worker_restarts="):

@@ -18,7 +18,7 @@ from agentgym_rft.config.sft import ModelSection
 from agentgym_rft.core import Group, StopReason, Trajectory, Turn
 from agentgym_rft.envs.alfworld.env import ALFWorldEnv
 from agentgym_rft.errors import ConfigError, DataError
-from agentgym_rft.rollouts.episode.forks import Moment, Played
+from agentgym_rft.rollouts.episode.forks import EpisodeRecord, Observation
 from agentgym_rft.rollouts.make import make_reflector
 from agentgym_rft.rollouts.reflection.endpoint import EndpointReflector
 from agentgym_rft.rollouts.reflection.hindsight import lesson_report, plain_lesson, report_of
@@ -84,7 +84,7 @@ def test_a_retrys_behaviour_logprobs_are_those_under_its_guidance_and_the_distil
     def drift(trajectory) -> float:
         table, rows = build_table([Group("g", "0", (trajectory,))], 0)
         scores = score_rows(make_scorer(model), rows, table.num_tokens, 4096)
-        return float((scores.lp - table.columns["behaviour_lp"]).abs().max())
+        return float((scores.logprobs - table.columns["behaviour_logprobs"]).abs().max())
 
     assert drift(kept) < 1e-3
     assert drift(distilled) > 1e-2
@@ -215,16 +215,16 @@ def test_hindsight_speaks_in_the_words_of_an_environment_with_lessons():
     reflector = make_reflector(validate_config({"rollout": section}))
     env = ALFWorldEnv(admissible=False)
     first, info = env.reset(options={"task_id": env.task_ids("train")[0]})
-    left, moments, turns = [env.remaining()], [Moment(first, info)], []
+    left, observations, turns = [env.remaining()], [Observation(first, info)], []
     for action in ("look", "inventory"):
         observation, *_, info = env.step(action)
-        moments.append(Moment(observation, info))
+        observations.append(Observation(observation, info))
         left.append(env.remaining())
         turns.append(Turn((1,), (2,), (-0.1,), info={"action": action, "invalid_action": ""}))
     trajectory = Trajectory(info["task_id"], "g", "e", tuple(turns), StopReason.STEP_LIMIT)
-    played = Played(trajectory, moments, 0, 0, remaining=left)
+    played = EpisodeRecord(trajectory, observations, 0, 0, remaining=left)
     assert asyncio.run(reflector.reflect(played)).report == lesson_report(ALFWorldEnv(), trajectory)
-    silent = Played(trajectory, moments, 0, 0)
+    silent = EpisodeRecord(trajectory, observations, 0, 0)
     assert asyncio.run(reflector.reflect(silent)).report is Refusal.CANNOT_TELL
 
 

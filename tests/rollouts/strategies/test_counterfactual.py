@@ -20,7 +20,7 @@ from agentgym_rft.trainers.loop import train
 from agentgym_rft.trainers.metrics import generation_metrics
 from tests.rollouts.episode import test_single
 from tests.rollouts.episode.test_single import CARD, TOKENIZER, always, reply
-from tests.rollouts.episode.test_team import ENV, Routed, cast_of, spec_of, workers
+from tests.rollouts.episode.test_team import ENV, Routed, agents_of, spec_of, workers
 
 
 class Saying(ScriptedPolicy):
@@ -37,8 +37,8 @@ class Saying(ScriptedPolicy):
         return Completion(ids, (-0.5,) * len(ids), "stop", 0)
 
 
-def group_of(policy, cast=None, *, size=1, fault="", pool=None, limits=None, strategy=counterfactual, **section):
-    pool = pool or workers(policy, cast_of() if cast is None else cast, fault)
+def group_of(policy, agents=None, *, size=1, fault="", pool=None, limits=None, strategy=counterfactual, **section):
+    pool = pool or workers(policy, agents_of() if agents is None else agents, fault)
     base = spec_of(group_id="g", record_snapshots=False, **(limits or {}))
     plan = GroupPlan(base, size, counterfactual=CounterfactualSection(**section))
     group: Group = pool.run(lambda: strategy(plan, pool))
@@ -71,7 +71,7 @@ def test_the_return_that_is_compared_has_the_teams_share(share):
 
 def test_who_could_be_replaced_has_no_difference():
     policy = Routed(red=always("red"), blue=always("blue"))
-    trained = tuple(replace(seat, is_trained=True) for seat in cast_of(a="red", b="blue"))
+    trained = tuple(replace(seat, is_trained=True) for seat in agents_of(a="red", b="blue"))
     of_a, of_b = group_of(policy, trained, turns=2, limits={"reward_share": 1.0}).trajectories
     assert differences(of_a) == {"0": 0.125, "1": 0.125}
     assert differences(of_b) == {"0": 0.0, "1": 0.0}
@@ -80,13 +80,13 @@ def test_who_could_be_replaced_has_no_difference():
 
 def test_what_others_do_after_the_turn_is_part_of_its_worth():
     """b says blue once it has read that a waited: then a's first red is worth the reds of b, too."""
-    cast = cast_of()
+    agents = agents_of()
 
     class Following(Saying):
         def __init__(self):
             super().__init__(lambda request: "counterfactual" in request.cache_key and request.cache_key.endswith("#b"))
 
-    of_a, _ = group_of(Following(), cast, turns=2, limits={"reward_share": 1.0}).trajectories
+    of_a, _ = group_of(Following(), agents, turns=2, limits={"reward_share": 1.0}).trajectories
     assert differences(of_a) == {"0": 3 * 0.125, "1": 2 * 0.125}
 
 
@@ -112,7 +112,7 @@ def test_the_episodes_are_those_of_plain_and_the_continuations_are_no_members():
 
 def test_all_draws_follow_from_the_seed():
     def drawn(seed):
-        group = group_of(always("red"), cast_of(b="random"), size=6, limits={"seed": seed})
+        group = group_of(always("red"), agents_of(b="random"), size=6, limits={"seed": seed})
         return [tuple(differences(t).items()) for t in group.trajectories if t.agent_id == "a"]
 
     assert drawn(1) == drawn(1)
@@ -171,7 +171,7 @@ def test_an_agent_that_left_is_judged_as_those_that_played_on():
 
 
 def test_only_trained_agents_are_replaced():
-    of_a, of_b = group_of(always("red"), cast_of(b="oracle")).trajectories
+    of_a, of_b = group_of(always("red"), agents_of(b="oracle")).trajectories
     assert "difference" in of_a.rewards
     assert of_b.rewards == {"env": 0.5}
     assert "counterfactual" not in of_b.info
@@ -197,10 +197,10 @@ def test_the_costs_by_hand():
 
 
 def test_environments_in_processes_give_the_same():
-    cast = cast_of(b="random")
-    here = group_of(always("red"), cast)
+    agents = agents_of(b="random")
+    here = group_of(always("red"), agents)
     pool = LocalWorkers(
-        lambda: ProcessEnv(ENV, {}), CARD, TOKENIZER, always("red"), max_concurrency=1, max_context=200, cast=cast
+        lambda: ProcessEnv(ENV, {}), CARD, TOKENIZER, always("red"), max_concurrency=1, max_context=200, agents=agents
     )
     assert group_of(None, pool=pool) == here
 

@@ -16,7 +16,7 @@ from agentgym_rft.envs.multi_agent import TeamTaskEnv
 from agentgym_rft.envs.turns import TurnsEnv
 from agentgym_rft.errors import PolicyError
 from agentgym_rft.rollouts.reflection.reflectors import HindsightReflector
-from agentgym_rft.rollouts.seats import Seat
+from agentgym_rft.rollouts.seats import AgentSpec
 from agentgym_rft.rollouts.workers.local import LocalWorkers
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.algorithms.parts import Context
@@ -111,7 +111,7 @@ class Climbers(ScriptedPolicy):
 
 def workers(policy, *, players=None, make=TeamLadder, reflector=None) -> LocalWorkers:
     keys = {"a": "", "b": "", **(players or {})}
-    cast = tuple(Seat(agent, f"climber {agent}", CARD, CHAT, key, key == "") for agent, key in keys.items())
+    agents = tuple(AgentSpec(agent, f"climber {agent}", CARD, CHAT, key, key == "") for agent, key in keys.items())
     return LocalWorkers(
         lambda: TurnsEnv(make()),
         CARD,
@@ -120,7 +120,7 @@ def workers(policy, *, players=None, make=TeamLadder, reflector=None) -> LocalWo
         max_concurrency=4,
         max_context=4000,
         reflector=reflector,
-        cast=cast,
+        agents=agents,
     )
 
 
@@ -287,7 +287,9 @@ def test_pivotal_credit_drops_the_turns_that_base_and_retry_share_for_each_agent
     groups = by_seat([group_of(Climbers(report(3)))])
     table, _ = build_table(groups, 0)
     algorithm = build_algorithm(AlgorithmSection(name="r3l"))
-    masks = algorithm.prepare(table.with_columns({"old_lp": table.columns["behaviour_lp"]}), Context()).columns["mask"]
+    masks = algorithm.prepare(
+        table.with_columns({"old_logprobs": table.columns["behaviour_logprobs"]}), Context()
+    ).columns["mask"]
     kept = [
         bool(masks[(table.trajectory == n) & (table.token_column("position") == at)].any())
         for n, trajectory in enumerate(t for group in groups for t in group.trajectories)

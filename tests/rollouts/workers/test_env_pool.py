@@ -191,7 +191,7 @@ def test_processes_of_a_leaking_environment_are_replaced_and_their_memory_is_bou
     async def starts():
         spec = replace(spec_for(pool), task_id="train-1")
         played = await asyncio.gather(*(pool.record(replace(spec, episode_id=str(n))) for n in range(30)))
-        return [p.moments[0].info for p in played]
+        return [p.observations[0].info for p in played]
 
     infos = pool.run(starts)
     assert len({info["pid"] for info in infos}) >= 10

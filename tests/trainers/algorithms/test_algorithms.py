@@ -45,7 +45,7 @@ def test_a_missing_input_is_refused_by_name_before_anything_runs():
     algorithm = build(kl_coef=0.1)
     assert algorithm.needs_reference
     algorithm.validate(available_columns(reference=True))
-    with pytest.raises(ConfigError, match="'grpo': 'kl' needs the column 'ref_lp'"):
+    with pytest.raises(ConfigError, match="'grpo': 'kl' needs the column 'ref_logprobs'"):
         algorithm.validate(available_columns(reference=False))
 
 
@@ -57,12 +57,14 @@ def test_a_modulator_may_use_what_an_earlier_part_provides():
         return {"advantage": table.columns["boost"] + table.columns["advantage"]}
 
     grpo = build(options={"scale": "none"})
-    modulator = Stage("double", double, frozenset({"advantage"}), frozenset({"advantage"}))
+    advantage_transform = Stage("double", double, frozenset({"advantage"}), frozenset({"advantage"}))
     table, _ = build_table(fixed_groups([[1, 0]]), 0)
-    algorithm = replace(grpo, modulators=(modulator,))
+    algorithm = replace(grpo, advantage_transforms=(advantage_transform,))
     algorithm.validate(available_columns(reference=False))
     assert algorithm.prepare(table, Context()).columns["advantage"].tolist() == [1, -1]
-    lacking = replace(grpo, modulators=(Stage("boost", boost, frozenset({"boost"}), frozenset({"advantage"})),))
+    lacking = replace(
+        grpo, advantage_transforms=(Stage("boost", boost, frozenset({"boost"}), frozenset({"advantage"})),)
+    )
     with pytest.raises(ConfigError, match="'boost' needs the column 'boost'"):
         lacking.validate(available_columns(reference=False))
 

@@ -80,7 +80,7 @@ def test_empg_scales_advantages_of_both_signs_and_adds_the_bonus_of_the_next_tur
 def test_empg_of_one_trajectory_is_worked_by_hand():
     """H = [.2, .6, 1], A = 1, zeta = .1: [1.580094, .958376, .558971] before centring."""
     algorithm = build("sft", {"which": "all"})
-    algorithm = replace(algorithm, modulators=build("empg", {"zeta": 0.1}).modulators)
+    algorithm = replace(algorithm, advantage_transforms=build("empg", {"zeta": 0.1}).advantage_transforms)
     group = group_of([turn(), turn(tokens=2), turn(1)])
     got = advantages(algorithm, group, entropy=torch.tensor([0.2, 0.5, 0.7, 1.0]))
     assert got == pytest.approx([0.547614, -0.074105, -0.074105, -0.473509], abs=1e-6)
@@ -172,4 +172,4 @@ def test_sft_imitates_won_or_all_trajectories(which, mask):
 def test_sft_is_the_mean_negative_log_likelihood_of_its_tokens(model, batch):
     table, rows = batch
     metrics = step(model, table, rows, build("sft", {"which": "all"}))[1]
-    assert metrics["loss/policy"] == pytest.approx(-float(table.columns["behaviour_lp"].mean()), rel=1e-5)
+    assert metrics["loss/policy"] == pytest.approx(-float(table.columns["behaviour_logprobs"].mean()), rel=1e-5)

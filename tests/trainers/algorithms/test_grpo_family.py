@@ -101,7 +101,7 @@ def test_dapo_leaves_groups_without_signal_out_of_the_mean():
     table = prepared(algorithm, [[1, 0], [1, 1]], [[1, 3], [2, 2]])
     assert table.columns["counted"].tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
     assert algorithm.aggregation.fn(table, table.columns["counted"]).tolist() == [0.25] * 4 + [0] * 4
-    assert [shaper.name for shaper in algorithm.shapers] == ["overlong_penalty"]
+    assert [shaper.name for shaper in algorithm.reward_shaping] == ["overlong_penalty"]
 
 
 def test_dapo_refuses_a_buffer_longer_than_its_limit():
@@ -127,8 +127,8 @@ def test_the_kl_in_the_return_is_that_of_the_token_and_those_after_it():
     algorithm = build("reinforce_pp", kl_coef=1.0)
     assert algorithm.regularizers == ()
     assert algorithm.needs_reference
-    raw = replace(algorithm, modulators=algorithm.modulators[:1])
-    lps = {"old_lp": [-1.0, -1.0, -1.0], "ref_lp": [-1.1, -1.3, -0.8]}
+    raw = replace(algorithm, advantage_transforms=algorithm.advantage_transforms[:1])
+    lps = {"old_logprobs": [-1.0, -1.0, -1.0], "ref_logprobs": [-1.1, -1.3, -0.8]}
     assert advantages(raw, [[1, 0]], [[2, 1]], **lps) == pytest.approx([1 - 0.4, 1 - 0.3, 0.2])
     assert sum(advantages(algorithm, [[1, 0]], [[2, 1]], **lps)) == pytest.approx(0, abs=1e-6)
     grouped = build("reinforce_pp", {"baseline": "group"}, kl_coef=1.0)
@@ -136,9 +136,9 @@ def test_the_kl_in_the_return_is_that_of_the_token_and_those_after_it():
 
 
 def test_reinforce_pp_works_with_one_trajectory_a_task():
-    build("reinforce_pp").validate(["episode_return", "old_lp"], group_size=1)
+    build("reinforce_pp").validate(["episode_return", "old_logprobs"], group_size=1)
     with pytest.raises(ConfigError, match="at least 2"):
-        build("reinforce_pp", {"baseline": "group"}).validate(["episode_return", "old_lp"], group_size=1)
+        build("reinforce_pp", {"baseline": "group"}).validate(["episode_return", "old_logprobs"], group_size=1)
 
 
 # --- RAFT
@@ -220,7 +220,9 @@ def test_every_granularity_trains(model, batch, name, unit):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_kl_penalty_reaches_every_algorithm(model, batch, name):
     table, rows = batch
-    table = table.with_columns({"ref_lp": table.columns["behaviour_lp"] - torch.linspace(0, 1, table.num_tokens)})
+    table = table.with_columns(
+        {"ref_logprobs": table.columns["behaviour_logprobs"] - torch.linspace(0, 1, table.num_tokens)}
+    )
     plain, _ = step(model, table, rows, build(name))
     penalised, metrics = step(model, table, rows, build(name, kl_coef=0.5, kl_estimator="k2"))
     assert not torch.allclose(plain, penalised)

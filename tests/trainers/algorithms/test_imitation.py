@@ -30,9 +30,11 @@ from tests.trainers.tiny import step, tiny_groups
 from tests.trainers.turns import group_of, prepared, turn
 
 
-def inputs(lp, **columns):
-    lp = torch.tensor(lp, requires_grad=True)
-    return LossInputs(lp, lp, lp.detach(), {}, {name: torch.tensor(column) for name, column in columns.items()})
+def inputs(logprobs, **columns):
+    logprobs = torch.tensor(logprobs, requires_grad=True)
+    return LossInputs(
+        logprobs, logprobs, logprobs.detach(), {}, {name: torch.tensor(column) for name, column in columns.items()}
+    )
 
 
 def test_the_weight_of_self_imitation_rises_as_a_half_cosine():
@@ -44,11 +46,11 @@ def test_the_weight_of_self_imitation_rises_as_a_half_cosine():
 def test_self_imitation_is_the_clipped_surrogate_with_the_recalibrated_advantage():
     """Ratios 1, 1.1, 1.5 and 0.5 to the sampler with A = 0.6, bounds 0.8 and 1.2."""
     ratios = [1.0, 1.1, 1.5, 0.5]
-    given = inputs([math.log(r) - 1 for r in ratios], behaviour_lp=[-1.0] * 4, imitation=[0.6] * 4)
+    given = inputs([math.log(r) - 1 for r in ratios], behaviour_logprobs=[-1.0] * 4, imitation=[0.6] * 4)
     loss = self_imitation(1.0, 0.2, 0.2).fn(given)
     assert loss.tolist() == pytest.approx([-0.6, -0.66, -0.72, -0.3], rel=1e-5)
     loss.sum().backward()
-    assert given.lp.grad.tolist() == pytest.approx([-0.6, -0.66, 0.0, -0.3], rel=1e-5)
+    assert given.logprobs.grad.tolist() == pytest.approx([-0.6, -0.66, 0.0, -0.3], rel=1e-5)
 
 
 def test_an_advantage_is_recalibrated_by_the_median_of_group_means():

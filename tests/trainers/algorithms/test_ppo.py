@@ -80,7 +80,7 @@ def test_the_gradient_is_the_finite_difference_for_body_and_head(model, batch, o
     held["value"] = held["value"] + 0.1 * torch.rand(table.num_tokens, generator=torch.Generator().manual_seed(1))
     names = frozenset({"advantage", "value_target", "turn_start", "value"})
     stage = Stage("held", lambda table, context: {name: held[name] for name in names}, frozenset({"value"}), names)
-    algorithm = replace(algorithm, advantage=stage, ratio=replace(algorithm.ratio, anchor="behaviour_lp"))
+    algorithm = replace(algorithm, advantage=stage, ratio=replace(algorithm.ratio, anchor="behaviour_logprobs"))
     trained = trained_weights(copy.deepcopy(model), algorithm)
     gradient, metrics = step(trained, table, rows, algorithm)
     assert metrics["loss/value"] > 0

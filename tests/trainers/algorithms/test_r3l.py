@@ -98,11 +98,13 @@ def with_auxiliary(model):
 
 
 def token_log_probs(model, table, rows):
-    lp = torch.zeros(table.num_tokens, dtype=torch.float64)
+    logprobs = torch.zeros(table.num_tokens, dtype=torch.float64)
     for row in rows:
         log_probs = model(torch.from_numpy(row.ids)[None]).logits[0].log_softmax(-1)
-        lp = lp.index_put((torch.from_numpy(row.index),), log_probs[row.positions - 1, row.ids[row.positions]])
-    return lp
+        logprobs = logprobs.index_put(
+            (torch.from_numpy(row.index),), log_probs[row.positions - 1, row.ids[row.positions]]
+        )
+    return logprobs
 
 
 @pytest.mark.parametrize(("variant", "scale"), [("paper", 1.0), ("code", 0.5)])
@@ -112,13 +114,13 @@ def test_its_gradient_is_reinforce_plus_the_likelihood_of_auxiliary_samples(mode
     gradient, metrics = step(model, table, rows, algorithm)
     ready = prepared(algorithm, *with_auxiliary(model))
     own = copy.deepcopy(model)
-    lp = token_log_probs(own, table, rows)
+    logprobs = token_log_probs(own, table, rows)
     is_auxiliary = table.token_column("auxiliary") > 0
     weight = algorithm.aggregation.fn(table, ready.columns["counted"]) * ready.columns["advantage"]
-    loss = -scale * (weight * lp).sum() - 0.7 * lp[is_auxiliary].mean()
+    loss = -scale * (weight * logprobs).sum() - 0.7 * logprobs[is_auxiliary].mean()
     loss.backward()
     torch.testing.assert_close(gradient, torch.cat([p.grad.flatten() for p in own.parameters()]), rtol=1e-5, atol=1e-8)
-    assert metrics["loss/auxiliary"] == pytest.approx(-0.7 * float(lp[is_auxiliary].detach().mean()), rel=1e-5)
+    assert metrics["loss/auxiliary"] == pytest.approx(-0.7 * float(logprobs[is_auxiliary].detach().mean()), rel=1e-5)
 
 
 def test_auxiliary_samples_change_no_advantage_and_can_be_left_out(model):
@@ -133,7 +135,7 @@ def test_auxiliary_samples_change_no_advantage_and_can_be_left_out(model):
 def test_the_kl_term_of_the_code_is_the_squared_difference(model, batch):
     table, rows = batch
     section = {"kl_coef": 0.001, "kl_estimator": "k2"}
-    table = table.with_columns({"ref_lp": table.columns["behaviour_lp"] - 0.5})
+    table = table.with_columns({"ref_logprobs": table.columns["behaviour_logprobs"] - 0.5})
     metrics = step(model, table, rows, r3l(section, variant="code"))[1]
     assert metrics["loss/kl"] == pytest.approx(0.001 * 0.125, rel=1e-4)
 
@@ -173,33 +175,33 @@ def test_reflect_grpo_is_grpo_over_attempts_and_retries(model, batch):
     assert advantages(reflect, group) == advantages(grpo, group)
 
 
-def loss_inputs(lp, advantage, off_context):
-    lp = torch.tensor(lp, dtype=torch.float64, requires_grad=True)
-    log_ratio = lp - lp.detach() + 0.4  # ratio 1.49: beyond the upper bound
+def loss_inputs(logprobs, advantage, off_context):
+    logprobs = torch.tensor(logprobs, dtype=torch.float64, requires_grad=True)
+    log_ratio = logprobs - logprobs.detach() + 0.4  # ratio 1.49: beyond the upper bound
     columns = {"advantage": torch.tensor(advantage), "off_context": torch.tensor(off_context)}
-    return LossInputs(lp, log_ratio, log_ratio.detach(), {}, columns)
+    return LossInputs(logprobs, log_ratio, log_ratio.detach(), {}, columns)
 
 
 def test_refinements_have_a_shaped_probability_in_place_of_the_ratio():
     # p = .4, .1, .5: p / (p + .1) = .8, .5, -; slope in log p: gamma p / (p + gamma)^2 = .16, .25.
-    lp = torch.tensor([0.4, 0.1, 0.5]).log().tolist()
-    inputs = loss_inputs(lp, [1.0, -2.0, 1.0], [1.0, 1.0, 0.0])
+    logprobs = torch.tensor([0.4, 0.1, 0.5]).log().tolist()
+    inputs = loss_inputs(logprobs, [1.0, -2.0, 1.0], [1.0, 1.0, 0.0])
     loss, is_clipped = shaped_off_context(clipped(fixed_bounds(0.2, 0.2)), 0.1).fn(inputs)
     assert loss.tolist() == pytest.approx([-0.8, 1.0, -1.2])
     assert is_clipped.tolist() == [False, False, True]
     loss.sum().backward()
-    assert inputs.lp.grad.tolist() == pytest.approx([-0.16, 0.5, 0])
+    assert inputs.logprobs.grad.tolist() == pytest.approx([-0.16, 0.5, 0])
 
 
 def test_the_shaped_gradient_is_the_finite_difference():
     surrogate = shaped_off_context(clipped(fixed_bounds(0.2, 0.2)), 0.3)
-    lp = torch.tensor([-0.5, -2.0], dtype=torch.float64)
+    logprobs = torch.tensor([-0.5, -2.0], dtype=torch.float64)
     columns = {"advantage": torch.tensor([1.0, -0.5]), "off_context": torch.ones(2)}
 
-    def loss(lp):
-        return surrogate.fn(LossInputs(lp, lp, lp.detach(), {}, columns))[0]
+    def loss(logprobs):
+        return surrogate.fn(LossInputs(logprobs, logprobs, logprobs.detach(), {}, columns))[0]
 
-    assert torch.autograd.gradcheck(loss, (lp.requires_grad_(),))
+    assert torch.autograd.gradcheck(loss, (logprobs.requires_grad_(),))
 
 
 def test_critique_grpo_shapes_refined_turns_only_and_sums_over_a_constant_length():

@@ -27,7 +27,7 @@ def build(name, options=None, **section):
 def applied(surrogate, given):
     """Loss, clipped and the gradient with respect to the log-probs."""
     loss, is_clipped = surrogate.fn(given)
-    (gradient,) = torch.autograd.grad(loss.sum(), given.lp)
+    (gradient,) = torch.autograd.grad(loss.sum(), given.logprobs)
     return loss.tolist(), is_clipped.tolist(), gradient.tolist()
 
 
@@ -70,7 +70,7 @@ def test_topr_weighs_failures_with_the_truncated_ratio_of_their_unit():
 def test_the_decoupled_objective_of_areal():
     """The vector of the catalogue: p .3, old .2, sampler .1, A 1: ratio 1.5 cut to 1.2, weight 2, loss -2.4."""
     table, _ = build_table(fixed_groups([[1, 0]]), 0)
-    lps = {"old_lp": torch.tensor([0.2, 0.2]).log(), "behaviour_lp": torch.tensor([0.1, 0.4]).log()}
+    lps = {"old_logprobs": torch.tensor([0.2, 0.2]).log(), "behaviour_logprobs": torch.tensor([0.1, 0.4]).log()}
     for cap, weight in ((10.0, 2.0), (1.5, 1.5)):
         algorithm = build("grpo", {"scale": "none"}, behaviour_cap=cap)
         advantage = algorithm.prepare(table.with_columns(lps), Context()).columns["advantage"]
@@ -81,7 +81,7 @@ def test_the_decoupled_objective_of_areal():
 
 def test_the_behaviour_weight_is_the_mean_over_the_unit_of_the_ratio():
     table, _ = build_table(fixed_groups([[1, 0]], [[2, 1]]), 0)
-    table = table.with_columns({"old_lp": torch.tensor([-0.8, -0.6, -1.0])})  # the sampler's are -1
+    table = table.with_columns({"old_logprobs": torch.tensor([-0.8, -0.6, -1.0])})  # the sampler's are -1
     algorithm = build("gspo", behaviour_cap=10.0)
     got = algorithm.prepare(table, Context()).columns["advantage"]
     plain = build("gspo").prepare(table, Context()).columns["advantage"]
@@ -97,7 +97,7 @@ def test_on_policy_the_behaviour_weight_is_one(model, batch):
 def test_a_behaviour_weight_is_refused_where_the_ratio_is_to_the_sampler(name, options):
     with pytest.raises(ConfigError, match=f"behaviour_cap is 2.0, but the ratio of '{name}' is to the sampler"):
         build(name, options, behaviour_cap=2.0)
-    assert build("topr", {"anchor": "old"}, behaviour_cap=2.0).modulators[-1].name == "behaviour_weight"
+    assert build("topr", {"anchor": "old"}, behaviour_cap=2.0).advantage_transforms[-1].name == "behaviour_weight"
 
 
 # --- through a real model
@@ -111,12 +111,12 @@ def token_weights(algorithm, table):
 
 
 def to_sampler(algorithm):
-    return replace(algorithm, ratio=replace(algorithm.ratio, anchor="behaviour_lp"))
+    return replace(algorithm, ratio=replace(algorithm.ratio, anchor="behaviour_logprobs"))
 
 
 def test_cispo_and_gppo_give_the_gradients_of_their_bounded_weights(model, batch):
     table, rows = noisy(batch[0]), batch[1]
-    ratio = (batch[0].columns["behaviour_lp"] - table.columns["behaviour_lp"]).double().exp()
+    ratio = (batch[0].columns["behaviour_logprobs"] - table.columns["behaviour_logprobs"]).double().exp()
     bounded = ratio.clamp(0.8, 1.2)
     assert (bounded != ratio).any()
     for name, options in (("cispo", {}), ("gppo", {"positive_coef": 0})):
@@ -131,7 +131,7 @@ def test_cispo_and_gppo_give_the_gradients_of_their_bounded_weights(model, batch
 
 def test_topr_gives_the_gradient_of_its_tapered_weights(model, batch):
     table, rows = noisy(batch[0]), batch[1]
-    log_ratio = (batch[0].columns["behaviour_lp"] - table.columns["behaviour_lp"]).double()
+    log_ratio = (batch[0].columns["behaviour_logprobs"] - table.columns["behaviour_logprobs"]).double()
     total = segment_sum(log_ratio, table.trajectory, table.num_trajectories)[table.trajectory]
     algorithm = build("topr")
     weights = token_weights(algorithm, table)

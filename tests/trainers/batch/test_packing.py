@@ -142,13 +142,13 @@ def test_packed_rows_keep_to_a_sliding_window():
         rows.append(Row(ids, np.arange(1, length), np.arange(first, first + length - 1), number, number))
     plain, packed = make_scorer(model), make_scorer(model, layout="packed")
     got, expected = (score_rows(scorer, rows, 43, 64, (ENTROPY,)) for scorer in (packed, plain))
-    torch.testing.assert_close(got.lp, expected.lp, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(got.logprobs, expected.logprobs, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(got.columns[ENTROPY.name], expected.columns[ENTROPY.name], rtol=1e-5, atol=1e-5)
     model.config.sliding_window = None
     for layer in model.model.layers:
         layer.self_attn.sliding_window = None
-    unlimited = score_rows(make_scorer(model), rows, 43, 64).lp
-    assert (unlimited - expected.lp).abs().max() > 0.01  # the window matters here
+    unlimited = score_rows(make_scorer(model), rows, 43, 64).logprobs
+    assert (unlimited - expected.logprobs).abs().max() > 0.01  # the window matters here
 
 
 def test_a_model_that_cannot_be_packed_is_refused():

@@ -25,7 +25,7 @@ def build(*trajectories: Trajectory, version: int = 7):
 
 def test_the_table_has_one_entry_for_each_trained_token_in_order():
     table, _ = build(TRAJECTORY)
-    assert table.columns["behaviour_lp"].tolist() == pytest.approx([-0.1, -0.2, -0.5, -0.3, -0.4])
+    assert table.columns["behaviour_logprobs"].tolist() == pytest.approx([-0.1, -0.2, -0.5, -0.3, -0.4])
     assert table.turn.tolist() == [0, 0, 2, 3, 3]
     assert table.trajectory.tolist() == table.group.tolist() == table.task.tolist() == [0] * 5
     assert table.turn_columns["reward"].tolist() == [0, 0, 0.25, 0]
@@ -123,4 +123,4 @@ def test_an_action_without_context_is_refused():
 def test_columns_of_another_length_are_refused():
     table, _ = build_table(fixed_groups([[1, 0]]), 0)
     with pytest.raises(ValueError, match="shape"):
-        table.with_columns({"advantage": table.columns["behaviour_lp"][:1]})
+        table.with_columns({"advantage": table.columns["behaviour_logprobs"][:1]})

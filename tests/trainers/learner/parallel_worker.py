@@ -50,7 +50,9 @@ def result(name: str, ranks: Ranks) -> dict[str, Any]:
     model = make_model(tied=tied)
     table, rows = build_table(tiny_groups(model, [[1]] if name == "one row" else RETURNS), 0)
     assert (len(rows) == 1) == (name == "one row")
-    table = table.with_columns({"ref_lp": score_rows(make_scorer(tiny_model(seed=9)), rows, table.num_tokens, 64).lp})
+    table = table.with_columns(
+        {"ref_logprobs": score_rows(make_scorer(tiny_model(seed=9)), rows, table.num_tokens, 64).logprobs}
+    )
     cfg = CFG.model_copy(update={"learning_rate": 1e-2, "logprob_tolerance": 1e-3, **trainer})
     head = value_head(model) if algorithm.needs_critic else None
     scorer = make_scorer(model, value_head=head, layout=cfg.packing, recompute=cfg.gradient_checkpointing)

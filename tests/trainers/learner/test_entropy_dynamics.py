@@ -35,7 +35,7 @@ def build(**section):
 def scored(model, table, rows):
     """The table with what `dynamics` needs of the policy before the update."""
     scores = score_rows(make_scorer(model), rows, table.num_tokens, 64, WATCHED)
-    return table.with_columns({"old_lp": scores.lp, **scores.columns})
+    return table.with_columns({"old_logprobs": scores.logprobs, **scores.columns})
 
 
 def three_tokens() -> TokenTable:
@@ -43,7 +43,7 @@ def three_tokens() -> TokenTable:
     table, _ = build_table(fixed_groups([[1, 0, 0]]), version=0)
     log_probs = PROBS.log()
     columns = {f.name: f.fn(log_probs[None], PROBS[None]).expand(3) for f in WATCHED}
-    return table.with_columns({"old_lp": log_probs, **columns})
+    return table.with_columns({"old_logprobs": log_probs, **columns})
 
 
 def test_the_gap_is_minus_the_change_of_entropy_along_a_tokens_logit_direction():
@@ -106,10 +106,10 @@ def test_the_pull_of_grpo_is_its_weight_times_its_advantage(model, batch, sectio
 
 @pytest.mark.parametrize("name", ["grpo", "gspo", "turn_grpo"])
 def test_the_pull_is_the_gradient_that_the_update_takes(model, batch, name):
-    """With behaviour log-probs as the anchor some ratios are bounded; lp's gradient carries the pull to the weights."""
+    """With behaviour log-probs as the anchor some ratios are bounded; their gradient pulls at the weights."""
     table, rows = batch
     noise = torch.rand(table.num_tokens, generator=torch.Generator().manual_seed(1)) - 0.5
-    table = table.with_columns({"behaviour_lp": table.columns["behaviour_lp"] + noise})
+    table = table.with_columns({"behaviour_logprobs": table.columns["behaviour_logprobs"] + noise})
     algorithm = build(name=name, options={"anchor": "behaviour"} if name == "grpo" else {})
     gradient, metrics = step(model, table, rows, algorithm)
     assert (metrics["ratio/clip_fraction"] > 0) == (name == "grpo")

@@ -13,7 +13,7 @@ from agentgym_rft.report.metrics import read_metrics
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.table import build_table
-from agentgym_rft.trainers.learner.entropy_probe import Probe, choose_states
+from agentgym_rft.trainers.learner.entropy_probe import EntropyProbe, choose_states
 from agentgym_rft.trainers.learner.optimizer import make_optimizer
 from agentgym_rft.trainers.learner.scoring import make_scorer
 from agentgym_rft.trainers.learner.update import update
@@ -27,7 +27,7 @@ GRPO = build_algorithm(AlgorithmSection())
 def measured_step(model, batch, learning_rate, optimizer_type=torch.optim.SGD, **cfg):
     """Metrics of the probe over one update of a copy of the model."""
     model = copy.deepcopy(model)
-    scorer, probe = make_scorer(model), Probe(num_states=16, seed=0, micro_batch_tokens=32)
+    scorer, probe = make_scorer(model), EntropyProbe(num_states=16, seed=0, micro_batch_tokens=32)
     section = CFG.model_copy(update={"learning_rate": learning_rate, **cfg})
     optimizer = optimizer_type(model.parameters(), lr=learning_rate)
     before = probe.before(scorer, *batch)
@@ -56,7 +56,7 @@ def test_half_the_step_leaves_a_quarter_of_the_predictions_error(model, batch, o
 
 def test_the_measured_change_is_that_of_the_full_logits(model, batch):
     model = copy.deepcopy(model)
-    scorer, probe = make_scorer(model), Probe(16, 0, 32)
+    scorer, probe = make_scorer(model), EntropyProbe(16, 0, 32)
     first = probe.before(scorer, *batch)
     before = mean_entropy(model, probe)
     optimizer = make_optimizer(model, CFG)
@@ -103,17 +103,17 @@ def test_auxiliary_trajectories_are_no_states(model):
     table, rows = build_table(
         [type(main)(main.group_id, main.task_id, main.trajectories, auxiliary)], 0, auxiliary=True
     )
-    probe = Probe(table.num_tokens, 0, 64)
+    probe = EntropyProbe(table.num_tokens, 0, 64)
     probe.before(make_scorer(copy.deepcopy(model)), table, rows)
     is_main = table.trajectory_columns["auxiliary"][table.trajectory] == 0
     assert sum(len(row.positions) for row in probe.rows) == int(is_main.sum()) < table.num_tokens
 
 
 def test_states_stay_those_of_the_first_batch_and_survive_a_restart(model):
-    scorer, probe = make_scorer(copy.deepcopy(model)), Probe(16, 0, 32)
+    scorer, probe = make_scorer(copy.deepcopy(model)), EntropyProbe(16, 0, 32)
     first = probe.before(scorer, *tiny_batch(model, 0))
     chosen = _ids(probe.rows)
-    restarted = Probe(16, 0, 32)
+    restarted = EntropyProbe(16, 0, 32)
     restarted.load_state_dict(json.loads(json.dumps(probe.state_dict())))
     again = restarted.before(scorer, *tiny_batch(model, 1))
     assert _ids(restarted.rows) == chosen
@@ -121,7 +121,7 @@ def test_states_stay_those_of_the_first_batch_and_survive_a_restart(model):
 
 
 def test_a_probe_of_no_states_measures_nothing(model, batch):
-    probe = Probe(0, 0, 64)
+    probe = EntropyProbe(0, 0, 64)
     before = probe.before(make_scorer(copy.deepcopy(model)), *batch)
     assert before is None
     assert probe.after(make_scorer(copy.deepcopy(model)), before) == {}

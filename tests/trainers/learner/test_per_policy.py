@@ -49,7 +49,7 @@ def team_config(policy: Path, out: Path, /, **sections: dict[str, object]) -> Co
 
 def opened(config: Config) -> Parts:
     parts = build(config)
-    parts.source.begin(0, parts.crew.weights)
+    parts.source.begin(0, parts.learners.weights)
     return parts
 
 
@@ -114,21 +114,21 @@ def test_each_policy_learns_from_its_own_groups_alone(switch_policy, tmp_path, l
         pytest.importorskip("peft")
     parts = opened(team_config(switch_policy, tmp_path, trainer={"lora": lora}))
     groups = by_seat(parts.source.batch(0).groups)
-    before = copied(parts.crew.weights())
-    metrics = parts.crew.train(by_policy(groups)["left"], 0)
-    middle = copied(parts.crew.weights())
+    before = copied(parts.learners.weights())
+    metrics = parts.learners.train(by_policy(groups)["left"], 0)
+    middle = copied(parts.learners.weights())
     assert changed(before, middle) == {"left"}
     assert {name.split("/")[1] for name in metrics if name.startswith("policy/")} == {"left"}
-    parts.crew.train(by_policy(groups)["right"], 0)
-    assert changed(middle, parts.crew.weights()) == {"right"}
+    parts.learners.train(by_policy(groups)["right"], 0)
+    assert changed(middle, parts.learners.weights()) == {"right"}
     parts.workers.close()
 
 
 def test_the_seats_are_played_by_their_own_policies(switch_policy, tmp_path):
     parts = opened(team_config(switch_policy, tmp_path, trainer={"learning_rate": 0.3}))
     metrics, _ = train_step(parts, 0)
-    parts.source.publish(1, parts.crew.weights)
-    weights = parts.crew.weights()
+    parts.source.publish(1, parts.learners.weights)
+    weights = parts.learners.weights()
     names = [name.removeprefix("left/") for name in weights if name.startswith("left/")]
     assert any(not torch.equal(weights[f"left/{name}"], weights[f"right/{name}"]) for name in names)
     own = [metrics[f"policy/{key}/tokens/total"] for key in ("left", "right")]
@@ -143,7 +143,7 @@ def test_the_seats_are_played_by_their_own_policies(switch_policy, tmp_path):
 def test_adapters_of_the_roles_share_one_base_that_never_changes(switch_policy, tmp_path):
     pytest.importorskip("peft")
     parts = opened(team_config(switch_policy, tmp_path, trainer={"lora": {"rank": 2}}))
-    weights = parts.crew.weights()
+    weights = parts.learners.weights()
     base = [name.removeprefix("left/") for name in weights if name.startswith("left/") and ".lora_" not in name]
     adapters = [name.removeprefix("left/") for name in weights if name.startswith("left/") and ".lora_" in name]
     assert adapters
@@ -152,7 +152,7 @@ def test_adapters_of_the_roles_share_one_base_that_never_changes(switch_policy, 
     assert all(weights[f"left/{name}"].data_ptr() != weights[f"right/{name}"].data_ptr() for name in adapters)
     before = copied(weights)
     train_step(parts, 0)
-    after = parts.crew.weights()
+    after = parts.learners.weights()
     assert all(torch.equal(before[f"left/{name}"], after[f"left/{name}"]) for name in base)
     assert any(not torch.equal(after[f"left/{name}"], after[f"right/{name}"]) for name in adapters)
     parts.workers.close()

@@ -13,14 +13,14 @@ from tests.trainers.tiny import VOCABULARY, tiny_model
 
 def one_by_one(model, rows, num_tokens):
     """Log-probs and entropies from the model's full logits, one unpadded row at a time."""
-    lp, entropy = torch.zeros(num_tokens), torch.zeros(num_tokens)
+    logprobs, entropy = torch.zeros(num_tokens), torch.zeros(num_tokens)
     for row in rows:
         with torch.no_grad():
             log_probs = model(torch.from_numpy(row.ids)[None]).logits[0].double().log_softmax(-1)
         for position, entry in zip(row.positions, row.index, strict=True):
-            lp[entry] = log_probs[position - 1, row.ids[position]]
+            logprobs[entry] = log_probs[position - 1, row.ids[position]]
             entropy[entry] = -(log_probs[position - 1].exp() * log_probs[position - 1]).sum()
-    return lp, entropy
+    return logprobs, entropy
 
 
 def capped_model() -> Gemma2ForCausalLM:
@@ -42,15 +42,15 @@ def capped_model() -> Gemma2ForCausalLM:
 def test_padded_scores_equal_full_logits_row_by_row(model, batch):
     table, rows = batch
     scores = score_rows(make_scorer(model), rows, table.num_tokens, 40, [ENTROPY])
-    lp, entropy = one_by_one(model, rows, table.num_tokens)
-    torch.testing.assert_close(scores.lp.float(), lp)
+    logprobs, entropy = one_by_one(model, rows, table.num_tokens)
+    torch.testing.assert_close(scores.logprobs.float(), logprobs)
     torch.testing.assert_close(scores.columns["entropy"].float(), entropy)
 
 
 def test_scores_equal_the_samplers_log_probs(model, batch):
     table, rows = batch
     scores = score_rows(make_scorer(model), rows, table.num_tokens, 64)
-    torch.testing.assert_close(scores.lp.float(), table.columns["behaviour_lp"])
+    torch.testing.assert_close(scores.logprobs.float(), table.columns["behaviour_logprobs"])
 
 
 def test_a_plain_head_runs_only_at_predicting_positions_and_a_soft_cap_falls_back_to_full_logits(batch):
@@ -60,8 +60,8 @@ def test_a_plain_head_runs_only_at_predicting_positions_and_a_soft_cap_falls_bac
     scorer = make_scorer(model)
     assert scorer.head is None
     scores = score_rows(scorer, rows, table.num_tokens, 64, [ENTROPY])
-    lp, entropy = one_by_one(model, rows, table.num_tokens)
-    torch.testing.assert_close(scores.lp, lp)
+    logprobs, entropy = one_by_one(model, rows, table.num_tokens)
+    torch.testing.assert_close(scores.logprobs, logprobs)
     torch.testing.assert_close(scores.columns["entropy"], entropy)
 
 
@@ -69,7 +69,7 @@ def gradient(model, rows, entropy_grad):
     model.zero_grad()
     (batch,) = pack(rows, 10**6)
     scores = make_scorer(model).score(batch, [ENTROPY], grad=True, with_grad=["entropy"] if entropy_grad else [])
-    loss = scores.lp.sum() + (scores.columns["entropy"].square().sum() if entropy_grad else 0)
+    loss = scores.logprobs.sum() + (scores.columns["entropy"].square().sum() if entropy_grad else 0)
     loss.backward()
     return torch.cat([p.grad.flatten() for p in model.parameters()]), scores
 
@@ -82,7 +82,7 @@ def test_chunks_change_neither_scores_nor_gradients(batch, entropy_grad, monkeyp
     monkeypatch.setattr(scoring, "CHUNK_ELEMENTS", 5 * VOCABULARY)
     chunked, scores = gradient(model, rows, entropy_grad)
     torch.testing.assert_close(chunked, whole)
-    torch.testing.assert_close(scores.lp, expected.lp)
+    torch.testing.assert_close(scores.logprobs, expected.logprobs)
     torch.testing.assert_close(scores.columns["entropy"], expected.columns["entropy"])
 
 
@@ -91,7 +91,7 @@ def test_entropy_has_a_gradient_only_where_asked_for(model, batch):
     scorer = make_scorer(model)
     assert scorer.score(micro_batch, [ENTROPY], grad=True, with_grad=["entropy"]).columns["entropy"].requires_grad
     assert not scorer.score(micro_batch, [ENTROPY], grad=True).columns["entropy"].requires_grad
-    assert not scorer.score(micro_batch, [ENTROPY], grad=False, with_grad=["entropy"]).lp.requires_grad
+    assert not scorer.score(micro_batch, [ENTROPY], grad=False, with_grad=["entropy"]).logprobs.requires_grad
 
 
 def test_bfloat16_scores_are_float32_and_close(batch):
@@ -99,5 +99,5 @@ def test_bfloat16_scores_are_float32_and_close(batch):
     model = tiny_model(dtype=torch.float32)
     exact = score_rows(make_scorer(model), rows, table.num_tokens, 64)
     rough = score_rows(make_scorer(model, bf16=True), rows, table.num_tokens, 64)
-    assert rough.lp.dtype is torch.float32
-    torch.testing.assert_close(rough.lp, exact.lp, atol=0.2, rtol=0.05)
+    assert rough.logprobs.dtype is torch.float32
+    torch.testing.assert_close(rough.logprobs, exact.logprobs, atol=0.2, rtol=0.05)

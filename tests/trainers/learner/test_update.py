@@ -26,12 +26,12 @@ def build(**section):
 def noisy(table, seed=3):
     """The table with behaviour log-probs moved by up to 0.5 nats, so that some ratios are clipped and some are not."""
     noise = torch.rand(table.num_tokens, generator=torch.Generator().manual_seed(seed)) - 0.5
-    return table.with_columns({"behaviour_lp": table.columns["behaviour_lp"] + noise})
+    return table.with_columns({"behaviour_logprobs": table.columns["behaviour_logprobs"] + noise})
 
 
 def with_reference(table, rows):
     scores = score_rows(make_scorer(tiny_model(seed=9)), rows, table.num_tokens, 64)
-    return table.with_columns({"ref_lp": scores.lp})
+    return table.with_columns({"ref_logprobs": scores.logprobs})
 
 
 def moved(model, direction, distance):
@@ -62,13 +62,13 @@ def test_the_gradient_is_the_finite_difference_of_the_loss_through_a_real_model(
 
 
 def reinforce_gradient(model, rows, token_weight):
-    """Gradient of -sum(weight * lp), from the full logits of unpadded rows."""
+    """Gradient of -sum(weight * logprobs), from the full logits of unpadded rows."""
     model = copy.deepcopy(model)
     loss = 0.0
     for row in rows:
         log_probs = model(torch.from_numpy(row.ids)[None]).logits[0].log_softmax(-1)
-        lp = log_probs[row.positions - 1, row.ids[row.positions]]
-        loss = loss - (token_weight[row.index] * lp).sum()
+        logprobs = log_probs[row.positions - 1, row.ids[row.positions]]
+        loss = loss - (token_weight[row.index] * logprobs).sum()
     loss.backward()
     return torch.cat([p.grad.flatten() for p in model.parameters()])
 
@@ -88,29 +88,33 @@ def test_the_single_step_without_an_extra_pass_equals_the_one_with_it(model, bat
     fast = build()
 
     def peek(table, context):
-        assert {"old_lp", "entropy"} <= set(table.columns)
+        assert {"old_logprobs", "entropy"} <= set(table.columns)
         return {"advantage": table.columns["advantage"]}
 
-    modulator = Stage("peek", peek, frozenset({"advantage", "old_lp", "entropy"}), frozenset({"advantage"}))
-    slow = replace(fast, modulators=(modulator,))
-    assert slow.scored_columns == {"old_lp", "entropy"}
+    advantage_transform = Stage(
+        "peek", peek, frozenset({"advantage", "old_logprobs", "entropy"}), frozenset({"advantage"})
+    )
+    slow = replace(fast, advantage_transforms=(advantage_transform,))
+    assert slow.scored_columns == {"old_logprobs", "entropy"}
     torch.testing.assert_close(step(model, table, rows, fast)[0], step(model, table, rows, slow)[0])
 
 
 def test_sequence_ratios_give_gspos_own_gradient(model, batch):
     table, rows = noisy(batch[0]), batch[1]
     algorithm = build(name="gspo", clip_low=0.05, clip_high=0.05)
-    algorithm = replace(algorithm, ratio=replace(algorithm.ratio, anchor="behaviour_lp"))
+    algorithm = replace(algorithm, ratio=replace(algorithm.ratio, anchor="behaviour_logprobs"))
     advantage = algorithm.prepare(table, Context()).columns["advantage"].double()
     own = copy.deepcopy(model)
-    lp = torch.zeros(table.num_tokens, dtype=torch.float64)
+    logprobs = torch.zeros(table.num_tokens, dtype=torch.float64)
     for row in rows:
         log_probs = own(torch.from_numpy(row.ids)[None]).logits[0].log_softmax(-1)
-        lp = lp.index_put((torch.from_numpy(row.index),), log_probs[row.positions - 1, row.ids[row.positions]])
+        logprobs = logprobs.index_put(
+            (torch.from_numpy(row.index),), log_probs[row.positions - 1, row.ids[row.positions]]
+        )
     loss, num_clipped = 0.0, 0
     for trajectory in range(table.num_trajectories):
         here = table.trajectory == trajectory
-        ratio = (lp[here] - table.columns["behaviour_lp"][here]).mean().exp()
+        ratio = (logprobs[here] - table.columns["behaviour_logprobs"][here]).mean().exp()
         free, bounded = ratio * advantage[here][0], ratio.clamp(0.95, 1.05) * advantage[here][0]
         num_clipped += int(bounded < free)
         loss = loss - torch.minimum(free, bounded) / table.num_trajectories
@@ -158,7 +162,7 @@ def test_a_batch_without_trained_tokens_is_refused(model):
 
 def test_log_probs_that_are_not_the_samplers_stop_the_step(model, batch):
     table, rows = batch
-    wrong = table.with_columns({"behaviour_lp": table.columns["behaviour_lp"] - 0.1})
+    wrong = table.with_columns({"behaviour_logprobs": table.columns["behaviour_logprobs"] - 0.1})
     optimizer = make_optimizer(model, CFG)
     before = weights(model)
     for changes in ({}, {"num_epochs": 2}):
@@ -179,7 +183,7 @@ def test_a_model_that_did_not_sample_the_rows_is_detected(batch):
 
 def test_drift_is_measured_on_policy_only(model):
     table, rows = build_table(tiny_groups(model), version=3)
-    stale = table.with_columns({"behaviour_lp": table.columns["behaviour_lp"] - 5})
+    stale = table.with_columns({"behaviour_logprobs": table.columns["behaviour_logprobs"] - 5})
     optimizer = make_optimizer(copy.deepcopy(model), CFG)
     metrics = update(make_scorer(copy.deepcopy(model)), optimizer, stale, rows, build(), CFG, Context())
     assert metrics["drift/logprob_mean"] == metrics["drift/logprob_max"] == 0
@@ -200,7 +204,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_and_changes_nothing(batch):
 
 
 def test_a_missing_reference_is_refused_by_name(model, batch):
-    with pytest.raises(ConfigError, match="'ref_lp'"):
+    with pytest.raises(ConfigError, match="'ref_logprobs'"):
         step(model, *batch, build(kl_coef=0.1))
 
 
@@ -254,8 +258,8 @@ def test_an_update_raises_the_probability_of_what_was_rewarded():
     cfg = CFG.model_copy(update={"learning_rate": 1e-3})
     update(scorer, make_optimizer(model, cfg), table, rows, build(), cfg, Context())
     advantage = build().prepare(table, Context()).columns["advantage"]
-    lp = score_rows(scorer, rows, table.num_tokens, 64).lp
-    assert ((lp - table.columns["behaviour_lp"]) * advantage).sum() > 0
+    logprobs = score_rows(scorer, rows, table.num_tokens, 64).logprobs
+    assert ((logprobs - table.columns["behaviour_logprobs"]) * advantage).sum() > 0
 
 
 def test_gradient_clipping_bounds_the_step(model, batch):

@@ -14,9 +14,9 @@ from agentgym_rft.envs.turns import TurnsEnv
 from agentgym_rft.errors import ConfigError, EnvError
 from agentgym_rft.trainers.sft.demonstrations import demonstrate, demonstrations
 from agentgym_rft.trainers.sft.model import train_tokenizer
-from agentgym_rft.trainers.sft.team_demonstrations import demonstrate_team, sft_cast, team_demonstrations
+from agentgym_rft.trainers.sft.team_demonstrations import demonstrate_team, sft_agents, team_demonstrations
 from agentgym_rft.trainers.sft.train import demonstrated_rows, start_policy, train_sft
-from agentgym_rft.trainers.sft.word_substitution import Disguise, Wordbook
+from agentgym_rft.trainers.sft.word_substitution import Wordbook, WordSubstitution
 from agentgym_rft.trainers.sources.experts import Demonstrator
 from tests.light_switch import COLOURS, LightSwitch
 from tests.team_switch import TeamSwitch
@@ -108,14 +108,14 @@ def text_of(trajectory):
 
 
 def stream(env, config=None, **section):
-    cast = sft_cast(config or config_of(), env, TOKENIZER)
-    return team_demonstrations(env, cast, split="train", seed=0, section=SECTION.model_copy(update=section))
+    agents = sft_agents(config or config_of(), env, TOKENIZER)
+    return team_demonstrations(env, agents, split="train", seed=0, section=SECTION.model_copy(update=section))
 
 
 def test_every_seat_gives_its_own_trajectory_under_its_own_card():
     env = TurnsEnv(Orders())
-    cast = sft_cast(config_of(), env, TOKENIZER)
-    leader, helper = demonstrate_team(env, cast, "train-blue-0", seed=3, section=SECTION)
+    agents = sft_agents(config_of(), env, TOKENIZER)
+    leader, helper = demonstrate_team(env, agents, "train-blue-0", seed=3, section=SECTION)
     assert text_of(leader) == "<|system|>You lead.<|user|>The colour is blue<|assistant|>blue<|end|>"
     assert text_of(helper) == "<|system|>You help.<|user|>You are told blue<|assistant|>blue<|end|>"
     assert (leader.agent_id, leader.info["role"], leader.rewards) == ("leader", "leader", {"env": 0.5})
@@ -126,8 +126,8 @@ def test_every_seat_gives_its_own_trajectory_under_its_own_card():
 
 def test_each_seat_keeps_its_conversation_over_its_turns():
     env = TurnsEnv(TeamSwitch())
-    cast = sft_cast(config_of(team={}), env, TOKENIZER)
-    of_a, of_b = demonstrate_team(env, cast, "1", seed=0, section=SECTION)
+    agents = sft_agents(config_of(team={}), env, TOKENIZER)
+    of_a, of_b = demonstrate_team(env, agents, "1", seed=0, section=SECTION)
     assert len(of_a.turns) == len(of_b.turns) == 2
     assert text_of(of_a).count("<|user|>") == 2
     assert text_of(of_a).count("Task 1, 2 turns left.") == 2
@@ -158,7 +158,7 @@ def test_random_play_picks_among_the_listed_actions_where_there_is_no_player():
             return {**super()._info(), "admissible_actions": ["red", "green"]}
 
     card = load_card(AgentSection())
-    chat = sft_cast(config_of(team={}), TurnsEnv(TeamSwitch()), TOKENIZER)[0].chat
+    chat = sft_agents(config_of(team={}), TurnsEnv(TeamSwitch()), TOKENIZER)[0].chat
     section = SECTION.model_copy(update={"player": "random"})
     played = demonstrations(Listing(), card, chat, split="train", seed=0, section=section)
     said = {TOKENIZER.decode(turn.action_ids[:-1]) for _, t in zip(range(20), played, strict=False) for turn in t.turns}
@@ -177,9 +177,9 @@ def test_seats_that_others_play_are_not_learnt_from():
 
 def test_a_disguise_is_the_same_for_all_seats_and_hides_the_words_from_them_alone():
     env = TurnsEnv(Orders())
-    disguise = Disguise(np.random.default_rng(0), 1.0, ("You", "lead", "help"), Wordbook())
-    cast = sft_cast(config_of(), env, TOKENIZER)
-    leader, helper = demonstrate_team(env, cast, "train-red-0", seed=0, section=SECTION, disguise=disguise)
+    substitution = WordSubstitution(np.random.default_rng(0), 1.0, ("You", "lead", "help"), Wordbook())
+    agents = sft_agents(config_of(), env, TOKENIZER)
+    leader, helper = demonstrate_team(env, agents, "train-red-0", seed=0, section=SECTION, substitution=substitution)
     assert leader.won
     assert helper.won
     word = TOKENIZER.decode(leader.turns[0].action_ids[:-1])

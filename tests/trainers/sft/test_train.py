@@ -49,9 +49,9 @@ def test_loss_weighs_action_tokens_one_context_less_and_padding_nothing():
         SftRow(np.array([8, 9]), np.array([False] * 2)),
     ]
     loss, action_loss = sft_loss(model, pad_batch(rows, context_weight=0.25))
-    lp = [model(torch.tensor(row.ids[None])).logits[0].detach().log_softmax(-1) for row in rows]
-    context = -float(lp[0][0, 6]) - float(lp[1][0, 9])
-    action = -float(lp[0][1, 7])
+    logprobs = [model(torch.tensor(row.ids[None])).logits[0].detach().log_softmax(-1) for row in rows]
+    context = -float(logprobs[0][0, 6]) - float(logprobs[1][0, 9])
+    action = -float(logprobs[0][1, 7])
     assert loss.item() == pytest.approx((action + 0.25 * context) / 1.5, rel=1e-5)
     assert float(action_loss) == pytest.approx(action, rel=1e-5)
 

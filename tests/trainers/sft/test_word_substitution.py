@@ -1,4 +1,4 @@
-"""A disguise changes words alike in a whole episode, and nothing else."""
+"""A substitution changes words alike in a whole episode, and nothing else."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from agentgym_rft.config.sft import SftSection
 from agentgym_rft.envs.webshop.env import WebShopEnv
 from agentgym_rft.trainers.sft.demonstrations import demonstrations
 from agentgym_rft.trainers.sft.model import train_tokenizer
-from agentgym_rft.trainers.sft.word_substitution import Disguise, Wordbook
+from agentgym_rft.trainers.sft.word_substitution import Wordbook, WordSubstitution
 
 
-def disguise(share: float, seed: int = 0, keep: tuple[str, ...] = ()) -> Disguise:
-    return Disguise(np.random.default_rng(seed), share, keep, Wordbook())
+def substitution(share: float, seed: int = 0, keep: tuple[str, ...] = ()) -> WordSubstitution:
+    return WordSubstitution(np.random.default_rng(seed), share, keep, Wordbook())
 
 
 def test_a_word_is_always_the_same_other_word_in_its_own_case() -> None:
-    changed = disguise(1.0).text("Lamp, lamp and LAMP: a lamp.").split()
+    changed = substitution(1.0).text("Lamp, lamp and LAMP: a lamp.").split()
     word = re.sub(r"\W", "", changed[1])
     assert changed[0] == f"{word.capitalize()},"
     assert changed[3] == f"{word.upper()}:"
@@ -32,24 +32,24 @@ def test_a_word_is_always_the_same_other_word_in_its_own_case() -> None:
 
 def test_short_words_numbers_marks_and_kept_words_stay() -> None:
     text = "click[2 oz (pack of 3)] $4.99 ab"
-    assert disguise(1.0, keep=("click", "pack")).text(text) == text
+    assert substitution(1.0, keep=("click", "pack")).text(text) == text
 
 
 def test_the_share_of_changed_words_is_as_asked() -> None:
     words = [f"word{'x' * (n % 20)}{chr(97 + n % 26)}{chr(97 + n // 26 % 26)}" for n in range(500)]
     assert len(set(words)) == 500
-    shown = disguise(0.4).text(" ".join(words)).split()
+    shown = substitution(0.4).text(" ".join(words)).split()
     changed = sum(a != b for a, b in zip(words, shown, strict=True))
     assert 0.3 * 500 < changed < 0.5 * 500
 
 
 def test_without_a_share_nothing_changes() -> None:
-    assert disguise(0.0).text("Find me a red lamp") == "Find me a red lamp"
+    assert substitution(0.0).text("Find me a red lamp") == "Find me a red lamp"
 
 
 def test_goal_and_admissible_actions_wear_it_too_and_info_is_a_copy() -> None:
     info = {"goal": "red lamp", "admissible_actions": ["click[lamp]"], "won": False}
-    veil = disguise(1.0, keep=("click",))
+    veil = substitution(1.0, keep=("click",))
     shown = veil.info(info)
     assert shown["goal"] == veil.text("red lamp") != "red lamp"
     assert shown["admissible_actions"] == [veil.text("click[lamp]")]

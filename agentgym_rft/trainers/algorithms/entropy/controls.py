@@ -89,7 +89,7 @@ def _regularized(
 ) -> Algorithm:
     return replace(
         algorithm,
-        modulators=(*algorithm.modulators, stage),
+        advantage_transforms=(*algorithm.advantage_transforms, stage),
         regularizers=(*algorithm.regularizers, *added),
         controllers=(*algorithm.controllers, *([controller] if controller else [])),
     )
@@ -99,7 +99,7 @@ def _observed(algorithm: Algorithm, name: str, unit: Unit) -> Algorithm:
     """With the entropy before the update in the table, where a controller needs more than the step's metric."""
     if unit == "token":
         return algorithm
-    return replace(algorithm, modulators=(*algorithm.modulators, terms.measured_entropy(name)))
+    return replace(algorithm, advantage_transforms=(*algorithm.advantage_transforms, terms.measured_entropy(name)))
 
 
 def _ordered(name: str, **ends: float) -> None:
@@ -201,7 +201,7 @@ def epo(algorithm: Algorithm, options: EpoOptions, unit: Unit) -> Algorithm:
     )
     weighted = _regularized(algorithm, terms.unit_weights("epo_entropy", unit), penalties, history)
     band = terms.entropy_band(options.low, options.high, history.means, unit)
-    return replace(weighted, modulators=(*weighted.modulators, band))
+    return replace(weighted, advantage_transforms=(*weighted.advantage_transforms, band))
 
 
 class TargetEntropyOptions(Options):
@@ -271,12 +271,12 @@ class SirenOptions(Options):
 def siren(algorithm: Algorithm, options: SirenOptions, unit: Unit) -> Algorithm:
     """SIREN: the nucleus entropy of peak tokens is drawn to that of the first step. Source: arXiv 2509.25133."""
     refuse_unit("siren", unit, ("trajectory",), "peaks are picked inside each trajectory.")
-    functional = nucleus_entropy(options.top_p)
-    column, q = functional.name, options.quantile
+    distribution_stat = nucleus_entropy(options.top_p)
+    column, q = distribution_stat.name, options.quantile
     anchor = controllers.EntropyAnchor(lambda table: terms.peak_entropy(table, column, q, unit))
     stage = terms.anchored(column, q, unit, algorithm.aggregation, lambda: anchor.value)
     algorithm = _regularized(algorithm, stage, (terms.anchoring(column, options.coef),), anchor)
-    return replace(algorithm, functionals=(*algorithm.functionals, functional))
+    return replace(algorithm, distribution_stats=(*algorithm.distribution_stats, distribution_stat))
 
 
 class LpRegOptions(Options):
@@ -290,10 +290,10 @@ class LpRegOptions(Options):
 def lp_reg(algorithm: Algorithm, options: LpRegOptions, unit: Unit) -> Algorithm:
     """Lp-Reg: keeps improbable tokens that are no noise from being pushed down. Source: arXiv 2510.03222."""
     refuse_unit("lp_reg", unit, ("turn", "trajectory"), "what is noise is said of single tokens.")
-    functional = kept_mass(options.kappa)
-    stage = terms.denoised_target(functional.name, options.kappa, options.share, options.among)
+    distribution_stat = kept_mass(options.kappa)
+    stage = terms.denoised_target(distribution_stat.name, options.kappa, options.share, options.among)
     algorithm = _regularized(algorithm, stage, (terms.denoised_kl(options.coef),))
-    return replace(algorithm, functionals=(*algorithm.functionals, functional))
+    return replace(algorithm, distribution_stats=(*algorithm.distribution_stats, distribution_stat))
 
 
 class AgenticClipOptions(Options):
@@ -311,4 +311,4 @@ def agentic_clip(algorithm: Algorithm, options: AgenticClipOptions, unit: Unit) 
     gated = options.tokens == "high_entropy"
     surrogate = terms.preserving_upper(algorithm.surrogate, gated=gated)
     stages = (terms.uncertain_units(unit),) if gated else ()
-    return replace(algorithm, surrogate=surrogate, modulators=(*algorithm.modulators, *stages))
+    return replace(algorithm, surrogate=surrogate, advantage_transforms=(*algorithm.advantage_transforms, *stages))

@@ -25,7 +25,7 @@ def token_draws(table: TokenTable, context: Context) -> Tensor:
     counts = torch.bincount(table.turn, minlength=table.num_turns)
     place = torch.arange(table.num_tokens, device=table.turn.device) - (counts.cumsum(0) - counts)[table.turn]
     place = place + TURN_STRIDE * table.token_column("position").long()
-    token = _mixed(table.columns["behaviour_lp"].float().contiguous().view(torch.int32).long() ^ _mixed(place))
+    token = _mixed(table.columns["behaviour_logprobs"].float().contiguous().view(torch.int32).long() ^ _mixed(place))
     trajectory = segment_sum(token, table.trajectory, table.num_trajectories)[table.trajectory]
     key = _mixed(torch.tensor([context.seed, context.step], device=table.turn.device))
     return _mixed(_mixed(_mixed(token + _mixed(trajectory)) ^ key[0]) + key[1])

@@ -21,7 +21,7 @@ from agentgym_rft.trainers.algorithms.entropy.statistics import (
     counted_units,
     covariance,
     discriminator,
-    moments,
+    observations,
     quantile,
 )
 from agentgym_rft.trainers.algorithms.parts import Context, TokenFilter
@@ -44,7 +44,7 @@ def clip_b(mu: float, sides: Sides, unit: Unit) -> TokenFilter:
 
     def fn(table: TokenTable, context: Context) -> Tensor:
         scores = counted_sum(discriminator(table), table, unit)
-        mean, sigma = moments(scores, counted_units(table, unit))
+        mean, sigma = observations(scores, counted_units(table, unit))
         if sigma < FLAT:
             return torch.ones_like(table.columns["counted"])
         deviation = scores - mean
@@ -52,7 +52,7 @@ def clip_b(mu: float, sides: Sides, unit: Unit) -> TokenFilter:
             return (deviation.abs() <= mu * sigma).float()
         return ((counted_mean(table.columns["advantage"], table, unit) >= 0) | (deviation >= -mu * sigma)).float()
 
-    return TokenFilter("clip_b", fn, frozenset({"old_lp", "entropy", "advantage"}), shrinks_denominator=True)
+    return TokenFilter("clip_b", fn, frozenset({"old_logprobs", "entropy", "advantage"}), shrinks_denominator=True)
 
 
 def clip_v(mu: float, sides: Sides, max_frac: float, unit: Unit) -> TokenFilter:
@@ -68,7 +68,7 @@ def clip_v(mu: float, sides: Sides, max_frac: float, unit: Unit) -> TokenFilter:
     def fn(table: TokenTable, context: Context) -> Tensor:
         scores = counted_sum(centred_discriminator(table), table, unit)
         units = counted_units(table, unit)
-        _, sigma = moments(scores, units)
+        _, sigma = observations(scores, units)
         if sigma < FLAT:
             return torch.ones_like(table.columns["counted"])
         if sides == "both":
@@ -78,7 +78,7 @@ def clip_v(mu: float, sides: Sides, max_frac: float, unit: Unit) -> TokenFilter:
         limit = max(1, _share(max_frac, int(units.sum())))
         return 1 - chosen_units(largest(-scores, violating, limit, token_draws(table, context)), table, unit)
 
-    needs = frozenset({"old_lp", "entropy", "mean_discriminator", "advantage"})
+    needs = frozenset({"old_logprobs", "entropy", "mean_discriminator", "advantage"})
     return TokenFilter("clip_v", fn, needs, shrinks_denominator=True)
 
 
@@ -99,7 +99,7 @@ def clip_cov(ratio: float, low: float, high: float, unit: Unit) -> TokenFilter:
         draws = token_draws(table, context)
         return 1 - chosen_units(largest(torch.zeros_like(scores), candidates, limit, draws), table, unit)
 
-    return TokenFilter("clip_cov", fn, frozenset({"old_lp", "advantage"}), shrinks_denominator=False)
+    return TokenFilter("clip_cov", fn, frozenset({"old_logprobs", "advantage"}), shrinks_denominator=False)
 
 
 def forking_tokens(share: float, unit: Unit) -> TokenFilter:
@@ -129,8 +129,8 @@ def steer(shape: Shape, w_min: float, w_max: float, unit: Unit) -> TokenFilter:
     """
 
     def fn(table: TokenTable, context: Context) -> Tensor:
-        lp, entropy = table.columns["old_lp"].double(), table.columns["entropy"].double()
-        omega = table.columns["advantage"].double() * (1 - lp.exp()) * (lp + entropy)
+        logprobs, entropy = table.columns["old_logprobs"].double(), table.columns["entropy"].double()
+        omega = table.columns["advantage"].double() * (1 - logprobs.exp()) * (logprobs + entropy)
         sizes = counted_sum(omega, table, unit).abs()
         units = counted_units(table, unit)
         if not units.any():
@@ -142,7 +142,7 @@ def steer(shape: Shape, w_min: float, w_max: float, unit: Unit) -> TokenFilter:
             return torch.full_like(table.columns["counted"], (w_min + w_max) / 2)
         return (w_max - (sizes - smallest) / (top - smallest) * (w_max - w_min)).float()
 
-    return TokenFilter("steer", fn, frozenset({"old_lp", "entropy", "advantage"}), shrinks_denominator=False)
+    return TokenFilter("steer", fn, frozenset({"old_logprobs", "entropy", "advantage"}), shrinks_denominator=False)
 
 
 def largest(scores: Tensor, candidates: Tensor, limit: int, draws: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ def counted_units(table: TokenTable, unit: Unit) -> Tensor:
     return (first_of_unit(table, unit) > 0) & (unit_sum((table.columns["counted"] > 0).double(), table, unit) > 0)
 
 
-def moments(values: Tensor, chosen: Tensor) -> tuple[float, float]:
+def observations(values: Tensor, chosen: Tensor) -> tuple[float, float]:
     """Mean and population std of the values [N] where `chosen` [N] is true; zeros where it never is."""
     values = values[chosen]
     if not len(values):
@@ -47,8 +47,8 @@ def discriminator(table: TokenTable) -> Tensor:
 
     Source: arXiv 2602.03392, theorem 3.2.
     """
-    lp, entropy = table.columns["old_lp"].double(), table.columns["entropy"].double()
-    return lp.exp() * (entropy + lp)
+    logprobs, entropy = table.columns["old_logprobs"].double(), table.columns["entropy"].double()
+    return logprobs.exp() * (entropy + logprobs)
 
 
 def centred_discriminator(table: TokenTable) -> Tensor:
@@ -60,13 +60,13 @@ def centred_discriminator(table: TokenTable) -> Tensor:
 
 
 def covariance(table: TokenTable) -> Tensor:
-    """(A - mean A) (lp - mean lp) with means over the tokens that still count, [N] float64.
+    """(A - mean A) (logprobs - mean logprobs) with means over the tokens that still count, [N] float64.
 
     Source: arXiv 2505.22617 section 4.
     """
     counts = table.columns["counted"] > 0
-    advantage, lp = table.columns["advantage"].double(), table.columns["old_lp"].double()
-    return (advantage - moments(advantage, counts)[0]) * (lp - moments(lp, counts)[0])
+    advantage, logprobs = table.columns["advantage"].double(), table.columns["old_logprobs"].double()
+    return (advantage - observations(advantage, counts)[0]) * (logprobs - observations(logprobs, counts)[0])
 
 
 def quantile(values: Tensor, q: float) -> float:

@@ -23,7 +23,7 @@ from agentgym_rft.trainers.algorithms.entropy.statistics import (
     covariance,
     equal_units,
     main_tokens,
-    moments,
+    observations,
     quantile,
     segment_quantile,
 )
@@ -61,7 +61,7 @@ def mean_entropy(name: str, coef: float | Coefficient) -> Regularizer:
     column = f"{name}_weight"
 
     def fn(inputs: LossInputs) -> Tensor:
-        return -inputs.functionals["entropy"] * inputs.columns[column]
+        return -inputs.distribution_stats["entropy"] * inputs.columns[column]
 
     return Regularizer(name, fn, coef, frozenset({column}), ENTROPY)
 
@@ -84,11 +84,11 @@ def covariant_units(percent: float, unit: Unit) -> Stage:
         limit = max(1, int(percent * int(units.sum()) / 100 + 1e-9))
         return {"kl_cov": chosen_units(largest(scores, units, limit, token_draws(table, context)), table, unit)}
 
-    return Stage("kl_cov", fn, frozenset({"old_lp", "advantage"}), frozenset({"kl_cov"}))
+    return Stage("kl_cov", fn, frozenset({"old_logprobs", "advantage"}), frozenset({"kl_cov"}))
 
 
 def covariant_penalty(coef: float) -> Regularizer:
-    """coef * |lp - old_lp| on the tokens of the column `kl_cov`, in a mean over all tokens.
+    """coef * |logprobs - old_logprobs| on the tokens of the column `kl_cov`, in a mean over all tokens.
 
     The size of the log-ratio stands for the KL to the policy before the update. It acts from the second optimizer step
     of a batch on: in the first one the difference is rounding, whose sign would be a gradient as large as any other, so
@@ -96,10 +96,10 @@ def covariant_penalty(coef: float) -> Regularizer:
     """
 
     def fn(inputs: LossInputs) -> Tensor:
-        size = (inputs.lp - inputs.columns["old_lp"]).abs()
+        size = (inputs.logprobs - inputs.columns["old_logprobs"]).abs()
         return torch.where(size > ROUNDING, size, 0.0) * inputs.columns["kl_cov"]
 
-    return Regularizer("kl_cov", fn, coef, frozenset({"kl_cov", "old_lp"}))
+    return Regularizer("kl_cov", fn, coef, frozenset({"kl_cov", "old_logprobs"}))
 
 
 def unclipped(inner: Surrogate) -> Surrogate:
@@ -163,13 +163,13 @@ def outside_band(coef: Coefficient, unit: Unit) -> Regularizer:
     """
 
     def token(inputs: LossInputs) -> Tensor:
-        entropy = inputs.functionals["entropy"]
+        entropy = inputs.distribution_stats["entropy"]
         return (inputs.columns["epo_low"] - entropy).relu() + (entropy - inputs.columns["epo_high"]).relu()
 
     def whole(inputs: LossInputs) -> Tensor:
         side = inputs.columns["epo_side"]
         bound = torch.where(side > 0, inputs.columns["epo_high"], inputs.columns["epo_low"])
-        return side * (inputs.functionals["entropy"] - bound)
+        return side * (inputs.distribution_stats["entropy"] - bound)
 
     needs = frozenset({"epo_low", "epo_high", "epo_side"})
     return Regularizer("epo_band", token if unit == "token" else whole, coef, needs, ENTROPY)
@@ -222,7 +222,7 @@ def anchoring(column: str, coef: float) -> Regularizer:
     """
 
     def fn(inputs: LossInputs) -> Tensor:
-        change = inputs.functionals[column] - inputs.columns[column]
+        change = inputs.distribution_stats[column] - inputs.columns[column]
         return inputs.columns["siren_slope"] * change + inputs.columns["siren_value"]
 
     return Regularizer("siren", fn, coef, frozenset({column, "siren_slope", "siren_value"}), frozenset({column}))
@@ -237,15 +237,15 @@ def denoised_target(kept: str, kappa: float, share: float, among: Among) -> Stag
     """
 
     def fn(table: TokenTable, context: Context) -> Mapping[str, Tensor]:
-        lp = table.columns["old_lp"].double()
+        logprobs = table.columns["old_logprobs"].double()
         is_negative = (table.columns["advantage"] < 0) & (main_tokens(table) > 0)
         pool = is_negative if among == "negative" else main_tokens(table) > 0
-        limit = quantile(lp[pool], share) if pool.any() else -torch.inf
-        is_kept = lp.exp() > kappa * table.columns["max_prob"].double()
-        active = is_negative & is_kept & (lp < limit)
-        return {"lp_reg": active.float(), "lp_reg_target": lp - table.columns[kept].double().log()}
+        limit = quantile(logprobs[pool], share) if pool.any() else -torch.inf
+        is_kept = logprobs.exp() > kappa * table.columns["max_prob"].double()
+        active = is_negative & is_kept & (logprobs < limit)
+        return {"lp_reg": active.float(), "lp_reg_target": logprobs - table.columns[kept].double().log()}
 
-    needs = frozenset({"old_lp", "advantage", "max_prob", kept})
+    needs = frozenset({"old_logprobs", "advantage", "max_prob", kept})
     return Stage("lp_reg", fn, needs, frozenset({"lp_reg", "lp_reg_target"}))
 
 
@@ -257,8 +257,8 @@ def denoised_kl(coef: float) -> Regularizer:
 
     def fn(inputs: LossInputs) -> Tensor:
         target = inputs.columns["lp_reg_target"]
-        is_active = (inputs.columns["lp_reg"] > 0) & (inputs.lp.detach() < target)
-        return torch.where(is_active, kl_estimate(inputs.lp, target, "k3"), 0.0)
+        is_active = (inputs.columns["lp_reg"] > 0) & (inputs.logprobs.detach() < target)
+        return torch.where(is_active, kl_estimate(inputs.logprobs, target, "k3"), 0.0)
 
     return Regularizer("lp_reg", fn, coef, frozenset({"lp_reg", "lp_reg_target"}))
 
@@ -268,7 +268,7 @@ def uncertain_units(unit: Unit) -> Stage:
 
     def fn(table: TokenTable, context: Context) -> Mapping[str, Tensor]:
         values = counted_mean(table.columns["entropy"], table, unit)
-        mean, _ = moments(values, counted_units(table, unit))
+        mean, _ = observations(values, counted_units(table, unit))
         return {"agentic_clip": (values > mean).float()}
 
     return Stage("agentic_clip", fn, ENTROPY, frozenset({"agentic_clip"}))
@@ -276,7 +276,7 @@ def uncertain_units(unit: Unit) -> Stage:
 
 def preserving_upper(inner: Surrogate, *, gated: bool) -> Surrogate:
     """A clipped surrogate whose upper bound keeps a gradient: where A > 0 and r > high, value -high A and gradient
-    -high A grad lp instead of none. With `gated` only where the column `agentic_clip` is 1.
+    -high A grad logprobs instead of none. With `gated` only where the column `agentic_clip` is 1.
 
     Source: AEPO, arXiv 2510.14545 section 3.
     """

@@ -17,7 +17,7 @@ def column(values: Sequence[float]) -> torch.Tensor:
 
 def entropy_table(turns: Sequence[Sequence[int]], *, auxiliary: int = 0, **columns: Sequence[float]) -> TokenTable:
     """A prepared table of one group. `turns` has for each trajectory the number of tokens of each turn; the last
-    `auxiliary` trajectories are auxiliary. Column `p` becomes `old_lp`; `advantage` is 1 unless given.
+    `auxiliary` trajectories are auxiliary. Column `p` becomes `old_logprobs`; `advantage` is 1 unless given.
     """
     number = 0
     trajectories = []
@@ -36,12 +36,14 @@ def entropy_table(turns: Sequence[Sequence[int]], *, auxiliary: int = 0, **colum
     counted = 1 - table.token_column("auxiliary").float()
     given = {name: column(values) for name, values in columns.items()}
     if "p" in given:
-        given["old_lp"] = given.pop("p").log()
+        given["old_logprobs"] = given.pop("p").log()
     return table.with_columns({"advantage": torch.ones(number), "mask": counted, "counted": counted, **given})
 
 
-def loss_inputs(lp: torch.Tensor, **columns: torch.Tensor) -> LossInputs:
-    """Inputs whose ratio is to `old_lp`, given or the log-probs themselves; functionals are `<name>_now` columns."""
-    functionals = {name.removesuffix("_now"): values for name, values in columns.items() if name.endswith("_now")}
-    log_ratio = lp - columns.get("old_lp", lp.detach())
-    return LossInputs(lp, log_ratio, log_ratio.detach(), functionals, columns)
+def loss_inputs(logprobs: torch.Tensor, **columns: torch.Tensor) -> LossInputs:
+    """Inputs whose ratio is to `old_logprobs`, given or the log-probs themselves; statistics are `<name>_now`."""
+    distribution_stats = {
+        name.removesuffix("_now"): values for name, values in columns.items() if name.endswith("_now")
+    }
+    log_ratio = logprobs - columns.get("old_logprobs", logprobs.detach())
+    return LossInputs(logprobs, log_ratio, log_ratio.detach(), distribution_stats, columns)

@@ -198,7 +198,7 @@ def test_auxiliary_tokens_enter_no_statistic(name):
     turns = [[1, 1, 1], [1, 1], [1, 1, 1, 1, 1]]
     table = random_table(turns)
     values = {n: table.columns[n].tolist() for n in ("entropy", "mean_discriminator", "advantage")}
-    values["p"] = table.columns["old_lp"].exp().tolist()
+    values["p"] = table.columns["old_logprobs"].exp().tolist()
     outliers = {"p": [1e-3] * 3, "entropy": [9.0] * 3, "mean_discriminator": [-3.0] * 3, "advantage": [-9.0] * 3}
     longer = entropy_table([*turns, [1, 1, 1]], auxiliary=1, **{n: values[n] + outliers[n] for n in values})
     assert kept(FILTERS[name], longer)[:10] == kept(FILTERS[name], table)
@@ -254,8 +254,8 @@ def test_what_cannot_work_is_refused_with_one_sentence(controls, section, senten
 
 
 def test_a_control_whose_column_is_missing_is_refused_by_name():
-    with pytest.raises(ConfigError, match="'kl_cov' needs the column 'old_lp', which nothing provides"):
-        built({"name": "kl_cov"}).validate(available_columns(reference=False) - {"old_lp"})
+    with pytest.raises(ConfigError, match="'kl_cov' needs the column 'old_logprobs', which nothing provides"):
+        built({"name": "kl_cov"}).validate(available_columns(reference=False) - {"old_logprobs"})
 
 
 def test_a_taken_name_cannot_be_registered_again():

@@ -47,24 +47,24 @@ def test_kl_cov_takes_whole_turns_by_the_sum_of_their_covariances():
 
 def test_kl_cov_has_no_bounds_and_a_penalty_on_the_chosen_tokens_only():
     old, chosen, advantage = column([-1.0, -1.0, -1.0]), column([1, 0, 0]), column([1.0, 1.0, -1.0])
-    given = loss_inputs(column([-0.5, -0.5, -2.0]), old_lp=old, kl_cov=chosen, advantage=advantage)
+    given = loss_inputs(column([-0.5, -0.5, -2.0]), old_logprobs=old, kl_cov=chosen, advantage=advantage)
     surrogate = terms.unclipped(clipped(fixed_bounds(0.2, 0.2)))
     loss, is_clipped = surrogate.fn(given)
     assert loss.tolist() == pytest.approx([-math.exp(0.5), -math.exp(0.5), math.exp(-1)])
     assert not is_clipped.any()
     assert terms.covariant_penalty(1.0).fn(given).tolist() == [0.5, 0, 0]
 
-    def total(lp):
-        inputs = loss_inputs(lp, old_lp=old, kl_cov=chosen, advantage=advantage)
+    def total(logprobs):
+        inputs = loss_inputs(logprobs, old_logprobs=old, kl_cov=chosen, advantage=advantage)
         return surrogate.fn(inputs)[0] + terms.covariant_penalty(1.0).fn(inputs)
 
-    assert gradient_matches(total, given.lp) == pytest.approx([1 - math.exp(0.5), -math.exp(0.5), math.exp(-1)])
+    assert gradient_matches(total, given.logprobs) == pytest.approx([1 - math.exp(0.5), -math.exp(0.5), math.exp(-1)])
 
 
 def test_the_penalty_of_kl_cov_does_nothing_in_the_first_optimizer_step():
-    lp = column([-1.0, -1.0 + 1e-6, -1.0 - 1e-6]).requires_grad_()  # up to rounding
-    given = loss_inputs(lp, old_lp=column([-1.0] * 3), kl_cov=column([1.0] * 3))
-    (gradient,) = torch.autograd.grad(terms.covariant_penalty(1.0).fn(given).sum(), lp)
+    logprobs = column([-1.0, -1.0 + 1e-6, -1.0 - 1e-6]).requires_grad_()  # up to rounding
+    given = loss_inputs(logprobs, old_logprobs=column([-1.0] * 3), kl_cov=column([1.0] * 3))
+    (gradient,) = torch.autograd.grad(terms.covariant_penalty(1.0).fn(given).sum(), logprobs)
     assert gradient.tolist() == [0.0] * 3
 
 
@@ -218,23 +218,23 @@ def test_lp_reg_on_the_worked_example():
 def test_lp_reg_raises_shielded_tokens_until_they_reach_their_target():
     columns = shielded(lp_reg_table())
     needed = {name: columns[name] for name in ("lp_reg", "lp_reg_target")}
-    lp = columns["old_lp"].clone()
-    lp[2] = columns["lp_reg_target"][2] + 0.1  # by now above its target
+    logprobs = columns["old_logprobs"].clone()
+    logprobs[2] = columns["lp_reg_target"][2] + 0.1  # by now above its target
 
     def loss(values):
         return terms.denoised_kl(1.0).fn(loss_inputs(values, **needed))
 
-    difference = float(lp[3] - columns["lp_reg_target"][3])
+    difference = float(logprobs[3] - columns["lp_reg_target"][3])
     expected = math.exp(-difference) + difference - 1
-    assert loss(lp).tolist() == pytest.approx([0, 0, 0, expected, 0])
-    assert gradient_matches(loss, lp) == pytest.approx([0, 0, 0, 1 - math.exp(-difference), 0])
+    assert loss(logprobs).tolist() == pytest.approx([0, 0, 0, expected, 0])
+    assert gradient_matches(loss, logprobs) == pytest.approx([0, 0, 0, 1 - math.exp(-difference), 0])
     assert 1 - math.exp(-difference) < 0  # descent raises the log-prob
 
 
-def clip_inputs(lp, high_entropy=(1.0, 0.0, 1.0, 1.0)):
+def clip_inputs(logprobs, high_entropy=(1.0, 0.0, 1.0, 1.0)):
     # ratios 1.5, 1.5, .5, 1.1
     old = torch.tensor([1.5, 1.5, 0.5, 1.1], dtype=torch.float64).log().neg()
-    return loss_inputs(lp, old_lp=old, advantage=column([1, 1, -1, 1]), agentic_clip=column(high_entropy))
+    return loss_inputs(logprobs, old_logprobs=old, advantage=column([1, 1, -1, 1]), agentic_clip=column(high_entropy))
 
 
 @pytest.mark.parametrize(
@@ -242,13 +242,13 @@ def clip_inputs(lp, high_entropy=(1.0, 0.0, 1.0, 1.0)):
 )
 def test_the_agentic_clip_keeps_the_gradient_of_high_entropy_tokens_at_the_upper_bound(gated, gradient):
     inner = clipped(fixed_bounds(0.2, 0.28))
-    lp = torch.zeros(4, dtype=torch.float64, requires_grad=True)
-    loss, is_clipped = terms.preserving_upper(inner, gated=gated).fn(clip_inputs(lp))
+    logprobs = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+    loss, is_clipped = terms.preserving_upper(inner, gated=gated).fn(clip_inputs(logprobs))
     assert loss.tolist() == pytest.approx([-1.28, -1.28, 0.8, -1.1])
     assert is_clipped.tolist() == [True, True, True, False]
-    (got,) = torch.autograd.grad(loss.sum(), lp)
+    (got,) = torch.autograd.grad(loss.sum(), logprobs)
     assert got.tolist() == pytest.approx(gradient)
-    (ppo,) = torch.autograd.grad(inner.fn(clip_inputs(lp))[0].sum(), lp)
+    (ppo,) = torch.autograd.grad(inner.fn(clip_inputs(logprobs))[0].sum(), logprobs)
     assert ppo.tolist() == pytest.approx([0, 0, 0, -1.1])
 
 

@@ -112,8 +112,8 @@ def test_in_each_quadrant_a_step_of_the_grpo_surrogate_moves_entropy_as_predicte
     assert (s < n).any()
     for token in range(len(logits)):
         leaf = logits.clone().requires_grad_()
-        lp = leaf.log_softmax(-1)[token : token + 1]
-        given = loss_inputs(lp, advantage=torch.tensor([advantage], dtype=torch.float64))
+        logprobs = leaf.log_softmax(-1)[token : token + 1]
+        given = loss_inputs(logprobs, advantage=torch.tensor([advantage], dtype=torch.float64))
         loss, _ = clipped(fixed_bounds(0.2, 0.2)).fn(given)
         (gradient,) = torch.autograd.grad(loss.sum(), leaf)
         change = entropy_of(logits - STEP * gradient) - entropy_of(logits)
@@ -135,7 +135,7 @@ def scored_first(model, row):
     (batch,) = pack([row], 10**6)
     result = make_scorer(model).score(batch, (ENTROPY, MEAN_DISCRIMINATOR), grad=False)
     columns = result.columns
-    return tuple(float(values[0]) for values in (result.lp, columns["entropy"], columns["mean_discriminator"]))
+    return tuple(float(values[0]) for values in (result.logprobs, columns["entropy"], columns["mean_discriminator"]))
 
 
 def hidden_before(model, row):
@@ -160,8 +160,8 @@ def test_both_theorems_hold_through_a_real_models_logits(first_tokens, kind):
         hidden = hidden_before(model, row)
         logits = model.lm_head(hidden).detach()
         token = int(row.ids[row.positions[0]])
-        lp, h, n = scored_first(model, row)
-        s = float(torch.tensor(lp).double().exp()) * (h + lp)
+        logprobs, h, n = scored_first(model, row)
+        s = float(torch.tensor(logprobs).double().exp()) * (h + logprobs)
         bump = torch.zeros_like(logits).index_fill_(0, torch.tensor(token), 1.0)
         direction, expected = (bump, -s) if kind == "bump" else (policy_step(logits, token), n - s)
         up = scored_first(with_logits_moved(model, hidden, STEP * direction), row)[1]
@@ -175,7 +175,7 @@ def test_the_entropy_change_of_a_surrogate_step_on_a_models_head_is_predicted(fi
     for row in rows:
         hidden = hidden_before(model, row)
         trained = copy.deepcopy(model)
-        lp, h, n = scored_first(model, row)
+        logprobs, h, n = scored_first(model, row)
         own_lp = trained.lm_head(hidden).log_softmax(-1)[[int(row.ids[row.positions[0]])]]
         loss, _ = clipped(fixed_bounds(0.2, 0.2)).fn(
             loss_inputs(own_lp, advantage=torch.tensor([advantage], dtype=torch.float64))
@@ -183,6 +183,6 @@ def test_the_entropy_change_of_a_surrogate_step_on_a_models_head_is_predicted(fi
         (gradient,) = torch.autograd.grad(loss.sum(), trained.lm_head.weight)
         with torch.no_grad():
             trained.lm_head.weight -= rate * gradient
-        s = float(torch.tensor(lp).double().exp()) * (h + lp)
+        s = float(torch.tensor(logprobs).double().exp()) * (h + logprobs)
         predicted = -rate * float(hidden.square().sum()) * advantage * (s - n)
         assert scored_first(trained, row)[1] - h == pytest.approx(predicted, rel=0.02, abs=1e-10)

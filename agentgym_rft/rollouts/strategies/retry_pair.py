@@ -8,7 +8,7 @@ from typing import Any
 from agentgym_rft.agents.reflect import Refusal, Report, leaks
 from agentgym_rft.config.run import ReflectSection
 from agentgym_rft.core import Trajectory, Turn
-from agentgym_rft.rollouts.episode.forks import Played, own_turns
+from agentgym_rft.rollouts.episode.forks import EpisodeRecord, own_turns
 from agentgym_rft.rollouts.reflection.hindsight import pivot_of
 from agentgym_rft.rollouts.reflection.reflectors import Reflection
 
@@ -16,13 +16,13 @@ MAX_REWARD = 1.0  # of the rule of the released code: a return from here on is a
 
 
 @dataclass(frozen=True, slots=True)
-class Lineage:
+class RetryPair:
     """A base episode and what came of it. With several agents, returns and turns are those of the guided one."""
 
     errored: tuple[Trajectory, ...]  # earlier attempts of the base
-    base: Played
+    base: EpisodeRecord
     reflection: Reflection | None = None  # None: there was nothing to reflect on
-    retry: Played | None = None
+    retry: EpisodeRecord | None = None
     guided: str = ""  # of several agents, the one that the retry guides
 
     @property
@@ -41,7 +41,7 @@ class Lineage:
         return tuple(turn for turn in self.new_turns if not self.guided or turn.info["agent"] == self.guided)
 
     @property
-    def teller(self) -> str:
+    def reporting_agent(self) -> str:
         """The agent whose trajectory tells about the reflection; "" where there is one agent."""
         trained = [part.agent_id for part in self.base.parts if part.info["is_trained"]]
         return self.guided or next(iter(trained), "") or next((part.agent_id for part in self.base.parts), "")
@@ -55,20 +55,20 @@ class Lineage:
         return own_turns(self.new_turns, agent) > 0
 
 
-def is_usable(lineage: Lineage, options: ReflectSection) -> bool:
+def is_usable(pair: RetryPair, options: ReflectSection) -> bool:
     """True if there is a retry without an error, with a guided turn of its own, that may be trained."""
-    if lineage.retry is None or lineage.retry.trajectory.is_error or not lineage.guided_turns:
+    if pair.retry is None or pair.retry.trajectory.is_error or not pair.guided_turns:
         return False
-    return not (options.distill and _leaked(lineage))
+    return not (options.distill and _leaked(pair))
 
 
-def _leaked(lineage: Lineage) -> bool:
-    return any(leaks(str(turn.info["text"])) for turn in lineage.guided_turns)
+def _leaked(pair: RetryPair) -> bool:
+    return any(leaks(str(turn.info["text"])) for turn in pair.guided_turns)
 
 
-def retry_return(lineage: Lineage) -> float:
+def retry_return(pair: RetryPair) -> float:
     """The return of a retry without an error; 0 without a retry."""
-    return lineage.retry.of(lineage.guided).episode_return if lineage.retry else 0.0
+    return pair.retry.of(pair.guided).episode_return if pair.retry else 0.0
 
 
 def is_verified(base: Trajectory, retry: Trajectory, options: ReflectSection) -> bool:
@@ -83,21 +83,21 @@ def is_verified(base: Trajectory, retry: Trajectory, options: ReflectSection) ->
     return retry.episode_return >= MAX_REWARD and (improved or is_shorter)
 
 
-def is_correction(lineage: Lineage, options: ReflectSection) -> bool:
+def is_correction(pair: RetryPair, options: ReflectSection) -> bool:
     """True if the retry can be used and is a verified correction."""
-    if lineage.retry is None or not is_usable(lineage, options):
+    if pair.retry is None or not is_usable(pair, options):
         return False
-    return is_verified(lineage.base.of(lineage.guided), lineage.retry.of(lineage.guided), options)
+    return is_verified(pair.base.of(pair.guided), pair.retry.of(pair.guided), options)
 
 
-def record(lineage: Lineage, reflection: Reflection, options: ReflectSection) -> dict[str, Any]:
+def record(pair: RetryPair, reflection: Reflection, options: ReflectSection) -> dict[str, Any]:
     """What became of a reflection, for the metrics and for the trajectory file."""
     report, turn = reflection.report, reflection.turn
-    base, retry = lineage.base, lineage.retry
+    base, retry = pair.base, pair.retry
     left = [number for number in base.remaining if number is not None]
     is_known = len(left) == len(base.trajectory.turns) + 1
     is_played = retry is not None and not retry.trajectory.is_error
-    sampled = [*([turn] if turn else []), *lineage.new_turns]
+    sampled = [*([turn] if turn else []), *pair.new_turns]
     return {
         "text": reflection.text,
         "refused": report.value if isinstance(report, Refusal) else "",
@@ -105,10 +105,10 @@ def record(lineage: Lineage, reflection: Reflection, options: ReflectSection) ->
         "pivot": report.retry_from_step if isinstance(report, Report) else None,
         "oracle_pivot": pivot_of(left) if is_known else None,
         "retry": retry.trajectory.stop_reason.value if retry else "",
-        "improved": is_played and retry_return(lineage) > base.of(lineage.guided).episode_return,
-        "leaked": options.distill and _leaked(lineage),
-        "verified": is_correction(lineage, options),
-        "turns": len(lineage.new_turns),
+        "improved": is_played and retry_return(pair) > base.of(pair.guided).episode_return,
+        "leaked": options.distill and _leaked(pair),
+        "verified": is_correction(pair, options),
+        "turns": len(pair.new_turns),
         "tokens": sum(len(each.action_ids) for each in sampled),
-        **({"agent": lineage.guided} if lineage.guided else {}),
+        **({"agent": pair.guided} if pair.guided else {}),
     }
