@@ -2,8 +2,8 @@
 
 `update` is the only place that calls backward. Log-probs of the policy before the step (`old_logprobs`) cost an extra
 forward pass only where they can differ from those of the training pass: with several optimizer steps a batch (if the
-surrogate has a ratio at all), or when a stage needs them (or the entropy) first. In the strictly on-policy single step they are
-the training pass's own, detached.
+surrogate has a ratio at all), or when a stage needs them (or the entropy) first. In the strictly on-policy single step
+they are the training pass's own, detached.
 """
 
 from __future__ import annotations
