@@ -112,7 +112,7 @@ def test_the_algorithms_page_has_both_rows_and_every_option_of_every_entropy_con
     assert listed == set(CONTROLS)
 
 
-@pytest.mark.parametrize("module", ["loop", "update", "generation_metrics"])
+@pytest.mark.parametrize("module", ["loop", "metrics", "learner/update"])
 def test_the_algorithms_page_explains_every_metric(module):
     source = (ROOT / f"agentgym_rft/trainers/{module}.py").read_text(encoding="utf-8")
     metrics = set(re.findall(r'"([a-z]+/[a-z_]+)"', source))
@@ -122,7 +122,7 @@ def test_the_algorithms_page_explains_every_metric(module):
 
 
 def test_the_algorithms_page_explains_the_entropy_metrics():
-    files = [ROOT / f"agentgym_rft/trainers/{module}.py" for module in ("instrument", "probe")]
+    files = [ROOT / f"agentgym_rft/trainers/learner/{module}.py" for module in ("entropy_dynamics", "entropy_probe")]
     source = "".join(file.read_text(encoding="utf-8") for file in files)
     names = set(re.findall(r'"(entropy/[a-z_]+)[{"]', source))  # or how they begin
     assert len(names) > 5
