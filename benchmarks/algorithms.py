@@ -6,7 +6,7 @@ Tables: `methods` (R3L and its ablations against seven other methods), `rates` (
 `entropy` (entropy controls on GRPO) and `staleness` (steps between hand-overs of weights). Each cell is one run
 of `agentgym train` with a shipped recipe until it has sampled `--tokens` tokens (reflections and retries
 included), then an evaluation on 200 unseen generated tasks; with `--data`, the first seed is evaluated on the real
-`valid_seen`, too. In `methods` failures weigh 1, as published, unless the row says otherwise. Runs that are there
+`valid_seen`, too. Failures weigh 1, as in the recipes, but for `entropy` and the row that says 0.1. Runs that are there
 already are not repeated; `--print` only prints what is there, and says what is not. Everything after `--` goes to
 every run.
 """
@@ -42,11 +42,13 @@ class Cell:
 
 
 def control(label: str, *settings: str) -> Cell:
+    """GRPO in which failures weigh little, with an entropy control."""
     return Cell(label, "grpo", ("--algorithm.negative_weight=0.1", *settings))
 
 
 def published(label: str, recipe: str, *settings: str) -> Cell:
-    return Cell(label, recipe, ("--algorithm.negative_weight=1", *settings))
+    """A method with the weights of its recipe."""
+    return Cell(label, recipe, settings)
 
 
 def stale(recipe: str, interval: int, *own: str) -> Cell:

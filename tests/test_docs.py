@@ -1,9 +1,11 @@
 """The documentation says what the code does: commands, options, keys, metrics, examples and links."""
 
+import pkgutil
 import re
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,18 @@ from agentgym_rft.trainers.algorithms.entropy.controls import CONTROLS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = [
+    *PAGES,
+    ROOT / "CHANGELOG.md",
+    *(page for folder in ("envs", "agentgym_rft") for page in sorted((ROOT / folder).rglob("*.md"))),
+]
+ROOTS = ("agentgym_rft", "agents", "benchmarks", "docs", "envs", "tests", "trainers")
+ELSEWHERE = {  # files that a reader is told to write, and folders in the user's cache
+    *("guess.py", "guess_number.py", "my_env.py"),
+    *("agentgym_rft/textworld", "agentgym_rft/webshop"),
+}
+FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+INLINE = re.compile(r"`[^`\n]+`")
 MAPPINGS = ("env.options.", "agent.overrides.", "algorithm.options.")
 
 
@@ -98,7 +112,7 @@ def test_the_algorithms_page_has_both_rows_and_every_option_of_every_entropy_con
     assert listed == set(CONTROLS)
 
 
-@pytest.mark.parametrize("module", ["loop", "update", "generation_metrics"])
+@pytest.mark.parametrize("module", ["loop", "metrics", "learner/update"])
 def test_the_algorithms_page_explains_every_metric(module):
     source = (ROOT / f"agentgym_rft/trainers/{module}.py").read_text(encoding="utf-8")
     metrics = set(re.findall(r'"([a-z]+/[a-z_]+)"', source))
@@ -108,7 +122,7 @@ def test_the_algorithms_page_explains_every_metric(module):
 
 
 def test_the_algorithms_page_explains_the_entropy_metrics():
-    files = [ROOT / f"agentgym_rft/trainers/{module}.py" for module in ("instrument", "probe")]
+    files = [ROOT / f"agentgym_rft/trainers/learner/{module}.py" for module in ("entropy_dynamics", "entropy_probe")]
     source = "".join(file.read_text(encoding="utf-8") for file in files)
     names = set(re.findall(r'"(entropy/[a-z_]+)[{"]', source))  # or how they begin
     assert len(names) > 5
@@ -169,7 +183,69 @@ def test_the_example_algorithm_is_a_valid_composition():
             del ALGORITHMS[added]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_between_pages_lead_somewhere(page):
-    links = re.findall(r"(?<!!)\[[^\]]*\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
-    assert [link for link in links if not (page.parent / link).exists()] == []
+def anchors(text):
+    """The fragments that lead to headings of a page, as GitHub makes them: of two equal ones the second ends in -1."""
+    counts, found = Counter(), set()
+    for heading in re.findall(r"^#+ +(.+?) *$", FENCED.sub("", text), re.MULTILINE):
+        words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+        slug = re.sub(r"[^\w -]", "", words).replace(" ", "-")
+        found.add(f"{slug}-{counts[slug]}" if counts[slug] else slug)
+        counts[slug] += 1
+    return found
+
+
+def dead_links(page):
+    """Links and images of a page that lead to no file, or to no heading of it; other sites are not looked at."""
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)\s]+)\)", INLINE.sub("", FENCED.sub("", text)))
+    dead = []
+    for link in links:
+        path, _, fragment = link.partition("#")
+        if re.match(r"[a-z]+:", link):
+            continue
+        target = page.parent / path if path else page
+        known = anchors(target.read_text(encoding="utf-8")) if target.suffix == ".md" and target.is_file() else set()
+        if not target.exists() or (fragment and fragment not in known):
+            dead.append(link)
+    return dead
+
+
+def missing_paths(text):
+    """Paths into the repository that a text names and that are not there; the package may be left out of them."""
+    named = re.findall(rf"(?<![\w./-])(?:{'|'.join(ROOTS)})/[\w./*-]*", text)
+    paths = {name.rstrip(".") for name in named} - ELSEWHERE
+    bare = set(re.findall(r"`(\w+\.py)`", text)) - ELSEWHERE
+    return sorted(
+        [path for path in paths if not any(any(root.glob(path)) for root in (ROOT, ROOT / "agentgym_rft"))]
+        + [name for name in bare if not any(any((ROOT / root).rglob(name)) for root in ROOTS)]
+    )
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_a_file_and_a_heading_of_it(page):
+    assert dead_links(page) == []
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_paths_that_a_page_names_are_there(page):
+    assert missing_paths(page.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_modules_and_what_is_named_in_them_are_there(page):
+    for name in set(re.findall(r"`(agentgym_rft\.\w+(?:\.\w+)+)", page.read_text(encoding="utf-8"))):
+        pkgutil.resolve_name(name)
+
+
+def test_dead_links_and_missing_paths_are_found(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# A `b.c`: d\n## Twice\n## Twice\n[1](#a-bc-d) [2](#twice-1) [3](page.md#twice) [4](https://x.y/z#a)\n"
+        "[5](#twice-2) [6](none.md) ![7](none.png)\n[8](page.md#none) `[9](none)`\n```\n# no heading\n[10](none)\n```\n"
+        "[11](#no-heading)\n"
+    )
+    assert dead_links(page) == ["#twice-2", "none.md", "none.png", "page.md#none", "#no-heading"]
+    text = "`tests/test_docs.py`, `trainers/loop.py`, `benchmarks/leaderboard_*.py`, `test_docs.py`, runs/agents/x.py"
+    assert missing_paths(text) == []
+    text = "`tests/test_none.py`, see trainers/none.yaml. Or `benchmarks/none_*.py`, `test_none.py`"
+    assert missing_paths(text) == ["benchmarks/none_*.py", "test_none.py", "tests/test_none.py", "trainers/none.yaml"]

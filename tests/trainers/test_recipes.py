@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from agentgym_rft.cli.settings import default_recipe, fresh_config
@@ -38,9 +40,37 @@ def test_a_method_changes_algorithm_and_rollout_of_an_environment_only(env):
         assert config.model_dump(exclude=METHOD) == own.model_dump(exclude=METHOD)
 
 
-def test_a_method_takes_nothing_from_the_algorithm_of_the_environment():
-    assert fresh_config("alfworld", None, ()).algorithm.negative_weight == 0.1
-    assert fresh_config("alfworld", "grpo", ()).algorithm.negative_weight == 1.0
+def weighs_failures(recipe):
+    """True if failures have another weight than successes in any stage that a recipe names itself."""
+    sections = [recipe, *recipe.get("stages", ())]
+    return any(section.get("algorithm", {}).get("negative_weight", 1) != 1 for section in sections)
+
+
+@pytest.mark.parametrize("env", ENVS)
+@pytest.mark.parametrize("name", METHODS)
+def test_failures_weigh_as_published_in_the_recipe_of_a_method(name, env):
+    """Nothing of this kind is taken from the recipe of the environment, either."""
+    assert not weighs_failures(RECIPES[name])
+    assert fresh_config(env, name, ()).algorithm.negative_weight == 1
+
+
+def test_failures_weigh_little_in_household_tasks_only_and_their_recipes_say_so():
+    own = sorted(name for name, recipe in RECIPES.items() if weighs_failures(recipe))
+    assert own == ["alfworld", "household_planner", "householdteam"]
+    for name in own:
+        comments = re.findall(r"^# .*", (shipped_dir("trainers") / f"{name}.yaml").read_text("utf-8"), re.MULTILINE)
+        assert "negative_weight" in " ".join(comments)
+        assert RECIPES[name]["algorithm"]["negative_weight"] == 0.1
+
+
+@pytest.mark.parametrize("name", ["asymre", "rloo", "topr"])
+def test_methods_on_the_probability_of_a_whole_trajectory_sum_its_log_probs(name):
+    assert fresh_config("alfworld", name, ()).algorithm.aggregation == "fixed_length"
+
+
+@pytest.mark.parametrize("name", ["grpo", "igpo", "mix"])
+def test_methods_with_a_mean_over_each_trajectory_take_it(name):
+    assert fresh_config("alfworld", name, ()).algorithm.aggregation == "sequence_mean"
 
 
 def test_dapo_replaces_groups_without_signal():
