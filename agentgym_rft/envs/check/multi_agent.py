@@ -174,7 +174,7 @@ def roles_are_stable(subject: Subject) -> str:
     return ", ".join(dict.fromkeys(roles.values()))
 
 
-def standings_have_scores(subject: Subject) -> None:
+def outcomes_have_scores(subject: Subject) -> None:
     """Each agent's own `won` is a bool and its `score` a number from 0 to 1."""
     env = _new(subject)
     for _ in _episodes(subject, env):
@@ -202,7 +202,7 @@ MULTI_RULES: tuple[Callable[[Subject], str | None], ...] = (
     rewards_are_finite_numbers,
     agents_only_leave,
     roles_are_stable,
-    standings_have_scores,
+    outcomes_have_scores,
     passes_the_api_test_of_pettingzoo,
     passes_the_seed_test_of_pettingzoo,
     turns_out_of_place_are_refused,

@@ -19,7 +19,7 @@ FAULTS = {
     "RewardAtReset": ("rewards_are_finite_numbers", "the reward of 'seat_1' is nan, expected a finite number."),
     "ChangesOrder": ("agents_only_leave", "agents is ['seat_1', 'seat_0'], expected ['seat_0', 'seat_1']"),
     "ChangesRoles": ("roles_are_stable", "the role of 'seat_0' was 'beginner' and is 'counter'; roles stay."),
-    "ScoresBeyondOne": ("standings_have_scores", "'seat_1' has score -0.5, expected a number from 0 to 1."),
+    "ScoresBeyondOne": ("outcomes_have_scores", "'seat_1' has score -0.5, expected a number from 0 to 1."),
     "ForgetsTheSum": ("passes_the_api_test_of_pettingzoo", "PettingZoo's api_test fails: reward returned by last is"),
     "DiffersForOneSeed": ("passes_the_seed_test_of_pettingzoo", "PettingZoo's seed_test fails: Incorrect info."),
     "AnyoneActs": ("turns_out_of_place_are_refused", "'seat_1' may act in the turn of 'seat_0', expected EnvError."),
