@@ -39,12 +39,18 @@ class Explorer:
             for group in played:  # in the order of their plans, so that the sampler's state follows from the seed
                 self.sampler.observe(group)
             groups += played
-            num_wanted = self.config.rollout.num_tasks - sum(
-                any(map(has_signal, by_seat([group], self.config.team.baseline))) for group in groups
-            )
+            num_wanted = self.config.rollout.num_tasks - sum(map(self.gives_signal, groups))
             if num_wanted <= 0:
                 break
         return groups
+
+    def gives_signal(self, group: Group) -> bool:
+        """Return true if a played group has trajectories that are compared with each other and differ in return.
+
+        A group of several agents is split first, as it is for training: in a zero-sum game the agents' returns always
+        differ, those of each agent need not.
+        """
+        return any(map(has_signal, by_seat([group], self.config.team.baseline)))
 
     def _plans(self, name: str, step: int, number: int) -> list[GroupPlan]:
         """Plans of the next tasks. One that comes twice, where a pass ends and the next begins, gets two names."""

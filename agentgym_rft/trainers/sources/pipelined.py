@@ -15,7 +15,6 @@ from typing import Any
 from torch import Tensor
 
 from agentgym_rft.core import Group, Turn
-from agentgym_rft.trainers.batch.groups import has_signal
 from agentgym_rft.trainers.sources.base import Batch, Weights
 from agentgym_rft.trainers.sources.explorer import Explorer
 
@@ -165,7 +164,7 @@ class AsyncSource:
                 self._counts["dropped_stale"] += 1
                 continue
             groups.append(outcome)
-            num_useful += not self._rollout.max_resample or has_signal(outcome)
+            num_useful += not self._rollout.max_resample or self._explorer.gives_signal(outcome)
         self._counts["trained"] += len(groups)
         self._top_up(step, 0)
         if self._pauses:

@@ -17,6 +17,8 @@ from agentgym_rft.report.metrics import read_metrics
 from agentgym_rft.store.trajectories import read_trajectories
 from agentgym_rft.trainers.loop import train
 from agentgym_rft.trainers.sources.pipelined import scheduled_version, staleness, staleness_metrics
+from tests.team_switch import TeamSwitch
+from tests.trainers.learner.test_per_policy import team_config
 from tests.trainers.test_loop import assert_equal_weights, switch_config
 
 
@@ -119,6 +121,33 @@ def test_groups_without_signal_are_replaced_in_async_mode_too(switch_policy, tmp
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert all(row["group/num"] - row["group/without_signal"] == 8 or row["group/num"] == 24 for row in rows)
     assert max(row["group/num"] for row in rows) > 8
+
+
+class ForegoneGame(TeamSwitch):
+    """A zero-sum game whose outcome is the same whatever is done: each agent's returns are all equal."""
+
+    def _act(self, agent: str, action: str) -> str | None:
+        following = super()._act(agent, "wait")
+        if following is None:
+            for each, reward in zip(self.possible_agents, (1.0, -1.0), strict=True):
+                self.give(each, reward)
+        return following
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_game_that_always_ends_the_same_has_no_signal_for_either_agent(switch_policy, tmp_path, mode):
+    config = team_config(
+        switch_policy,
+        tmp_path / "run",
+        env={"id": "tests.trainers.sources.test_pipelined:ForegoneGame"},
+        rollout={"num_tasks": 2, "group_size": 2, "max_steps": 9, "max_resample": 2},
+        trainer={"steps": 1, "mode": mode},
+        team={"weights": "shared"},
+    )
+    train(config)
+    (row,) = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert (row["group/num"], row["group/without_signal"]) == (12, 12)  # of 6 played groups, each of two agents
+    assert (row["seat/a/return"], row["seat/b/return"]) == (1, -1)
 
 
 @pytest.mark.parametrize("mode", [{"mode": "one_step_off"}, {"mode": "async"}, {"overprovision": 0.5}])
