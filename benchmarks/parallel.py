@@ -29,13 +29,13 @@ from typing import Any
 import torch
 import torch.multiprocessing as mp
 from machine import describe
+from one_update import update
 
 from agentgym_rft.cli.settings import fresh_config
 from agentgym_rft.config.load import parse_override
 from agentgym_rft.config.run import AlgorithmSection, ParallelSection, TrainerSection
 from agentgym_rft.config.sft import ModelSection
 from agentgym_rft.trainers.algorithms import build_algorithm
-from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.groups import split_errors
 from agentgym_rft.trainers.batch.packing import pack, padding_fraction
 from agentgym_rft.trainers.batch.table import Row, TokenTable, build_table
@@ -43,7 +43,6 @@ from agentgym_rft.trainers.learner.optimizer import make_optimizer
 from agentgym_rft.trainers.learner.parallelize import trained_module, wrapped
 from agentgym_rft.trainers.learner.processes import joined
 from agentgym_rft.trainers.learner.scoring import make_scorer
-from agentgym_rft.trainers.learner.update import update
 from agentgym_rft.trainers.run import build
 from agentgym_rft.trainers.sft.model import build_model
 
@@ -123,7 +122,7 @@ def measure(variant: Variant, work: Work) -> Measured:
         times, cpu_times = [], []
         for step in range(work.repeats + 1):
             start, cpu_start = time.perf_counter(), time.process_time()
-            update(scorer, optimizer, work.table, rows, algorithm, cfg, Context(step=step))
+            update(scorer, optimizer, work.table, rows, algorithm, cfg, step)
             times.append(time.perf_counter() - start)
             cpu_times.append(time.process_time() - cpu_start)
         peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024

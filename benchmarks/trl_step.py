@@ -86,7 +86,6 @@ def run_ours(policy: Path, steps: int) -> list[dict[str, float]]:
     for step in range(steps):
         start = time.perf_counter()
         metrics, batch = train_step(parts, step)
-        parts.source.publish(step + 1, parts.model.state_dict)
         tokens = sum(t.num_action_tokens for t in all_trajectories(batch))
         rows.append({"s": time.perf_counter() - start, "generated": tokens, "rollout": metrics["time/rollout_s"]})
     return rows

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import torch
 from machine import describe
+from one_update import update
 
 from agentgym_rft.cli.settings import fresh_config
 from agentgym_rft.config.load import parse_override
@@ -26,12 +27,10 @@ from agentgym_rft.config.run import AlgorithmSection, Config
 from agentgym_rft.trainers.algorithms import ALGORITHMS, build_algorithm
 from agentgym_rft.trainers.algorithms.base import Algorithm
 from agentgym_rft.trainers.algorithms.entropy.controls import CONTROLS
-from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.groups import has_signal, split_errors
 from agentgym_rft.trainers.batch.table import Row, TokenTable, build_table
 from agentgym_rft.trainers.learner.optimizer import make_optimizer
 from agentgym_rft.trainers.learner.scoring import make_scorer
-from agentgym_rft.trainers.learner.update import update
 from agentgym_rft.trainers.run import Parts, build
 
 
@@ -60,7 +59,7 @@ def seconds(parts: Parts, batch: Batch, algorithm: Algorithm) -> float:
     optimizer = make_optimizer(model, batch.config.trainer)
     wait(scorer.device)
     start = time.perf_counter()
-    update(scorer, optimizer, batch.table, batch.rows, algorithm, batch.config.trainer, Context())
+    update(scorer, optimizer, batch.table, batch.rows, algorithm, batch.config.trainer)
     wait(scorer.device)
     return time.perf_counter() - start
 

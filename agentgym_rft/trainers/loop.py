@@ -1,4 +1,6 @@
-"""Training, top to bottom: tasks -> episodes -> token table -> loss -> weights -> back to the policy."""
+"""Training, top to bottom. `train_step` is the whole step: batch -> groups -> token table -> columns -> loss -> step ->
+publish.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from typing import Any
 
 from agentgym_rft.agents.card import card_label
 from agentgym_rft.config.run import Config
-from agentgym_rft.core import Trajectory
+from agentgym_rft.core import Group, Trajectory
 from agentgym_rft.errors import PolicyError
 from agentgym_rft.evaluation.panel import EvaluationPlan, evaluate
 from agentgym_rft.report.evaluation import EvaluationSettings, read_evaluations, summarise, write_evaluation
@@ -26,11 +28,14 @@ from agentgym_rft.store.run_dir import opened, run_directory
 from agentgym_rft.store.trajectories import TrajectoryWriter
 from agentgym_rft.trainers.algorithms.operators import apply_operators
 from agentgym_rft.trainers.batch.groups import by_seat, shared_out, split_errors
+from agentgym_rft.trainers.batch.packing import minibatches
+from agentgym_rft.trainers.batch.table import build_table
 from agentgym_rft.trainers.learner.group import follow
+from agentgym_rft.trainers.learner.per_policy import joined_metrics
 from agentgym_rft.trainers.learner.processes import Ranks, joined
 from agentgym_rft.trainers.metrics import Metrics, rollout_metrics, seat_metrics
 from agentgym_rft.trainers.run import Parts, build
-from agentgym_rft.trainers.sources.base import Batch, Weights
+from agentgym_rft.trainers.sources.base import Batch
 from agentgym_rft.trainers.sources.stored import SourceEnded
 
 
@@ -78,7 +83,7 @@ def _lead(config: Config, resume: Path | None, progress: Progress, ranks: Ranks)
 def _train(parts: Parts, run_dir: Path, progress: Progress, *, is_resumed: bool) -> RunResult:
     config = parts.config
     done, trained_s, generated = _restore(parts, run_dir) if is_resumed else (0, 0.0, 0)
-    parts.source.begin(done, weights_of(parts))
+    parts.source.begin(done, parts.learners.weights)
     num_recorded = _begin_journal(parts, run_dir, done, is_resumed)
     metrics_file = MetricsWriter(run_dir / "metrics.jsonl", last_step=done if is_resumed else None)
     trajectories = TrajectoryWriter(run_dir / "trajectories")
@@ -110,7 +115,6 @@ def _train(parts: Parts, run_dir: Path, progress: Progress, *, is_resumed: bool)
             row = {"step": done, "time_s": trained_s, **metrics}
             generated += int(metrics["rollout/generated_tokens"])
             is_last = _is_last(config, done, generated)
-            parts.source.publish(done, weights_of(parts))
             if is_last or (config.eval.every and done % config.eval.every == 0):
                 row |= _evaluate(parts, run_dir, done, progress)
             if parts.journaled is not None:
@@ -131,29 +135,27 @@ def _is_last(config: Config, done: int, generated: int) -> bool:
 
 
 def train_step(parts: Parts, step: int) -> tuple[Metrics, Batch]:
-    """One step (from 0): get a batch and train on it. Returns metrics and the batch."""
-    start = time.perf_counter()
+    """Do one step (from 0), all of it: batch -> groups -> token table -> columns -> loss -> step -> publish.
+
+    Returns the metrics and the batch. Each policy of the run, most often one, is trained on what it played itself.
+    """
+    config, start = parts.config, time.perf_counter()
     batch = parts.source.batch(step)
-    baseline = parts.config.team.baseline
-    played = by_seat(batch.groups, baseline)
     rolled_out = time.perf_counter()
-    kept, errors = split_errors(played)
-    kept, dropped = apply_operators(parts.operators, kept + by_seat(batch.imitation_groups, baseline))
-    groups = [parts.algorithm.shape(group) for group in shared_out(kept)]
-    metrics = {
-        **rollout_metrics(played, errors),
-        **seat_metrics(played),
-        **batch.metrics,
-        **dropped,
-        **parts.explorer.sampler.metrics(),
-    }
-    metrics |= {f"fault/{name}": float(count) for name, count in parts.workers.take_faults().items()}
-    if not batch.is_sampled:
-        metrics |= {"rollout/turns": 0.0, "rollout/generated_tokens": 0.0}
-    if problem := why_unplayed(all_trajectories(batch), parts.workers.max_context):
-        raise PolicyError(f"Every episode of step {step + 1} {problem}")
-    metrics |= parts.learners.train(groups, step)
+    groups, metrics = trained_groups(parts, batch, step)
+    trained: dict[str, Metrics] = {}
+    for policy, learners, own in parts.learners.of(groups):
+        table, rows = build_table(own, step, auxiliary=parts.algorithm.uses_auxiliary)
+        if not rows:
+            continue
+        learners.columns(table, rows, step)
+        for part in minibatches(rows, config.trainer, seed=config.run.seed, step=step):
+            learners.loss(part)
+            learners.step()
+        trained[policy] = learners.metrics()
+    metrics |= joined_metrics(trained)
     end = time.perf_counter()
+    parts.source.publish(step + 1, parts.learners.weights)
     metrics |= {
         "time/rollout_s": rolled_out - start,
         "time/update_s": end - rolled_out,
@@ -162,14 +164,31 @@ def train_step(parts: Parts, step: int) -> tuple[Metrics, Batch]:
     return metrics, batch
 
 
+def trained_groups(parts: Parts, batch: Batch, step: int) -> tuple[list[Group], Metrics]:
+    """Return the groups of a batch that are trained, as they are compared and with shaped rewards, and its metrics.
+
+    Raises:
+        PolicyError: every episode broke, or found no room in the context.
+    """
+    baseline = parts.config.team.baseline
+    played = by_seat(batch.groups, baseline)
+    kept, errors = split_errors(played)
+    kept, dropped = apply_operators(parts.operators, kept + by_seat(batch.imitation_groups, baseline))
+    groups = [parts.algorithm.shape(group) for group in shared_out(kept)]
+    faults = {f"fault/{name}": float(count) for name, count in parts.workers.take_faults().items()}
+    tasks = parts.explorer.sampler.metrics()
+    outcomes = rollout_metrics(played, errors) | seat_metrics(played)
+    metrics = {**outcomes, **batch.metrics, **dropped, **tasks, **faults}
+    if not batch.is_sampled:
+        metrics |= {"rollout/turns": 0.0, "rollout/generated_tokens": 0.0}
+    if problem := why_unplayed(all_trajectories(batch), parts.workers.max_context):
+        raise PolicyError(f"Every episode of step {step + 1} {problem}")
+    return groups, metrics
+
+
 def all_trajectories(batch: Batch) -> list[Trajectory]:
     """The trajectories of a batch, errored ones included."""
     return [trajectory for group in batch.groups for trajectory in group.trajectories]
-
-
-def weights_of(parts: Parts) -> Weights:
-    """Gives the weights that were trained, by name."""
-    return parts.learners.weights
 
 
 def _evaluate(parts: Parts, run_dir: Path, step: int, progress: Progress) -> Metrics:
@@ -194,7 +213,7 @@ def _evaluate(parts: Parts, run_dir: Path, step: int, progress: Progress) -> Met
         step_timeout_s=config.rollout.step_timeout_s,
     )
     start = time.perf_counter()
-    with parts.source.newest(step, weights_of(parts)):
+    with parts.source.newest(step, parts.learners.weights):
         trajectories = evaluate(parts.workers, plan)
     problem = why_unplayed(trajectories, parts.workers.max_context)
     if problem and step == 0:  # later, it may be a passing fault of the environment, and is recorded as one

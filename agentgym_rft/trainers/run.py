@@ -67,7 +67,7 @@ class Parts:
     source: Source
     panel: EvaluationPanel | None
     algorithm: Algorithm
-    learners: LearnerGroup | PolicyLearners
+    learners: PolicyLearners
     operators: tuple[Operator, ...] = ()
     journaled: JournaledPolicy | None = None  # the policy, where it samples in this process for one batch at a time
 
@@ -97,7 +97,7 @@ def build(config: Config, run_dir: Path | None = None, ranks: Ranks = ALONE) -> 
         policy = with_frozen(config, policies, torch.float32)
     journaled = JournaledPolicy(policy) if policy is not None and keeps_journal(config) else None
     workers = make_workers(config, tokenizer, journaled or policy, make_reflector(config), dtype=torch.float32)
-    learner_groups = _groups(config, algorithm, models, tokenizer, ranks, is_shared)
+    learners = _learners(config, algorithm, models, tokenizer, ranks, is_shared)
     folder = run_dir or run_directory(config)
     pool = make_pool(config, model, policy, folder) if config.team.pool.share else None
     sampler = (
@@ -115,28 +115,27 @@ def build(config: Config, run_dir: Path | None = None, ranks: Ranks = ALONE) -> 
         source=make_source(config, explorer, stored, tokenizer, folder),
         panel=panel,
         algorithm=algorithm,
-        learners=learner_groups[keys[0]] if len(learner_groups) == 1 else PolicyLearners(learner_groups),
+        learners=learners,
         operators=operators,
         journaled=journaled,
     )
 
 
-def _groups(
+def _learners(
     config: Config,
     algorithm: Algorithm,
     models: Mapping[str, Any],
     tokenizer: Any,
     ranks: Ranks,
     is_shared: bool,
-) -> dict[str, LearnerGroup]:
-    """Who trains each model. All but the first have an algorithm of their own: its controllers have a state."""
-    learner_groups = {}
+) -> PolicyLearners:
+    """Return who trains each model. All but the first have an algorithm of their own: its controllers have a state."""
+    found = {}
     for number, (key, model) in enumerate(models.items()):
         own = build_algorithm(config.algorithm) if number else algorithm
-        learner_groups[key] = LearnerGroup(
-            make_learner(config, own, model, tokenizer, ranks), ranks, shares_model=is_shared
-        )
-    return learner_groups
+        learner = make_learner(config, own, model, tokenizer, ranks)
+        found[key if len(models) > 1 else ""] = LearnerGroup(learner, ranks, shares_model=is_shared)
+    return PolicyLearners(found)
 
 
 def _stored(config: Config, model: Any) -> GroupStore | None:

@@ -24,7 +24,7 @@ from agentgym_rft.report.metrics import MetricsWriter, read_metrics
 from agentgym_rft.store import checkpoint
 from agentgym_rft.store.journal import Journal
 from agentgym_rft.store.trajectories import TrajectoryWriter
-from agentgym_rft.trainers.learner import learner
+from agentgym_rft.trainers.learner import group
 from agentgym_rft.trainers.loop import train
 from tests.light_switch import weights_of
 
@@ -82,7 +82,7 @@ def _live(config: Config, last_event: int | None) -> int:
     MetricsWriter.write = dying(MetricsWriter.write)
     TrajectoryWriter.write = dying(TrajectoryWriter.write)
     checkpoint._sync = dying(checkpoint._sync)
-    learner.update = dying(learner.update)
+    group.columns = dying(group.columns)
     out = Path(config.run.out or "")
     train(config, resume=out if (out / "config.yaml").exists() else None)
     return count[0]

@@ -74,13 +74,14 @@ def test_a_run_killed_in_a_step_and_resumed_ends_with_the_weights_of_one_that_wa
     script = (
         "import os, signal, sys\n"
         "from agentgym_rft.config.run import Config\n"
-        "from agentgym_rft.trainers import learner, loop\n"
-        "update, count = learner.update, []\n"
+        "from agentgym_rft.trainers import loop\n"
+        "from agentgym_rft.trainers.learner import group\n"
+        "columns, count = group.columns, []\n"
         "def dying(*args):\n"
         "    count.append(1)\n"
         "    if len(count) == 3: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return update(*args)\n"
-        "learner.update = dying\n"
+        "    return columns(*args)\n"
+        "group.columns = dying\n"
         "loop.train(Config.model_validate_json(sys.argv[1]))\n"
     )
     ended = subprocess.run([sys.executable, "-c", script, killed.model_dump_json()], cwd=Path(__file__).parents[2])

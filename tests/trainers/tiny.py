@@ -11,13 +11,17 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
-from agentgym_rft.config.run import TrainerSection
+from agentgym_rft.config.run import Config, RunSection, TrainerSection
 from agentgym_rft.core import Group, StopReason, Trajectory, Turn
 from agentgym_rft.trainers.algorithms.base import Algorithm
 from agentgym_rft.trainers.algorithms.parts import Context
+from agentgym_rft.trainers.batch.packing import minibatches
 from agentgym_rft.trainers.batch.table import Row, TokenTable, build_table
-from agentgym_rft.trainers.learner.scoring import make_scorer, score_rows
-from agentgym_rft.trainers.learner.update import update
+from agentgym_rft.trainers.learner.entropy_probe import EntropyProbe
+from agentgym_rft.trainers.learner.group import LearnerGroup
+from agentgym_rft.trainers.learner.learner import Learner
+from agentgym_rft.trainers.learner.processes import ALONE
+from agentgym_rft.trainers.learner.scoring import Scorer, make_scorer, score_rows
 
 VOCABULARY = 23
 CFG = TrainerSection(learning_rate=1e-2, warmup_steps=0, max_grad_norm=1e9, micro_batch_tokens=64)
@@ -135,6 +139,33 @@ def scored(model: Qwen3ForCausalLM, table: TokenTable, rows: Sequence[Row], algo
     scorer = make_scorer(model, value_head=head)
     scores = score_rows(scorer, rows, table.num_tokens, 64, distribution_stats, value=head is not None)
     return table.with_columns({"old_logprobs": scores.logprobs, **scores.columns})
+
+
+def update(
+    scorer: Scorer,
+    optimizer: torch.optim.Optimizer,
+    table: TokenTable,
+    rows: Sequence[Row],
+    algorithm: Algorithm,
+    trainer: TrainerSection,
+    context: Context,
+) -> dict[str, float]:
+    """One update of a scorer's model on a batch, as `train_step` makes it; returns its metrics."""
+    config = Config(trainer=trainer, run=RunSection(seed=context.seed))
+    probe = EntropyProbe(0, context.seed, trainer.micro_batch_tokens)
+    learner = Learner(config, scorer.model, None, algorithm, scorer, None, optimizer, probe, None)
+    return updated(LearnerGroup(learner, ALONE, shares_model=True), table, rows, config, context.step)
+
+
+def updated(
+    learners: LearnerGroup, table: TokenTable, rows: Sequence[Row], config: Config, step: int = 0
+) -> dict[str, float]:
+    """The metrics of an update, made in the order of `train_step`."""
+    learners.columns(table, rows, step)
+    for part in minibatches(rows, config.trainer, seed=config.run.seed, step=step):
+        learners.loss(part)
+        learners.step()
+    return learners.metrics()
 
 
 def step(

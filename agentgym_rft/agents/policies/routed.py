@@ -61,12 +61,14 @@ class RoutedPolicy:
 
 
 def joined_weights(weights: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The weights of several policies in one mapping, the names of each after its key."""
+    """Return the weights of all policies in one mapping, the names of each after its key; one policy's as they are."""
+    if len(weights) == 1:
+        return dict(*weights.values())
     return {f"{key}{SEPARATOR}{name}": value for key, own in weights.items() for name, value in own.items()}
 
 
 def split_weights(weights: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """The weights of each policy: the inverse of `joined_weights`; a single policy's have no key before them."""
+    """Return the weights of each policy: the inverse of `joined_weights`."""
     if len(keys) == 1:
         return {keys[0]: dict(weights)}
     parts: dict[str, dict[str, Any]] = {key: {} for key in keys}

@@ -1,4 +1,4 @@
-"""Rows -> micro-batches under a budget of tokens, padded or packed, and the share of each process."""
+"""Rows -> minibatches, one for each optimizer step -> micro-batches under a budget of tokens, shared by processes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agentgym_rft.config.run import TrainerSection
 from agentgym_rft.trainers.batch.table import Row
 
 Layout = Literal["padded", "packed"]
@@ -54,6 +55,25 @@ class MicroBatch:
             self.index.to(device),
             packed,
         )
+
+
+def minibatches(rows: Sequence[Row], trainer: TrainerSection, *, seed: int, step: int) -> list[list[Row]]:
+    """Return the rows of each optimizer step: every epoch deals whole groups, shuffled, into near-equal parts.
+
+    With fewer groups than `num_minibatches` there are as many minibatches as groups.
+    """
+    num_minibatches = trainer.num_minibatches
+    groups = sorted({row.group for row in rows})
+    parts: list[list[Row]] = []
+    for epoch in range(trainer.num_epochs):
+        order = groups
+        if num_minibatches > 1:
+            random = np.random.default_rng([seed, step, epoch])
+            order = [groups[i] for i in random.permutation(len(groups))]
+        for number in range(min(num_minibatches, len(groups))):
+            chosen = set(order[number::num_minibatches])
+            parts.append([row for row in rows if row.group in chosen])
+    return parts
 
 
 def pack(rows: Sequence[Row], micro_batch_tokens: int, layout: Layout = "padded") -> list[MicroBatch]:

@@ -5,9 +5,9 @@ Every function here is called by all processes together, with the same arguments
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -31,7 +31,7 @@ from agentgym_rft.store.trainer_state import assign
 from agentgym_rft.trainers.algorithms.base import Algorithm
 from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.table import Row, TokenTable
-from agentgym_rft.trainers.learner.entropy_probe import EntropyProbe
+from agentgym_rft.trainers.learner.entropy_probe import Before, EntropyProbe
 from agentgym_rft.trainers.learner.lora import (
     Adapter,
     adapter_weights,
@@ -41,16 +41,31 @@ from agentgym_rft.trainers.learner.lora import (
     sharing_copy,
     stored_adapter,
 )
+from agentgym_rft.trainers.learner.objective import Measured
 from agentgym_rft.trainers.learner.optimizer import make_optimizer
 from agentgym_rft.trainers.learner.parallelize import trained_module, wrapped
 from agentgym_rft.trainers.learner.processes import Ranks
-from agentgym_rft.trainers.learner.scoring import Scorer, make_scorer, score_rows
-from agentgym_rft.trainers.learner.update import update
+from agentgym_rft.trainers.learner.scoring import Scorer, make_scorer
 
 _FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
+class Update:
+    """The batch that a process trains on, from its columns to its last step, and what was measured on the way."""
+
+    table: TokenTable  # with every column that the loss needs
+    rows: Sequence[Row]
+    context: Context
+    is_scored: bool  # the policy before the update was
+    before: Before | None  # of the entropy probe
+    drift: dict[str, float]
+    passes: list[dict[str, float]] = field(default_factory=list)  # metrics of each minibatch
+    measured: Measured | None = None  # of the last minibatch
+    has_gradient: bool = False  # the last minibatch has one
+
+
+@dataclass(slots=True)
 class Learner:
     """A process's share of the training. `model` is the one that was loaded: with adapters in it, or sharded."""
 
@@ -63,6 +78,7 @@ class Learner:
     optimizer: torch.optim.Optimizer
     probe: EntropyProbe
     adapter: Adapter | None
+    update: Update | None = None  # what it is in the middle of
 
     @property
     def is_plain(self) -> bool:
@@ -117,18 +133,6 @@ def make_value_head(model: Any) -> nn.Linear:
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     return head
-
-
-def learn(learner: Learner, table: TokenTable, rows: list[Row], step: int) -> dict[str, float]:
-    """Train on one batch; returns the metrics of the step, the same in every process."""
-    config, scorer = learner.config, learner.scorer
-    if learner.reference is not None:
-        scores = score_rows(learner.reference, rows, table.num_tokens, config.trainer.micro_batch_tokens)
-        table = table.with_columns({"ref_logprobs": scores.logprobs.cpu()})
-    context = Context(step=step, seed=config.run.seed)
-    before = learner.probe.before(scorer, table, rows)
-    metrics = update(scorer, learner.optimizer, table, rows, learner.algorithm, config.trainer, context)
-    return metrics | learner.probe.after(scorer, before)
 
 
 def policy_weights(learner: Learner) -> dict[str, Tensor]:

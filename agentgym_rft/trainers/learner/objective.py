@@ -9,14 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agentgym_rft.config.run import TrainerSection
 from agentgym_rft.trainers.algorithms.base import AUXILIARY, Algorithm
 from agentgym_rft.trainers.algorithms.distribution_stats import ENTROPY, DistributionStat
 from agentgym_rft.trainers.algorithms.parts import Context, LossInputs, coefficient
 from agentgym_rft.trainers.algorithms.units import Unit, unit_mean
 from agentgym_rft.trainers.batch.packing import MicroBatch
 from agentgym_rft.trainers.batch.table import Row, TokenTable
+from agentgym_rft.trainers.learner.parallelize import backward_pass
 from agentgym_rft.trainers.learner.processes import Ranks
-from agentgym_rft.trainers.learner.scoring import Scorer, Scores
+from agentgym_rft.trainers.learner.scoring import Scorer, Scores, score_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,55 @@ class Objective:
         )
         judged = own if ratio.clip_unit == "token" else self.unit_log_ratios[ratio.clip_unit][index]
         return log_ratio, judged.detach()
+
+
+def make_objective(
+    scorer: Scorer, table: TokenTable, rows: Sequence[Row], algorithm: Algorithm, cfg: TrainerSection, context: Context
+) -> Objective:
+    """Return the loss of one minibatch of a prepared table.
+
+    A ratio over turns or trajectories first needs the log-probs of whole units.
+    """
+    weights = minibatch_weights(algorithm, table, token_indicator(table, rows), context)
+    is_single = cfg.num_minibatches * cfg.num_epochs == 1
+    is_fresh = algorithm.ratio.anchor == "old_logprobs" and (is_single or "old_logprobs" not in table.columns)
+    units: set[Unit] = {algorithm.ratio.unit, algorithm.ratio.clip_unit}
+    log_ratios: dict[Unit, Tensor] = {}
+    if not is_fresh and units != {"token"}:
+        logprobs = score_rows(scorer, rows, table.num_tokens, cfg.micro_batch_tokens).logprobs
+        log_ratios = {unit: unit_log_ratio(algorithm, table, logprobs, unit) for unit in units if unit != "token"}
+    return Objective(algorithm, table, weights, is_fresh, log_ratios)
+
+
+def accumulate(scorer: Scorer, objective: Objective, rows: Sequence[Row], tokens: int) -> tuple[Measured, bool]:
+    """Add the gradient of a minibatch's loss, micro-batch by micro-batch; returns what was measured, and if it has any.
+
+    Rows without a token that has a gradient (groups without signal) are only scored, for the metrics.
+    """
+    measured = new_measured(objective, scorer.dtype)
+    token_has_gradient = objective.has_gradient()
+    trained = [row for row in rows if token_has_gradient[row.index].any()]
+    scored = [row for row in rows if not token_has_gradient[row.index].any()]
+    batches = scorer.deal(trained, tokens)
+    for number, batch in enumerate(batches):
+        with backward_pass(scorer, batch, is_last=number == len(batches) - 1):
+            loss = _loss(scorer, objective, batch, measured)
+            loss.backward()  # type: ignore[no-untyped-call]
+    for batch in scorer.deal(scored, tokens):
+        if batch is None:
+            scorer.idle(grad=False, value=objective.algorithm.needs_critic)
+        else:
+            objective.micro_batch(scorer, batch, measured, grad=False)
+    return summed(measured, scorer.ranks), bool(trained)
+
+
+def _loss(scorer: Scorer, objective: Objective, batch: MicroBatch | None, measured: Measured) -> Tensor:
+    """This micro-batch's share of the loss; 0 for a pass without rows."""
+    if batch is not None:
+        return objective.micro_batch(scorer, batch, measured, grad=True)
+    loss = scorer.idle(grad=True, value=objective.algorithm.needs_critic)
+    assert loss is not None
+    return loss
 
 
 def new_measured(objective: Objective, dtype: torch.dtype) -> Measured:

@@ -1,9 +1,9 @@
-"""Several policies trained in one run, each on what it played itself: `team.weights=separate`."""
+"""The policies that a run trains, each on what it played itself: one, or several with `team.weights=separate`."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from statistics import fmean
@@ -21,7 +21,7 @@ from agentgym_rft.trainers.learner.lora import sharing_copy
 
 
 def separate_models(model: Any, keys: Sequence[str], *, is_base_frozen: bool) -> dict[str, Any]:
-    """A model for each policy; the first is `model` itself, the others are copies.
+    """Return a model for each policy; the first is `model` itself, the others are copies.
 
     Where the base is frozen (adapters are trained), the copies have its very weights in memory.
     """
@@ -30,7 +30,7 @@ def separate_models(model: Any, keys: Sequence[str], *, is_base_frozen: bool) ->
 
 
 def by_policy(groups: Sequence[Group]) -> dict[str, list[Group]]:
-    """The groups by the key of the policy that played them; a group is one policy's, see `by_seat`."""
+    """Return the groups by the key of the policy that played them; a group is one policy's, see `by_seat`."""
     found: dict[str, list[Group]] = {}
     for group in groups:
         player = (*group.trajectories, *group.auxiliary)[0].info["player"]
@@ -39,27 +39,31 @@ def by_policy(groups: Sequence[Group]) -> dict[str, list[Group]]:
 
 
 class PolicyLearners:
-    """A group for each policy, used as one group is. What one does in a step cannot change what another does."""
+    """The learners of every policy that a run trains, most often of one. What one does cannot change another.
+
+    Args:
+        learner_groups: by the key of the policy; one policy for all that is played has the key "".
+    """
 
     def __init__(self, learner_groups: Mapping[str, LearnerGroup]) -> None:
         self._groups = dict(learner_groups)
         self._first, *self._others = self._groups
 
-    def train(self, groups: Sequence[Group], step: int) -> dict[str, float]:
-        """Train each policy on its own groups; returns the metrics of the step, see `joined_metrics`."""
-        own = by_policy(groups)
-        trained = {key: group.train(own[key], step) for key, group in self._groups.items() if key in own}
-        return joined_metrics({key: metrics for key, metrics in trained.items() if metrics})
+    def of(self, groups: Sequence[Group]) -> Iterator[tuple[str, LearnerGroup, list[Group]]]:
+        """Return each policy's key, its learners and the groups that it played, unless it played none."""
+        own = by_policy(groups) if self._others else {self._first: list(groups)}
+        return ((key, learners, own[key]) for key, learners in self._groups.items() if key in own)
 
     def weights(self) -> Mapping[str, Tensor]:
-        """The weights of all policies for the sampling policy, see `joined_weights`."""
-        return joined_weights({key: group.weights() for key, group in self._groups.items()})
+        """Return the weights of all policies for the sampling policy, see `joined_weights`."""
+        return joined_weights({key: learners.weights() for key, learners in self._groups.items()})
 
     def save(self, folder: Path, step: int, state: Mapping[str, Any], keep: int) -> None:
         """Write a checkpoint of each policy; that of the first, with the state, comes last. Raises StorageError."""
         for key in self._others:
             self._groups[key].save(policy_folder(folder, key), step, {}, keep + 1)
-        self._groups[self._first].save(folder, step, {**state, POLICIES: list(self._groups)}, keep)
+        names = {POLICIES: list(self._groups)} if self._others else {}
+        self._groups[self._first].save(folder, step, {**state, **names}, keep)
 
     def restore(self, folder: Path) -> Checkpoint:
         """Put the newest good checkpoint of the first policy back, and those of the others of the same step.
@@ -84,16 +88,20 @@ class PolicyLearners:
         return checkpoint
 
     def dismiss(self, result: Any) -> None:
-        """The others are done, and return `result`."""
-        for group in self._groups.values():
-            group.dismiss(result)
+        """Tell the other processes that the run is done; they return `result`."""
+        for learners in self._groups.values():
+            learners.dismiss(result)
 
 
 def joined_metrics(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Each policy's metrics as `policy/KEY/...`, and those of all: counts summed, largest values, means of the rest.
+    """Return each policy's metrics as `policy/KEY/...`, and those of all: counts summed, largest values, means of the
+    rest.
 
-    Means are over the policies that have the metric, each with the same weight.
+    Means are over the policies that have the metric, each with the same weight. One policy's, of the key "", stay as
+    they are.
     """
+    if list(metrics) == [""]:
+        return dict(metrics[""])
     own = {f"policy/{key}/{name}": value for key, each in metrics.items() for name, value in each.items()}
     names = dict.fromkeys(name for each in metrics.values() for name in each)
     return own | {name: _joined(name, [each[name] for each in metrics.values() if name in each]) for name in names}

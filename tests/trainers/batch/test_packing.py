@@ -21,12 +21,11 @@ from agentgym_rft.errors import ConfigError
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.algorithms.distribution_stats import ENTROPY
 from agentgym_rft.trainers.algorithms.parts import Context
-from agentgym_rft.trainers.batch.packing import deal, pack, padding_fraction
+from agentgym_rft.trainers.batch.packing import deal, minibatches, pack, padding_fraction
 from agentgym_rft.trainers.batch.table import Row
 from agentgym_rft.trainers.learner.packed_attention import check_packing
 from agentgym_rft.trainers.learner.scoring import decoder_layers, make_scorer, score_rows
-from agentgym_rft.trainers.learner.update import update
-from tests.trainers.tiny import CFG, tiny_model, value_head
+from tests.trainers.tiny import CFG, tiny_model, update, value_head
 
 
 def row(length: int, first: int, num_trained: int = 1) -> Row:
@@ -177,3 +176,17 @@ def num_kept(model, micro_batch, *, recompute):
         scorer.score(micro_batch, grad=True)
     assert not any(module.training for module in scorer.model.modules())
     return sum(sizes)
+
+
+def test_minibatches_deal_whole_groups_once_an_epoch(batch):
+    rows = batch[1]
+    trainer = CFG.model_copy(update={"num_minibatches": 2, "num_epochs": 3})
+    parts = minibatches(rows, trainer, seed=1, step=4)
+    assert len(parts) == 6
+    for epoch in range(3):
+        first, second = parts[2 * epoch : 2 * epoch + 2]
+        assert not {row.group for row in first} & {row.group for row in second}
+        assert {id(row) for row in first + second} == {id(row) for row in rows}
+    again = minibatches(rows, trainer, seed=1, step=4)
+    assert [[row.group for row in part] for part in parts] == [[row.group for row in part] for part in again]
+    assert len(minibatches(rows, CFG.model_copy(update={"num_minibatches": 99}), seed=0, step=0)) == 3

@@ -14,8 +14,7 @@ from agentgym_rft.trainers.learner.learner import trained_module
 from agentgym_rft.trainers.learner.parallelize import wrapped
 from agentgym_rft.trainers.learner.processes import Ranks, joined
 from agentgym_rft.trainers.learner.scoring import make_scorer, score_rows
-from agentgym_rft.trainers.learner.update import update
-from tests.trainers.tiny import CFG, tiny_groups, tiny_model, value_head
+from tests.trainers.tiny import CFG, tiny_groups, tiny_model, update, value_head
 
 RETURNS = ((1, 0, 0), (0, 0), (0.5, 1, 0, 0), (1, 1), (0, 1, 0))
 

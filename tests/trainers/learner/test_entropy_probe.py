@@ -16,10 +16,9 @@ from agentgym_rft.trainers.batch.table import build_table
 from agentgym_rft.trainers.learner.entropy_probe import EntropyProbe, choose_states
 from agentgym_rft.trainers.learner.optimizer import make_optimizer
 from agentgym_rft.trainers.learner.scoring import make_scorer
-from agentgym_rft.trainers.learner.update import update
 from agentgym_rft.trainers.loop import train
 from tests.trainers.test_loop import switch_config
-from tests.trainers.tiny import CFG, tiny_batch, tiny_groups
+from tests.trainers.tiny import CFG, tiny_batch, tiny_groups, update
 
 GRPO = build_algorithm(AlgorithmSection())
 

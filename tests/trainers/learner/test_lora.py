@@ -21,13 +21,12 @@ from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.learner.lora import add_lora, merged_weights
 from agentgym_rft.trainers.learner.optimizer import make_optimizer
 from agentgym_rft.trainers.learner.scoring import make_scorer
-from agentgym_rft.trainers.learner.update import update
 from agentgym_rft.trainers.loop import train
 from tests.light_switch import weights_of
 from tests.trainers.learner.processes import agentgym
 from tests.trainers.learner.test_processes import assert_close_weights, recipe
 from tests.trainers.test_loop import assert_equal_weights, switch_config
-from tests.trainers.tiny import CFG, tiny_batch, tiny_model
+from tests.trainers.tiny import CFG, tiny_batch, tiny_model, update
 
 peft = pytest.importorskip("peft")
 LORA = {"lora": {"rank": 4}}

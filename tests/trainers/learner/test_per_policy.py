@@ -14,6 +14,7 @@ from agentgym_rft.report.metrics import read_metrics
 from agentgym_rft.rollouts.policies import load_policy_model, policy_dir
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.batch.groups import by_seat
+from agentgym_rft.trainers.batch.table import build_table
 from agentgym_rft.trainers.learner.learner import make_learner
 from agentgym_rft.trainers.learner.lora import sharing_copy
 from agentgym_rft.trainers.learner.per_policy import by_policy, joined_metrics
@@ -22,7 +23,7 @@ from agentgym_rft.trainers.loop import train, train_step
 from agentgym_rft.trainers.run import Parts, build
 from tests.light_switch import weights_of
 from tests.team_switch import TeamSwitch
-from tests.trainers.tiny import tiny_model
+from tests.trainers.tiny import tiny_model, updated
 
 FOLDERS = ("checkpoints", "policies/right/checkpoints")
 
@@ -108,6 +109,15 @@ def test_metrics_of_all_are_sums_of_counts_largest_values_and_means():
     assert joined["policy/right/loss/policy"] == 2.0
 
 
+def test_one_policy_for_all_that_is_played_is_the_case_of_length_one(switch_policy, tmp_path):
+    parts = opened(team_config(switch_policy, tmp_path, team={"weights": "shared"}))
+    groups = by_seat(parts.source.batch(0).groups)
+    assert [(key, own) for key, _, own in parts.learners.of(groups)] == [("", groups)]
+    assert parts.learners.weights().keys() == parts.model.state_dict().keys()
+    assert joined_metrics({"": {"loss/policy": 1.0}}) == {"loss/policy": 1.0}
+    parts.workers.close()
+
+
 @pytest.mark.parametrize("lora", [{}, {"rank": 2}], ids=["full", "lora"])
 def test_each_policy_learns_from_its_own_groups_alone(switch_policy, tmp_path, lora):
     if lora:
@@ -115,11 +125,13 @@ def test_each_policy_learns_from_its_own_groups_alone(switch_policy, tmp_path, l
     parts = opened(team_config(switch_policy, tmp_path, trainer={"lora": lora}))
     groups = by_seat(parts.source.batch(0).groups)
     before = copied(parts.learners.weights())
-    metrics = parts.learners.train(by_policy(groups)["left"], 0)
+    (left, right) = parts.learners.of(groups)
+    assert (left[0], right[0]) == ("left", "right")
+    assert [each[2] for each in (left, right)] == list(by_policy(groups).values())
+    updated(left[1], *build_table(left[2], 0), parts.config)
     middle = copied(parts.learners.weights())
     assert changed(before, middle) == {"left"}
-    assert {name.split("/")[1] for name in metrics if name.startswith("policy/")} == {"left"}
-    parts.learners.train(by_policy(groups)["right"], 0)
+    updated(right[1], *build_table(right[2], 0), parts.config)
     assert changed(middle, parts.learners.weights()) == {"right"}
     parts.workers.close()
 
@@ -127,7 +139,6 @@ def test_each_policy_learns_from_its_own_groups_alone(switch_policy, tmp_path, l
 def test_the_seats_are_played_by_their_own_policies(switch_policy, tmp_path):
     parts = opened(team_config(switch_policy, tmp_path, trainer={"learning_rate": 0.3}))
     metrics, _ = train_step(parts, 0)
-    parts.source.publish(1, parts.learners.weights)
     weights = parts.learners.weights()
     names = [name.removeprefix("left/") for name in weights if name.startswith("left/")]
     assert any(not torch.equal(weights[f"left/{name}"], weights[f"right/{name}"]) for name in names)

@@ -13,10 +13,10 @@ from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.algorithms.parts import Context, Stage
 from agentgym_rft.trainers.batch.groups import split_errors
 from agentgym_rft.trainers.batch.table import build_table
+from agentgym_rft.trainers.learner.metrics import logprob_drift
 from agentgym_rft.trainers.learner.optimizer import learning_rate, make_optimizer
 from agentgym_rft.trainers.learner.scoring import make_scorer, score_rows
-from agentgym_rft.trainers.learner.update import logprob_drift, minibatches, update
-from tests.trainers.tiny import CFG, step, tiny_batch, tiny_groups, tiny_model, weights
+from tests.trainers.tiny import CFG, step, tiny_batch, tiny_groups, tiny_model, update, weights
 
 
 def build(**section):
@@ -228,19 +228,6 @@ def test_an_entropy_bonus_raises_entropy(model, batch):
     _, after = step(moved(model, -change / change.norm(), 1e-2), flat, rows, build(entropy_coef=1.0))
     assert after["entropy/mean"] > before["entropy/mean"]
     assert before["loss/entropy"] == pytest.approx(-before["entropy/mean"])
-
-
-def test_minibatches_deal_whole_groups_once_an_epoch(batch):
-    rows = batch[1]
-    parts = minibatches(rows, 2, 3, Context(step=4, seed=1))
-    assert len(parts) == 6
-    for epoch in range(3):
-        first, second = parts[2 * epoch : 2 * epoch + 2]
-        assert not {row.group for row in first} & {row.group for row in second}
-        assert {id(row) for row in first + second} == {id(row) for row in rows}
-    again = minibatches(rows, 2, 3, Context(step=4, seed=1))
-    assert [[row.group for row in part] for part in parts] == [[row.group for row in part] for part in again]
-    assert len(minibatches(rows, 99, 1, Context())) == 3
 
 
 def test_several_epochs_clip_and_keep_the_old_policy_as_anchor(model, batch):

@@ -156,13 +156,14 @@ def test_a_run_killed_in_the_background_modes_goes_on_without_loss_or_double(swi
     script = (
         "import os, signal, sys\n"
         "from agentgym_rft.config.run import Config\n"
-        "from agentgym_rft.trainers import learner, loop\n"
-        "update, count = learner.update, []\n"
+        "from agentgym_rft.trainers import loop\n"
+        "from agentgym_rft.trainers.learner import group\n"
+        "columns, count = group.columns, []\n"
         "def dying(*args, **options):\n"
         "    count.append(1)\n"
         "    if len(count) == 4: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return update(*args, **options)\n"
-        "learner.update = dying\n"
+        "    return columns(*args, **options)\n"
+        "group.columns = dying\n"
         "loop.train(Config.model_validate_json(sys.argv[1]))\n"
     )
     root = Path(__file__).parents[3]
