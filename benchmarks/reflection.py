@@ -34,7 +34,7 @@ from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.report.intervals import mean_ci, wilson
 from agentgym_rft.rollouts.episode.forks import EpisodeRecord, fork
-from agentgym_rft.rollouts.episode.single import EpisodeSpec
+from agentgym_rft.rollouts.episode.spec import EpisodeSpec
 from agentgym_rft.rollouts.make import open_workers
 from agentgym_rft.rollouts.reflection.hindsight import lesson_report, pivot_of
 from agentgym_rft.rollouts.seeds import derive_seed
@@ -108,7 +108,6 @@ def play(workers: LocalWorkers, judge: TextEnv, split: str, num_episodes: int, m
                 temperature=1.0,
                 max_steps=max_steps,
                 max_context=workers.max_context,
-                stop_ids=workers.chat.stop_ids,
                 record_snapshots=True,
                 record_remaining=True,
             )

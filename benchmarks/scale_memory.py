@@ -23,8 +23,9 @@ from agentgym_rft.config.sft import ModelSection
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.process.env import ProcessEnv
 from agentgym_rft.envs.process.pool import Processes
-from agentgym_rft.evaluation.players import TextWorkers, scripted
-from agentgym_rft.rollouts.episode.single import EpisodeSpec
+from agentgym_rft.evaluation.players import AgentWorkers, text_workers
+from agentgym_rft.rollouts.episode.players import scripted
+from agentgym_rft.rollouts.episode.spec import EpisodeSpec
 from agentgym_rft.rollouts.workers.local import LocalWorkers
 from agentgym_rft.trainers.sft.model import build_model
 
@@ -58,8 +59,8 @@ def resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _played(workers: LocalWorkers | TextWorkers, max_steps: int) -> Play:
-    spec = EpisodeSpec("", "g", "", 0, 1.0, max_steps, 2048, workers.stop_ids)
+def _played(workers: LocalWorkers | AgentWorkers, max_steps: int) -> Play:
+    spec = EpisodeSpec("", "g", "", 0, 1.0, max_steps, 2048)
 
     def play(tasks: list[str], first: int) -> None:
         async def all_of_them() -> None:
@@ -77,7 +78,7 @@ Way = tuple[Play, list[str], Callable[[], list[int]]]
 
 @contextmanager
 def alfworld_here() -> Iterator[Way]:
-    workers = TextWorkers(partial(make_env, "alfworld"), scripted("expert"), max_concurrency=AT_ONCE)
+    workers = text_workers(partial(make_env, "alfworld"), scripted("expert"), max_concurrency=AT_ONCE)
     yield _played(workers, 50), list(make_env("alfworld").task_ids("train")), list
     workers.close()
 
@@ -86,7 +87,7 @@ def alfworld_here() -> Iterator[Way]:
 def alfworld_in_processes() -> Iterator[Way]:
     processes = Processes(2, timeout_s=60)
     made = partial(ProcessEnv, "alfworld", processes=processes, lazy=True)
-    workers = TextWorkers(made, scripted("expert"), max_concurrency=AT_ONCE)
+    workers = text_workers(made, scripted("expert"), max_concurrency=AT_ONCE)
     yield _played(workers, 50), list(make_env("alfworld").task_ids("train")), lambda: processes.pids
     workers.close()
 

@@ -30,7 +30,7 @@ from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.report.metrics import read_metrics
-from agentgym_rft.rollouts.episode.single import EpisodeSpec
+from agentgym_rft.rollouts.episode.spec import EpisodeSpec
 from agentgym_rft.rollouts.make import make_workers
 from agentgym_rft.rollouts.policies import load_policy_model, serve
 from agentgym_rft.rollouts.seeds import derive_seed
@@ -103,14 +103,13 @@ class Lockstep:
             future.set_result(completion)
 
 
-def specs_of(config: Config, num_episodes: int, max_context: int, stop_ids: tuple[int, ...]) -> list[EpisodeSpec]:
+def specs_of(config: Config, num_episodes: int, max_context: int) -> list[EpisodeSpec]:
     env = make_env(config.env.id, config.env.options)
     task_ids = env.task_ids("train")[:num_episodes]
     env.close()
     rollout = config.rollout
     return [
-        EpisodeSpec(t, t, t, derive_seed(0, t), rollout.temperature, rollout.max_steps, max_context, stop_ids)
-        for t in task_ids
+        EpisodeSpec(t, t, t, derive_seed(0, t), rollout.temperature, rollout.max_steps, max_context) for t in task_ids
     ]
 
 
@@ -122,7 +121,7 @@ def play(config: Config, num_episodes: int, *, lockstep: bool) -> EpisodeRecord:
     start = time.perf_counter()
     if not lockstep:
         workers = make_workers(config, tokenizer, inner)
-        specs = specs_of(config, num_episodes, workers.max_context, workers.stop_ids)
+        specs = specs_of(config, num_episodes, workers.max_context)
 
         async def play_all() -> list[Trajectory]:
             return list(await asyncio.gather(*map(workers.play, specs)))
@@ -135,7 +134,7 @@ def play(config: Config, num_episodes: int, *, lockstep: bool) -> EpisodeRecord:
         count = min(size, num_episodes - first)
         policy = Lockstep(inner, count)
         workers = make_workers(config, tokenizer, policy)
-        specs = specs_of(config, num_episodes, workers.max_context, workers.stop_ids)[first : first + count]
+        specs = specs_of(config, num_episodes, workers.max_context)[first : first + count]
 
         async def play_wave(workers=workers, specs=specs) -> list[Trajectory]:
             return list(await asyncio.gather(*map(workers.play, specs)))

@@ -20,7 +20,7 @@ from agentgym_rft.agents.policies.seeds import seed_policy_path
 from agentgym_rft.config.run import Config
 from agentgym_rft.envs.process.env import ProcessEnv
 from agentgym_rft.envs.process.pool import Processes
-from agentgym_rft.rollouts.episode.single import EpisodeSpec
+from agentgym_rft.rollouts.episode.spec import EpisodeSpec
 from agentgym_rft.rollouts.workers.base import Workers
 from agentgym_rft.rollouts.workers.local import LocalWorkers
 
@@ -69,7 +69,7 @@ def scripted_policy(tokens: Any) -> ScriptedPolicy:
 
 def episodes(workers: Workers, task_id: str, number: int, num_steps: int) -> int:
     """Play episodes of so many steps, as many at once as there are places. Returns the steps of all."""
-    spec = EpisodeSpec(task_id, "g", "", 0, 1.0, num_steps, _CONTEXT, workers.stop_ids)
+    spec = EpisodeSpec(task_id, "g", "", 0, 1.0, num_steps, _CONTEXT)
 
     async def play() -> int:
         specs = [replace(spec, episode_id=f"e{i}", seed=i) for i in range(number)]

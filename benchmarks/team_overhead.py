@@ -13,7 +13,7 @@ from agentgym_rft.agents.agent import chat_format
 from agentgym_rft.agents.card import parse_card
 from agentgym_rft.agents.policies.scripted import ScriptedPolicy
 from agentgym_rft.envs.turns import TurnsEnv
-from agentgym_rft.rollouts.episode.single import EpisodeSpec
+from agentgym_rft.rollouts.episode.spec import EpisodeSpec
 from agentgym_rft.rollouts.seats import Agents, AgentSpec
 from agentgym_rft.rollouts.workers.local import LocalWorkers
 from agentgym_rft.trainers.sft.model import train_tokenizer
@@ -94,7 +94,7 @@ def _rollouts(seats: int, player: str) -> Callable[[], None]:
 
     async def play_all() -> None:
         for episode in range(NUM_EPISODES):
-            spec = EpisodeSpec("train", "g", f"e{episode}", episode, 1.0, EPISODE_STEPS, 4096, chat.stop_ids)
+            spec = EpisodeSpec("train", "g", f"e{episode}", episode, 1.0, EPISODE_STEPS, 4096)
             trajectory = await workers.play(spec)
             assert len(trajectory.turns) == EPISODE_STEPS, trajectory.info
 

@@ -28,21 +28,20 @@ def replay_command(
 
     Exit code 0: all are identical; 1: one differs; 2: they cannot be replayed.
     """
-    from agentgym_rft.rollouts.replay.single import replay
-    from agentgym_rft.rollouts.replay.team import replay_team
+    from agentgym_rft.rollouts.replay.run import replay
 
     config = _config(file, env, data)
     chosen, num_left_out = _chosen(file, episode)
     setting = _setting(config, tokens)
     num_different = 0
     episodes = _episodes(chosen)
-    for parts in episodes:
-        result = replay_team(parts, setting) if "role" in parts[0].info else replay(parts[0], setting)
+    for trajectories in episodes:
+        result = replay(trajectories, setting)
         num_different += result.difference is not None
         if result.difference is not None:
-            typer.echo(f"{parts[0].episode_id}: {result.difference}")
+            typer.echo(f"{trajectories[0].episode_id}: {result.difference}")
         if result.note:
-            typer.echo(f"{parts[0].episode_id}: {result.note}")
+            typer.echo(f"{trajectories[0].episode_id}: {result.note}")
     left_out = f", {num_left_out} that cannot be replayed" if num_left_out else ""
     num_turns, num_same = sum(len(trajectory.turns) for trajectory in chosen), len(episodes) - num_different
     typer.echo(f"{len(episodes)} episodes, {num_turns} turns: {num_same} identical, {num_different} differ{left_out}")
@@ -65,7 +64,7 @@ def _config(file: Path, env: str | None, data: str | None) -> Config:
 
 def _chosen(file: Path, episode: str | None) -> tuple[Sequence[Trajectory], int]:
     """The episodes to replay, and how many others of the file cannot be."""
-    from agentgym_rft.rollouts.replay.single import why_not_replayable
+    from agentgym_rft.rollouts.replay.run import why_not_replayable
     from agentgym_rft.store.trajectories import read_trajectories
 
     stored = [each for each in read_trajectories(file) if episode is None or each.episode_id == episode]
@@ -91,7 +90,7 @@ def _setting(config: Config, tokens: bool) -> Any:
     from agentgym_rft.agents.card import load_card
     from agentgym_rft.agents.policies.loading import load_tokenizer
     from agentgym_rft.rollouts.policies import policy_dir
-    from agentgym_rft.rollouts.replay.single import Setting
+    from agentgym_rft.rollouts.replay.run import Setting
     from agentgym_rft.rollouts.workers.env_maker import env_maker
 
     card = load_card(config.agent)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from agentgym_rft.core import Trajectory
-from agentgym_rft.rollouts.episode.single import EpisodeSpec
+from agentgym_rft.rollouts.episode.spec import EpisodeSpec
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.rollouts.workers.event_loop import Work
 
@@ -16,13 +16,10 @@ T = TypeVar("T")
 
 
 class PanelWorkers(Protocol):
-    """What plays episodes: `LocalWorkers` or `TextWorkers`."""
+    """Play episodes: `LocalWorkers` or `AgentWorkers`."""
 
     @property
     def max_context(self) -> int: ...
-
-    @property
-    def stop_ids(self) -> tuple[int, ...]: ...
 
     def run(self, work: Work[T]) -> T: ...
 
@@ -86,6 +83,5 @@ def _spec(workers: PanelWorkers, plan: EvaluationPlan, task_id: str, sample: int
         temperature=plan.temperature,
         max_steps=plan.max_steps,
         max_context=workers.max_context,
-        stop_ids=workers.stop_ids,
         step_timeout_s=plan.step_timeout_s,
     )

@@ -30,13 +30,14 @@ from agentgym_rft.envs.panels import (
 from agentgym_rft.errors import ConfigError, PolicyError
 from agentgym_rft.evaluation.panel import EvaluationPlan, PanelWorkers, evaluate
 from agentgym_rft.evaluation.partial import PartialEvaluation
-from agentgym_rft.evaluation.players import ENDPOINT, SCRIPTED, TextWorkers, at_endpoint, check_script, scripted
+from agentgym_rft.evaluation.players import ENDPOINT, AgentWorkers, at_endpoint, check_script, text_workers
 from agentgym_rft.evaluation.progress import evaluation_progress
 from agentgym_rft.evaluation.seat_policies import policy_for, seat_policies
 from agentgym_rft.evaluation.team import EvaluationPolicies
 from agentgym_rft.report.evaluation import EvaluationSettings, Summary, protocol, summarise
+from agentgym_rft.rollouts.episode.players import scripted
 from agentgym_rft.rollouts.outcome import why_unplayed
-from agentgym_rft.rollouts.seats import Agents
+from agentgym_rft.rollouts.seats import SCRIPTS, Agents
 from agentgym_rft.rollouts.workers.env_maker import env_maker
 
 
@@ -75,7 +76,7 @@ def find_evaluated(request: Request) -> EvaluatedAgents:
     seats = {a: policy_for(full_policy_name(policy, config.env.id), roles[a]) for a, policy in found.items()}
     if not seats:
         assert named is not None, "an environment of one agent has refused --seat"
-        return EvaluatedAgents(named, frozenset({named if named in SCRIPTED else config.policy.path}), roles, seats)
+        return EvaluatedAgents(named, frozenset({named if named in SCRIPTS else config.policy.path}), roles, seats)
     shown = {agent: named if policy == rest else policy for agent, policy in found.items()}
     label = str(named) if set(shown.values()) == {named} else ", ".join(f"{a}={p}" for a, p in shown.items())
     return EvaluatedAgents(label, frozenset(seats.values()), roles, seats)
@@ -116,7 +117,7 @@ def partial_path(out: Path) -> Path:
 
 
 def _check_decoding(request: Request, evaluated: EvaluatedAgents) -> None:
-    is_sampled = request.config.eval.temperature > 0 or not set(SCRIPTED).isdisjoint(evaluated.policies)
+    is_sampled = request.config.eval.temperature > 0 or not set(SCRIPTS).isdisjoint(evaluated.policies)
     if request.samples > 1 and not is_sampled:
         raise ConfigError(
             f"--samples {request.samples} at temperature 0 would play every task {request.samples} times alike. "
@@ -128,7 +129,7 @@ def held_out_panel(config: Config, frozen: FrozenPanel | None, policies: Set[str
     """The panel, checked against the training split; its options are those of the environment that is played."""
     env = make_env(config.env.id, config.env.options)
     try:
-        for policy in policies & set(SCRIPTED):
+        for policy in policies & set(SCRIPTS):
             check_script(policy, env)
         options = lasting_options(env, config.env.options)
         if frozen is not None:
@@ -153,7 +154,7 @@ def _cards(agents: Agents) -> str | None:
 def _open_players(config: Config) -> tuple[PanelWorkers, str | None]:
     """What plays, and the label of its agent card, if it has one."""
     name = config.policy.path
-    if name in SCRIPTED:
+    if name in SCRIPTS:
         return _text_workers(config, scripted(name)), None
     from agentgym_rft.agents.card import load_card
     from agentgym_rft.rollouts.make import open_workers
@@ -164,13 +165,13 @@ def _open_players(config: Config) -> tuple[PanelWorkers, str | None]:
     return open_workers(config), card_label(card)
 
 
-def _text_workers(config: Config, make_player: Any) -> TextWorkers:
+def _text_workers(config: Config, make_player: Any) -> AgentWorkers:
     if config.rollout.workers == "ray":
         raise ConfigError(
             f"Workers on Ray sample from a model; the policy '{config.policy.path}' plays in this process. "
             "Give --workers local, or processes."
         )
-    return TextWorkers(env_maker(config), make_player, max_concurrency=config.policy.max_concurrency)
+    return text_workers(env_maker(config), make_player, max_concurrency=config.policy.max_concurrency)
 
 
 def _settings(request: Request, evaluated: EvaluatedAgents, fixed: FrozenPanel, card: str | None) -> EvaluationSettings:
@@ -178,7 +179,7 @@ def _settings(request: Request, evaluated: EvaluatedAgents, fixed: FrozenPanel, 
     return EvaluationSettings(
         policy=evaluated.label,
         seed=config.run.seed,
-        temperature=None if evaluated.policies <= set(SCRIPTED) else config.eval.temperature,
+        temperature=None if evaluated.policies <= set(SCRIPTS) else config.eval.temperature,
         max_steps=config.eval.max_steps,
         samples=request.samples,
         card=card,
@@ -231,7 +232,7 @@ def _fingerprints(config: Config, evaluated: EvaluatedAgents) -> str | dict[str,
 
 def _fingerprint(policy: str) -> str | None:
     """A hash over names, sizes and times of a model's files: a run that trained on has other weights. None if none."""
-    if policy in SCRIPTED or policy.startswith(ENDPOINT):
+    if policy in SCRIPTS or policy.startswith(ENDPOINT):
         return None
     from agentgym_rft.rollouts.policies import policy_dir
 

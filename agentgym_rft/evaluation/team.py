@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.agents.policies.routed import RoutedPolicy
 from agentgym_rft.config.run import Config
-from agentgym_rft.core import Trajectory
-from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.evaluation.exact import Member, analyse
-from agentgym_rft.evaluation.players import ENDPOINT
+from agentgym_rft.evaluation.players import ENDPOINT, AgentWorkers
 from agentgym_rft.evaluation.seat_policies import policy_for
-from agentgym_rft.rollouts.episode.forks import EpisodeRecord
-from agentgym_rft.rollouts.episode.single import EpisodeSpec
-from agentgym_rft.rollouts.episode.team import run_team_episode
 from agentgym_rft.rollouts.seats import SCRIPTS, Agents, AgentSpec, scripted_agent, seat_section
 from agentgym_rft.rollouts.workers.env_maker import env_maker
 from agentgym_rft.rollouts.workers.env_pool import EnvPool
-from agentgym_rft.rollouts.workers.event_loop import Work
-
-T = TypeVar("T")
 
 
 class EvaluationPolicies:
@@ -49,9 +40,9 @@ class EvaluationPolicies:
         """
         return tuple(self._seat(agent, role, players[agent]) for agent, role in self._roles.items())
 
-    def workers(self, agents: Agents) -> TeamWorkers:
-        """What plays episodes of some agents; all share the environments and the policies."""
-        return TeamWorkers(self._pool, self._policy, agents, self._config.policy.max_context, self.close)
+    def workers(self, agents: Agents) -> AgentWorkers:
+        """Return what plays episodes of some agents; all share the environments and the policies."""
+        return AgentWorkers(self._pool, self._policy, agents, self._config.policy.max_context, self.close)
 
     def exact(self, agents: Agents, temperature: float) -> dict[str, Any]:
         """What the environment's theory says about them, under the key `exact`; nothing where there is none."""
@@ -94,34 +85,6 @@ class EvaluationPolicies:
         from agentgym_rft.rollouts.seats import seat_card
 
         return seat_card(self._config, seat_section(agent, role, self._config.team.seats))
-
-
-@dataclass(frozen=True, slots=True)
-class TeamWorkers:
-    """Plays episodes of several agents; takes the place of `LocalWorkers` in an evaluation."""
-
-    pool: EnvPool
-    policy: RoutedPolicy
-    agents: Agents
-    max_context: int
-    on_close: Callable[[], None]
-    stop_ids: tuple[int, ...] = ()  # each seat has its own
-
-    def run(self, work: Work[T]) -> T:
-        """What a coroutine that plays episodes gives."""
-        return self.pool.run(work)
-
-    async def play(self, spec: EpisodeSpec) -> Trajectory:
-        """One episode, as soon as there is a place for it: the turns of all, with `seats` in its info."""
-
-        async def episode(env: TextEnv) -> EpisodeRecord:
-            return await run_team_episode(env, self.agents, self.policy, spec)
-
-        return (await self.pool.play(episode, spec.step_timeout_s)).trajectory
-
-    def close(self) -> None:
-        """Close the policies that these belong to."""
-        self.on_close()
 
 
 def _check_place(config: Config, name: str) -> None:

@@ -15,6 +15,7 @@ from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.config.team import SeatSection, TeamSection
 from agentgym_rft.envs.making import seats_of
 from agentgym_rft.errors import ConfigError, did_you_mean
+from agentgym_rft.rollouts.episode.players import MakePlayer
 
 TRAINED = "trained"
 SCRIPTS = ("oracle", "expert", "random")  # of the environment
@@ -24,8 +25,9 @@ SCRIPTS = ("oracle", "expert", "random")  # of the environment
 class AgentSpec:
     """One agent of an episode.
 
-    `player` is a key of the routed policy (see `RoutedPolicy`) or one of `SCRIPTS`. `is_trained`: what it does is
-    trained. A scripted seat needs no tokens, and its chat format is not used.
+    `agent` is "" for the only agent of an environment that does not name it. `player` is a key of the routed policy
+    (see `RoutedPolicy`) or one of `SCRIPTS`, unless `make_player` makes the player. `is_trained`: what it does is
+    trained. A scripted agent needs no tokens, and its chat format is not used.
     """
 
     agent: str
@@ -34,10 +36,11 @@ class AgentSpec:
     chat: ChatFormat
     player: str
     is_trained: bool
+    make_player: MakePlayer | None = None
 
     @property
     def is_scripted(self) -> bool:
-        return self.player in SCRIPTS
+        return self.make_player is not None or self.player in SCRIPTS
 
 
 Agents = tuple[AgentSpec, ...]
@@ -104,14 +107,21 @@ def make_agents(
     return tuple(seats)
 
 
-def scripted_agent(agent: str, role: str, script: str) -> AgentSpec:
-    """A seat that a script of the environment plays, without a card, a chat format or tokens of its own."""
+def only_agent(card: AgentCard, chat: ChatFormat) -> Agents:
+    """Return the one agent of an environment that does not name it; the trained policy plays it."""
+    return (AgentSpec("", "", card, chat, "", is_trained=True),)
+
+
+def scripted_agent(agent: str, role: str, script: str, make_player: MakePlayer | None = None) -> AgentSpec:
+    """Return an agent without tokens, card or chat format, played by a script of the environment or a player."""
     no_chat: Any = None
-    return AgentSpec(agent, role, AgentCard(name=script), no_chat, script, is_trained=False)
+    return AgentSpec(agent, role, AgentCard(name=script), no_chat, script, is_trained=False, make_player=make_player)
 
 
 def with_players(agents: Agents, players: Mapping[str, str]) -> Agents:
-    """The agents of one episode, in which others play some, untrained. Raises `KeyError` for no agent."""
+    """Return the agents of one episode, in which others play some, untrained. Raises `KeyError` for no agent."""
+    if not players:
+        return agents
     by_name = {seat.agent: seat for seat in agents}
     for agent, player in players.items():
         by_name[agent] = replace(by_name[agent], player=player, is_trained=False)

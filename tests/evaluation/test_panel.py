@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 from agentgym_rft.evaluation.panel import EvaluationPlan, evaluate
-from agentgym_rft.evaluation.players import TextWorkers, scripted
+from agentgym_rft.evaluation.players import text_workers
+from agentgym_rft.rollouts.episode.players import scripted
 from tests.envs.counter_env import CounterEnv
 
 TASKS = ("train-0", "train-1", "train-2")
 
 
 def played(samples: int, **more):
-    workers = TextWorkers(CounterEnv, scripted("random"), max_concurrency=2)
+    workers = text_workers(CounterEnv, scripted("random"), max_concurrency=2)
     return evaluate(workers, EvaluationPlan(TASKS, 1.0, 7, 10, samples), **more)
 
 

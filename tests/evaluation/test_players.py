@@ -13,7 +13,8 @@ from agentgym_rft.envs.alfworld.env import ALFWorldEnv
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.errors import ConfigError, EnvError
 from agentgym_rft.evaluation.panel import EvaluationPlan, evaluate
-from agentgym_rft.evaluation.players import EndpointPlayer, MakePlayer, TextWorkers, at_endpoint, check_script, scripted
+from agentgym_rft.evaluation.players import EndpointPlayer, at_endpoint, check_script, text_workers
+from agentgym_rft.rollouts.episode.players import MakePlayer, scripted
 from agentgym_rft.rollouts.reflection.endpoint import ChatEndpoint
 from tests.envs.counted_env import Counted
 from tests.envs.counter_env import CounterEnv
@@ -27,7 +28,7 @@ TASKS = ("valid_unseen-0", "valid_unseen-1", "valid_unseen-2")
 def played(
     make_env, make_player: MakePlayer, tasks=TASKS, *, max_steps: int = 10, temperature: float = 0.0, **plan
 ) -> list[Trajectory]:
-    workers = TextWorkers(make_env, make_player, max_concurrency=4)
+    workers = text_workers(make_env, make_player, max_concurrency=4)
     trajectories = evaluate(workers, EvaluationPlan(tasks, temperature, 0, max_steps, **plan))
     workers.close()
     return trajectories
@@ -73,7 +74,7 @@ def test_alfworlds_players_refuse_where_they_cannot_play():
 def test_random_picks_among_the_admissible_actions_and_depends_on_the_seed_alone():
     def actions(workers_seed):
         plan = EvaluationPlan(TASKS, 1.0, workers_seed, 10, samples=2)
-        trajectories = evaluate(TextWorkers(CounterEnv, scripted("random"), max_concurrency=4), plan)
+        trajectories = evaluate(text_workers(CounterEnv, scripted("random"), max_concurrency=4), plan)
         return [[turn.info["action"] for turn in t.turns] for t in trajectories]
 
     first = actions(0)

@@ -13,7 +13,7 @@ from agentgym_rft.agents.policies.scripted import ScriptedPolicy
 from agentgym_rft.config.run import ReflectSection
 from agentgym_rft.core import Group
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.rollouts.episode.single import EpisodeSpec
+from agentgym_rft.rollouts.episode.spec import EpisodeSpec
 from agentgym_rft.rollouts.strategies import GroupPlan, reflect_retry
 from agentgym_rft.rollouts.workers.local import LocalWorkers
 from agentgym_rft.trainers.sft.model import train_tokenizer
@@ -139,7 +139,7 @@ def workers(
 
 
 def spec_for(pool: LocalWorkers, max_steps: int = 4) -> EpisodeSpec:
-    return EpisodeSpec("0", "g", "g", 0, 1.0, max_steps, pool.max_context, pool.chat.stop_ids)
+    return EpisodeSpec("0", "g", "g", 0, 1.0, max_steps, pool.max_context)
 
 
 def play(

@@ -14,7 +14,7 @@ from agentgym_rft.agents.policies.hf import HFPolicy
 from agentgym_rft.agents.policies.loading import load_model
 from agentgym_rft.agents.policies.scripted import ScriptedPolicy
 from agentgym_rft.core import Turn
-from agentgym_rft.rollouts.episode.single import EpisodeSpec
+from agentgym_rft.rollouts.episode.spec import EpisodeSpec
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.rollouts.workers.local import LocalWorkers
 from agentgym_rft.serve.gateway import Gateway
@@ -63,7 +63,7 @@ def test_a_conversation_records_the_turns_that_our_own_workers_record(switch_pol
     model, tokenizer = load_model(switch_policy, device="cpu")
     policy = HFPolicy(model, max_context=64, num_threads=1)
     workers = LocalWorkers(LightSwitch, CARD, tokenizer, policy, max_concurrency=1, max_context=64)
-    spec = EpisodeSpec("4", "g", "e", 0, 1.0, 2, 64, workers.stop_ids)
+    spec = EpisodeSpec("4", "g", "e", 0, 1.0, 2, 64)
     specs = [replace(spec, seed=seed) for seed in range(20)]
     played = [workers.run(lambda s=spec: workers.play(s)) for spec in specs]
     spec, expected = next((s, t.turns) for s, t in zip(specs, played, strict=True) if len(t.turns) == 2)

@@ -99,8 +99,15 @@ def outcome_info(info: Mapping[str, Any], last_observation: str, max_steps: int,
     }
 
 
-def _numbers(measures: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in measures.items()}
+def is_stepped(error: str, agent: str) -> bool:
+    """Return True if a reply reaches the environment; `error` says why there is no action in it, "" if there is one.
+
+    A reply with an action always does. One without is the only case in which it matters whether an environment names
+    its agents. An only agent (`agent` is "") keeps nobody waiting, and its environment has no rule for saying nothing:
+    the feedback of its card is the next observation, and nothing else changes. Among named agents the turn has to pass
+    on, and what it costs to waste it is the game's to say: the environment gets an empty action, and its rules follow.
+    """
+    return not error or bool(agent)
 
 
 def check_completion(completion: Completion) -> None:

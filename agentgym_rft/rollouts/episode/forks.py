@@ -1,4 +1,4 @@
-"""What an episode leaves behind for a retry: its states, and the place in it from which to go on."""
+"""The record of an episode that was played, and a fork: the place in it from which to go on."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from typing import Any
 
 from agentgym_rft.core import Trajectory, Turn
 from agentgym_rft.errors import ReplayDiverged
+from agentgym_rft.rollouts.episode.boundary import is_stepped
 from agentgym_rft.rollouts.episode.env_calls import EnvCalls
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What the agent was given: the environment's answer, or the agent's own feedback to a reply without an action."""
+    """What an agent was given: the environment's answer, or the card's feedback to a reply without an action."""
 
     observation: str
     info: Mapping[str, Any]
+    reward: float = 0.0  # of the step that led to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +36,21 @@ class EpisodeRecord:
     snapshots: Sequence[bytes] = ()
     remaining: Sequence[int | None] = ()  # shortest completions, and that of the state at the end
     unguided: Trajectory | None = None  # of a guided retry: the guided agent's actions in a context without guidance
-    parts: tuple[Trajectory, ...] = ()  # one an agent where there are several; `trajectory` then has the turns of all
+    team: tuple[Trajectory, ...] = ()  # one an agent, if the environment names them; `trajectory` has the turns of all
 
     @property
-    def members(self) -> tuple[Trajectory, ...]:
-        """What may be trained: the trajectory of each agent."""
-        return self.parts or (self.trajectory,)
+    def trajectories(self) -> tuple[Trajectory, ...]:
+        """The trajectory of each agent: what may be trained."""
+        return self.team or (self.trajectory,)
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        """The agents' names; of an only agent that has none, ""."""
+        return tuple(each.agent_id for each in self.team) or ("",)
 
     def of(self, agent: str) -> Trajectory:
-        """The trajectory of an agent; "" is the whole episode. Raises `KeyError` for an unknown one."""
-        return {part.agent_id: part for part in self.parts}[agent] if agent else self.trajectory
+        """Return the trajectory of an agent; "" is the whole episode. Raises `KeyError` for an unknown one."""
+        return {each.agent_id: each for each in self.team}[agent] if agent else self.trajectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +72,7 @@ class Fork:
 
 
 def own_turns(turns: Sequence[Turn], agent: str) -> int:
-    """How many of some turns an agent took; "" stands for all agents."""
+    """Return how many of some turns an agent took; "" stands for all agents."""
     return sum(not agent or turn.info["agent"] == agent for turn in turns)
 
 
@@ -78,7 +85,7 @@ def fork(
     agent: str = "",
     is_noop: bool = False,
 ) -> Fork:
-    """A fork of an episode. Raises `ValueError` for a turn that it did not have."""
+    """Return a fork of an episode. Raises `ValueError` for a turn that it did not have."""
     num_turns = len(parent.trajectory.turns)
     if not 0 <= turn < num_turns:
         raise ValueError(f"Turn {turn} is not in episode {parent.trajectory.episode_id}, which has {num_turns} turns.")
@@ -89,7 +96,7 @@ async def go_back(env: EnvCalls, start: Fork) -> None:
     """Bring an environment to the state before a fork's turn.
 
     From a snapshot if the episode has one; else by a reset and a replay of the actions, in which every observation is
-    compared. Replies without an action never reached the environment, and do not now.
+    compared. A reply that did not reach the environment does not now either.
 
     Raises:
         ReplayDiverged: an observation or the state is another one than in the episode.
@@ -102,7 +109,7 @@ async def go_back(env: EnvCalls, start: Fork) -> None:
         observation, info = await env.reset(parent.reset_seed, parent.trajectory.task_id)
         _compare("first observation", parent.observations[0].observation, observation)
         for number, past in enumerate(parent.trajectory.turns[:turn]):
-            if past.info["action"] or "agent" in past.info:  # of several agents, every turn is the environment's
+            if is_stepped("" if past.info["action"] else "no action", str(past.info.get("agent", ""))):
                 observation, _, _, _, info = await env.step(past.info["action"])
                 _compare(f"observation after turn {number}", parent.observations[number + 1].observation, observation)
     _compare(f"state before turn {turn}", str(there.info.get("state_key", "")), str(info.get("state_key", "")))

@@ -10,7 +10,7 @@ from typing import Any
 
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.rollouts.episode.forks import Fork
-from agentgym_rft.rollouts.episode.single import EpisodeSpec
+from agentgym_rft.rollouts.episode.spec import EpisodeSpec
 from agentgym_rft.rollouts.ray.packing import Packed, unpack
 from agentgym_rft.rollouts.ray.replicas import ReplicaPolicy
 from agentgym_rft.rollouts.ray.setup import Answer, Location, Setup, location, open_policy

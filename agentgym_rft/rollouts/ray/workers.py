@@ -16,7 +16,7 @@ from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory, Turn
 from agentgym_rft.errors import PolicyError
 from agentgym_rft.rollouts.episode.forks import EpisodeRecord, Fork
-from agentgym_rft.rollouts.episode.single import EpisodeSpec
+from agentgym_rft.rollouts.episode.spec import EpisodeSpec
 from agentgym_rft.rollouts.ray.actor_group import ActorGroup, Member, answer_of
 from agentgym_rft.rollouts.ray.failures import LOST, NO_ROOM, first_line, no_room, own_error
 from agentgym_rft.rollouts.ray.lost import lost_episode
@@ -24,7 +24,7 @@ from agentgym_rft.rollouts.ray.packing import pack
 from agentgym_rft.rollouts.ray.places import Places
 from agentgym_rft.rollouts.reflection.chat import ChatRequest
 from agentgym_rft.rollouts.reflection.reflectors import Reflection, Reflector, SpokenReflector
-from agentgym_rft.rollouts.seats import Agents
+from agentgym_rft.rollouts.seats import Agents, only_agent
 from agentgym_rft.rollouts.workers.event_loop import EventLoop, Work
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class RayWorkers:
         workers, replicas: the actors, all ready.
         reflector: who reflects on episodes, in this process; by default the policy itself.
         disconnect: ends the connection to Ray.
-        agents: the seats of an environment with several agents.
+        agents: those of an environment that names them; by default one agent with the card.
     """
 
     def __init__(
@@ -57,9 +57,8 @@ class RayWorkers:
         agents: Agents = (),
     ) -> None:
         self.card = card
-        self.agents = agents
+        self.agents = agents or only_agent(card, chat_format(tokenizer, card))
         self.max_context = config.policy.max_context
-        self.stop_ids = chat_format(tokenizer, card).stop_ids
         self._section = config.rollout.ray
         self._workers = workers
         self._replicas = replicas
@@ -100,7 +99,7 @@ class RayWorkers:
         return self._loop.submit(work)
 
     async def play(self, spec: EpisodeSpec) -> Trajectory:
-        """One episode, as soon as there is a place for it; with several agents, the part of `spec.view`."""
+        """One episode, as soon as there is a place for it; with several agents, the trajectory of `spec.view`."""
         return (await self._played(lambda handle: handle.play.remote(spec), spec)).of(spec.view)
 
     async def record(self, spec: EpisodeSpec, start: Fork | None = None) -> EpisodeRecord:

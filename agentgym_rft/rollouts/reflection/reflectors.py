@@ -92,7 +92,7 @@ class HindsightReflector:
         left = [number for number in played.remaining if number is not None]
         if len(left) != len(turns) + 1:
             return Reflection(Refusal.CANNOT_TELL)
-        if played.parts:
+        if played.team:
             words = partial(team_lesson, [str(turn.info["agent"]) for turn in turns])
         else:
             actions = [str(turn.info["action"]) for turn in turns]

@@ -10,7 +10,7 @@ from agentgym_rft.config.run import ReflectSection
 from agentgym_rft.config.team import CounterfactualSection
 from agentgym_rft.core import Group, Trajectory
 from agentgym_rft.rollouts.episode.forks import EpisodeRecord, Fork
-from agentgym_rft.rollouts.episode.single import EpisodeSpec
+from agentgym_rft.rollouts.episode.spec import EpisodeSpec
 from agentgym_rft.rollouts.reflection.reflectors import Reflection
 from agentgym_rft.rollouts.seeds import derive_seed
 

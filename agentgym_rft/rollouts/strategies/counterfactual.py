@@ -29,7 +29,7 @@ import numpy as np
 
 from agentgym_rft.core import Group, Trajectory
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.rollouts.episode.forks import EpisodeRecord, Fork, fork
+from agentgym_rft.rollouts.episode.forks import EpisodeRecord, Fork, fork, own_turns
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.rollouts.strategies.base import GroupPlan, RolloutWorkers, attempts
 
@@ -44,8 +44,8 @@ class Replaced:
 
     def returns(self, agent: str) -> list[float]:
         """The agent's returns, without the continuations that broke."""
-        parts = [_part(played, agent) for played in self.continuations]
-        return [part.episode_return for part in parts if not part.is_error]
+        own = [played.of(agent) for played in self.continuations]
+        return [each.episode_return for each in own if not each.is_error]
 
 
 async def counterfactual(plan: GroupPlan, workers: RolloutWorkers) -> Group:
@@ -60,40 +60,36 @@ async def counterfactual(plan: GroupPlan, workers: RolloutWorkers) -> Group:
     recorded = replace(plan, base=replace(plan.base, record_snapshots=True))
     members = await asyncio.gather(*(attempts(recorded, workers, member) for member in range(plan.group_size)))
     credited = await asyncio.gather(*(_credited(plan, workers, played) for member in members for played in member))
-    trajectories = tuple(trajectory for parts in credited for trajectory in parts)
+    trajectories = tuple(trajectory for episode in credited for trajectory in episode)
     return Group(group_id=plan.base.group_id, task_id=plan.base.task_id, trajectories=trajectories)
 
 
 async def _credited(plan: GroupPlan, workers: RolloutWorkers, played: EpisodeRecord) -> tuple[Trajectory, ...]:
     """The trajectories of an episode, with the difference rewards of those that are trained."""
     if played.trajectory.is_error:
-        return played.members
-    if plan.counterfactual.by == "noop" and not played.parts:
+        return played.trajectories
+    if plan.counterfactual.by == "noop" and not played.team:
         raise ConfigError("An environment with one agent has no no-op: write team.counterfactual.by=policy.")
-    return tuple(await asyncio.gather(*(_judged(plan, workers, played, part) for part in played.members)))
+    return tuple(await asyncio.gather(*(_judged(plan, workers, played, agent) for agent in played.agents)))
 
 
-async def _judged(plan: GroupPlan, workers: RolloutWorkers, played: EpisodeRecord, part: Trajectory) -> Trajectory:
-    chosen = _drawn(plan, played, part)
-    if part.is_error or not chosen:
-        return part
-    replaced = await asyncio.gather(*(_replaced(plan, workers, played, turn, own) for turn, own in chosen))
-    return with_differences(part, replaced, plan.counterfactual.coef, by_noop=plan.counterfactual.by == "noop")
+async def _judged(plan: GroupPlan, workers: RolloutWorkers, played: EpisodeRecord, agent: str) -> Trajectory:
+    own = played.of(agent)
+    chosen = _drawn(plan, played, agent)
+    if own.is_error or not chosen:
+        return own
+    replaced = await asyncio.gather(*(_replaced(plan, workers, played, turn, number) for turn, number in chosen))
+    return with_differences(own, agent, replaced, plan.counterfactual.coef, by_noop=plan.counterfactual.by == "noop")
 
 
-def _drawn(plan: GroupPlan, played: EpisodeRecord, part: Trajectory) -> list[tuple[int, int]]:
+def _drawn(plan: GroupPlan, played: EpisodeRecord, agent: str) -> list[tuple[int, int]]:
     """Turns of an agent that are replaced, each as (number in the episode, number among its own), in order."""
-    own = _turns_of(played, part)
-    able = [(turn, n) for n, turn in enumerate(own) if part.turns[n].trainable and part.info.get("is_trained", True)]
-    rng = np.random.default_rng(derive_seed(played.seed, "counterfactual", part.agent_id))
+    own = played.of(agent)
+    taken = [number for number, turn in enumerate(played.trajectory.turns) if own_turns((turn,), agent)]
+    able = [(turn, n) for n, turn in enumerate(taken) if own.turns[n].trainable and own.info.get("is_trained", True)]
+    rng = np.random.default_rng(derive_seed(played.seed, "counterfactual", own.agent_id))
     number = min(plan.counterfactual.turns, len(able))
     return [able[index] for index in sorted(rng.choice(len(able), number, replace=False))] if able else []
-
-
-def _turns_of(played: EpisodeRecord, part: Trajectory) -> list[int]:
-    """Where an agent's turns are among those of all."""
-    turns = enumerate(played.trajectory.turns)
-    return [n for n, turn in turns if not played.parts or turn.info["agent"] == part.agent_id]
 
 
 async def _replaced(plan: GroupPlan, workers: RolloutWorkers, played: EpisodeRecord, turn: int, own: int) -> Replaced:
@@ -115,25 +111,27 @@ async def _continued(plan: GroupPlan, workers: RolloutWorkers, start: Fork, samp
     return await workers.record(replace(plan.base, episode_id=name, seed=seed), start)
 
 
-def with_differences(part: Trajectory, replaced: Sequence[Replaced], coef: float, *, by_noop: bool) -> Trajectory:
-    """A trajectory with the difference rewards of its replaced turns, and what they cost in its info."""
-    turns = list(part.turns)
+def with_differences(
+    own: Trajectory, agent: str, replaced: Sequence[Replaced], coef: float, *, by_noop: bool
+) -> Trajectory:
+    """An agent's trajectory with the difference rewards of its replaced turns, and what they cost in its info."""
+    turns = list(own.turns)
     differences: dict[int, float] = {}
     for each in replaced:
-        returns = each.returns(part.agent_id)
+        returns = each.returns(agent)
         if returns:
-            differences[each.own] = part.episode_return - fmean(returns)
+            differences[each.own] = own.episode_return - fmean(returns)
             turns[each.own] = replace(turns[each.own], reward=turns[each.own].reward + coef * differences[each.own])
     return replace(
-        part,
+        own,
         turns=tuple(turns),
-        rewards={**part.rewards, "difference": coef * sum(differences.values())},
-        info={**part.info, "counterfactual": _record(part, replaced, differences, by_noop=by_noop)},
+        rewards={**own.rewards, "difference": coef * sum(differences.values())},
+        info={**own.info, "counterfactual": _record(agent, replaced, differences, by_noop=by_noop)},
     )
 
 
 def _record(
-    part: Trajectory, replaced: Sequence[Replaced], differences: dict[int, float], *, by_noop: bool
+    agent: str, replaced: Sequence[Replaced], differences: dict[int, float], *, by_noop: bool
 ) -> dict[str, Any]:
     """What was replaced and what it cost; turns and tokens are those after the forks, of all agents."""
     played = [(each, played) for each in replaced for played in each.continuations]
@@ -141,12 +139,7 @@ def _record(
     return {
         "differences": {str(own): difference for own, difference in differences.items()},  # by own turn
         "episodes": len(played),
-        "errors": sum(_part(played, part.agent_id).is_error for _, played in played),
+        "errors": sum(played.of(agent).is_error for _, played in played),
         "turns": len(new),
         "tokens": sum(len(turn.action_ids) for turn in new),
     }
-
-
-def _part(played: EpisodeRecord, agent: str) -> Trajectory:
-    """An agent's trajectory; one that was lost with its worker has no parts, and is an error of all."""
-    return next((part for part in played.parts if part.agent_id == agent), played.trajectory)

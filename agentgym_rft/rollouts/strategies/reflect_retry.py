@@ -21,7 +21,7 @@ from agentgym_rft.agents.reflect import Outcome, Refusal, Report, guidance_text,
 from agentgym_rft.config.run import ReflectSection
 from agentgym_rft.core import Group, StopReason, Trajectory, Turn
 from agentgym_rft.rollouts.episode.forks import EpisodeRecord, fork
-from agentgym_rft.rollouts.episode.single import EpisodeSpec
+from agentgym_rft.rollouts.episode.spec import EpisodeSpec
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.rollouts.strategies.base import GroupPlan, RolloutWorkers, attempts
 from agentgym_rft.rollouts.strategies.retry_pair import (
@@ -33,7 +33,7 @@ from agentgym_rft.rollouts.strategies.retry_pair import (
     retry_return,
 )
 
-SEAT = ("role", "player", "is_trained")  # what says whose a trajectory is, where there are several agents
+AGENT = ("role", "player", "is_trained")  # what says whose a trajectory is, where there are several agents
 
 
 async def reflect_retry(plan: GroupPlan, workers: RolloutWorkers) -> Group:
@@ -44,13 +44,13 @@ async def reflect_retry(plan: GroupPlan, workers: RolloutWorkers) -> Group:
     """
     options = plan.reflect
     num_bases = max(plan.group_size // 2, 1)
-    lineages = await asyncio.gather(*(_retry_pair(plan, workers, member) for member in range(num_bases)))
-    joining = {id(pair) for pair in _joining(lineages, options)}
+    pairs = await asyncio.gather(*(_retry_pair(plan, workers, member) for member in range(num_bases)))
+    joining = {id(pair) for pair in _joining(pairs, options)}
     return Group(
         group_id=plan.base.group_id,
         task_id=plan.base.task_id,
-        trajectories=tuple(t for line in lineages for t in _members(line, options, joins=id(line) in joining)),
-        auxiliary=tuple(t for line in lineages for t in _auxiliary(line, options)),
+        trajectories=tuple(t for pair in pairs for t in _members(pair, options, joins=id(pair) in joining)),
+        auxiliary=tuple(t for pair in pairs for t in _auxiliary(pair, options)),
     )
 
 
@@ -59,7 +59,7 @@ async def _retry_pair(plan: GroupPlan, workers: RolloutWorkers, member: int) -> 
     needs_distance = options.reflector == "hindsight" or options.measure_pivots
     base_spec = replace(plan.base, record_snapshots=True, record_remaining=needs_distance)
     *failed, base = await attempts(replace(plan, base=base_spec), workers, member)
-    errored = tuple(trajectory for played in failed for trajectory in played.members)
+    errored = tuple(trajectory for played in failed for trajectory in played.trajectories)
     if base.trajectory.is_error or not base.trajectory.turns:
         return RetryPair(errored, base)
     reflection = await workers.reflect(base)
@@ -80,9 +80,9 @@ def _target(base: EpisodeRecord, pivot: int) -> tuple[int, str] | None:
 
     With one agent this is the pivot and "".
     """
-    if not base.parts:
+    if not base.team:
         return pivot, ""
-    trained = {part.agent_id for part in base.parts if part.info["is_trained"]}
+    trained = {each.agent_id for each in base.team if each.info["is_trained"]}
     later = enumerate(base.trajectory.turns[pivot:], pivot)
     return next(((n, str(turn.info["agent"])) for n, turn in later if turn.info["agent"] in trained), None)
 
@@ -92,9 +92,9 @@ def _retry_spec(base_spec: EpisodeSpec, base: EpisodeRecord) -> EpisodeSpec:
     return replace(base_spec, episode_id=name, seed=derive_seed(base.seed, "retry"))
 
 
-def _joining(lineages: list[RetryPair], options: ReflectSection) -> list[RetryPair]:
-    """The lineages whose retry joins the group: all that can, or those with the best returns, the first of equals."""
-    able = [pair for pair in lineages if is_usable(pair, options)]
+def _joining(pairs: list[RetryPair], options: ReflectSection) -> list[RetryPair]:
+    """The pairs whose retry joins the group: all that can, or those with the best returns, the first of equals."""
+    able = [pair for pair in pairs if is_usable(pair, options)]
     if options.num_joined is None:
         return able
     return sorted(able, key=lambda pair: -retry_return(pair))[: options.num_joined]
@@ -103,17 +103,16 @@ def _joining(lineages: list[RetryPair], options: ReflectSection) -> list[RetryPa
 def _members(pair: RetryPair, options: ReflectSection, *, joins: bool) -> list[Trajectory]:
     """The trajectories of the group. Base and retry carry their `pivot` only if they share the turns before it."""
     base, retry = pair.base, pair.retry
-    agents = [part.agent_id for part in base.parts] or [""]
-    joining = [agent for agent in agents if joins and pair.goes_on(agent)]
+    joining = [agent for agent in base.agents if joins and pair.goes_on(agent)]
     marked = joining if options.restart == "pivot" else []
     members = [*pair.errored]
-    for agent in agents:
+    for agent in base.agents:
         told = {}
         if pair.reflection is not None and agent == pair.reporting_agent:
             told["reflection"] = record(pair, pair.reflection, options)
         members.append(_told(base.of(agent), {**_mark(pair, agent, marked), **told}))
     if retry is not None and retry.trajectory.is_error:
-        members += [member for member in retry.members if member.is_error]  # counted, never trained
+        members += [member for member in retry.trajectories if member.is_error]  # counted, never trained
     if retry is not None:
         members += [_told(_trained(retry, agent, pair, options), _mark(pair, agent, marked)) for agent in joining]
     return members
@@ -162,7 +161,7 @@ def _reflection_sample(base: Trajectory, turn: Turn) -> Trajectory:
         agent_id=base.agent_id,
         parent_id=base.episode_id,
         rewards={"verified": 1.0},
-        info={"kind": "reflection", **{key: base.info[key] for key in SEAT if key in base.info}},
+        info={"kind": "reflection", **{key: base.info[key] for key in AGENT if key in base.info}},
     )
 
 

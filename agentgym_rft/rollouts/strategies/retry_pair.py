@@ -43,8 +43,8 @@ class RetryPair:
     @property
     def reporting_agent(self) -> str:
         """The agent whose trajectory tells about the reflection; "" where there is one agent."""
-        trained = [part.agent_id for part in self.base.parts if part.info["is_trained"]]
-        return self.guided or next(iter(trained), "") or next((part.agent_id for part in self.base.parts), "")
+        trained = (each.agent_id for each in self.base.team if each.info["is_trained"])
+        return self.guided or next(trained, self.base.agents[0])
 
     def pivot_of(self, agent: str) -> int:
         """How many turns of an agent base and retry share."""

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.core import Trajectory, Turn
 from agentgym_rft.rollouts.episode.forks import EpisodeRecord, Fork
-from agentgym_rft.rollouts.episode.single import EpisodeSpec
+from agentgym_rft.rollouts.episode.spec import EpisodeSpec
 from agentgym_rft.rollouts.reflection.chat import ChatRequest
 from agentgym_rft.rollouts.reflection.reflectors import Reflection
 from agentgym_rft.rollouts.workers.event_loop import Work
@@ -25,9 +25,6 @@ class Workers(Protocol):
 
     @property
     def max_context(self) -> int: ...
-
-    @property
-    def stop_ids(self) -> tuple[int, ...]: ...
 
     @property
     def version(self) -> int:

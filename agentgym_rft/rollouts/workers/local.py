@@ -6,19 +6,19 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from agentgym_rft.agents.agent import ChatAgent, chat_format
+from agentgym_rft.agents.agent import chat_format
 from agentgym_rft.agents.card import AgentCard, load_card
 from agentgym_rft.agents.policies.base import Policy
 from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory, Turn
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.rollouts.episode.forks import EpisodeRecord, Fork
-from agentgym_rft.rollouts.episode.single import EpisodeSpec, run_episode
-from agentgym_rft.rollouts.episode.team import run_team_episode
+from agentgym_rft.rollouts.episode.run import run_episode
+from agentgym_rft.rollouts.episode.spec import EpisodeSpec
 from agentgym_rft.rollouts.policies import refused_as_data
 from agentgym_rft.rollouts.reflection.chat import ChatRequest, Completer
 from agentgym_rft.rollouts.reflection.reflectors import Reflection, Reflector, SpokenReflector
-from agentgym_rft.rollouts.seats import Agents, open_agents
+from agentgym_rft.rollouts.seats import Agents, only_agent, open_agents
 from agentgym_rft.rollouts.workers.env_maker import env_maker
 from agentgym_rft.rollouts.workers.env_pool import EnvPool
 from agentgym_rft.rollouts.workers.event_loop import Work
@@ -38,7 +38,7 @@ class LocalWorkers:
         max_concurrency: episodes at once; a finished one frees its place immediately.
         max_context: tokens in one row.
         reflector: who reflects on episodes, where a strategy asks for it; by default the policy itself.
-        agents: the seats of an environment with several agents.
+        agents: those of an environment that names them; by default one agent with the card.
     """
 
     def __init__(
@@ -54,18 +54,13 @@ class LocalWorkers:
         agents: Agents = (),
     ) -> None:
         self.card = card
-        self.agents = agents
         self.max_context = max_context
         self.chat = chat_format(tokenizer, card)
+        self.agents = agents or only_agent(card, self.chat)
         self._pool = EnvPool(make_env, max_concurrency)
         self._policy = policy
         self._completer = Completer(self.chat, policy, max_context)
         self._reflector = reflector or SpokenReflector(card, self.reply, is_own=True)
-
-    @property
-    def stop_ids(self) -> tuple[int, ...]:
-        """The tokens that end an action."""
-        return self.chat.stop_ids
 
     @property
     def version(self) -> int:
@@ -93,16 +88,14 @@ class LocalWorkers:
         return {}
 
     async def play(self, spec: EpisodeSpec) -> Trajectory:
-        """One episode, as soon as there is a place for it; with several agents, the part of `spec.view`."""
+        """One episode, as soon as there is a place for it; with several agents, the trajectory of `spec.view`."""
         return (await self.record(spec)).of(spec.view)
 
     async def record(self, spec: EpisodeSpec, start: Fork | None = None) -> EpisodeRecord:
         """One episode, from its beginning or from a fork, with all that a fork of it needs."""
 
         def episode(env: TextEnv) -> Awaitable[EpisodeRecord]:
-            if self.agents:
-                return run_team_episode(env, self.agents, self._policy, spec, start)
-            return run_episode(env, lambda: ChatAgent(self.card, self.chat), self._policy, spec, start)
+            return run_episode(env, self.agents, self._policy, spec, start)
 
         return await self._pool.play(episode, spec.step_timeout_s)
 

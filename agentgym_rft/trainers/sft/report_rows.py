@@ -25,7 +25,7 @@ from agentgym_rft.core import StopReason, Trajectory
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.errors import DataError
-from agentgym_rft.rollouts.episode.single import EpisodeSpec
+from agentgym_rft.rollouts.episode.spec import EpisodeSpec
 from agentgym_rft.rollouts.reflection.hindsight import lesson_report, read_steps
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.seeds import derive_seed
@@ -63,7 +63,6 @@ def play_episodes(config: SftConfig, card: AgentCard, env: TextEnv, model: Any, 
                 temperature=1.0,
                 max_steps=section.episode_steps,
                 max_context=config.model.max_context,
-                stop_ids=workers.chat.stop_ids,
             )
             for number, task_id in enumerate(tasks)
         ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agentgym_rft.config.run import Config
 from agentgym_rft.core import Group
-from agentgym_rft.rollouts.episode.single import EpisodeSpec
+from agentgym_rft.rollouts.episode.spec import EpisodeSpec
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.rollouts.strategies import GroupPlan, Strategy
@@ -80,7 +80,6 @@ class Explorer:
             temperature=self._temperature(step),
             max_steps=rollout.max_steps,
             max_context=self.workers.max_context,
-            stop_ids=self.workers.stop_ids,
             step_timeout_s=rollout.step_timeout_s,
             invalid_penalty=rollout.invalid_penalty,
             stop_invalid=rollout.stop_invalid,

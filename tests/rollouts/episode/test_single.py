@@ -12,7 +12,7 @@ from agentgym_rft.agents.policies.scripted import ScriptedPolicy
 from agentgym_rft.core import StopReason, Trajectory
 from agentgym_rft.errors import PolicyError
 from agentgym_rft.evaluation.panel import EvaluationPlan, evaluate
-from agentgym_rft.rollouts.episode.single import EpisodeSpec
+from agentgym_rft.rollouts.episode.spec import EpisodeSpec
 from agentgym_rft.rollouts.strategies import GroupPlan, plain
 from agentgym_rft.rollouts.workers.local import LocalWorkers
 from agentgym_rft.trainers.sft.model import train_tokenizer
@@ -43,7 +43,6 @@ def play(
         temperature=1.0,
         max_steps=max_steps,
         max_context=pool.max_context,
-        stop_ids=pool.chat.stop_ids,
         step_timeout_s=step_timeout_s,
     )
     return pool.run(lambda: pool.play(spec))
@@ -81,7 +80,7 @@ def test_unparsable_replies_count_as_turns_and_never_reach_the_environment():
 def test_each_invalid_action_costs_its_penalty_apart_from_the_environments_reward():
     replies = iter(["", "red", "red"])
     pool = workers(ScriptedPolicy(lambda prompt: reply(next(replies))))
-    spec = EpisodeSpec("1", "g", "e", 0, 1.0, 5, 200, pool.chat.stop_ids, invalid_penalty=0.25)
+    spec = EpisodeSpec("1", "g", "e", 0, 1.0, 5, 200, invalid_penalty=0.25)
     trajectory = pool.run(lambda: pool.play(spec))
     assert trajectory.rewards == {"env": 1.0, "invalid_action": -0.25}
     assert [turn.reward for turn in trajectory.turns] == [-0.25, 0.0, 1.0]
@@ -185,7 +184,7 @@ def test_no_more_episodes_run_at_once_than_allowed():
 @pytest.mark.parametrize(("task_id", "attempts"), [("1", 1), ("3", 3)])
 def test_errored_members_are_repeated_and_every_attempt_is_kept(task_id, attempts):
     pool = workers(always("red"), lambda: LightSwitch("step"))
-    base = EpisodeSpec(task_id, "g", "g", 0, 1.0, 5, 200, pool.chat.stop_ids)
+    base = EpisodeSpec(task_id, "g", "g", 0, 1.0, 5, 200)
     group = pool.run(lambda: plain(GroupPlan(base, 2, max_retries=2), pool))
     assert len(group.trajectories) == 2 * attempts
     assert len({t.episode_id for t in group.trajectories}) == 2 * attempts

@@ -17,7 +17,7 @@ from agentgym_rft.envs.making import make_env, seats_of
 from agentgym_rft.envs.process.env import ProcessEnv
 from agentgym_rft.errors import ConfigError, PolicyError
 from agentgym_rft.rollouts.episode.forks import EpisodeRecord, fork
-from agentgym_rft.rollouts.episode.single import EpisodeSpec
+from agentgym_rft.rollouts.episode.spec import EpisodeSpec
 from agentgym_rft.rollouts.seats import Agents, AgentSpec, check_seats, seat_section
 from agentgym_rft.rollouts.strategies import GroupPlan, plain
 from agentgym_rft.rollouts.workers.local import LocalWorkers
@@ -44,7 +44,7 @@ def workers(policy: object, agents: Agents, fault: str = "", make: Callable[...,
 
 
 def spec_of(**changes: object) -> EpisodeSpec:
-    return replace(EpisodeSpec("1", "g", "e", 0, 1.0, 9, 200, CHAT.stop_ids, record_snapshots=True), **changes)
+    return replace(EpisodeSpec("1", "g", "e", 0, 1.0, 9, 200, record_snapshots=True), **changes)
 
 
 def play(pool: LocalWorkers, start: object = None, **changes: object) -> EpisodeRecord:
@@ -83,14 +83,14 @@ def test_each_agent_has_a_trajectory_of_its_own_with_the_sampled_ids():
     played = play(workers(always("red"), agents_of()))
     assert played.trajectory.stop_reason is StopReason.SUCCESS
     assert [turn.info["agent"] for turn in played.trajectory.turns] == ["a", "b", "a", "b"]
-    assert [part.agent_id for part in played.parts] == ["a", "b"]
-    for part in played.parts:
+    assert [part.agent_id for part in played.team] == ["a", "b"]
+    for part in played.team:
         assert part.episode_id == "e"
         assert part.rewards == {"env": 0.5}
         assert [turn.reward for turn in part.turns] == [0.25, 0.25]
         row = [i for turn in part.turns for i in (*turn.context_ids, *turn.action_ids)]
         assert TOKENIZER.decode(row).count("<|user|>") == 2
-    table, rows = build_table(by_seat([Group("g", "1", played.parts)]), 0)
+    table, rows = build_table(by_seat([Group("g", "1", played.team)]), 0)
     assert table.num_trajectories == len(rows) == 2
     assert table.trajectory_group.tolist() == [0, 1]
 
@@ -106,7 +106,7 @@ def test_each_agent_has_a_trajectory_of_its_own_with_the_sampled_ids():
 def test_the_return_is_the_agents_own_and_its_share_of_the_teams(share, of_a, of_b):
     policy = Routed(red=always("red"), blue=always("blue"))
     played = play(workers(policy, agents_of(a="red", b="blue")), reward_share=share)
-    for part, expected in zip(played.parts, (of_a, of_b), strict=True):
+    for part, expected in zip(played.team, (of_a, of_b), strict=True):
         assert part.rewards == expected
         assert sum(turn.reward for turn in part.turns) == sum(expected.values())
     assert played.trajectory.episode_return == 0.25
@@ -133,7 +133,7 @@ def test_what_one_agent_breaks_is_its_error_and_the_others_are_abandoned(broken,
     assert played.of("b").info["error"]["type"] == kind
     assert played.of("a").stop_reason is StopReason.ABANDONED
     assert played.of("a").info["error"]["message"] == "'b' broke the episode."
-    assert all(part.is_error and not part.rewards for part in played.parts)
+    assert all(part.is_error and not part.rewards for part in played.team)
 
 
 def test_an_agent_that_was_out_before_keeps_its_outcome():
@@ -150,24 +150,24 @@ def test_an_agent_that_was_out_before_keeps_its_outcome():
 @pytest.mark.parametrize(("fault", "kind"), [("step", "ZeroDivisionError"), ("stranger", "EnvError")])
 def test_what_the_environment_breaks_is_an_error_of_all(fault, kind):
     played = play(workers(always("red"), agents_of(), fault))
-    assert [part.stop_reason for part in played.parts] == [StopReason.ENV_ERROR] * 2
-    assert {part.info["error"]["type"] for part in played.parts} == {kind}
+    assert [part.stop_reason for part in played.team] == [StopReason.ENV_ERROR] * 2
+    assert {part.info["error"]["type"] for part in played.team} == {kind}
 
 
 def test_the_limit_counts_the_turns_of_all():
     played = play(workers(always("red"), agents_of()), max_steps=3)
-    assert [len(part.turns) for part in played.parts] == [2, 1]
-    assert {part.stop_reason for part in played.parts} == {StopReason.STEP_LIMIT}
+    assert [len(part.turns) for part in played.team] == [2, 1]
+    assert {part.stop_reason for part in played.team} == {StopReason.STEP_LIMIT}
 
 
 def test_scripts_and_frozen_policies_play_and_are_not_trained():
     policy = Routed(**{"": always("blue"), "frozen": always("red")})
     played = play(workers(policy, agents_of(b="oracle")))
     assert [turn.info["action"] for turn in played.of("b").turns] == ["red", "red"]
-    groups = by_seat([Group("g", "1", played.parts)])
+    groups = by_seat([Group("g", "1", played.team)])
     assert [trajectory.agent_id for group in groups for trajectory in group.trajectories] == ["a"]
     other = play(workers(policy, agents_of()), players={"b": "frozen"})
-    assert [part.info["is_trained"] for part in other.parts] == [True, False]
+    assert [part.info["is_trained"] for part in other.team] == [True, False]
     assert not any(turn.trainable for turn in other.of("b").turns)
 
 
@@ -199,13 +199,13 @@ def test_a_fork_may_replace_a_turn_which_is_not_trained():
     turn = again.of("b").turns[0]
     assert (turn.info["action"], turn.info["invalid_action"], turn.trainable) == ("wait", "refused", False)
     assert list(turn.action_ids) == reply("wait")
-    assert [part.episode_return for part in again.parts] == [0.5, 0.25]
+    assert [part.episode_return for part in again.team] == [0.5, 0.25]
 
 
 def test_environments_in_processes_play_the_same():
     here = play(workers(always("red"), agents_of(b="random")))
     there = play(workers(always("red"), agents_of(b="random"), make=ProcessEnv))
-    assert here.parts == there.parts
+    assert here.team == there.team
 
 
 def test_a_group_has_every_agent_of_every_episode():

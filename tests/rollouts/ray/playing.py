@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from agentgym_rft.core import Trajectory
 from agentgym_rft.rollouts.accounting import Account, check
-from agentgym_rft.rollouts.episode.single import EpisodeSpec
+from agentgym_rft.rollouts.episode.spec import EpisodeSpec
 from agentgym_rft.rollouts.ray.workers import RayWorkers
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.rollouts.workers.base import Workers
@@ -22,7 +22,7 @@ DEADLINE_S = 240.0  # for a machine with other work; a test that waits so long h
 def spec(workers: Workers, task: int, copy: int = 0, *, step_timeout_s: float | None = None) -> EpisodeSpec:
     name = f"{task}/{copy}"
     seed = derive_seed(7, name)
-    return EpisodeSpec(str(task), str(task), name, seed, 1.0, 4, workers.max_context, workers.stop_ids, step_timeout_s)
+    return EpisodeSpec(str(task), str(task), name, seed, 1.0, 4, workers.max_context, step_timeout_s)
 
 
 def specs(workers: Workers, tasks: Iterable[int], copies: int = 1, **limits: float) -> list[EpisodeSpec]:

@@ -21,8 +21,9 @@ from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.process.env import ProcessEnv
 from agentgym_rft.envs.process.pool import Processes
 from agentgym_rft.evaluation.panel import EvaluationPlan, evaluate
-from agentgym_rft.evaluation.players import TextWorkers, scripted
+from agentgym_rft.evaluation.players import text_workers
 from agentgym_rft.rollouts.episode.forks import fork
+from agentgym_rft.rollouts.episode.players import scripted
 from agentgym_rft.rollouts.workers.env_maker import env_maker
 from agentgym_rft.trainers.loop import train
 from tests.envs.process.test_env import is_running
@@ -229,7 +230,7 @@ def test_snapshots_and_forks_go_through_a_process():
 @pytest.mark.parametrize("kind", ["oracle", "expert", "random"])
 def test_scripted_players_of_an_evaluation_play_as_without_processes(kind):
     def played(make):
-        pool = TextWorkers(make, scripted(kind), max_concurrency=4)
+        pool = text_workers(make, scripted(kind), max_concurrency=4)
         tasks = make_env("frozenlake").task_ids("test")[:8]
         trajectories = evaluate(pool, EvaluationPlan(tasks, temperature=0.0, seed=0, max_steps=30))
         pool.close()
@@ -314,7 +315,7 @@ def test_the_configuration_says_how_many_processes():
         return envs[-1]
 
     made = env_maker(Config.model_validate(config))
-    pool = TextWorkers(make, scripted("oracle"), max_concurrency=3)
+    pool = text_workers(make, scripted("oracle"), max_concurrency=3)
     plan = EvaluationPlan([f"train-{n}" for n in range(3)], temperature=0.0, seed=0, max_steps=4)
     assert all(t.won for t in evaluate(pool, plan))
     pids = {env.pid for env in envs}
