@@ -6,7 +6,7 @@ No torch and no I/O here, so that environments, agents, rollouts and trainers ca
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from operator import attrgetter
 from typing import Any
@@ -74,7 +74,7 @@ class Trajectory:
     agent_id: str = "agent"
     parent_id: str | None = None  # episode this one was forked from
     fork_turn: int | None = None
-    rewards: Mapping[str, float] = field(default_factory=dict)  # by source; the return is their sum
+    rewards: Mapping[str, float] = field(default_factory=dict)  # by source: what its turns were paid, in all
     info: Mapping[str, Any] = field(default_factory=dict)  # won, score, task_type, error, ...
 
     @property
@@ -87,7 +87,7 @@ class Trajectory:
 
     @property
     def episode_return(self) -> float:
-        """Sum of the named rewards. Raises ValueError for an errored trajectory: an error is not a reward."""
+        """Return the sum of the named rewards. Raises ValueError for an errored trajectory: an error is no reward."""
         if self.is_error:
             raise ValueError(f"Trajectory {self.episode_id} ended with {self.stop_reason.value}; it has no return.")
         return float(sum(self.rewards.values()))
@@ -111,6 +111,18 @@ class Trajectory:
             row.append(turn)
         if row:
             yield tuple(row)
+
+
+def add_reward(trajectory: Trajectory, name: str, amounts: Mapping[int, float]) -> Trajectory:
+    """Return the trajectory with a reward for some of its turns, by their numbers; -1 is the last.
+
+    Every reward after the episode goes this way, so that what the turns were paid and the named rewards stay one sum.
+    """
+    turns = list(trajectory.turns)
+    for number, amount in amounts.items():
+        turns[number] = replace(turns[number], reward=turns[number].reward + amount)
+    total = trajectory.rewards.get(name, 0.0) + sum(amounts.values())
+    return replace(trajectory, turns=tuple(turns), rewards={**trajectory.rewards, name: total})
 
 
 @dataclass(frozen=True, slots=True)

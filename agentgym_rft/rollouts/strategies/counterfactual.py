@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from agentgym_rft.core import Group, Trajectory
+from agentgym_rft.core import Group, Trajectory, add_reward
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.rollouts.episode.forks import EpisodeRecord, Fork, fork, own_turns
 from agentgym_rft.rollouts.seeds import derive_seed
@@ -115,19 +115,14 @@ def with_differences(
     own: Trajectory, agent: str, replaced: Sequence[Replaced], coef: float, *, by_noop: bool
 ) -> Trajectory:
     """An agent's trajectory with the difference rewards of its replaced turns, and what they cost in its info."""
-    turns = list(own.turns)
     differences: dict[int, float] = {}
     for each in replaced:
         returns = each.returns(agent)
         if returns:
             differences[each.own] = own.episode_return - fmean(returns)
-            turns[each.own] = replace(turns[each.own], reward=turns[each.own].reward + coef * differences[each.own])
-    return replace(
-        own,
-        turns=tuple(turns),
-        rewards={**own.rewards, "difference": coef * sum(differences.values())},
-        info={**own.info, "counterfactual": _record(agent, replaced, differences, by_noop=by_noop)},
-    )
+    paid = add_reward(own, "difference", {turn: coef * value for turn, value in differences.items()})
+    record = _record(agent, replaced, differences, by_noop=by_noop)
+    return replace(paid, info={**paid.info, "counterfactual": record})
 
 
 def _record(

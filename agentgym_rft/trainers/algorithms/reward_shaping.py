@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from agentgym_rft.core import Group, Trajectory
+from agentgym_rft.core import Group, Trajectory, add_reward
 from agentgym_rft.trainers.algorithms.parts import RewardShaping
 from agentgym_rft.trainers.batch.groups import has_signal
 
@@ -21,10 +21,8 @@ def soft_overlong(length: float, limit: float, buffer: float) -> float:
 
 
 def with_reward(trajectory: Trajectory, name: str, value: float) -> Trajectory:
-    """The trajectory with one more named reward, which its last turn gets."""
-    *before, last = trajectory.turns
-    turns = (*before, replace(last, reward=last.reward + value))
-    return replace(trajectory, turns=turns, rewards={**trajectory.rewards, name: value})
+    """Return the trajectory with a named reward, which its last turn gets."""
+    return add_reward(trajectory, name, {-1: value})
 
 
 def overlong_penalty(unit: Length, limit: int, buffer: int, factor: float) -> RewardShaping:

@@ -56,6 +56,13 @@ def test_a_length_penalty_is_a_named_reward_of_the_last_turn():
     assert returns(turns) == pytest.approx([0.8, -0.1])
 
 
+def test_penalties_of_one_name_add_up_in_the_return_as_in_the_turns():
+    both = [{"name": "length_penalty", "coef": 0.1}, {"name": "length_penalty", "coef": 0.2, "unit": "turns"}]
+    (group,), _ = applied(both, group_of([turn(tokens=3), turn(1.0, tokens=2)], [turn(tokens=4)]))
+    assert returns(group) == pytest.approx([1 - 0.5 - 0.4, -0.4 - 0.2])
+    assert returns(group) == pytest.approx([sum(t.reward for t in each.turns) for each in group.trajectories])
+
+
 def test_returns_are_cut_to_a_range():
     (group,), _ = applied(
         [{"name": "clip_reward", "low": 0, "high": 1}], group_of([turn(3.0)], [turn(-2.0)], [turn(0.5)])
