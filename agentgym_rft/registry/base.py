@@ -140,7 +140,7 @@ class FunctionRegistry(Registry[Entry]):
 
     def _check(self, name: str, entry: Entry) -> None:
         if not callable(entry.source):
-            raise RegistryError(f"'{name}' is a {type(entry.source).__name__}, expected a function.")
+            raise RegistryError(f"'{name}' is of type {type(entry.source).__name__}, expected a function.")
         try:
             inspect.signature(entry.source).bind(*self._takes)
         except (TypeError, ValueError) as error:
