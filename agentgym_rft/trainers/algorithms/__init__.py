@@ -6,15 +6,9 @@ from agentgym_rft.config.base import Options
 from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.trainers.algorithms import grpo, imitation, multi_turn, reflective, single_return  # noqa: F401
 from agentgym_rft.trainers.algorithms.base import Algorithm
-from agentgym_rft.trainers.algorithms.composing import (
-    ALGORITHMS,
-    aggregation_of,
-    clipped_policy_gradient,
-    register_algorithm,
-    regularizers_of,
-    weigh_behaviour,
-)
+from agentgym_rft.trainers.algorithms.composing import ALGORITHMS, register_algorithm, weigh_behaviour
 from agentgym_rft.trainers.algorithms.entropy.controls import apply_controls, register_control
+from agentgym_rft.trainers.algorithms.grpo import aggregation_of, clipped_policy_gradient, regularizers_of
 from agentgym_rft.trainers.algorithms.operators import register_operator
 
 __all__ = [

@@ -10,16 +10,68 @@ from typing import Literal
 from agentgym_rft.config.base import Options
 from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.trainers.algorithms import losses
-from agentgym_rft.trainers.algorithms.advantages import group_advantage, group_mean, group_std, leave_one_out
-from agentgym_rft.trainers.algorithms.base import Algorithm
-from agentgym_rft.trainers.algorithms.composing import (
-    SCALES,
-    GrpoOptions,
-    clipped_policy_gradient,
-    group_relative_policy_gradient,
-    register_algorithm,
+from agentgym_rft.trainers.algorithms.advantages import (
+    group_advantage,
+    group_mean,
+    group_std,
+    leave_one_out,
+    unscaled,
+    weigh_negative,
 )
-from agentgym_rft.trainers.algorithms.units import unit_of
+from agentgym_rft.trainers.algorithms.base import Algorithm
+from agentgym_rft.trainers.algorithms.composing import register_algorithm
+from agentgym_rft.trainers.algorithms.parts import Aggregation, Ratio, Regularizer, Stage
+from agentgym_rft.trainers.algorithms.regularizers import entropy_bonus, kl_penalty
+from agentgym_rft.trainers.algorithms.units import Unit, unit_of
+
+ANCHORS = {"old": "old_logprobs", "behaviour": "behaviour_logprobs"}
+SCALES = {"std": group_std, "none": unscaled}
+
+
+def aggregation_of(section: AlgorithmSection) -> Aggregation:
+    """Return the aggregation that the section names."""
+    return {
+        "token_mean": losses.token_mean(),
+        "sequence_mean": losses.sequence_mean(),
+        "fixed_length": losses.fixed_length(section.fixed_length),
+    }[section.aggregation]
+
+
+def regularizers_of(section: AlgorithmSection) -> tuple[Regularizer, ...]:
+    """Return KL penalty and entropy bonus where their coefficients are not zero."""
+    terms = []
+    if section.kl_coef:
+        terms.append(kl_penalty(section.kl_coef, section.kl_estimator))
+    if section.entropy_coef:
+        terms.append(entropy_bonus(section.entropy_coef))
+    return tuple(terms)
+
+
+def clipped_policy_gradient(
+    section: AlgorithmSection,
+    advantage: Stage,
+    *,
+    anchor: str = "old",
+    unit: Unit = "token",
+    aggregation: Aggregation | None = None,
+) -> Algorithm:
+    """Return an advantage in the clipped surrogate, with everything else as the section says."""
+    ratio_unit = unit_of(section, "ratio", unit)
+    return Algorithm(
+        name=section.name,
+        advantage=advantage,
+        surrogate=losses.clipped(losses.fixed_bounds(section.clip_low, section.clip_high)),
+        aggregation=aggregation or aggregation_of(section),
+        ratio=Ratio(ANCHORS[anchor], ratio_unit, unit_of(section, "clip", ratio_unit)),
+        advantage_transforms=(weigh_negative(section.negative_weight),) if section.negative_weight != 1 else (),
+        regularizers=regularizers_of(section),
+        min_group_size=2,
+    )
+
+
+class GrpoOptions(Options):
+    scale: Literal["std", "none"] = "std"
+    anchor: Literal["old", "behaviour"] = "old"
 
 
 class TurnGrpoOptions(Options):
@@ -28,8 +80,13 @@ class TurnGrpoOptions(Options):
 
 @register_algorithm("grpo", GrpoOptions)
 def grpo(section: AlgorithmSection, options: GrpoOptions) -> Algorithm:
-    """GRPO: return minus group mean, over group std (`scale=none`: without). Source: arXiv 2402.03300."""
-    return group_relative_policy_gradient(section, options)
+    """GRPO: return minus group mean, over group std (`scale=none`: without). Source: arXiv 2402.03300.
+
+    It takes whatever trajectories the rollout strategy puts into a group.
+    """
+    unit = unit_of(section, "advantage", "trajectory")
+    advantage = group_advantage(group_mean, SCALES[options.scale], unit=unit, gamma=section.gamma)
+    return clipped_policy_gradient(section, advantage, anchor=options.anchor)
 
 
 @register_algorithm("turn_grpo", TurnGrpoOptions)

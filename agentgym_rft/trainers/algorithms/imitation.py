@@ -10,7 +10,8 @@ from pydantic import Field
 from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.trainers.algorithms import losses
 from agentgym_rft.trainers.algorithms.base import Algorithm
-from agentgym_rft.trainers.algorithms.composing import GrpoOptions, group_relative_policy_gradient, register_algorithm
+from agentgym_rft.trainers.algorithms.composing import register_algorithm
+from agentgym_rft.trainers.algorithms.grpo import GrpoOptions, grpo
 from agentgym_rft.trainers.algorithms.parts import Coefficient, Context
 from agentgym_rft.trainers.algorithms.regularizers import auxiliary_nll, self_imitation
 
@@ -25,7 +26,7 @@ def mix(section: AlgorithmSection, options: MixOptions) -> Algorithm:
 
     Source: Trinity-RFT, arXiv 2505.17826, its MIX algorithm.
     """
-    algorithm = group_relative_policy_gradient(section, options)
+    algorithm = grpo(section, options)
     imitation = (auxiliary_nll(options.mu),) if options.mu else ()
     surrogate = losses.scaled(algorithm.surrogate, 1 - options.mu)
     return replace(algorithm, surrogate=surrogate, regularizers=(*algorithm.regularizers, *imitation))
@@ -42,7 +43,7 @@ def spear(section: AlgorithmSection, options: SpearOptions) -> Algorithm:
 
     Source: arXiv 2509.22601; TencentYoutuResearch/SPEAR.
     """
-    algorithm = group_relative_policy_gradient(section, options)
+    algorithm = grpo(section, options)
     coef = cosine_rise(options.imitation_coef, options.imitation_steps)
     term = self_imitation(coef, section.clip_low, section.clip_high)
     return replace(algorithm, regularizers=(*algorithm.regularizers, term))

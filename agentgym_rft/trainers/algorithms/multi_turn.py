@@ -12,13 +12,8 @@ from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.trainers.algorithms import credit, losses
 from agentgym_rft.trainers.algorithms.advantages import group_advantage, group_mean
 from agentgym_rft.trainers.algorithms.base import Algorithm
-from agentgym_rft.trainers.algorithms.composing import (
-    SCALES,
-    aggregation_of,
-    clipped_policy_gradient,
-    register_algorithm,
-    regularizers_of,
-)
+from agentgym_rft.trainers.algorithms.composing import register_algorithm
+from agentgym_rft.trainers.algorithms.grpo import SCALES, aggregation_of, clipped_policy_gradient, regularizers_of
 from agentgym_rft.trainers.algorithms.parts import Ratio
 from agentgym_rft.trainers.algorithms.regularizers import value_loss
 from agentgym_rft.trainers.algorithms.token_filters import only

@@ -12,15 +12,9 @@ from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.trainers.algorithms import losses
 from agentgym_rft.trainers.algorithms.advantages import group_advantage, group_mean
 from agentgym_rft.trainers.algorithms.base import Algorithm
-from agentgym_rft.trainers.algorithms.composing import (
-    SCALES,
-    GrpoOptions,
-    clipped_policy_gradient,
-    group_relative_policy_gradient,
-    register_algorithm,
-    regularizers_of,
-)
+from agentgym_rft.trainers.algorithms.composing import register_algorithm
 from agentgym_rft.trainers.algorithms.credit import BestRule, BestValue, amplify_positive, group_mean_or_zero
+from agentgym_rft.trainers.algorithms.grpo import SCALES, GrpoOptions, clipped_policy_gradient, grpo, regularizers_of
 from agentgym_rft.trainers.algorithms.regularizers import auxiliary_nll
 from agentgym_rft.trainers.algorithms.token_filters import pivotal_mask
 from agentgym_rft.trainers.algorithms.units import unit_of
@@ -86,7 +80,7 @@ def r3l(section: AlgorithmSection, options: R3LOptions) -> Algorithm:
 @register_algorithm("reflect_grpo", GrpoOptions)
 def reflect_grpo(section: AlgorithmSection, options: GrpoOptions) -> Algorithm:
     """Reflect-GRPO: GRPO over first attempts and retries together. Source: a baseline of R3L, arXiv 2601.03715."""
-    return group_relative_policy_gradient(section, options)
+    return grpo(section, options)
 
 
 class CritiqueGrpoOptions(Options):

@@ -22,12 +22,8 @@ from agentgym_rft.trainers.algorithms.advantages import (
     unscaled,
 )
 from agentgym_rft.trainers.algorithms.base import Algorithm
-from agentgym_rft.trainers.algorithms.composing import (
-    SCALES,
-    clipped_policy_gradient,
-    register_algorithm,
-    regularizers_of,
-)
+from agentgym_rft.trainers.algorithms.composing import register_algorithm
+from agentgym_rft.trainers.algorithms.grpo import SCALES, clipped_policy_gradient, regularizers_of
 from agentgym_rft.trainers.algorithms.regularizers import positive_nll
 from agentgym_rft.trainers.algorithms.reward_shaping import Length, overlong_penalty
 from agentgym_rft.trainers.algorithms.selections import (
