@@ -1,9 +1,9 @@
-"""What every strategy shares: the plan of a group, what it needs of the workers, and repeats after errors."""
+"""What every strategy shares: the plan of a group, and what it needs of the workers."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from agentgym_rft.config.run import ReflectSection
@@ -13,7 +13,6 @@ from agentgym_rft.registry.base import FunctionRegistry
 from agentgym_rft.rollouts.episode.forks import EpisodeRecord, Fork
 from agentgym_rft.rollouts.episode.spec import EpisodeSpec
 from agentgym_rft.rollouts.reflection.reflectors import Reflection
-from agentgym_rft.rollouts.seeds import derive_seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +67,3 @@ def register_strategy(name: str, *reads: OwnSection) -> Callable[[Strategy], Str
         RegistryError: the name is taken.
     """
     return STRATEGIES.decorator(name, lambda play: StrategyEntry(play, frozenset(reads)))
-
-
-async def attempts(plan: GroupPlan, workers: RolloutWorkers, member: int) -> list[EpisodeRecord]:
-    """The attempts of one member: an errored one is kept, as data, and played again, `max_retries` times at most."""
-    played: list[EpisodeRecord] = []
-    for attempt in range(plan.max_retries + 1):
-        name = f"{plan.base.group_id}/{member}" + (f".{attempt}" if attempt else "")
-        seed = derive_seed(plan.base.seed, member, attempt)
-        played.append(await workers.record(replace(plan.base, episode_id=name, seed=seed)))
-        if not played[-1].trajectory.is_error:
-            break
-    return played

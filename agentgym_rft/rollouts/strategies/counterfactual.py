@@ -31,7 +31,8 @@ from agentgym_rft.core import Group, Trajectory, add_reward
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.rollouts.episode.forks import EpisodeRecord, Fork, fork, own_turns
 from agentgym_rft.rollouts.seeds import derive_seed
-from agentgym_rft.rollouts.strategies.base import GroupPlan, RolloutWorkers, attempts, register_strategy
+from agentgym_rft.rollouts.strategies.base import GroupPlan, RolloutWorkers, register_strategy
+from agentgym_rft.rollouts.strategies.plain import attempts
 
 
 @dataclass(frozen=True, slots=True)

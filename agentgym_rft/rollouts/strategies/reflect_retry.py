@@ -23,7 +23,8 @@ from agentgym_rft.core import Group, StopReason, Trajectory, Turn
 from agentgym_rft.rollouts.episode.forks import EpisodeRecord, fork
 from agentgym_rft.rollouts.episode.spec import EpisodeSpec
 from agentgym_rft.rollouts.seeds import derive_seed
-from agentgym_rft.rollouts.strategies.base import GroupPlan, RolloutWorkers, attempts, register_strategy
+from agentgym_rft.rollouts.strategies.base import GroupPlan, RolloutWorkers, register_strategy
+from agentgym_rft.rollouts.strategies.plain import attempts
 from agentgym_rft.rollouts.strategies.retry_pair import (
     MAX_REWARD,
     RetryPair,

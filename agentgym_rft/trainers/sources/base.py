@@ -6,13 +6,12 @@ the weights that came out of the last one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from agentgym_rft.core import Group
-from agentgym_rft.trainers.sources.explorer import Explorer
 
 Weights = Callable[[], Mapping[str, Any]]  # the trainer's, by name; gathering them costs time, so it is asked for
 
@@ -58,47 +57,6 @@ class Source(Protocol):
     def close(self) -> None:
         """Stop what goes on in the background."""
         ...
-
-
-class SyncSource:
-    """Plays a batch when it is asked for, with the weights of the last hand-over: strictly on-policy at interval 1.
-
-    With `sync_interval` I, batch t (from 1) lags (t - 1) mod I versions behind.
-    """
-
-    def __init__(self, explorer: Explorer) -> None:
-        self._explorer = explorer
-        self._workers = explorer.workers
-        self._interval = explorer.config.trainer.sync_interval
-
-    def begin(self, version: int, weights: Weights) -> None:
-        if self._workers.version != version:
-            self._load(version, weights)
-
-    def batch(self, step: int) -> Batch:
-        return Batch(self._workers.run(lambda: self._explorer.collect(step)))
-
-    def publish(self, version: int, weights: Weights) -> None:
-        if version % self._interval == 0:
-            self._load(version, weights)
-
-    @contextmanager
-    def newest(self, version: int, weights: Weights) -> Iterator[None]:
-        if self._workers.version != version:
-            self._load(version, weights)
-        yield
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"sampler": self._explorer.sampler.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._explorer.sampler.load_state_dict(state["sampler"])
-
-    def close(self) -> None:
-        """Nothing goes on in the background."""
-
-    def _load(self, version: int, weights: Weights) -> None:
-        self._workers.run(lambda: self._workers.load(weights(), version))
 
 
 class SourceAround:

@@ -1,9 +1,14 @@
-"""From the task sampler to groups of episodes: the half of a training step that plays."""
+"""From the task sampler to groups of episodes, the half of a training step that plays, and the source that does so in
+step with the trainer.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from agentgym_rft.config.run import Config
 from agentgym_rft.core import Group
@@ -15,6 +20,7 @@ from agentgym_rft.rollouts.workers.base import Workers
 from agentgym_rft.trainers.algorithms.base import Algorithm
 from agentgym_rft.trainers.algorithms.parts import Context, coefficient
 from agentgym_rft.trainers.batch.groups import by_seat, has_signal
+from agentgym_rft.trainers.sources.base import Batch, Weights
 from agentgym_rft.trainers.sources.opponents import OpponentPool
 
 
@@ -96,3 +102,44 @@ class Explorer:
         if controlled is None:
             return self.config.rollout.temperature
         return coefficient(controlled, Context(step=step, seed=self.config.run.seed))
+
+
+class SyncSource:
+    """Plays a batch when it is asked for, with the weights of the last hand-over: strictly on-policy at interval 1.
+
+    With `sync_interval` I, batch t (from 1) lags (t - 1) mod I versions behind.
+    """
+
+    def __init__(self, explorer: Explorer) -> None:
+        self._explorer = explorer
+        self._workers = explorer.workers
+        self._interval = explorer.config.trainer.sync_interval
+
+    def begin(self, version: int, weights: Weights) -> None:
+        if self._workers.version != version:
+            self._load(version, weights)
+
+    def batch(self, step: int) -> Batch:
+        return Batch(self._workers.run(lambda: self._explorer.collect(step)))
+
+    def publish(self, version: int, weights: Weights) -> None:
+        if version % self._interval == 0:
+            self._load(version, weights)
+
+    @contextmanager
+    def newest(self, version: int, weights: Weights) -> Iterator[None]:
+        if self._workers.version != version:
+            self._load(version, weights)
+        yield
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sampler": self._explorer.sampler.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._explorer.sampler.load_state_dict(state["sampler"])
+
+    def close(self) -> None:
+        """Nothing goes on in the background."""
+
+    def _load(self, version: int, weights: Weights) -> None:
+        self._workers.run(lambda: self._workers.load(weights(), version))

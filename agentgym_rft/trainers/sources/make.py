@@ -15,9 +15,9 @@ from agentgym_rft.config.run import Config, num_fresh, plays_nothing
 from agentgym_rft.rollouts.policies import policy_section, serve
 from agentgym_rft.store.experience import vocabulary_of
 from agentgym_rft.store.stored_groups import GroupStore
-from agentgym_rft.trainers.sources.base import Source, SyncSource
+from agentgym_rft.trainers.sources.base import Source
 from agentgym_rft.trainers.sources.experts import Demonstrator
-from agentgym_rft.trainers.sources.explorer import Explorer
+from agentgym_rft.trainers.sources.explorer import Explorer, SyncSource
 from agentgym_rft.trainers.sources.pipelined import AsyncSource, LaggedSource
 from agentgym_rft.trainers.sources.pooled import PooledSource
 from agentgym_rft.trainers.sources.stored import (

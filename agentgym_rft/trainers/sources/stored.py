@@ -15,9 +15,9 @@ from agentgym_rft.errors import ConfigError, DataError
 from agentgym_rft.store.experience import ExperienceStore
 from agentgym_rft.store.stored_groups import GroupStore
 from agentgym_rft.trainers.batch.groups import imitated, split_errors, to_imitate
-from agentgym_rft.trainers.sources.base import Batch, Source, SourceAround, SyncSource, Weights
+from agentgym_rft.trainers.sources.base import Batch, Source, SourceAround, Weights
 from agentgym_rft.trainers.sources.experts import Demonstrator
-from agentgym_rft.trainers.sources.explorer import Explorer
+from agentgym_rft.trainers.sources.explorer import Explorer, SyncSource
 from agentgym_rft.trainers.sources.pipelined import staleness
 
 BASELINE_GROUPS = 10_240  # newest groups whose mean returns make the baseline of self-imitation; SPEAR's number
