@@ -14,7 +14,6 @@ from agentgym_rft.core import StopReason
 from agentgym_rft.errors import EnvError, PolicyError
 
 T = TypeVar("T")
-Step = tuple[str, float, bool, bool, dict[str, Any]]
 
 
 async def guarded(
@@ -64,14 +63,6 @@ async def in_thread(function: Callable[[], T]) -> T:
     if problem is not None:
         raise problem
     return value  # type: ignore[return-value]  # it is there where no problem is
-
-
-def checked_step(step: Step) -> Step:
-    """What `step` gave, with plain types. Raises `EnvError` for a reward that is no finite number."""
-    observation, reward, terminated, truncated, info = step
-    if not math.isfinite(float(reward)):
-        raise EnvError(f"The environment gave reward {reward}, expected a finite number.")
-    return observation, float(reward), bool(terminated), bool(truncated), info
 
 
 def checked_info(observation: str, info: Mapping[str, Any]) -> dict[str, Any]:

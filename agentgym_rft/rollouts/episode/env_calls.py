@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -9,10 +10,12 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from agentgym_rft.envs.base import AwaitableEnv, Expert, TextEnv
-from agentgym_rft.rollouts.episode.boundary import Step, call
+from agentgym_rft.errors import EnvError
+from agentgym_rft.rollouts.episode.boundary import call
 
 T = TypeVar("T")
 Start = tuple[str, dict[str, Any]]
+Step = tuple[str, float, bool, bool, dict[str, Any]]
 
 
 class EnvCalls:
@@ -31,7 +34,12 @@ class EnvCalls:
         return await self._call(partial(self.env.reset, seed=seed, options=options), "reset", seed, options)
 
     async def step(self, action: str) -> Step:
-        return await self._call(partial(self.env.step, action), "step", action)
+        """Return what `step` gives, with plain types. Raises `EnvError` for a reward that is no finite number."""
+        answer = await self._call(partial(self.env.step, action), "step", action)
+        observation, reward, terminated, truncated, info = answer
+        if not math.isfinite(float(reward)):
+            raise EnvError(f"The environment gave reward {reward}, expected a finite number.")
+        return observation, float(reward), bool(terminated), bool(truncated), info
 
     async def snapshot(self) -> bytes:
         return await self._call(self.env.snapshot, "snapshot")

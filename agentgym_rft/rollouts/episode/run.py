@@ -14,15 +14,13 @@ from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.errors import EnvError
 from agentgym_rft.rollouts.episode.boundary import (
-    Step,
     check_completion,
     checked_info,
-    checked_step,
     guarded,
     is_stepped,
 )
 from agentgym_rft.rollouts.episode.ending import Ending
-from agentgym_rft.rollouts.episode.env_calls import EnvCalls
+from agentgym_rft.rollouts.episode.env_calls import EnvCalls, Step
 from agentgym_rft.rollouts.episode.forks import EpisodeRecord, Fork, Observation, go_back, own_turns
 from agentgym_rft.rollouts.episode.players import Reply, scripted
 from agentgym_rft.rollouts.episode.spec import EpisodeSpec
@@ -199,7 +197,7 @@ class Episode:
     async def _effect(self, state: AgentState, reply: Reply) -> Step:
         """Return what follows a reply: the environment's answer, or the card's feedback, see `is_stepped`."""
         if is_stepped(reply.error, state.name):
-            return checked_step(await self.env.step(reply.action))
+            return await self.env.step(reply.action)
         return reply.feedback, 0.0, False, False, self.info
 
     def _pay(self, state: AgentState, invalid: str, seen: Observation) -> None:
