@@ -93,5 +93,5 @@ def test_a_second_ledger_is_written_nowhere_else():
         *(ROOT / "agentgym_rft/trainers/algorithms").rglob("*.py"),
         *(ROOT / "agentgym_rft/rollouts/strategies").rglob("*.py"),
     ]
-    writing = re.compile(r"replace\([^)]*\breward=|rewards=\{\*\*")
+    writing = re.compile(r"replace\([^)]*\breward=|\brewards=")
     assert [path.name for path in later if writing.search(path.read_text(encoding="utf-8"))] == []

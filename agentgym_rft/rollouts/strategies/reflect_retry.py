@@ -19,7 +19,7 @@ from dataclasses import replace
 
 from agentgym_rft.agents.reflect import Outcome, Refusal, Report, guidance_text, wants_retry
 from agentgym_rft.config.run import ReflectSection
-from agentgym_rft.core import Group, StopReason, Trajectory, Turn
+from agentgym_rft.core import Group, StopReason, Trajectory, Turn, add_reward
 from agentgym_rft.rollouts.episode.forks import EpisodeRecord, fork
 from agentgym_rft.rollouts.episode.spec import EpisodeSpec
 from agentgym_rft.rollouts.seeds import derive_seed
@@ -154,7 +154,7 @@ def _auxiliary(pair: RetryPair, options: ReflectSection) -> list[Trajectory]:
 
 
 def _reflection_sample(base: Trajectory, turn: Turn) -> Trajectory:
-    return Trajectory(
+    sample = Trajectory(
         task_id=base.task_id,
         group_id=base.group_id,
         episode_id=f"{base.episode_id}/reflection",
@@ -162,9 +162,9 @@ def _reflection_sample(base: Trajectory, turn: Turn) -> Trajectory:
         stop_reason=StopReason.SUCCESS,
         agent_id=base.agent_id,
         parent_id=base.episode_id,
-        rewards={"verified": 1.0},
         info={"kind": "reflection", **{key: base.info[key] for key in AGENT if key in base.info}},
     )
+    return add_reward(sample, "verified", {-1: 1.0})
 
 
 def _guided_sample(retry: Trajectory, pivot: int) -> Trajectory:
