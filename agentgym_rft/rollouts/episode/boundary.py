@@ -117,5 +117,5 @@ def check_completion(completion: Completion) -> None:
             f"The policy gave {len(completion.ids)} ids with {len(completion.logprobs)} log-probs, "
             "expected as many of each and at least one."
         )
-    if not all(math.isfinite(logprobs) and logprobs <= 1e-6 for logprobs in completion.logprobs):
+    if not all(-math.inf < logprob <= 1e-6 for logprob in completion.logprobs):
         raise PolicyError("The policy gave a log-prob that is not a finite number below zero.")
