@@ -14,6 +14,7 @@ from agentgym_rft.core import StopReason
 from agentgym_rft.errors import EnvError, PolicyError
 
 T = TypeVar("T")
+Step = tuple[str, float, bool, bool, dict[str, Any]]
 
 
 async def guarded(
@@ -65,6 +66,14 @@ async def in_thread(function: Callable[[], T]) -> T:
     return value  # type: ignore[return-value]  # it is there where no problem is
 
 
+def checked_step(step: Step) -> Step:
+    """What `step` gave, with plain types. Raises `EnvError` for a reward that is no finite number."""
+    observation, reward, terminated, truncated, info = step
+    if not math.isfinite(float(reward)):
+        raise EnvError(f"The environment gave reward {reward}, expected a finite number.")
+    return observation, float(reward), bool(terminated), bool(truncated), info
+
+
 def checked_info(observation: str, info: Mapping[str, Any]) -> dict[str, Any]:
     """`info` with defaults for `won` and `score`. Raises `EnvError` for a wrong score or observation."""
     if not isinstance(observation, str):
@@ -108,5 +117,5 @@ def check_completion(completion: Completion) -> None:
             f"The policy gave {len(completion.ids)} ids with {len(completion.logprobs)} log-probs, "
             "expected as many of each and at least one."
         )
-    if not all(math.isfinite(logprobs) and logprobs <= 1e-6 for logprobs in completion.logprobs):
+    if not all(-math.inf < logprob <= 1e-6 for logprob in completion.logprobs):
         raise PolicyError("The policy gave a log-prob that is not a finite number below zero.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from agentgym_rft.core import Trajectory, Turn
 from agentgym_rft.errors import ReplayDiverged
@@ -12,8 +12,7 @@ from agentgym_rft.rollouts.episode.boundary import is_stepped
 from agentgym_rft.rollouts.episode.env_calls import EnvCalls
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(NamedTuple):
     """What an agent was given: the environment's answer, or the card's feedback to a reply without an action."""
 
     observation: str

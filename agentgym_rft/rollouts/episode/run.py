@@ -16,11 +16,12 @@ from agentgym_rft.errors import EnvError
 from agentgym_rft.rollouts.episode.boundary import (
     check_completion,
     checked_info,
+    checked_step,
     guarded,
     is_stepped,
 )
 from agentgym_rft.rollouts.episode.ending import Ending
-from agentgym_rft.rollouts.episode.env_calls import EnvCalls, Step
+from agentgym_rft.rollouts.episode.env_calls import EnvCalls
 from agentgym_rft.rollouts.episode.forks import EpisodeRecord, Fork, Observation, go_back, own_turns
 from agentgym_rft.rollouts.episode.players import Reply, scripted
 from agentgym_rft.rollouts.episode.spec import EpisodeSpec
@@ -64,7 +65,8 @@ class Episode:
         self.states = {each.agent: AgentState(each, spec) for each in with_players(agents, spec.players)}
         self.only = self.states.get("")  # the agent that the environment does not name
         self.reset_seed = spec.seed % 2**31 if start is None else start.parent.reset_seed
-        self.turns: list[tuple[AgentState, int]] = []  # who took it, and which of its own it was
+        self.records = spec.record_snapshots or spec.record_remaining
+        self.turns: list[AgentState] = []  # who took it
         self.observations: list[Observation] = []
         self.snapshots: list[bytes] = []
         self.remaining: list[int | None] = []
@@ -86,7 +88,7 @@ class Episode:
 
     async def _take_turns(self) -> StopReason:
         while len(self.turns) < self.spec.max_steps:
-            state = self._next()
+            state = self.only or self._next()
             reply = await self._reply(state)
             if reply is None:
                 return StopReason.TOKEN_LIMIT
@@ -96,9 +98,7 @@ class Episode:
         return StopReason.STEP_LIMIT
 
     def _next(self) -> AgentState:
-        """Return the agent whose turn it is; it has observed what it is to answer."""
-        if self.only is not None:
-            return self.only
+        """Return the named agent whose turn it is; it has then observed what it is to answer."""
         state = self._state(self.info["agent"])
         state.observe(self.observation, self.info)
         return state
@@ -109,25 +109,21 @@ class Episode:
         return self.states[agent]
 
     async def _reply(self, state: AgentState) -> Reply | None:
-        """Return what an agent does: in the fork's place, by its player or its policy; None: its context is full."""
-        chat_agent, action = state.chat_agent, await self._replacement(state)
-        if action is None and chat_agent is not None:
-            prompt = chat_agent.prompt()
-            if self.spec.max_context - len(prompt.row) < state.spec.card.action.max_tokens:
-                return None
+        """Return what an agent does: what its policy samples, its player says or the fork tells; None: no room."""
+        chat_agent, action = state.chat_agent, None
+        if self.start is not None and len(self.turns) == self.start.turn:
+            action = await self.env.noop(state.name) if self.start.is_noop else self.start.action
+        if chat_agent is None:
             await self._record()
-            return await self._sampled(state, chat_agent, prompt)
-        await self._record()
-        if action is None:
-            return await self._played(state)
-        return Reply(action, action) if chat_agent is None else self._written(state, chat_agent, action)
-
-    async def _replacement(self, state: AgentState) -> str | None:
-        """Return what the fork puts in the place of this turn, if it does."""
-        start = self.start
-        if start is None or len(self.turns) != start.turn:
+            return await self._played(state) if action is None else Reply(action, action)
+        prompt = chat_agent.prompt()
+        if action is None and self.spec.max_context - len(prompt.row) < state.spec.card.action.max_tokens:
             return None
-        return await self.env.noop(state.name) if start.is_noop else start.action
+        if self.records:
+            await self._record()
+        if action is None:
+            return await self._sampled(state, chat_agent, prompt)
+        return self._written(state, chat_agent, prompt, action)
 
     async def _record(self) -> None:
         """Keep what a fork before the coming turn needs."""
@@ -143,20 +139,22 @@ class Episode:
         completion = await (sampling if timeout_s is None else asyncio.wait_for(sampling, timeout_s))
         check_completion(completion)
         self.failed = None
-        text, parsed = state.act(chat_agent, completion.ids)
+        state.note_reply(completion.ids)
+        text, parsed = chat_agent.act(completion.ids)
         error = "" if parsed.error is None else parsed.error.value
         feedback = chat_agent.invalid_feedback(parsed) if error else ""
         return Reply(parsed.action, text, error, feedback, prompt, completion, state.spec.is_trained)
 
     def _request(self, state: AgentState, prompt: Prompt) -> SampleRequest:
+        agent, spec = state.spec, self.spec
         return SampleRequest(
-            cache_key=state.cache_key,
-            prompt_ids=prompt.row,
-            max_new_tokens=state.spec.card.action.max_tokens,
-            stop_ids=state.spec.chat.stop_ids,
-            temperature=self.spec.temperature,
-            seed=derive_seed(self.spec.seed, len(self.turns)),
-            policy=state.spec.player,
+            state.cache_key,
+            prompt.row,
+            agent.card.action.max_tokens,
+            agent.chat.stop_ids,
+            spec.temperature,
+            derive_seed(spec.seed, len(self.turns)),
+            agent.player,
         )
 
     async def _played(self, state: AgentState) -> Reply:
@@ -169,22 +167,26 @@ class Episode:
         self.failed = None
         return reply
 
-    def _written(self, state: AgentState, chat_agent: ChatAgent, action: str) -> Reply:
+    def _written(self, state: AgentState, chat_agent: ChatAgent, prompt: Prompt, action: str) -> Reply:
         """Return an action in the words of the agent's card, as if it had been sampled; it is not trained."""
-        prompt = chat_agent.prompt()
         ids = state.spec.chat.reply(format_reply(action, "", state.spec.card.action))
-        state.act(chat_agent, ids)
+        state.note_reply(ids)
+        chat_agent.act(ids)
         completion = Completion(tuple(ids), (0.0,) * len(ids), "stop", self.policy.version)
         return Reply(action, action, prompt=prompt, completion=completion)
 
     async def _step(self, state: AgentState, reply: Reply) -> StopReason | None:
         """Let a reply have its effect and record the turn. Returns why the episode is over, None if it is not."""
         state_key = str(self.info.get("state_key", ""))
-        observation, reward, terminated, truncated, info = await self._effect(state, reply)
-        invalid = reply.error or ("refused" if info.get("invalid_action") else "")
+        if is_stepped(reply.error, state.name):
+            observation, reward, terminated, truncated, info = checked_step(await self.env.step(reply.action))
+        else:
+            observation, reward, terminated, truncated, info = reply.feedback, 0.0, False, False, self.info
         seen = Observation(observation, info, reward)
+        invalid = reply.error or ("refused" if info.get("invalid_action") else "")
         self._pay(state, invalid, seen)
-        self._add(state, state.turn(reply, state_key, invalid))
+        state.add(reply, state_key, invalid)
+        self.turns.append(state)
         self._take(seen)
         won = self.info["won"]
         if terminated or (won and state is self.only):
@@ -194,31 +196,21 @@ class Episode:
             return StopReason.FAILURE
         return StopReason.STEP_LIMIT if truncated else None
 
-    async def _effect(self, state: AgentState, reply: Reply) -> Step:
-        """Return what follows a reply: the environment's answer, or the card's feedback, see `is_stepped`."""
-        if is_stepped(reply.error, state.name):
-            return await self.env.step(reply.action)
-        return reply.feedback, 0.0, False, False, self.info
-
     def _pay(self, state: AgentState, invalid: str, seen: Observation) -> None:
-        """Give each agent its reward of a turn: its own, and its share of the team's."""
-        state.is_acting = True
+        """Give each agent its reward of the turn that `state` takes: its own, and its share of the team's."""
         if invalid:
-            state.reward("invalid_action", -self.spec.invalid_penalty)
-        if self.only is not None:
-            self.only.reward("env", seen.reward)
+            state.reward("invalid_action", -self.spec.invalid_penalty, is_acting=True)
+        if state is self.only:
+            if seen.reward:
+                state.reward("env", seen.reward, is_acting=True)
             return
         rewards: Mapping[str, float] = seen.info["rewards"]
         if not any(rewards.values()):
             return
         share, team = self.spec.reward_share, sum(rewards.values()) / len(self.states)
         for agent, each in self.states.items():
-            each.reward("env", (1.0 - share) * rewards.get(agent, 0.0))
-            each.reward("team", share * team)
-
-    def _add(self, state: AgentState, turn: Turn) -> None:
-        self.turns.append((state, len(state.turns)))
-        state.add(turn)
+            each.reward("env", (1.0 - share) * rewards.get(agent, 0.0), is_acting=each is state)
+            each.reward("team", share * team, is_acting=each is state)
 
     def _take(self, seen: Observation) -> None:
         """Take in the environment's answer: for whoever is next, and about everybody."""
@@ -253,12 +245,14 @@ class Episode:
 
     def _take_again(self, past: Turn, seen: Observation) -> None:
         """Take a turn of the parent as it was sampled; `seen` followed it."""
-        state = self._next()
+        state = self.only or self._next()
         if state.chat_agent is not None:
             state.chat_agent.prompt()
-            state.act(state.chat_agent, past.action_ids)
+            state.note_reply(past.action_ids)
+            state.chat_agent.act(past.action_ids)
         self._pay(state, past.info["invalid_action"], seen)
-        self._add(state, replace(past, reward=state.owed))
+        state.add_again(past)
+        self.turns.append(state)
 
     def record(self, stop: StopReason, error: dict[str, Any] | None) -> EpisodeRecord:
         """Return the episode as it was played: everybody's turns in order, and the trajectory of each agent."""
@@ -267,7 +261,8 @@ class Episode:
         last = self.observation if self.only is None else self.only.asked
         ending = Ending(self.spec, self.start, self.info, last, stop, error, self.failed, self.stopped)
         each = tuple(ending.trajectory(state) for state in self.states.values())
-        turns = [state.turns[number] for state, number in self.turns]
+        own = {name: iter(state.turns) for name, state in self.states.items()}
+        turns = [next(own[state.name]) for state in self.turns]
         return EpisodeRecord(
             each[0] if self.only is not None else ending.team_trajectory(turns, self.states.values(), each),
             tuple(self.observations),

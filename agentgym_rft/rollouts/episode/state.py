@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from agentgym_rft.agents.agent import ChatAgent, Prompt
-from agentgym_rft.agents.parse import Parsed
 from agentgym_rft.core import StopReason, Turn
 from agentgym_rft.rollouts.episode.players import Player, Reply
 from agentgym_rft.rollouts.episode.spec import EpisodeSpec
@@ -31,7 +30,6 @@ class AgentState:
         self.player: Player | None = None  # of an agent without tokens, from its first turn on
         self.asked = ""  # the observation that the coming action answers, as a turn records it
         self.turns: list[Turn] = []
-        self.is_acting = False  # its turn has been taken, and is not recorded yet
         self.owed = 0.0  # reward of the turn that is recorded next
         is_listed = spec.invalid_penalty and not agent.agent
         self.rewards: dict[str, float] = {"env": 0.0, **({"invalid_action": -0.0} if is_listed else {})}
@@ -48,16 +46,15 @@ class AgentState:
         if not self.name:
             self.asked = self.chat_agent.observation
 
-    def act(self, chat_agent: ChatAgent, ids: Sequence[int]) -> tuple[str, Parsed]:
-        """Return the reply's text and the action in it; the unguided twin is told that it said the same."""
-        if self.unguided is not None:
-            self.unguided_prompts[len(self.turns)] = self.unguided.prompt()
-            self.unguided.act(ids)
-        return chat_agent.act(ids)
-
     def split(self) -> None:
         """Give the agent an unguided twin, before its first observation."""
         self.unguided = ChatAgent(self.spec.card, self.spec.chat)
+
+    def note_reply(self, ids: Sequence[int]) -> None:
+        """Tell the unguided twin, if there is one, that it said what the agent is about to say."""
+        if self.unguided is not None:
+            self.unguided_prompts[len(self.turns)] = self.unguided.prompt()
+            self.unguided.act(ids)
 
     def unguided_turns(self, start: int) -> tuple[Turn, ...]:
         """Return the turns in the context of the twin; those from `start` on were sampled outside it."""
@@ -68,18 +65,18 @@ class AgentState:
         ]
         return (*self.turns[:start], *new)
 
-    def reward(self, name: str, amount: float) -> None:
+    def reward(self, name: str, amount: float, *, is_acting: bool) -> None:
         """Add to a reward; it belongs to the turn being taken, else to the last one, else to the first to come."""
         if not amount:
             return
         self.rewards[name] = self.rewards.get(name, 0.0) + amount
-        if self.is_acting or not self.turns:
+        if is_acting or not self.turns:
             self.owed += amount
         else:
             self.turns[-1] = replace(self.turns[-1], reward=self.turns[-1].reward + amount)
 
-    def turn(self, reply: Reply, state_key: str, invalid: str) -> Turn:
-        """Return the turn of a reply, with its tokens as they were sampled and the reward that it was paid."""
+    def add(self, reply: Reply, state_key: str, invalid: str) -> None:
+        """Record the turn of a reply, with its tokens as they were sampled and the reward that it was paid."""
         prompt, completion = reply.prompt, reply.completion
         info: dict[str, Any] = {
             "observation": self.asked,
@@ -91,20 +88,22 @@ class AgentState:
             info["agent"] = self.name
         if reply.counts:
             info.update(reply.counts)
-        return Turn(
-            context_ids=prompt.added,
-            action_ids=completion.ids,
-            logprobs=completion.logprobs,
-            reward=self.owed,
-            state_key=state_key,
-            policy_version=completion.policy_version,
-            last_version=completion.last_version,
-            restart=prompt.restart,
-            trainable=reply.is_trained,
+        turn = Turn(
+            prompt.added,
+            completion.ids,
+            completion.logprobs,
+            self.owed,
+            state_key,
+            completion.policy_version,
+            completion.last_version,
+            prompt.restart,
+            reply.is_trained,
             info=info,
         )
-
-    def add(self, turn: Turn) -> None:
-        """Record a turn, which has been paid."""
         self.turns.append(turn)
-        self.owed, self.is_acting = 0.0, False
+        self.owed = 0.0
+
+    def add_again(self, past: Turn) -> None:
+        """Record a turn of the episode that this one was forked from, with the reward that it was paid here."""
+        self.turns.append(replace(past, reward=self.owed))
+        self.owed = 0.0

@@ -16,7 +16,7 @@ from agentgym_rft.agents.parse import parse_reply
 from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.errors import DataError
-from agentgym_rft.rollouts.episode.boundary import checked_info, guarded, is_stepped
+from agentgym_rft.rollouts.episode.boundary import checked_info, checked_step, guarded, is_stepped
 from agentgym_rft.rollouts.episode.env_calls import EnvCalls
 from agentgym_rft.rollouts.workers.event_loop import EventLoop
 
@@ -162,7 +162,7 @@ class _Episode:
         error, feedback = self._parsed(turn)
         observation, reward, terminated, truncated, info = feedback, 0.0, False, False, self._info
         if is_stepped(error, str(turn.info.get("agent", ""))):
-            observation, reward, terminated, truncated, info = await self._env.step(turn.info["action"])
+            observation, reward, terminated, truncated, info = checked_step(await self._env.step(turn.info["action"]))
         invalid = error or ("refused" if info.get("invalid_action") else "")
         self._same("invalid_action", turn.info.get("invalid_action", ""), invalid)
         if self._only is not None:
