@@ -46,18 +46,16 @@ class EnvCalls:
     async def remaining(self) -> int | None:
         return await self._call(self.env.remaining, "remaining")
 
-    async def oracle(self) -> Expert:
-        return await self._call(self.env.oracle, "oracle")
-
-    async def expert(self, observation: str, rng: np.random.Generator) -> Expert:
-        return await self._call(partial(self.env.expert, observation, rng), "expert", observation, rng)
-
-    async def random_player(self, rng: np.random.Generator) -> Expert | None:
+    async def script(self, kind: str, agent: str, observation: str, rng: np.random.Generator) -> Expert | None:
+        """The script `oracle`, `expert` or `random` for an agent, "" for the only one; None: any admissible action."""
+        if agent:
+            function = partial(self.env.seat_player, kind, agent, observation, rng)
+            return await self._call(function, "seat_player", kind, agent, observation, rng)
+        if kind == "oracle":
+            return await self._call(self.env.oracle, kind)
+        if kind == "expert":
+            return await self._call(partial(self.env.expert, observation, rng), kind, observation, rng)
         return await self._call(partial(self.env.random_player, rng), "random_player", rng)
-
-    async def seat_player(self, kind: str, agent: str, observation: str, rng: np.random.Generator) -> Expert | None:
-        function = partial(self.env.seat_player, kind, agent, observation, rng)
-        return await self._call(function, "seat_player", kind, agent, observation, rng)
 
     async def noop(self, agent: str) -> str:
         return await self._call(partial(self.env.noop, agent), "noop", agent)

@@ -84,20 +84,12 @@ def scripted(kind: str, agent: str = "") -> MakePlayer:
     """Return what makes the players of `oracle`, `expert` or `random` for an agent; "": the only one."""
 
     async def make(env: EnvCalls, observation: str, spec: EpisodeSpec) -> Player:
+        rng = np.random.default_rng(derive_seed(spec.seed, "player", *filter(None, (agent,))))
+        script = await env.script(kind, agent, observation, rng)
+        if script is not None:
+            return ScriptedPlayer(env, script)
         if agent:
-            rng = np.random.default_rng(derive_seed(spec.seed, "player", agent))
-            script = await env.seat_player(kind, agent, observation, rng)
-            draw = lambda number, turn: derive_seed(spec.seed, agent, turn) % number  # noqa: E731
-        else:
-            rng = np.random.default_rng(derive_seed(spec.seed, "player"))
-            script = await _only_script(kind, env, observation, rng)
-            draw = lambda number, turn: int(rng.integers(number))  # noqa: E731
-        return AnyAdmissible(draw) if script is None else ScriptedPlayer(env, script)
+            return AnyAdmissible(lambda number, turn: derive_seed(spec.seed, agent, turn) % number)
+        return AnyAdmissible(lambda number, turn: int(rng.integers(number)))
 
     return make
-
-
-async def _only_script(kind: str, env: EnvCalls, observation: str, rng: np.random.Generator) -> Expert | None:
-    if kind == "oracle":
-        return await env.oracle()
-    return await (env.expert(observation, rng) if kind == "expert" else env.random_player(rng))

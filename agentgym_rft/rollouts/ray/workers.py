@@ -12,14 +12,16 @@ from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
 from agentgym_rft.agents.agent import chat_format
 from agentgym_rft.agents.card import AgentCard
+from agentgym_rft.agents.policies.routed import RoutedPolicy
 from agentgym_rft.config.run import Config
-from agentgym_rft.core import Trajectory, Turn
+from agentgym_rft.core import StopReason, Trajectory, Turn
+from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.errors import PolicyError
 from agentgym_rft.rollouts.episode.forks import EpisodeRecord, Fork
+from agentgym_rft.rollouts.episode.run import Episode
 from agentgym_rft.rollouts.episode.spec import EpisodeSpec
 from agentgym_rft.rollouts.ray.actor_group import ActorGroup, Member, answer_of
 from agentgym_rft.rollouts.ray.failures import LOST, NO_ROOM, first_line, no_room, own_error
-from agentgym_rft.rollouts.ray.lost import lost_episode
 from agentgym_rft.rollouts.ray.packing import pack
 from agentgym_rft.rollouts.ray.places import Places
 from agentgym_rft.rollouts.reflection.chat import ChatRequest
@@ -121,7 +123,14 @@ class RayWorkers:
             except LOST as error:
                 reason = error
         self._faults["episode_given_up"] += 1
-        return lost_episode(spec, start, self._section.max_replays + 1, first_line(reason), self.agents)
+        return self._lost(spec, start, first_line(reason))
+
+    def _lost(self, spec: EpisodeSpec, start: Fork | None, reason: str) -> EpisodeRecord:
+        """Return what stands for an episode of which nothing came back: an error of all its agents, without turns."""
+        tried = self._section.max_replays + 1
+        message = f"The process that played it was lost, {tried} times. The last time: {reason}"
+        error = {"type": "WorkerLost", "message": message[:500], "turn": 0}
+        return Episode(TextEnv(), self.agents, RoutedPolicy({}, ()), spec, start).record(StopReason.ENV_ERROR, error)
 
     async def reply(self, request: ChatRequest) -> Turn | None:
         """A free-standing reply of the policy, see `Completer.reply`; repeated as an episode is."""

@@ -80,13 +80,11 @@ async def _retry_pair(plan: GroupPlan, workers: RolloutWorkers, member: int) -> 
 def _target(base: EpisodeRecord, pivot: int) -> tuple[int, str] | None:
     """The turn to go back to and who is guided from there on; None if no agent that is trained has a turn from it on.
 
-    With one agent this is the pivot and "".
+    The only agent of an environment that does not name it is "".
     """
-    if not base.team:
-        return pivot, ""
-    trained = {each.agent_id for each in base.team if each.info["is_trained"]}
+    trained = [agent for agent in base.agents if base.of(agent).info.get("is_trained", True)]
     later = enumerate(base.trajectory.turns[pivot:], pivot)
-    return next(((n, str(turn.info["agent"])) for n, turn in later if turn.info["agent"] in trained), None)
+    return next(((n, agent) for n, turn in later if (agent := str(turn.info.get("agent", ""))) in trained), None)
 
 
 def _retry_spec(base_spec: EpisodeSpec, base: EpisodeRecord) -> EpisodeSpec:

@@ -18,9 +18,9 @@ from agentgym_rft.trainers.batch.groups import by_seat
 from agentgym_rft.trainers.checks import check_credit
 from agentgym_rft.trainers.loop import train
 from agentgym_rft.trainers.metrics import generation_metrics
-from tests.rollouts.episode import test_single
-from tests.rollouts.episode.test_single import CARD, TOKENIZER, always, reply
-from tests.rollouts.episode.test_team import ENV, Routed, agents_of, spec_of, workers
+from tests.rollouts.episode import test_run
+from tests.rollouts.episode.test_agents import ENV, Routed, agents_of, spec_of, workers
+from tests.rollouts.episode.test_run import CARD, TOKENIZER, always, reply
 
 
 class Saying(ScriptedPolicy):
@@ -208,7 +208,7 @@ def test_environments_in_processes_give_the_same():
 def test_one_agent_is_compared_with_other_samples_of_its_policy():
     """In the second turn the other sample says blue and the episode is lost."""
     policy = Saying(lambda request: "/counterfactual/1." in request.cache_key)
-    pool = test_single.workers(policy)
+    pool = test_run.workers(policy)
     spec = spec_of(group_id="g", record_snapshots=False)
 
     def run(**section):

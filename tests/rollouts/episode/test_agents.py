@@ -1,3 +1,5 @@
+"""Episodes of several agents, and what has to be alike for one agent and for several."""
+
 from __future__ import annotations
 
 import asyncio
@@ -24,7 +26,8 @@ from agentgym_rft.rollouts.workers.local import LocalWorkers
 from agentgym_rft.trainers.batch.groups import by_seat
 from agentgym_rft.trainers.batch.table import build_table
 from agentgym_rft.trainers.metrics import seat_metrics
-from tests.rollouts.episode.test_single import CARD, TOKENIZER, always, reply
+from tests.light_switch import LightSwitch
+from tests.rollouts.episode.test_run import CARD, TOKENIZER, always, reply
 
 ENV = "tests.team_switch:TeamSwitch"
 CHAT = chat_format(TOKENIZER, CARD)
@@ -36,9 +39,13 @@ def agents_of(**players: str) -> Agents:
     return tuple(AgentSpec(agent, "switcher", CARD, CHAT, key, key == "") for agent, key in keys.items())
 
 
-def workers(policy: object, agents: Agents, fault: str = "", make: Callable[..., object] = make_env) -> LocalWorkers:
+def workers(
+    policy: object, agents: Agents = (), fault: str = "", make: Callable[..., object] = make_env
+) -> LocalWorkers:
+    """Of the agents given; without any, of the only agent of an environment that does not name it."""
+
     def env() -> object:
-        return make(ENV, {"fault": fault})
+        return make(ENV, {"fault": fault}) if agents else LightSwitch(fault)
 
     return LocalWorkers(env, CARD, TOKENIZER, policy, max_concurrency=4, max_context=200, agents=agents)
 
@@ -79,16 +86,19 @@ class Lying(ScriptedPolicy):
         return replace(completion, logprobs=(float("nan"),) * len(completion.ids))
 
 
+ONE_AND_SEVERAL = [pytest.param((), id="one"), pytest.param(agents_of(), id="several")]
+
+
 def test_each_agent_has_a_trajectory_of_its_own_with_the_sampled_ids():
     played = play(workers(always("red"), agents_of()))
     assert played.trajectory.stop_reason is StopReason.SUCCESS
     assert [turn.info["agent"] for turn in played.trajectory.turns] == ["a", "b", "a", "b"]
-    assert [part.agent_id for part in played.team] == ["a", "b"]
-    for part in played.team:
-        assert part.episode_id == "e"
-        assert part.rewards == {"env": 0.5}
-        assert [turn.reward for turn in part.turns] == [0.25, 0.25]
-        row = [i for turn in part.turns for i in (*turn.context_ids, *turn.action_ids)]
+    assert [each.agent_id for each in played.team] == ["a", "b"]
+    for each in played.team:
+        assert each.episode_id == "e"
+        assert each.rewards == {"env": 0.5}
+        assert [turn.reward for turn in each.turns] == [0.25, 0.25]
+        row = [i for turn in each.turns for i in (*turn.context_ids, *turn.action_ids)]
         assert TOKENIZER.decode(row).count("<|user|>") == 2
     table, rows = build_table(by_seat([Group("g", "1", played.team)]), 0)
     assert table.num_trajectories == len(rows) == 2
@@ -106,9 +116,9 @@ def test_each_agent_has_a_trajectory_of_its_own_with_the_sampled_ids():
 def test_the_return_is_the_agents_own_and_its_share_of_the_teams(share, of_a, of_b):
     policy = Routed(red=always("red"), blue=always("blue"))
     played = play(workers(policy, agents_of(a="red", b="blue")), reward_share=share)
-    for part, expected in zip(played.team, (of_a, of_b), strict=True):
-        assert part.rewards == expected
-        assert sum(turn.reward for turn in part.turns) == sum(expected.values())
+    for each, expected in zip(played.team, (of_a, of_b), strict=True):
+        assert each.rewards == expected
+        assert sum(turn.reward for turn in each.turns) == sum(expected.values())
     assert played.trajectory.episode_return == 0.25
 
 
@@ -133,7 +143,7 @@ def test_what_one_agent_breaks_is_its_error_and_the_others_are_abandoned(broken,
     assert played.of("b").info["error"]["type"] == kind
     assert played.of("a").stop_reason is StopReason.ABANDONED
     assert played.of("a").info["error"]["message"] == "'b' broke the episode."
-    assert all(part.is_error and not part.rewards for part in played.team)
+    assert all(each.is_error and not each.rewards for each in played.team)
 
 
 def test_an_agent_that_was_out_before_keeps_its_outcome():
@@ -147,17 +157,74 @@ def test_an_agent_that_was_out_before_keeps_its_outcome():
     assert played.of("a").info["error"]["type"] == "IndexError"
 
 
-@pytest.mark.parametrize(("fault", "kind"), [("step", "ZeroDivisionError"), ("stranger", "EnvError")])
-def test_what_the_environment_breaks_is_an_error_of_all(fault, kind):
-    played = play(workers(always("red"), agents_of(), fault))
-    assert [part.stop_reason for part in played.team] == [StopReason.ENV_ERROR] * 2
-    assert {part.info["error"]["type"] for part in played.team} == {kind}
+@pytest.mark.parametrize(
+    ("agents", "fault", "kind", "turn"),
+    [
+        ((), "reset", "ValueError", 0),
+        ((), "step", "ZeroDivisionError", 0),
+        ((), "nan", "EnvError", 0),
+        (agents_of(), "step", "ZeroDivisionError", 3),
+        (agents_of(), "stranger", "EnvError", 1),
+    ],
+)
+def test_what_the_environment_breaks_is_an_error_of_all_with_type_and_turn(agents, fault, kind, turn):
+    played = play(workers(always("red"), agents, fault), task_id="3")
+    for trajectory in (played.trajectory, *played.trajectories):
+        assert trajectory.stop_reason is StopReason.ENV_ERROR
+        assert (trajectory.info["error"]["type"], trajectory.info["error"]["turn"]) == (kind, turn)
+        assert not trajectory.rewards
+        with pytest.raises(ValueError, match="has no return"):
+            _ = trajectory.episode_return
+
+
+def fail(prompt: object) -> list[int]:
+    raise MemoryError("too much")
+
+
+@pytest.mark.parametrize("agents", ONE_AND_SEVERAL)
+@pytest.mark.parametrize(
+    ("policy", "stop", "kind"),
+    [
+        (Never(), StopReason.TIMEOUT, "TimeoutError"),
+        (Lying(lambda prompt: reply("red")), StopReason.POLICY_ERROR, "PolicyError"),
+        (ScriptedPolicy(fail), StopReason.POLICY_ERROR, "MemoryError"),
+    ],
+)
+def test_whatever_a_policy_raises_is_the_agents_error(agents, policy, stop, kind):
+    played = play(workers(policy, agents), reply_timeout_s=0.05)
+    assert played.trajectories[0].stop_reason is played.trajectory.stop_reason is stop
+    assert played.trajectory.info["error"]["type"] == kind
+
+
+@pytest.mark.parametrize(
+    ("agents", "observation", "state_key"),
+    [
+        ((), "That was not a valid reply (empty).", "2"),  # nothing happened
+        (agents_of(b="oracle"), "Task 1, 2 turns left.", "a['', 'red']"),  # it was a turn
+    ],
+)
+def test_a_reply_without_an_action_reaches_the_environment_only_where_agents_are_named(agents, observation, state_key):
+    replies = iter(["", "red", "red"])
+    played = play(workers(ScriptedPolicy(lambda prompt: reply(next(replies))), agents))
+    first, second = played.trajectories[0].turns[:2]
+    assert (first.info["action"], first.info["invalid_action"]) == ("", "empty")
+    assert (second.info["observation"], second.state_key) == (observation, state_key)
+
+
+@pytest.mark.parametrize("agents", ONE_AND_SEVERAL)
+def test_each_turn_that_was_begun_has_a_snapshot_and_what_remained(agents):
+    played = play(workers(always("red"), agents), max_context=30, record_remaining=True)
+    assert played.trajectory.stop_reason is StopReason.TOKEN_LIMIT
+    num_turns = len(played.trajectory.turns)
+    assert num_turns == (3 if agents else 1)
+    assert len(played.remaining) == num_turns + 1
+    assert len(played.snapshots) == (num_turns if agents else 0)  # the light switch has none
 
 
 def test_the_limit_counts_the_turns_of_all():
     played = play(workers(always("red"), agents_of()), max_steps=3)
-    assert [len(part.turns) for part in played.team] == [2, 1]
-    assert {part.stop_reason for part in played.team} == {StopReason.STEP_LIMIT}
+    assert [len(each.turns) for each in played.team] == [2, 1]
+    assert {each.stop_reason for each in played.team} == {StopReason.STEP_LIMIT}
 
 
 def test_scripts_and_frozen_policies_play_and_are_not_trained():
@@ -167,7 +234,7 @@ def test_scripts_and_frozen_policies_play_and_are_not_trained():
     groups = by_seat([Group("g", "1", played.team)])
     assert [trajectory.agent_id for group in groups for trajectory in group.trajectories] == ["a"]
     other = play(workers(policy, agents_of()), players={"b": "frozen"})
-    assert [part.info["is_trained"] for part in other.team] == [True, False]
+    assert [each.info["is_trained"] for each in other.team] == [True, False]
     assert not any(turn.trainable for turn in other.of("b").turns)
 
 
@@ -193,13 +260,14 @@ def test_a_fork_keeps_the_turns_before_it_of_all_agents(has_snapshots):
     assert (again.trajectory.parent_id, again.trajectory.fork_turn) == ("e", 3)
 
 
-def test_a_fork_may_replace_a_turn_which_is_not_trained():
-    parent = play(workers(always("red"), agents_of()))
-    again = play(workers(always("red"), agents_of()), fork(parent, 1, action="wait"))
-    turn = again.of("b").turns[0]
-    assert (turn.info["action"], turn.info["invalid_action"], turn.trainable) == ("wait", "refused", False)
+@pytest.mark.parametrize(("agents", "invalid", "returns"), [((), "", [0.0]), (agents_of(), "refused", [0.5, 0.25])])
+def test_a_fork_may_replace_a_turn_which_is_not_trained(agents, invalid, returns):
+    parent = play(workers(always("red"), agents))
+    again = play(workers(always("red"), agents), fork(parent, 1, action="wait"))
+    turn = again.trajectory.turns[1]
+    assert (turn.info["action"], turn.info["invalid_action"], turn.trainable) == ("wait", invalid, False)
     assert list(turn.action_ids) == reply("wait")
-    assert [part.episode_return for part in again.team] == [0.5, 0.25]
+    assert [each.episode_return for each in again.trajectories] == returns
 
 
 def test_environments_in_processes_play_the_same():
@@ -213,9 +281,9 @@ def test_a_group_has_every_agent_of_every_episode():
     group = pool.run(lambda: plain(GroupPlan(spec_of(), 3), pool))
     assert [t.agent_id for t in group.trajectories] == ["a", "b"] * 3
     parts = by_seat([group])
-    assert [part.group_id for part in parts] == ["g#a", "g#b"]
-    assert [len(part.trajectories) for part in parts] == [3, 3]
-    assert [len(part.trajectories) for part in by_seat([group], "role")] == [6]
+    assert [each.group_id for each in parts] == ["g#a", "g#b"]
+    assert [len(each.trajectories) for each in parts] == [3, 3]
+    assert [len(each.trajectories) for each in by_seat([group], "role")] == [6]
     assert by_seat([group], "team")[0].group_id == "g"
     metrics = seat_metrics(parts)
     assert (metrics["seat/a/success"], metrics["seat/b/return"], metrics["seat/b/turns"]) == (1.0, 0.5, 2.0)

@@ -94,19 +94,6 @@ def test_a_row_without_room_for_another_action_ends_with_the_token_limit():
     assert len(trajectory.turns) == 1
 
 
-@pytest.mark.parametrize(
-    ("fault", "kind", "turns"), [("reset", "ValueError", 0), ("step", "ZeroDivisionError", 0), ("nan", "EnvError", 0)]
-)
-def test_a_failing_environment_is_an_error_with_type_and_turn(fault, kind, turns):
-    trajectory = play(workers(always("red"), lambda: LightSwitch(fault)), task_id="3")
-    assert trajectory.stop_reason is StopReason.ENV_ERROR
-    assert trajectory.info["error"]["type"] == kind
-    assert trajectory.info["error"]["turn"] == turns
-    assert not trajectory.rewards
-    with pytest.raises(ValueError, match="has no return"):
-        _ = trajectory.episode_return
-
-
 class BadPolicy(ScriptedPolicy):
     """Gives whatever completion it was made with."""
 
