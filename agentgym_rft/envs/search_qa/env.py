@@ -14,7 +14,7 @@ from agentgym_rft.envs.search_qa.player import GuessingPlayer, OraclePlayer, Rea
 from agentgym_rft.envs.search_qa.questions import Question, question, questions
 from agentgym_rft.envs.search_qa.world import make_world
 from agentgym_rft.envs.task_env import Outcome, TaskEnv
-from agentgym_rft.envs.webshop.search import SearchIndex
+from agentgym_rft.envs.text_search.index import SearchIndex
 from agentgym_rft.errors import ConfigError, EnvError
 
 NUM_SHOWN = 3

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agentgym_rft.envs.base import Expert, Lesson
-from agentgym_rft.envs.webshop.analyzer import analyze
+from agentgym_rft.envs.text_search.analyzer import analyze
 from agentgym_rft.envs.webshop.players import BACK, BUY, NEXT, PREVIOUS, values_to_click
 from agentgym_rft.envs.webshop.reading import Result, View, Wanted
 from agentgym_rft.envs.webshop.session import SEARCH, parse_action

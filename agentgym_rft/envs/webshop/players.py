@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from agentgym_rft.envs.webshop.analyzer import analyze
+from agentgym_rft.envs.text_search.analyzer import analyze
 from agentgym_rft.envs.webshop.reading import Result, View, Wanted, read_instruction, read_view
 
 BUY, BACK, PREVIOUS, NEXT = "click[buy now]", "click[back to search]", "click[< prev]", "click[next >]"

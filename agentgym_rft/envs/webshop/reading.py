@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from agentgym_rft.envs.webshop.analyzer import analyze
+from agentgym_rft.envs.text_search.analyzer import analyze
 from agentgym_rft.envs.webshop.synth.tables import departments, option_tables
 from agentgym_rft.errors import DataError
 

@@ -21,8 +21,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from agentgym_rft.envs.webshop import index_files
-from agentgym_rft.envs.webshop.analyzer import analyze
+from agentgym_rft.envs.text_search import index_files
+from agentgym_rft.envs.text_search.analyzer import analyze
 from agentgym_rft.errors import DataError
 
 K1 = np.float32(0.9)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from agentgym_rft.envs.webshop.porter import stem
-from agentgym_rft.envs.webshop.word_classes import word_classes
+from agentgym_rft.envs.text_search.porter import stem
+from agentgym_rft.envs.text_search.word_classes import word_classes
 
 _STOP_WORDS = (
     "a an and are as at be but by for if in into is it no not of on or such that the their then there these they this "
