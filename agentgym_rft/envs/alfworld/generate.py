@@ -112,7 +112,7 @@ def _catalogue(split: str) -> Mapping[str, Task]:
         cumulative = tuple(accumulate(weight for _, _, weight in goals))
         draws = Draws(f"tasks/{split}/{task_type.name}")
         for _ in range(count):
-            goal, number, _ = goals[draws.pick(cumulative)]
+            goal, number, _ = goals[draws.weighted(cumulative)]
             tasks.append(Task(split, goal, number, len(tasks)))
     by_id = {task.task_id: task for task in tasks}
     panel = sorted(by_id, key=lambda task_id: hashlib.sha256(task_id.encode()).digest())
@@ -152,7 +152,7 @@ def _numbers(task: Task, habits: Mapping[str, Habit], draws: Draws) -> Iterator[
     if goal.task_type is TaskType.LIGHT:
         least[goal.target_type] = 1
     for object_type, habit in habits.items():
-        is_present, number = draws.uniform() < habit.presence, 1 + draws.pick(habit.counts)
+        is_present, number = draws.chance(habit.presence), 1 + draws.weighted(habit.counts)
         yield object_type, max(number if is_present else 0, least.get(object_type, 0))
 
 
@@ -167,7 +167,7 @@ def _place_objects(task: Task, draws: Draws) -> list[tuple[str, str, int]]:
             key = new_key(object_type, draws)
             while key in placed:
                 key = new_key(object_type, draws)
-            placed[key] = (key, object_type, indices[draws.pick(cumulative)])
+            placed[key] = (key, object_type, indices[draws.weighted(cumulative)])
     return [placed[key] for key in sorted(placed)]
 
 
@@ -203,7 +203,7 @@ def _cold(scene: Scene, facts: Mapping[str, list[tuple[str, ...]]], draws: Draws
     fridges = {receptacle.key for receptacle in scene.receptacles if receptacle.kind == "Fridge"}
     inside = {key for key, receptacle in facts["inReceptacle"] if receptacle in fridges}
     candidates = [row for row in facts.get("coolable", []) if row[0] in inside]
-    return [candidates[draws.below(len(candidates))]] if candidates else []
+    return [draws.one(candidates)] if candidates else []
 
 
 def generate_game(task_id: str) -> Game:
@@ -215,7 +215,7 @@ def generate_game(task_id: str) -> Game:
     task = find_task(task_id)
     goal, scene = task.goal, scenes()[task.scene]
     draws = Draws(f"game/{task_id}")
-    start = scene.starts[draws.below(len(scene.starts))]
+    start = draws.one(scene.starts)
     sentence = _SENTENCES[goal.task_type][draws.below(2)]
     placed = _place_objects(task, draws)
     facts = _object_facts(scene, placed)
