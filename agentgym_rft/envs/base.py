@@ -15,6 +15,7 @@ from gymnasium import spaces
 from agentgym_rft.errors import EnvError
 
 SPLITS = ("train", "valid_seen", "valid_unseen")
+TRAIN_AND_TEST = ("train", "test")
 
 
 class AnyText(spaces.Text):
@@ -87,7 +88,41 @@ class Theory(Protocol):
         ...
 
 
-class TextEnv(gym.Env[str, str]):
+class TextTasks:
+    """Base of all environments, of one agent or several: tasks in splits, snapshots, and what is known of the game."""
+
+    can_snapshot: ClassVar[bool] = False
+    splits: ClassVar[tuple[str, ...]] = TRAIN_AND_TEST  # the one to train on first, that of quoted results last
+
+    def task_ids(self, split: str) -> Sequence[str]:
+        """Return the task ids of a split, in the frozen order of its panel. Raises `DataError` for an unknown split."""
+        raise NotImplementedError
+
+    def task_content(self, task_id: str) -> bytes:
+        """Return the canonical content of a task: what its content hash is taken of."""
+        raise NotImplementedError
+
+    def snapshot(self) -> bytes:
+        """Return the state of the running episode; `restore` of it continues bit by bit."""
+        raise EnvError(f"{type(self).__name__} cannot snapshot; use reset and replay instead.")
+
+    def restore(self, snapshot: bytes) -> Any:
+        """Continue from a snapshot, of this or another instance."""
+        raise EnvError(f"{type(self).__name__} cannot restore; use reset and replay instead.")
+
+    def remaining(self) -> int | None:
+        """Return the fewest actions, all agents' together, that win from here: 0 once all won, None if it cannot tell.
+
+        It must leave the episode as it is. Hindsight is judged by it; it is never shown to an agent.
+        """
+        return None
+
+    def theory(self) -> Theory | None:
+        """Return what is known exactly about the game, if it is small enough for that."""
+        return None
+
+
+class TextEnv(TextTasks, gym.Env[str, str]):
     """Base of text environments.
 
     `info` keys with fixed meaning: `task_id`, `won` (bool), `score` in [0, 1], `admissible_actions` (list, optional),
@@ -98,35 +133,15 @@ class TextEnv(gym.Env[str, str]):
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
-    can_snapshot: ClassVar[bool] = False
     has_lessons: ClassVar[bool] = False
-    splits: ClassVar[tuple[str, ...]] = SPLITS  # the one to train on first, the one that results are quoted on last
+    splits: ClassVar[tuple[str, ...]] = SPLITS
     seats: Mapping[str, str] = MappingProxyType({})  # agents with their roles, where there are several (`TurnsEnv`)
     observation_space: spaces.Space[str] = AnyText()
     action_space: spaces.Space[str] = AnyText(10_000)
 
-    def task_ids(self, split: str) -> Sequence[str]:
-        """Task ids of a split, in the frozen order of its panel. Raises `DataError` for an unknown split."""
-        raise NotImplementedError
-
-    def task_content(self, task_id: str) -> bytes:
-        """Canonical content of a task: what its content hash is taken of."""
-        raise NotImplementedError
-
-    def snapshot(self) -> bytes:
-        """The state of the running episode; `restore` of it continues bit by bit."""
-        raise EnvError(f"{type(self).__name__} cannot snapshot; use reset and replay instead.")
-
     def restore(self, snapshot: bytes) -> tuple[str, dict[str, Any]]:
         """Continue from a snapshot, of this or another instance. Returns the observation and info at that point."""
         raise EnvError(f"{type(self).__name__} cannot restore; use reset and replay instead.")
-
-    def remaining(self) -> int | None:
-        """The fewest actions that win from the current state: 0 once it is won, None where the environment cannot tell.
-
-        It must leave the episode as it is. Hindsight is judged by it; it is never shown to an agent.
-        """
-        return None
 
     def expert(self, observation: str, rng: np.random.Generator, noise: float = 0.0) -> Expert:
         """A player for the episode that began with `observation`, which knows only what it observes.
@@ -153,10 +168,6 @@ class TextEnv(gym.Env[str, str]):
     def noop(self, agent: str) -> str:
         """An action of one of `seats` that changes as little as possible."""
         raise EnvError(f"{type(self).__name__} has one agent, and no seat '{agent}'.")
-
-    def theory(self) -> Theory | None:
-        """What is known exactly about the game, if it is small enough for that."""
-        return None
 
     def lesson(self, observation: str, steps: Sequence[tuple[str, str]], pivot: int | None) -> Lesson:
         """What an episode teaches about its turn `pivot` (None: about its start), in words that its player has read.

@@ -10,6 +10,7 @@ import numpy as np
 
 from agentgym_rft.envs.base import Expert, TextEnv, Theory
 from agentgym_rft.envs.multi_agent import TextAECEnv
+from agentgym_rft.envs.task_selection import check_reset_options
 from agentgym_rft.errors import EnvError
 
 Standing = dict[str, Any]
@@ -63,9 +64,7 @@ class TurnsEnv(TextEnv):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         self._standings = {}
-        unknown = set(options or ()) - {"task_id"}
-        if unknown:
-            raise EnvError(f"reset does not know the option '{unknown.pop()}'; expected 'task_id'.")
+        check_reset_options(options)
         self.env.reset(seed=seed, options=options)
         self._note_standings()
         return self.env.observe(self._selected()), self._info(self._selected(), {}, is_invalid=False)

@@ -46,8 +46,6 @@ class BargainEnv(TeamTaskEnv):
     def __init__(self, split: str = "train", max_steps: int = 10, render_mode: str | None = None) -> None:
         if max_steps < 2:
             raise ConfigError(f"max_steps is {max_steps}; expected at least 2, an offer and an answer.")
-        if render_mode not in (None, "ansi"):
-            raise ConfigError(f"There is no render mode '{render_mode}'; expected 'ansi' or none.")
         super().__init__(SEATS, split, max_steps, {"max_steps": max_steps}, render_mode)
         self._instance: Instance | None = None
         self._offer: Amounts | None = None  # what the proposer takes
