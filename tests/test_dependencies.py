@@ -105,34 +105,6 @@ def test_a_module_imports_only_what_lies_below_it(module, path):
     assert violations(module, path.read_text(encoding="utf-8")) == []
 
 
-SHARED_BY_ENVS = ("adapters", "check", "process", "text_search")  # folders of `envs` that are no environment
-BUILT_ON = {("household_team", "alfworld")}  # its teams play ALFWorld's houses
-
-
-def other_environments(module, source):
-    """What a module of an environment imports from the folder of another one that it is not built on."""
-    own = module.removeprefix("envs.").partition(".")[0]
-    folders = {path.name for path in (ROOT / "envs").iterdir() if path.is_dir()} - {*SHARED_BY_ENVS, own}
-    names = (name for name in imports(source) if name.startswith(NO_ENV))
-    found = (name.removeprefix(NO_ENV).partition(".")[0] for name in names)
-    return [folder for folder in found if folder in folders and (own, folder) not in BUILT_ON]
-
-
-@pytest.mark.parametrize(
-    ("module", "path"),
-    [(module, path) for module, path in modules() if module.startswith("envs.")],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_an_environment_takes_nothing_from_the_folder_of_another(module, path):
-    assert other_environments(module, path.read_text(encoding="utf-8")) == []
-
-
-def test_a_planted_import_from_another_environment_is_found():
-    line = "from agentgym_rft.envs.webshop.reward import judge"
-    assert other_environments("envs.search_qa.env", line) == ["webshop"]
-    assert other_environments("envs.webshop.env", line) == []
-
-
 @pytest.mark.parametrize(
     ("module", "line"),
     [
