@@ -104,6 +104,11 @@ def make_agents(
     return tuple(seats)
 
 
+def only_agent(card: AgentCard, chat: ChatFormat) -> Agents:
+    """Return the one agent of an environment that does not name it; the trained policy plays it."""
+    return (AgentSpec("", "", card, chat, "", is_trained=True),)
+
+
 def scripted_agent(agent: str, role: str, script: str) -> AgentSpec:
     """A seat that a script of the environment plays, without a card, a chat format or tokens of its own."""
     no_chat: Any = None

@@ -30,7 +30,7 @@ from agentgym_rft.rollouts.reflection.hindsight import lesson_report, read_steps
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.rollouts.workers.local import LocalWorkers
-from agentgym_rft.trainers.sft.demonstrations import expert_turns
+from agentgym_rft.trainers.sft.demonstrations import Learner, play_on
 from agentgym_rft.trainers.sft.rows import SftRow, sft_rows
 
 MIN_CUT = 4  # turns of the shortest episode that is cut off early
@@ -131,13 +131,16 @@ def guided_row(
         agent.observe(observation if action else agent.invalid_feedback(parsed), info)
     agent.inject(guidance_text(report))
     expert = env.resumed_expert(first, steps, report.improvement_suggestion or "")
-    turns, stop, _ = expert_turns(env, agent, chat, expert, (observation, info))
-    retry = replace(trajectory, turns=(*prefix, *turns), stop_reason=stop)
+    learner = Learner(agent, chat)
+    stop = play_on(env, {"": learner}, expert, (observation, info))[""]
+    retry = replace(trajectory, turns=(*prefix, *learner.turns), stop_reason=stop)
     rows = list(sft_rows(retry, sys.maxsize))
     if not retry.won or len(rows) != 1:
         return None
     row = rows[0]
-    num_before = sum(len(turn.context_ids) + len(turn.action_ids) for turn in prefix) + len(turns[0].context_ids)
+    num_before = sum(len(turn.context_ids) + len(turn.action_ids) for turn in prefix) + len(
+        learner.turns[0].context_ids
+    )
     is_action = row.is_action & (np.arange(len(row.ids)) >= num_before)
     weights = np.where(is_action, 1.0, context_weight).astype(np.float32)
     weights[:num_before] = 0.0

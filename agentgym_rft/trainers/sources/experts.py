@@ -12,6 +12,7 @@ from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.errors import ConfigError, EnvError
 from agentgym_rft.rollouts.sampler import TaskSampler
+from agentgym_rft.rollouts.seats import only_agent
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.store.stored_groups import STORED_VERSION
 from agentgym_rft.trainers.sft.demonstrations import demonstrate
@@ -28,8 +29,7 @@ class Demonstrator:
 
     def __init__(self, config: Config, card: AgentCard, chat: ChatFormat) -> None:
         self._config = config
-        self._card = card
-        self._chat = chat
+        self._agents = only_agent(card, chat)
         self._env: TextEnv = make_env(config.env.id, config.env.options)
         if self._env.seats:
             raise ConfigError("rollout.experts.num is for environments with one agent: set it to 0.")
@@ -58,7 +58,7 @@ class Demonstrator:
 
     def _play(self, task_id: str, seed: int) -> Trajectory:
         noise = self._config.rollout.experts.noise
-        trajectory = demonstrate(self._env, self._card, self._chat, task_id, seed=seed, noise=noise)
+        (trajectory,) = demonstrate(self._env, self._agents, task_id, seed=seed, noise=noise)
         turns = tuple(replace(turn, policy_version=STORED_VERSION, off_context=True) for turn in trajectory.turns)
         return replace(trajectory, turns=turns)
 
