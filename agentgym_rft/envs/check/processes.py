@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.check.runs import NUM_STEPS
@@ -61,8 +62,8 @@ def _compare_episodes(subject: Subject, env: TextEnv, elsewhere: TextEnv) -> Non
         subject.start(env, seed=11)
         cut = len(actions) // 2
         replay(env, actions[:cut])
-        restored = Observed.from_reset(*elsewhere.restore(env.snapshot()))
-        before = Observed(seen[cut].observation, seen[cut].info)
+        restored = Observed.from_restore(elsewhere, env.snapshot())
+        before = seen[cut].as_restored()
         what = "a snapshot restored in another process"
         require_equal(_plain([before]), _plain([restored]), f"{what} does not give the same observation and info")
         require_equal(
@@ -71,10 +72,5 @@ def _compare_episodes(subject: Subject, env: TextEnv, elsewhere: TextEnv) -> Non
 
 
 def _plain(seen: Sequence[Observed]) -> list[Observed]:
-    """With the info by its repr, because objects of an info may have no equality across processes."""
-    return [
-        Observed(
-            o.observation, {key: repr(value) for key, value in o.info.items()}, o.reward, o.terminated, o.truncated
-        )
-        for o in seen
-    ]
+    """Return what passes between processes: no books, and of info the reprs, as objects may not be equal there."""
+    return [replace(each, info={key: repr(value) for key, value in each.info.items()}, books=None) for each in seen]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from agentgym_rft.envs.check.subject import (
     Observed,
     RandomActor,
     Subject,
+    books_of,
     fail,
     play,
     replay,
@@ -29,11 +31,11 @@ _NUM_LONG = 200
 def same_seed_gives_the_same_episode(subject: Subject) -> None:
     """Equal seeds and actions give equal episodes, in two instances and twice in one."""
     first, second = subject.make(), subject.make()
-    start = Observed.from_reset(*first.reset(seed=7))
+    start = Observed.from_reset(first, seed=7)
     log = play(first, start, RandomActor(7), NUM_STEPS)
     actions, expected = [action for action, _ in log], [seen for _, seen in log]
     for what, env in (("another instance", second), ("the same instance", first)):
-        again = Observed.from_reset(*env.reset(seed=7))
+        again = Observed.from_reset(env, seed=7)
         require_equal([start], [again], f"a reset with the same seed in {what} differs")
         require_equal(expected, replay(env, actions), f"an episode with the same seed and actions in {what} differs")
 
@@ -65,7 +67,7 @@ def _episode_under_global_seed(subject: Subject, seed: int) -> list[Observed]:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
     env = subject.make()
-    start = Observed.from_reset(*env.reset(seed=3))
+    start = Observed.from_reset(env, seed=3)
     episode = [start, *(seen for _, seen in play(env, start, RandomActor(3), NUM_STEPS))]
     drawn = (random.random(), np.random.random_sample())  # noqa: NPY002
     untouched = (random.Random(seed).random(), np.random.RandomState(seed).random_sample())
@@ -116,16 +118,16 @@ def returned_info_is_a_copy(subject: Subject) -> None:
     """Changing a returned info does not change the episode."""
     env, start = subject.new()
     log = play(env, start, RandomActor(0), NUM_STEPS)
-    _, info = env.reset(seed=0, options={"task_id": subject.tasks()[0]})
-    seen = []
+    observation, info = env.reset(seed=0, options={"task_id": subject.tasks()[0]})
+    seen = [Observed(observation, {}, books=books_of(env))]
     for action, _ in log:
         for value in info.values():
             if isinstance(value, list):
                 value.clear()
         info.clear()
         observation, reward, terminated, truncated, info = env.step(action)
-        seen.append(Observed(observation, {}, reward, terminated, truncated))
-    expected = [Observed(s.observation, {}, s.reward, s.terminated, s.truncated) for _, s in log]
+        seen.append(Observed(observation, {}, reward, terminated, truncated, books_of(env)))
+    expected = [replace(each, info={}) for each in (start, *(after for _, after in log))]
     require_equal(expected, seen, "an episode changes when the info it returned is changed")
 
 

@@ -44,9 +44,12 @@ def _check_point(subject: Subject, envs: tuple[TextEnv, TextEnv], seed: int, num
     require_equal(expected, replay(env, future), "an episode goes on differently after snapshot was called")
     subject.start(other, subject.tasks()[-1], seed=seed + 1)
     for what, target in (("another instance", other), ("the same instance", env)):
-        restored = Observed.from_reset(*target.restore(snapshot))
-        before = Observed(seen[cut].observation, seen[cut].info)
-        require_equal([before], [restored], f"restore in {what} does not give the observation and info of the snapshot")
+        restored = Observed.from_restore(target, snapshot)
+        require_equal(
+            [seen[cut].as_restored()],
+            [restored],
+            f"restore in {what} does not give the observation and info of the snapshot",
+        )
         require_equal(expected, replay(target, future), f"a snapshot restored in {what} continues differently")
 
 
