@@ -6,17 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.envs.check.runs import NUM_STEPS
-from agentgym_rft.envs.check.subject import (
-    NamedEnv,
-    Observed,
-    RandomActor,
-    Subject,
-    play,
-    replay,
-    require,
-    require_equal,
-)
+from agentgym_rft.envs.check.subject import NamedEnv, Observed, Subject, record, replay, require, require_equal
 from agentgym_rft.envs.panels import panel_hash
 from agentgym_rft.envs.process.env import ProcessEnv
 
@@ -53,9 +43,7 @@ def _compare_tasks(env: TextEnv, elsewhere: TextEnv) -> None:
 
 
 def _compare_episodes(subject: Subject, env: TextEnv, elsewhere: TextEnv) -> None:
-    start = subject.start(env, seed=11)
-    log = play(env, start, RandomActor(11), NUM_STEPS)
-    actions, seen = [action for action, _ in log], [start, *(after for _, after in log)]
+    actions, seen = record(env, subject.start(env, seed=11), 11)
     again = [subject.start(elsewhere, seed=11), *replay(elsewhere, actions)]
     require_equal(_plain(seen), _plain(again), "an episode played in another process differs")
     if env.can_snapshot:

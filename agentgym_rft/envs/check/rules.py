@@ -9,7 +9,16 @@ from typing import Any
 from gymnasium import spaces
 
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.envs.check.subject import RandomActor, Subject, books_of, fail, is_number, require, short
+from agentgym_rft.envs.check.subject import (
+    RandomActor,
+    Subject,
+    books_of,
+    fail,
+    is_number,
+    require,
+    require_refused,
+    short,
+)
 from agentgym_rft.envs.panels import assert_disjoint
 from agentgym_rft.envs.turns import TurnsEnv
 from agentgym_rft.errors import AgentGymError, DataError
@@ -106,13 +115,7 @@ def unknown_names_are_refused(subject: Subject) -> None:
         "reset to an unknown task": lambda: env.reset(options={"task_id": _UNKNOWN}),
     }
     for what, call in calls.items():
-        try:
-            call()
-        except AgentGymError:
-            continue
-        except Exception as error:  # whatever it is, it is the wrong one, and the rule says so
-            fail(f"{what} raises {type(error).__name__}, expected DataError.")
-        fail(f"{what} is not refused, expected DataError.")
+        require_refused(call, what, AgentGymError, DataError)
 
 
 def reset_gives_observation_and_info(subject: Subject) -> None:

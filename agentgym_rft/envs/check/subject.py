@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.turns import TurnsEnv
-from agentgym_rft.errors import EnvContractError
+from agentgym_rft.errors import EnvContractError, EnvError
 
 if TYPE_CHECKING:
     from agentgym_rft.envs.multi_agent import TextAECEnv
 
 MAX_EPISODE_STEPS = 2000
+NUM_STEPS = 20  # of a short episode
 _WORDS = ("look", "inventory", "help", "wait", "up", "yes", "7", "42", "search[red]")
 
 
@@ -203,6 +204,12 @@ def play(env: TextEnv, seen: Observed, actor: RandomActor, num_steps: int) -> li
     return list(walk(env, seen, actor, num_steps))
 
 
+def record(env: TextEnv, start: Observed, seed: int, num_steps: int = NUM_STEPS) -> tuple[list[str], list[Observed]]:
+    """Return up to `num_steps` random actions, and what was seen at each point: `start`, then what followed each."""
+    log = play(env, start, RandomActor(seed), num_steps)
+    return [action for action, _ in log], [start, *(seen for _, seen in log)]
+
+
 def replay(env: TextEnv, actions: Iterable[str]) -> list[Observed]:
     """What each action gave."""
     return [Observed.from_step(env, action) for action in actions]
@@ -217,6 +224,19 @@ def require(condition: bool, sentence: str) -> None:
     """Raise the broken rule unless the condition holds."""
     if not condition:
         fail(sentence)
+
+
+def require_refused(
+    call: Callable[[], object], what: str, accepted: type[Exception] = EnvError, shown: type[Exception] = EnvError
+) -> None:
+    """Raise the broken rule unless a call raises what is accepted; `shown` is what the sentence asks for."""
+    try:
+        call()
+    except accepted:
+        return
+    except Exception as error:  # whatever it is, it is the wrong one, and the rule says so
+        fail(f"{what} raises {type(error).__name__}, expected {shown.__name__}.")
+    fail(f"{what} is not refused, expected {shown.__name__}.")
 
 
 def require_equal(expected: Sequence[Observed], actual: Sequence[Observed], what: str) -> None:
