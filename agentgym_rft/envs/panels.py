@@ -133,11 +133,7 @@ def _class_of(env: TextEnv) -> type:
 
 
 FORMAT = "agentgym-panel"
-
-
 VERSION = 1
-
-
 _ADVICE = "Freeze a new panel with `agentgym panel freeze`"
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from agentgym_rft.envs.base import Expert, TextEnv, Theory
-from agentgym_rft.envs.multi_agent import TextAECEnv
 from agentgym_rft.envs.task_selection import check_reset_options
 from agentgym_rft.errors import EnvError
+
+if TYPE_CHECKING:
+    from agentgym_rft.envs.multi_agent import TextAECEnv
 
 Standing = dict[str, Any]
 

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from agentgym_rft.envs.adapters.seeded_games import MAX_STEPS, SeededGame
+from agentgym_rft.envs.adapters.seeded_games import SeededGame
+from agentgym_rft.envs.adapters.seeds import MAX_STEPS
 from agentgym_rft.errors import ConfigError, EnvError, did_you_mean
 
 _GLOBAL_GENERATORS = threading.Lock()
