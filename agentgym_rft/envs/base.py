@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
@@ -44,6 +44,18 @@ class Expert(Protocol):
     def act(self, observation: str) -> str:
         """The action that answers an observation."""
         ...
+
+
+class RandomActions:
+    """A player that does any of the actions that are listed at its turn, each as likely."""
+
+    def __init__(self, listed: Callable[[], Sequence[str]], rng: np.random.Generator) -> None:
+        self._listed, self._rng = listed, rng
+
+    def act(self, observation: str) -> str:
+        """Return the action that answers an observation."""
+        actions = self._listed()
+        return actions[int(self._rng.integers(len(actions)))]
 
 
 @dataclass(frozen=True, slots=True)

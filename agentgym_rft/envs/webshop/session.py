@@ -113,11 +113,6 @@ class Session:
         return [node.text for node in self._nodes() if node.look is Look.LINK]
 
     @property
-    def can_search(self) -> bool:
-        """True where a search is shown to an agent as possible."""
-        return self._state.page == "index"
-
-    @property
     def instruction_text(self) -> str:
         """The instruction with the prefix that the original gives it."""
         return f"Instruction: {self.goal.instruction}"
