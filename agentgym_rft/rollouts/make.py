@@ -1,4 +1,4 @@
-"""From configuration sections to the things that roll out: card, device, model, workers."""
+"""Makes the workers that play episodes, and what they need, from the configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The policies of a run: the model that a name means, its device, and who samples from it."""
+"""Loads the policies of a run: finds the model that a name means, its device, and the engine that samples from it."""
 
 from __future__ import annotations
 

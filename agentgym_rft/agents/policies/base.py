@@ -1,4 +1,4 @@
-"""What an agent asks of a policy, token in and token out."""
+"""The interface of a policy: token ids in, sampled token ids and log-probs out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SampleRequest:
     stop_ids: tuple[int, ...]
     temperature: float = 1.0  # 0 is greedy
     seed: int = 0
-    policy: str = ""  # who is asked, where several policies play (`RoutedPolicy`)
+    policy: str = ""  # key of the policy that is to answer, where there are several (`RoutedPolicy`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,5 +63,5 @@ class Policy(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back what the policy holds outside this object, such as processes."""
+        """Release what the policy holds outside this object, such as processes."""
         ...

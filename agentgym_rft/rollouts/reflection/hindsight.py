@@ -1,4 +1,4 @@
-"""Where an episode went wrong, by the environment's own measure of what is left to do.
+"""Finds where an episode went wrong by the environment's own count of the steps that are left.
 
 The actions are replayed in an environment of the same task, which must tell the length of the shortest completion
 (`TextEnv.remaining`). No model is involved.
@@ -14,7 +14,7 @@ from agentgym_rft.agents.reflect import Outcome, Report
 from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.base import Lesson, TextEnv
 
-MIN_EXCESS = 8  # turns beyond the shortest win that make a win inefficient
+MIN_EXCESS = 8  # a win is inefficient from so many turns beyond the shortest win
 
 
 def remaining_after(env: TextEnv, trajectory: Trajectory) -> list[int] | None:
@@ -42,7 +42,7 @@ def pivot_of(left: Sequence[int]) -> int:
 
 
 def plain_lesson(observation: str, steps: Sequence[tuple[str, str]], pivot: int | None) -> Lesson:
-    """What can be said about an episode of an environment without lessons: only its pivot."""
+    """The lesson for an environment that gives none of its own: it can only name the pivot."""
     if pivot is None:
         return Lesson("No step led away from the goal.", "Nothing led to the goal.", "Take the shortest way.")
     return Lesson(f"Step {pivot} led away from the goal.", f"Step {pivot} was wrong.", "Take another action there.")

@@ -33,12 +33,12 @@ class LocalWorkers:
 
     Args:
         make_env: builds one environment.
-        card, tokenizer: what the agents are made of.
+        card, tokenizer: those of the agents.
         policy: shared by all episodes.
         max_concurrency: episodes at once; a finished one frees its place immediately.
         max_context: tokens in one row.
         reflector: who reflects on episodes, where a strategy asks for it; by default the policy itself.
-        agents: the seats of an environment with several agents.
+        agents: those of an environment with several.
     """
 
     def __init__(
@@ -85,11 +85,14 @@ class LocalWorkers:
         return self._pool.loop.submit(work)
 
     async def load(self, weights: Mapping[str, Any], version: int) -> None:
-        """Play with these weights from now on, see `Policy.load`; episodes that run take them up between two passes."""
+        """Play with these weights from now on, see `Policy.load`.
+
+        Running episodes use them from the next forward pass on.
+        """
         self._policy.load(weights, version)
 
     def take_faults(self) -> dict[str, int]:
-        """None: without other processes, whatever breaks is the outcome of an episode."""
+        """No faults: without other processes, every error is the outcome of an episode."""
         return {}
 
     async def play(self, spec: EpisodeSpec) -> Trajectory:
