@@ -1,4 +1,4 @@
-"""`agentgym bench`: every checkpoint of a run on one panel, as a curve."""
+"""`agentgym bench`: evaluates every checkpoint of a run on one panel, as a curve."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`agentgym eval`: success of a policy on a frozen panel of tasks."""
+"""`agentgym eval`: measures the success of a policy on a frozen panel of tasks."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def evaluate_command(
 
 
 def _first_policy(policy: str | None, seats: Sequence[str] | None) -> str:
-    """Whose run the settings come from. Raises `ConfigError` if nobody plays."""
+    """The policy whose run the settings come from. Raises `ConfigError` if no policy is given."""
     if policy is None and not seats:
         raise ConfigError("Missing option --policy: give it, or --seat for every agent.")
     return policy or (seats or [""])[0].partition("=")[2]

@@ -1,4 +1,4 @@
-"""`agentgym explore`: play groups into an experience store, without training."""
+"""`agentgym explore`: plays groups into an experience store, without training."""
 
 from __future__ import annotations
 

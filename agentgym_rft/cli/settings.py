@@ -1,4 +1,4 @@
-"""From command-line flags to a configuration: default recipes, shorthands, resumed runs."""
+"""Makes a configuration from command-line flags: default recipes, shorthands, resumed runs."""
 
 from __future__ import annotations
 

@@ -19,13 +19,13 @@ from agentgym_rft.store.files import write_atomically
 
 Summary = dict[str, Any]
 
-# What two results must agree on to be compared; the keys of `protocol`.
+# Keys of `protocol`: two results can be compared only if they agree on all of them.
 PROTOCOL = ("env", "options", "split", "panel_hash", "card", "max_steps", "temperature", "samples")
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSettings:
-    """What a result depends on besides the panel.
+    """The settings that a result depends on, besides the panel.
 
     `card` and `temperature` are None for a player without a model. `options` are those of the environment that matter,
     `held_out_of` is the training split that the panel shares no task with, None where that was not checked.

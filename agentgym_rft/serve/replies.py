@@ -1,4 +1,4 @@
-"""The bodies of answers, as OpenAI's clients read them."""
+"""The bodies of answers, in the form that OpenAI's clients read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Spell = Callable[[int], str]  # the text of one token, special ones included
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A sampled reply and where it belongs."""
+    """A sampled reply and its conversation."""
 
     conversation_id: str
     number: int  # of the reply in its conversation, from 1

@@ -1,4 +1,4 @@
-"""Trajectories on disk: a file a step, `step_000012.jsonl.zst`, zstandard-compressed, one JSON object a trajectory."""
+"""Trajectories on disk: one compressed file for each step, `step_000012.jsonl.zst`, with a line of JSON a trajectory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics of what a step sampled in all, and of what its reflections and counterfactual continuations led to."""
+"""Metrics of a step's episodes, and of its reflections and counterfactual continuations."""
 
 from __future__ import annotations
 

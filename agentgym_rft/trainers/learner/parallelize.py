@@ -1,4 +1,4 @@
-"""A scorer's model under torch's DDP or FSDP2, such that several processes train as one.
+"""Puts a scorer's model under torch's DDP or FSDP2, so that several processes train as one.
 
 The weights of the loss are global, so the loss is the sum of the processes' losses and gradients are summed, never
 averaged.
@@ -26,9 +26,9 @@ Compute = Callable[[], tuple[Tensor, ...]]
 
 
 class Core(nn.Module):
-    """The model and its critic's head as one module; its forward pass is whatever a scorer computes with the two.
+    """The model and the critic's head as one module. Its forward pass runs a given function on them.
 
-    DDP and FSDP2 act on the outputs of a module's forward pass, and a scorer uses the model's parts one by one.
+    DDP and FSDP2 hook into the outputs of one module's forward pass, but a scorer calls the model part by part.
     """
 
     def __init__(self, model: nn.Module, value_head: nn.Module | None) -> None:
