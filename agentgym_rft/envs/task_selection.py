@@ -1,4 +1,4 @@
-"""What environments with a list of tasks share, of one agent or several: known splits, drawn tasks, read snapshots."""
+"""Shared by environments with a list of tasks: checks of splits, drawn tasks, reading of snapshots."""
 
 from __future__ import annotations
 

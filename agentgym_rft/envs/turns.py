@@ -1,4 +1,4 @@
-"""An environment of several agents as one stream of turns, so that all that plays a `TextEnv` can play it."""
+"""Shows an environment with several agents as one stream of turns, so that code for a `TextEnv` can play it."""
 
 from __future__ import annotations
 
@@ -195,9 +195,9 @@ class TurnsEnv(TextEnv):
 
 
 class _EverySeat:
-    """One player for all seats: at each turn it asks the player of the seat whose turn it is.
+    """One player for all agents: at each turn it asks the player of the agent whose turn it is.
 
-    That of the first seat is made at once, so that an environment without players says so.
+    The first agent's player is made at once, so that an environment without players raises an error early.
     """
 
     def __init__(self, env: TurnsEnv, observation: str, make: Callable[[str, str], Expert]) -> None:

@@ -1,4 +1,4 @@
-"""Trajectories on disk: one compressed file for each step, `step_000012.jsonl.zst`, with a line of JSON a trajectory."""
+"""Trajectories on disk: one compressed file for each step, `step_000012.jsonl.zst`, a line of JSON each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any gymnasium environment with text on both sides as a `TextEnv`."""
+"""Adapts any gymnasium environment with text on both sides to `TextEnv`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What games of other libraries share: their tasks are seeds, and a snapshot is the log of the actions so far."""
+"""Base of adapters of other libraries' games: a task is a seed, and a snapshot is the log of the actions so far."""
 
 from __future__ import annotations
 

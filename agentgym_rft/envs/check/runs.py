@@ -196,6 +196,6 @@ def _refuses_step(env: TextEnv, what: str) -> None:
         env.step("look")
     except EnvError:
         return
-    except Exception as error:  # whatever it is, it is the wrong one
+    except Exception as error:  # any other error breaks the rule
         fail(f"{what} raises {type(error).__name__}, expected EnvError.")
     fail(f"{what} is answered, expected EnvError.")

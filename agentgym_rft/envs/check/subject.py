@@ -1,4 +1,4 @@
-"""What the rules of `check_env` look at: instances of one environment, and episodes played with them."""
+"""Helpers of the rules of `check_env`: instances of one environment, and episodes played with them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ QUICK = CheckSettings(num_episodes=50, num_instances=5)
 
 @dataclass(frozen=True, slots=True)
 class NamedEnv:
-    """An environment as another process can make it: a name and options."""
+    """The name and options by which another process can make an environment."""
 
     id: str
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class NamedEnv:
 
 @dataclass(slots=True)
 class Subject:
-    """The environment under test, as a way to make instances, and the split that tasks are taken from.
+    """The environment under test: makes instances of it, and names the split that tasks are taken from.
 
     Without a split, it is the environment's first. `is_fresh` is False where instances are copies of a used one.
     """
@@ -98,7 +98,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What one reset or step gave; equal if the environment behaved equally."""
+    """The result of a reset or step; two are equal if the environment behaved equally."""
 
     observation: str
     info: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Scripted players of the seats: a planner, workers that know only what they read, and an oracle's planner."""
+"""Scripted players of the team: a planner, workers that know only what they read, and an oracle's planner."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def lesson(observation: str, steps: Sequence[tuple[str, str]], pivot: int | None
 
 
 class HeedingPlayer:
-    """Does the commands of a suggestion in their order, each as soon as it is possible, and else what an expert does.
+    """Follows the commands of a suggestion in order, each as soon as it is possible, and otherwise acts as an expert.
 
     Args:
         suggestion: of a `lesson`; other text has no commands.

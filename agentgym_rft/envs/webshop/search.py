@@ -40,7 +40,7 @@ Query = tuple[tuple[Place, int], ...]  # (place of a term, how often it occurs),
 
 
 class Search(Protocol):
-    """What the environment asks of a search backend."""
+    """The interface of a search backend."""
 
     def top(self, query: str, k: int = 50) -> tuple[int, ...]:
         """At most k rows, best first."""
