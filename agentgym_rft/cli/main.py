@@ -110,7 +110,7 @@ def _report(sentence: str, code: int) -> int:
 
 
 def _usage_sentence(error: Exception) -> str:
-    """What is wrong with the arguments; empty where there are none, because the help was printed then."""
+    """Return what is wrong with the arguments; empty if there are none, because the help was printed then."""
     sentence = str(cast(Any, error).format_message())
     if not sentence:
         return ""

@@ -155,11 +155,11 @@ class TextEnv(gym.Env[str, str]):
         raise EnvError(f"{type(self).__name__} has one agent, and no seat '{agent}'.")
 
     def theory(self) -> Theory | None:
-        """What is known exactly about the game, if it is small enough for that."""
+        """Return the exact values of the game, if it is small enough to be solved."""
         return None
 
     def lesson(self, observation: str, steps: Sequence[tuple[str, str]], pivot: int | None) -> Lesson:
-        """What an episode teaches about its turn `pivot` (None: about its start), in words that its player has read.
+        """Return the lesson about turn `pivot` (None: about the start), in words that the player has read.
 
         `observation` began the episode; `steps` are (action, observation it led to), with "" for a reply without one.
         A function of its arguments alone: it needs no episode. Only where `has_lessons`.

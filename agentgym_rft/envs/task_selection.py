@@ -34,7 +34,7 @@ def chosen_task(options: Mapping[str, Any] | None, draw: Callable[[], str]) -> s
 
 
 def read_snapshot(snapshot: bytes, kind: str, keys: AbstractSet[str], options: Mapping[str, Any]) -> dict[str, Any]:
-    """What a snapshot of this kind holds. Raises `EnvError` for a damaged one, another kind or other options."""
+    """Return the content of a snapshot. Raises `EnvError` if it is damaged, of another kind or of other options."""
     try:
         saved = json.loads(snapshot)
     except ValueError as error:

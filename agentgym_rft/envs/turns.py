@@ -45,7 +45,7 @@ class TurnsEnv(TextEnv):
 
     @property
     def acting(self) -> str:
-        """Whose turn it is; "" while no episode runs."""
+        """The agent whose turn it is; "" while no episode runs."""
         return str(self.env.agent_selection) if self.env.agents else ""
 
     @property
@@ -149,7 +149,7 @@ class TurnsEnv(TextEnv):
         return self.env.theory()
 
     def _selected(self) -> str:
-        """Whose turn it is. Raises `EnvError` where the environment names nobody who plays."""
+        """Return the agent whose turn it is. Raises `EnvError` if the environment names none that plays."""
         agent = self.env.agent_selection
         if agent not in self.env.agents:
             raise EnvError(f"The environment gives the turn to {agent!r}, who does not play; it has {self.env.agents}.")

@@ -42,7 +42,7 @@ class EvaluationSettings:
 
 
 def protocol(panel: Panel, settings: EvaluationSettings) -> dict[str, Any]:
-    """What another result must have been played under to be comparable."""
+    """Return the settings that another result must share to be comparable."""
     return {
         "env": panel.env_id,
         "options": dict(settings.options),

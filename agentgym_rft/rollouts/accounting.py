@@ -37,7 +37,7 @@ class Account:
 
 
 def problems(account: Account, *, patience_s: float = 30.0) -> list[str]:
-    """What does not add up, as sentences; none if all does.
+    """Return a sentence for each count that does not add up; none if all do.
 
     `patience_s`: how long processes may take to end.
     """

@@ -70,7 +70,7 @@ class TaskSampler:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps, as JSON holds it."""
+        """Return the state for a checkpoint, as JSON values."""
         if not self._tells_rates:
             return {"cursor": self.cursor}
         running = (

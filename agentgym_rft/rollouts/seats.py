@@ -44,7 +44,7 @@ Agents = tuple[AgentSpec, ...]
 
 
 def seat_section(agent: str, role: str, sections: Mapping[str, SeatSection]) -> SeatSection:
-    """What the configuration says about an agent: under its name, or under its role.
+    """Return the settings of an agent: those under its name, or under its role.
 
     Raises:
         ConfigError: both are there, so it is not clear which of them plays.
@@ -59,7 +59,7 @@ def seat_section(agent: str, role: str, sections: Mapping[str, SeatSection]) -> 
 
 
 def player_key(section: SeatSection, role: str, team: TeamSection) -> str:
-    """Who plays an agent: a script, the name of a policy that is not trained, or the key of the trained policy."""
+    """Return who plays an agent: a script, the name of a policy that is not trained, or the key of the trained one."""
     if section.policy != TRAINED:
         return section.policy
     return role if team.weights == "separate" else ""

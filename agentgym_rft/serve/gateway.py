@@ -80,7 +80,7 @@ class Gateway:
 
     @property
     def version(self) -> int:
-        """Of the weights that answer."""
+        """The version of the weights that answer."""
         return self._policy.version
 
     @property

@@ -31,7 +31,7 @@ class Answer:
         return {"prompt_tokens": prompt, "completion_tokens": reply, "total_tokens": prompt + reply}
 
     def head(self, kind: str, prefix: str) -> dict[str, Any]:
-        """What every body begins with."""
+        """Return the first fields of every body."""
         versions = {"policy_version": self.completion.policy_version, "last_version": self.completion.last_version}
         return {
             "id": f"{prefix}-{self.conversation_id}-{self.number}",

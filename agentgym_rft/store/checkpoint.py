@@ -254,7 +254,7 @@ def _found(folder: Path) -> list[tuple[int, Path]]:
 
 
 def _problem(path: Path) -> str | None:
-    """What is wrong with a checkpoint's files, or None."""
+    """Return what is wrong with a checkpoint's files, or None."""
     try:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
         if manifest["format"] not in (FORMAT, _SINGLE_FILE_FORMAT):

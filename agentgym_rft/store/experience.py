@@ -209,7 +209,7 @@ class ExperienceStore:
             self._db.executemany(query, [(step, group_id) for group_id in group_ids])
 
     def use_counts(self, group_ids: Iterable[str]) -> list[int]:
-        """How many steps have trained on each of some groups."""
+        """Return the number of steps that have trained on each of some groups."""
         query = "SELECT use_count FROM groups WHERE group_id = ?"
         return [int(self._db.execute(query, (group_id,)).fetchone()[0]) for group_id in group_ids]
 
@@ -237,7 +237,7 @@ class ExperienceStore:
             return self._db.execute("DELETE FROM groups WHERE step > ?", (after_step,)).rowcount
 
     def accounting(self) -> Accounting:
-        """What became of every group, in one consistent look."""
+        """Return the counts of all groups, read in one transaction."""
         with self._transaction("DEFERRED"):
             counts = "SELECT count(*), ifnull(sum(use_count > 0), 0), ifnull(sum(use_count), 0) FROM groups"
             written, used, uses = self._db.execute(counts).fetchone()

@@ -20,7 +20,7 @@ MARK = "#"  # between run and role in a policy's name
 
 
 def policy_folder(checkpoints: Path, key: str) -> Path:
-    """Where the checkpoints of another policy than the first are; `checkpoints` is the folder of the first."""
+    """Return the checkpoint folder of a policy other than the first; `checkpoints` is the first one's."""
     return checkpoints.parent / "policies" / key / checkpoints.name
 
 

@@ -149,7 +149,7 @@ class HFPolicy:
         self._engine.renew(version)
 
     def close(self) -> None:
-        """Nothing is held outside this object."""
+        """Do nothing: nothing is held outside this object."""
 
     def _check(self, request: SampleRequest) -> None:
         check_request(request, self._max_context, self._vocab_size)

@@ -36,7 +36,7 @@ class Segment:
 
 
 class RaggedBatch:
-    """Where each packed token belongs, and the masks; shared by the layers of one forward pass.
+    """The row and position of each packed token, and the masks; shared by the layers of one forward pass.
 
     The first `num_decode` tokens are segments of one token in rising slot order, which attend in one batched product
     over the slots `low` to `high`; each later segment attends on its own, at its exact length.

@@ -24,7 +24,7 @@ class RoutedPolicy:
 
     @property
     def version(self) -> int:
-        """Of the trained weights."""
+        """The version of the trained weights."""
         return self._policies[self._trained[0]].version
 
     def add(self, key: str, policy: Policy) -> None:

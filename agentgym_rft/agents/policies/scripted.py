@@ -33,11 +33,11 @@ class ScriptedPolicy:
         return Completion(ids, (0.0,) * len(ids), "length" if end is None else "stop", self._version)
 
     def release(self, cache_key: str) -> None:
-        """Nothing is cached."""
+        """Do nothing: nothing is cached."""
 
     def load(self, weights: Mapping[str, Any], version: int) -> None:
         """Takes over the version; a script has no weights."""
         self._version = version
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: nothing is held."""

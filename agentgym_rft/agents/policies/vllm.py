@@ -104,7 +104,7 @@ class VLLMPolicy:
 
     @property
     def drift(self) -> Drift:
-        """What the probe found after the last load."""
+        """The result of the check after the last load."""
         return self._drift
 
     async def sample(self, request: SampleRequest) -> Completion:

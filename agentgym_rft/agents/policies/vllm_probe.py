@@ -25,7 +25,10 @@ class Reference(Protocol):
     """Computes log-probs without the engine."""
 
     def logprobs(self, weights: Mapping[str, torch.Tensor], ids: Sequence[int]) -> torch.Tensor:
-        """Of the token after each of `ids`, in nats, [len(ids), vocabulary]. Raises `PolicyError` for other weights."""
+        """Return log-probs of the token after each of `ids`, [len(ids), vocabulary].
+
+        Raises `PolicyError` for other weights.
+        """
         ...
 
 
@@ -85,7 +88,7 @@ def _hollow(parameter: torch.nn.Parameter) -> torch.nn.Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """How far an engine is from the reference on the probe's tokens, in nats.
+    """The distance of an engine from the reference on the probe's tokens, in nats.
 
     `logprob`: the largest difference of a sampled token's log-prob. `greedy`: how much likelier, for the reference, its
     own best token is than the engine's best token; 0 where both agree.

@@ -25,7 +25,7 @@ class Renderer(ABC):
 
     @abstractmethod
     def observe(self, env: Any, agent: str) -> str:
-        """What an agent reads before its turn, and once more when it is out."""
+        """Return what an agent reads before its turn, and once more when it is out."""
 
     @abstractmethod
     def parse(self, env: Any, agent: str, text: str) -> Any | None:

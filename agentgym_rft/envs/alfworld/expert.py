@@ -55,7 +55,7 @@ def kind_of(name: str) -> str:
 
 @dataclass(slots=True)
 class Memory:
-    """What was seen so far."""
+    """The places and objects that were seen so far."""
 
     order: tuple[str, ...]  # receptacles as listed at the start
     seen: dict[str, list[str]] = field(default_factory=dict)  # contents of the receptacles looked into

@@ -37,7 +37,7 @@ class Held:
 
 
 def held() -> Held:
-    """What this process holds now."""
+    """Return the resources that this process holds now."""
     gc.collect()
     return Held(_entries("/dev/fd"), _num_threads(), _num_children(), _resident())
 

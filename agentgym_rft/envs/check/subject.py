@@ -18,7 +18,7 @@ _WORDS = ("look", "inventory", "help", "wait", "up", "yes", "7", "42", "search[r
 
 @dataclass(frozen=True, slots=True)
 class CheckSettings:
-    """How much is checked: episodes and instances that the leak rules play, and limits in seconds."""
+    """The extent of a check: episodes and instances for the leak rules, and limits in seconds."""
 
     num_episodes: int = 1000
     num_instances: int = 50
@@ -27,7 +27,7 @@ class CheckSettings:
 
     @property
     def budget_s(self) -> float:
-        """How long a leak rule plays at most."""
+        """The longest time that a leak rule plays."""
         return self.timeout_s / 4
 
 
@@ -152,7 +152,7 @@ def play(env: TextEnv, seen: Observed, actor: RandomActor, num_steps: int) -> li
 
 
 def replay(env: TextEnv, actions: Iterable[str]) -> list[Observed]:
-    """What each action gave."""
+    """Play actions and return the result of each."""
     return [Observed.from_step(env, action) for action in actions]
 
 

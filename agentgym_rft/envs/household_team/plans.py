@@ -14,7 +14,7 @@ from agentgym_rft.envs.household_team.house import House
 
 @dataclass(frozen=True, slots=True)
 class TeamPlan:
-    """What each agent is to do, and after how many turns of all agents together it has won. The others wait."""
+    """The commands of each agent, and the number of turns, all agents' together, until the win. The others wait."""
 
     turns: int
     commands: Mapping[str, Sequence[str]]

@@ -185,7 +185,7 @@ def _act(players: list[Expert], player: int, observation: str) -> str:
 
 
 def _methods(env: TextEnv) -> dict[str, Callable[..., Any]]:
-    """What can be asked for, by name."""
+    """Return the operations by name."""
     return {
         "task_ids": env.task_ids,
         "task_content": env.task_content,

@@ -124,7 +124,7 @@ class Session:
 
     @property
     def verdict(self) -> Verdict | None:
-        """How the last purchase was judged; None before one."""
+        """The verdict on the last purchase; None before one."""
         return self._state.verdict
 
     @property

@@ -181,7 +181,7 @@ class ActorGroup:
 
 
 def _resources() -> str:
-    """What the cluster has, as words."""
+    """Return the resources of the cluster in words."""
     totals = ray.cluster_resources()
     return f"{totals.get('CPU', 0):g} CPUs and {totals.get('GPU', 0):g} GPUs"
 

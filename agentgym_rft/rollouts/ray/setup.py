@@ -26,7 +26,7 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where an actor runs: the process on its node, and Ray's id of that node."""
+    """The location of an actor: the process on its node, and Ray's id of that node."""
 
     pid: int
     node: str

@@ -74,7 +74,7 @@ class RayWorkers:
 
     @property
     def version(self) -> int:
-        """Of the weights that play."""
+        """The version of the weights that play."""
         return self._newest.version
 
     @property
@@ -88,7 +88,7 @@ class RayWorkers:
         return {each.where.pid: each.where.node for each in members if each.where is not None}
 
     def run(self, work: Work[T]) -> T:
-        """What a coroutine that plays episodes gives."""
+        """Run a coroutine that plays episodes and return its result."""
         return self._loop.run(work)
 
     def start(self) -> None:
@@ -137,7 +137,7 @@ class RayWorkers:
         raise PolicyError(f"'{request.key}' lost its worker {self._section.max_replays + 1} times.")
 
     async def reflect(self, played: EpisodeRecord) -> Reflection:
-        """What the reflector says about an episode."""
+        """Return the reflector's report on an episode."""
         return await self._reflector.reflect(played)
 
     async def load(self, weights: Mapping[str, Any], version: int) -> None:

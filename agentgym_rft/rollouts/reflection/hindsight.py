@@ -49,7 +49,7 @@ def plain_lesson(observation: str, steps: Sequence[tuple[str, str]], pivot: int 
 
 
 def team_lesson(agents: Sequence[str], pivot: int | None) -> Lesson:
-    """What can be said about an episode of several agents: its pivot and whose turn that was.
+    """Return the lesson of an episode of several agents: its pivot and whose turn that was.
 
     Args:
         agents: who took each turn.
@@ -108,7 +108,7 @@ def with_goal(observation: str, info: Mapping[str, Any]) -> str:
 
 
 def read_steps(env: TextEnv, trajectory: Trajectory) -> tuple[str, list[tuple[str, str]]]:
-    """What the environment says to the episode's actions: the first observation and (action, observation) of turns."""
+    """Replay an episode's actions. Returns the first observation, and (action, observation) of each turn."""
     first, info = env.reset(options={"task_id": trajectory.task_id})
     steps: list[tuple[str, str]] = []
     for turn in trajectory.turns:

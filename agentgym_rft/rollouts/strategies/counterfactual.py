@@ -91,7 +91,7 @@ def _drawn(plan: GroupPlan, played: EpisodeRecord, part: Trajectory) -> list[tup
 
 
 def _turns_of(played: EpisodeRecord, part: Trajectory) -> list[int]:
-    """Where an agent's turns are among those of all."""
+    """Return the numbers of an agent's turns among those of all agents."""
     turns = enumerate(played.trajectory.turns)
     return [n for n, turn in turns if not played.parts or turn.info["agent"] == part.agent_id]
 
@@ -135,7 +135,7 @@ def with_differences(part: Trajectory, replaced: Sequence[Replaced], coef: float
 def _record(
     part: Trajectory, replaced: Sequence[Replaced], differences: dict[int, float], *, by_noop: bool
 ) -> dict[str, Any]:
-    """What was replaced and what it cost; turns and tokens are those after the forks, of all agents."""
+    """Return the record of the replaced turns and their cost: turns and tokens of all agents after the forks."""
     played = [(each, played) for each in replaced for played in each.continuations]
     new = [turn for each, played in played for turn in played.trajectory.turns[each.turn + by_noop :]]
     return {

@@ -50,7 +50,7 @@ class RetryPair:
         return self.guided or next(iter(trained), "") or next((part.agent_id for part in self.base.parts), "")
 
     def pivot_of(self, agent: str) -> int:
-        """How many turns of an agent base and retry share."""
+        """Return the number of turns of an agent that base and retry share."""
         return own_turns(self.base.trajectory.turns[: self.pivot], agent)
 
     def goes_on(self, agent: str) -> bool:

@@ -31,11 +31,11 @@ class Workers(Protocol):
 
     @property
     def version(self) -> int:
-        """Of the weights that play."""
+        """The version of the weights that play."""
         ...
 
     def run(self, work: Work[T]) -> T:
-        """What a coroutine that plays episodes gives."""
+        """Run a coroutine that plays episodes and return its result."""
         ...
 
     def start(self) -> None:
@@ -59,7 +59,7 @@ class Workers(Protocol):
         ...
 
     async def reflect(self, played: EpisodeRecord) -> Reflection:
-        """What the reflector says about an episode."""
+        """Return the reflector's report on an episode."""
         ...
 
     async def load(self, weights: Mapping[str, Any], version: int) -> None:

@@ -69,11 +69,11 @@ class LocalWorkers:
 
     @property
     def version(self) -> int:
-        """Of the weights that play."""
+        """The version of the weights that play."""
         return self._policy.version
 
     def run(self, work: Work[T]) -> T:
-        """What a coroutine that plays episodes gives."""
+        """Run a coroutine that plays episodes and return its result."""
         return self._pool.run(work)
 
     def start(self) -> None:
@@ -115,7 +115,7 @@ class LocalWorkers:
             return await self._completer.reply(request)
 
     async def reflect(self, played: EpisodeRecord) -> Reflection:
-        """What the reflector says about an episode."""
+        """Return the reflector's report on an episode."""
         return await self._reflector.reflect(played)
 
     def close(self) -> None:

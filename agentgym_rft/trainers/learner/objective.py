@@ -92,7 +92,7 @@ class Objective:
         return torch.stack(list(losses.values())).sum()
 
     def inputs(self, scores: Scores, index: Tensor) -> LossInputs:
-        """What the differentiable parts see of the tokens `index` [K]."""
+        """Return the inputs of the differentiable parts for the tokens `index` [K]."""
         log_ratio, clip_log_ratio = self._log_ratios(scores.logprobs, index)
         columns = {name: self.table.token_column(name)[index] for name in self.algorithm.loss_columns}
         return LossInputs(scores.logprobs, log_ratio, clip_log_ratio, scores.columns, columns)

@@ -57,7 +57,7 @@ def _unpacked(tensor: Tensor, packed: Packed) -> Tensor:
 
 
 def _band(length: int, window: int, device: torch.device) -> Tensor:
-    """Which of the last `window` positions each one sees, [L, L] bool."""
+    """Return the mask by which each position sees the last `window` positions, [L, L] bool."""
     seen = torch.ones(length, length, dtype=torch.bool, device=device).tril()
     return seen & ~seen.tril(-window)
 

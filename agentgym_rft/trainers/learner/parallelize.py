@@ -38,7 +38,7 @@ class Core(nn.Module):
             self.value_head = value_head
 
     def forward(self, compute: Compute) -> tuple[Tensor, ...]:
-        """What `compute` returns, in storage of its own: hooks on a view would be lost to in-place operations."""
+        """Return the outputs of `compute`, with views copied: an in-place operation would drop the hooks of a view."""
         return tuple(tensor.clone() if tensor._is_view() else tensor for tensor in compute())
 
 
@@ -55,7 +55,7 @@ def wrapped(scorer: Scorer, ranks: Ranks, *, is_trained: bool = True) -> Scorer:
 
 
 def trained_module(scorer: Scorer) -> nn.Module:
-    """What an optimizer trains: the model, with the critic's head if there is one."""
+    """Return the module that an optimizer trains: the model, with the critic's head if there is one."""
     return scorer.model if scorer.value_head is None else nn.ModuleList([scorer.model, scorer.value_head])
 
 

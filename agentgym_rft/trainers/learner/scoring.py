@@ -50,7 +50,7 @@ class Scorer:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of log-probs and entropies: float32, or float64 for a float64 model."""
+        """The type of log-probs and entropies: float32, or float64 for a float64 model."""
         return torch.promote_types(_weight(self.model).dtype, torch.float32)
 
     def score(

@@ -15,7 +15,7 @@ _SUMMARY, _CAUSE, _SUGGESTION = "§summary§", "§cause§", "§suggestion§"
 
 
 def report_pieces(num_turns: int, phrases: Sequence[str] = ()) -> list[str]:
-    """What reports on episodes of at most `num_turns` turns are made of, besides their words.
+    """Return the fixed phrases of reports on episodes of at most `num_turns` turns.
 
     JSON keys with the punctuation between the texts, one ending for each pivot, the guidance around a report, the
     labels `[k]` of turns, and the given phrases.

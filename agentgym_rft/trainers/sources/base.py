@@ -50,7 +50,7 @@ class Source(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps, as JSON holds it."""
+        """Return the state for a checkpoint, as JSON values."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
@@ -95,7 +95,7 @@ class SyncSource:
         self._explorer.sampler.load_state_dict(state["sampler"])
 
     def close(self) -> None:
-        """Nothing goes on in the background."""
+        """Do nothing: nothing runs in the background."""
 
     def _load(self, version: int, weights: Weights) -> None:
         self._workers.run(lambda: self._workers.load(weights(), version))

@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Exploration:
-    """What to play.
+    """The settings of an exploration.
 
     Args:
         config: its `store.path` is the file.

@@ -170,7 +170,7 @@ class OpponentPool:
         self._forget()
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps beside the snapshots, as JSON holds it."""
+        """Return the state for a checkpoint, beside the snapshots, as JSON values."""
         return {
             "success": [[step, success] for step, success in self._success.items()],
             "left": [[step, after] for step, after in self._left.items()],

@@ -255,7 +255,7 @@ class AsyncSource:
 
 
 def staleness(group: Group, version: int) -> int:
-    """How many versions the oldest sampled turn of a group lags behind; 0 for a group without a turn."""
+    """Return by how many versions the oldest sampled turn of a group lags; 0 for a group without a turn."""
     oldest = [trajectory.oldest_version for trajectory in group.trajectories]
     return version - min((number for number in oldest if number is not None), default=version)
 

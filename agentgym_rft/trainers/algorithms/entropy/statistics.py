@@ -90,7 +90,7 @@ def segment_quantile(values: Tensor, key: Tensor, num_segments: int, q: float) -
 
 
 def equal_units(table: TokenTable, unit: Unit) -> Tensor:
-    """What to multiply token losses by so that a mean over tokens is a mean over units of their means, [N] float64.
+    """Return factors of token losses that turn a mean over tokens into a mean over units of their means, [N] float64.
 
     Ones for single tokens. Main trajectories only.
     """

@@ -117,7 +117,9 @@ def unclipped(inner: Surrogate) -> Surrogate:
 
 
 def entropy_band(low: float, high: float, means: Callable[[TokenTable], Tensor], unit: Unit) -> Stage:
-    """Where entropy should stay: `epo_low` and `epo_high`, `low` and `high` times the mean so far at the turn number.
+    """Return EPO's band of entropy:
+
+    `epo_low` and `epo_high` are `low` and `high` times the mean so far at the turn number.
 
     Without a mean so far there is no bound. Above tokens the bounds are the unit's means, and the stage judges the
     unit's mean entropy: `epo_side` is 1 above the band, -1 below, 0 inside, times the weight of the unit.
