@@ -1,6 +1,6 @@
 """Several stages in one recipe, such as imitation and then reinforcement: each starts from the last one's model.
 
-    run: {seed: 0}                      # env, agent and run apply to every stage
+    run: {seed: 0}                      # env, agent and run.seed apply to every stage
     stages:
       - name: imitate
         sft: {tokens: 2_000_000}        # a section of `agentgym sft`; other stages are of `agentgym train`

@@ -70,7 +70,7 @@ def reflection_metrics(reflections: Sequence[Mapping[str, Any]]) -> dict[str, fl
 
 
 def seat_metrics(groups: Sequence[Group]) -> dict[str, float]:
-    """Return each agent's metrics `seat/AGENT/...`: means over its trajectories without an error; {} for one agent."""
+    """Return the metrics `seat/AGENT/...`: means over an agent's trajectories without an error; {} for one agent."""
     valid = [t for group in groups for t in group.valid if "role" in t.info and t.parent_id is None]
     metrics: dict[str, float] = {}
     for agent in sorted({t.agent_id for t in valid}):

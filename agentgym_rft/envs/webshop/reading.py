@@ -107,7 +107,7 @@ def read_view(observation: str) -> View:
 
 
 def read_instruction(text: str) -> Wanted:
-    """Read the wishes in an instruction: by the template `Find me ... with color: blue, and price ...` or in free words."""
+    """Read an instruction, by the template `Find me ... with color: blue, and price ...` or in free words."""
     cap_match = _CAP.search(text)
     cap = float(cap_match[1]) if cap_match else float("inf")
     body = text[: cap_match.start()] if cap_match else text
