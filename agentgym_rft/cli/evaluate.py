@@ -67,7 +67,7 @@ def evaluate_command(
     """Evaluate a policy: success by task type with 95 % intervals, and JSON with a row a task.
 
     A terminal shows the table, and --out writes the JSON. In a pipe, JSON goes to stdout and the table to stderr.
-    With --out, an evaluation that was stopped goes on with the same command.
+    With --out, the same command continues an evaluation that was stopped.
     """
     from agentgym_rft.evaluation.run import Request, run_evaluation
 

@@ -92,7 +92,7 @@ class TextEnv(gym.Env[str, str]):
 
     `info` keys with fixed meaning: `task_id`, `won` (bool), `score` in [0, 1], `admissible_actions` (list, optional),
     `state_key` (equal state <=> equal key), `invalid_action` (bool), `task_type` (optional, for tables by type),
-    `measures` (optional: numbers by name that are reported beside the score).
+    `measures` (optional: numbers by name that are reported with the score).
     `reset(options={"task_id": ...})` selects a task; without it a task of the split is drawn with the env's own RNG.
     A step after the end raises `EnvError`.
     """

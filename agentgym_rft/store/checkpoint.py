@@ -75,7 +75,7 @@ def save_checkpoint(
         model: what `model/` is to hold: the policy, with adapters merged.
         state: JSON.
         extra: tensors in mappings. Torch's global random state is saved, too.
-        save_adapter: writes adapters, without which an optimizer that trains these could not go on, to a folder.
+        save_adapter: writes the adapters to a folder; an optimizer that trains them needs them to resume.
     Raises:
         StorageError: the disk refuses. Older checkpoints are left as they were.
     """

@@ -83,7 +83,7 @@ class ExperienceStore:
         """Store a group. False if its id is there already (counted), or it has no valid trajectory (dropped).
 
         Args:
-            step: the step it was played for, see `rewind`.
+            step: the step it was played for, see `forget_groups`.
             state: of the program that plays, kept with the group, see `state`.
         """
         row = _row(group, step)

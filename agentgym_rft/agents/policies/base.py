@@ -58,7 +58,7 @@ class Policy(Protocol):
     def load(self, weights: Mapping[str, Any], version: int) -> None:
         """Use these weights from now on, under this version; cached rows of older weights are dropped.
 
-        Raises `PolicyError` if they do not fit, or if a request runs and the policy was not made to go on under others.
+        Raises `PolicyError` if they do not fit, or if a request runs and the policy does not accept weights then.
         """
         ...
 

@@ -112,7 +112,7 @@ class VLLMPolicy:
 
         Raises:
             PolicyError: the request is not valid, the row would be longer than `max_context`, another request of the
-                same `cache_key` runs, the key is released meanwhile, the engine fails, or the last hand-over did.
+                same `cache_key` runs, the key is released meanwhile, the engine fails, or the last load failed.
         """
         self._check(request)
         key, adapter = request.cache_key, self._adapter

@@ -127,7 +127,7 @@ class EngineThread:
     async def replace_weights(self, path: Path, version: int) -> list[str]:
         """Load a safetensors file between two steps of generation. Returns the parameters that it lacked.
 
-        Requests that run stay: they are fed again, and go on under the new weights. Caches of the old are dropped.
+        Running requests continue with the new weights: their tokens are fed again. Older caches are dropped.
         """
         await self._engine.pause_generation(mode="keep", clear_cache=True)
         try:

@@ -126,7 +126,7 @@ class SearchExpert:
     Args:
         first_observation: the text of the reset: the list of receptacles and the task.
         rng: source of the random actions; needed if `noise` is above 0.
-        noise: chance that an action is a random plausible one instead; the player notices and goes on from there.
+        noise: chance that an action is a random plausible one instead; the player notices and continues from there.
         late_kinds: receptacle types that are searched after all others; empty for plain listing order.
     Raises:
         DataError: the observation holds no known task.

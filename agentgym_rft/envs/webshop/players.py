@@ -56,7 +56,7 @@ class SearchExpert:
     Args:
         rng: source of slips; needed if `noise` is above 0.
         noise: chance that an action is another plausible one: a poorer search, another product, another option, an
-            unneeded look. The expert notices and goes on from there.
+            unneeded look. The expert notices and continues from there.
         tries: products that it examines before it buys the best of them; two that it only opens count as one.
     Raises:
         ValueError: noise without an rng.

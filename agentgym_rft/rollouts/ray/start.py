@@ -28,7 +28,7 @@ def open_ray_workers(
     """Connect to Ray, or start it, and bring up workers and replicas as `rollout.ray` says.
 
     Args:
-        reflector: who reflects on episodes, in this process; by default the policy itself.
+        reflector: reflects on episodes, in this process; by default the policy itself.
         dtype: of the policy's weights; default: bfloat16 on CUDA, float32 elsewhere.
     Raises:
         ConfigError: the card is wrong; Ray is missing, does not answer, or has no room; a worker cannot be set up.

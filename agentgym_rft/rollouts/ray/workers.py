@@ -39,7 +39,7 @@ class RayWorkers:
     Args:
         config: of the run.
         workers, replicas: the actors, all ready.
-        reflector: who reflects on episodes, in this process; by default the policy itself.
+        reflector: reflects on episodes, in this process; by default the policy itself.
         disconnect: ends the connection to Ray.
         agents: those of an environment with several.
     """
@@ -143,7 +143,7 @@ class RayWorkers:
     async def load(self, weights: Mapping[str, Any], version: int) -> None:
         """Play with these weights from now on: they go into the object store once, and every policy takes them.
 
-        An actor that is lost meanwhile has them before it plays again.
+        An actor that replaces a lost one starts with them.
 
         Raises:
             PolicyError: a policy refuses them.

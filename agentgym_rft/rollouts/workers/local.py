@@ -37,7 +37,7 @@ class LocalWorkers:
         policy: shared by all episodes.
         max_concurrency: episodes at once; a finished one frees its place immediately.
         max_context: tokens in one row.
-        reflector: who reflects on episodes, where a strategy asks for it; by default the policy itself.
+        reflector: reflects on episodes, if a strategy needs it; by default the policy itself.
         agents: those of an environment with several.
     """
 

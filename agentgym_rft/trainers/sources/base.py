@@ -21,7 +21,7 @@ Weights = Callable[[], Mapping[str, Any]]  # the trainer's weights by name; call
 class Batch:
     """The groups of a step. `is_sampled`: this run sampled their tokens, so they count as sampled.
 
-    `beside`: what is trained with them and was not played for this step, without errored trajectories.
+    `imitation_groups` are trained with them but were not played for this step. They hold no errored trajectories.
     """
 
     groups: list[Group]

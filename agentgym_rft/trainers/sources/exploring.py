@@ -70,7 +70,7 @@ class Round:
 def explore(plan: Exploration, *, is_stopped: Callable[[], bool], on_round: Callable[[Round], None]) -> Accounting:
     """Play groups into the store until there are enough, its reader has ended, or `is_stopped`.
 
-    Only in the first case the store is said to be complete. A second call on the same store goes on.
+    Only in the first case the store is marked as complete. A second call on the same store continues.
 
     Raises:
         ConfigError, DataError, CheckpointError: refused before the first episode.
