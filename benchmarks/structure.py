@@ -79,7 +79,8 @@ def counted(root: Path) -> dict[str, str]:
 def shown_circles(graph: Graph) -> str:
     """Return how many circles there are, and of how many modules each."""
     found = circles(graph)
-    return ", ".join([str(len(found)), *(f"of {len(circle)} modules" for circle in found)])
+    sizes = " and ".join(str(len(circle)) for circle in found)
+    return f"{len(found)} (of {sizes} modules)" if found else "0"
 
 
 def layouts(root: Path) -> dict[str, str]:
@@ -141,7 +142,7 @@ def import_costs(roots: list[Path], repeats: int) -> dict[Path, dict[str, str]]:
     return {
         root: {
             "import of the package: processor seconds": f"{median(float(output[root][0]) for output in outputs):.2f}",
-            f"import of the package: of {', '.join(HEAVY)}": ", ".join(outputs[0][root][1:]) or "none",
+            f"imported with it, of {', '.join(HEAVY)}": ", ".join(outputs[0][root][1:]) or "none",
         }
         for root in roots
     }

@@ -39,7 +39,7 @@ def test_the_table_counts_modules_levels_circles_and_lines(tmp_path):
         "package: modules": "7",
         "package: levels of modules": "3",  # core, base, making in a circle with run
         "package: levels of rooms": "2",
-        "package: circles": "1, of 2 modules",
+        "package: circles": "1 (of 2 modules)",
         "`benchmarks/`: modules": "2",
         "`benchmarks/`: levels": "2",
         "`benchmarks/`: circles": "0",
@@ -47,7 +47,7 @@ def test_the_table_counts_modules_levels_circles_and_lines(tmp_path):
         "tests: lines": "3",
         "package: files over 300 lines": "0",
         "package: functions over 40 lines": "1",
-        "import of the package: of torch, transformers, ray, pettingzoo": "none",
+        "imported with it, of torch, transformers, ray, pettingzoo": "none",
     }
     assert rows["`agentgym_rft/`"] == "1 file + 1 room on 2 levels; 7 modules on 3"
     assert rows["`agentgym_rft/envs/`"] == "2 files + 1 room on 2 levels; 5 modules on 2"
