@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class PanelWorkers(Protocol):
-    """What plays episodes: `LocalWorkers`, `TextWorkers` or `TeamWorkers`."""
+    """What plays episodes: `LocalWorkers` or `TextWorkers`."""
 
     @property
     def max_context(self) -> int: ...
