@@ -74,6 +74,7 @@ def held_out_panel(
     *,
     env_id: str,
     train_split: str | None = None,
+    whole_split: bool = False,
 ) -> Panel:
     """Return the panel of a split, checked to share no task with the training split by content.
 
@@ -82,12 +83,15 @@ def held_out_panel(
         num_tasks: only the first tasks of the split.
         env_id: the id to record.
         train_split: default: the first of `env.splits`.
+        whole_split: check all tasks of the split, not those of the panel alone.
     Raises:
         DataError: the split is unknown or empty, or the panel shares a task with the training split.
     """
     panel = load_panel(env, split, num_tasks, env_id=env_id)
     train = env.splits[0] if train_split is None else train_split
-    if split != train:
+    if split != train and whole_split:
+        assert_disjoint(env, train, split)
+    elif split != train:
         assert_held_out(env, panel, train)
     return replace(panel, options=lasting_options(env, options), held_out_of=None if split == train else train)
 

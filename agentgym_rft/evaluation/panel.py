@@ -65,15 +65,25 @@ class PanelResult:
     problem: str | None
 
 
-def configured_panel(env: TextEnv, config: Config) -> Panel:
+def configured_panel(env: TextEnv, config: Config, *, whole_split: bool = False) -> Panel:
     """Return the panel that the configuration asks for, held out of the split that it trains on.
+
+    With `whole_split` no task of the panel's split may be a training task, whether it is in the panel or not.
 
     Raises:
         DataError: there is no such split, it is empty, or the panel shares a task with the training split.
     """
     train_split = config.env.split if config.env.split in env.splits else None
     split, num_tasks = quoted_split(env, config.eval.split), config.eval.num_tasks or None
-    return held_out_panel(env, config.env.options, split, num_tasks, env_id=config.env.id, train_split=train_split)
+    return held_out_panel(
+        env,
+        config.env.options,
+        split,
+        num_tasks,
+        env_id=config.env.id,
+        train_split=train_split,
+        whole_split=whole_split,
+    )
 
 
 def open_panel(config: Config, policies: Set[str], frozen: Panel | None = None) -> Panel:

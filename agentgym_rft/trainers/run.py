@@ -12,7 +12,7 @@ import torch
 from agentgym_rft.agents.card import load_card
 from agentgym_rft.config.run import Config
 from agentgym_rft.envs.making import make_env
-from agentgym_rft.envs.panels import Panel, assert_disjoint, quoted_split
+from agentgym_rft.envs.panels import Panel, quoted_split
 from agentgym_rft.errors import DataError
 from agentgym_rft.evaluation.panel import configured_panel
 from agentgym_rft.rollouts.journaled import JournaledPolicy
@@ -153,10 +153,7 @@ def _tasks(config: Config) -> tuple[Config, list[str], Panel | None]:
         task_ids = list(env.task_ids(config.env.split))
         split = quoted_split(env, config.eval.split)
         config = config.model_copy(update={"eval": config.eval.model_copy(update={"split": split})})
-        if not config.eval.num_tasks:
-            return config, task_ids, None
-        if split != config.env.split:
-            assert_disjoint(env, config.env.split, split)  # all of it: what leaks beyond the panel is a fault, too
-        return config, task_ids, configured_panel(env, config)
+        panel = configured_panel(env, config, whole_split=True) if config.eval.num_tasks else None
+        return config, task_ids, panel
     finally:
         env.close()
