@@ -62,6 +62,7 @@ WITHOUT = {  # libraries that a room does not import
     "agents": TORCH,
     "agents.policies": (),
     "report": TORCH,
+    "evaluation": ("rich", "typer"),  # what is shown, and how, is for the command and the report
 }
 SHARED_BY_ENVS = ("adapters", "check", "process")  # folders of `envs` that are no environment
 
@@ -144,6 +145,8 @@ def test_a_module_imports_only_what_lies_below_it(module):
         ("report.html", "from agentgym_rft.evaluation import panel"),
         ("serve.gateway", "from agentgym_rft.trainers.loop import train"),
         ("evaluation.run", "from agentgym_rft.cli import evaluate"),
+        ("evaluation.run", "from agentgym_rft.trainers.run import build"),
+        ("evaluation.run", "import typer"),
         ("trainers.loop", "from agentgym_rft.envs.alfworld.env import ALFWorldEnv"),
         ("trainers.loop", "from agentgym_rft.cli.train import train_command"),
         ("trainers.loop", "from agentgym_rft.serve.gateway import Gateway"),
@@ -163,6 +166,7 @@ def test_the_rule_lets_good_imports_pass():
     assert violations("trainers.loop", "from agentgym_rft.envs.base import TextEnv") == []
     assert violations("trainers.loop", "from agentgym_rft.trainers import run") == []
     assert violations("envs.check.run", "from agentgym_rft import registry") == []
+    assert violations("evaluation.run", "from agentgym_rft.report.evaluation import summarise") == []
 
 
 def test_the_package_has_no_circle_of_imports():
