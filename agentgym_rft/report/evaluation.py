@@ -25,7 +25,10 @@ PROTOCOL = ("env", "options", "split", "panel_hash", "card", "max_steps", "tempe
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSettings:
-    """The settings that a result depends on, besides the panel. `card` and `temperature` are None for a player without a model."""
+    """The settings that a result depends on, besides the panel.
+
+    `card` and `temperature` are None for a player without a model.
+    """
 
     policy: str
     seed: int
