@@ -1,4 +1,4 @@
-"""Which policies a run trains, and what does not go with several of them or with a pool of opponents."""
+"""Refuses settings that do not go together, over all sections of the configuration."""
 
 from __future__ import annotations
 
