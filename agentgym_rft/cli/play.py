@@ -50,7 +50,8 @@ def play_episode(
 ) -> dict[str, Any]:
     """Play until the episode ends or `ask` gives None. Returns the last info.
 
-    Who plays one `seat` is shown only what it reads, and scripted players, of the kind `policy`, take the others.
+    With a `seat`, the person plays that agent and sees only its observations; scripts of the kind `policy` play the
+    others.
     """
     observation, info = env.reset(seed=seed, options=None if task_id is None else {"task_id": task_id})
     say(f"task {info['task_id']}. {f'You are {seat}. ' if seat else ''}{HELP}\n")
@@ -102,7 +103,7 @@ def _asked(ask: Callable[[], str | None], say: Callable[[str], None], info: dict
 
 
 class _Scripted:
-    """The player of a seat that nobody takes. Raises `ConfigError` where it has none of that kind."""
+    """The scripted player of an agent that no person plays. Raises `ConfigError` if there is no such script."""
 
     def __init__(self, env: TextEnv, kind: str | None, agent: str, observation: str, rng: np.random.Generator) -> None:
         self._rng = rng
@@ -115,7 +116,7 @@ class _Scripted:
             self._player = env.seat_player("random", agent, observation, rng)
 
     def act(self, observation: str, info: dict[str, Any]) -> str:
-        """What it writes: a random admissible action where there is no player."""
+        """Its action: a random admissible one if the environment has no such player."""
         if self._player is not None:
             return self._player.act(observation)
         actions = info.get("admissible_actions") or [""]

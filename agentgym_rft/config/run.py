@@ -124,7 +124,7 @@ class ProcessSection(Section):
 
 
 class RolloutSection(Section):
-    strategy: str = Field("plain", description="rollout strategy")
+    strategy: str = Field("plain", description="rollout strategy, or module:name")
     num_tasks: int = Field(8, ge=1, description="tasks (groups) a step")
     group_size: int = Field(8, ge=1, description="trajectories a group")
     temperature: float = Field(1.0, gt=0, description="sampling temperature")
@@ -163,7 +163,7 @@ class UnitsSection(Section):
 
 
 class AlgorithmSection(Section):
-    name: str = Field("grpo", description="registered algorithm")
+    name: str = Field("grpo", description="registered algorithm, or module:name")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the composition, e.g. scale")
     controls: tuple[str | dict[str, Any], ...] = Field((), description="entropy controls, e.g. [{name: clip_b, mu: 2}]")
     granularity: Unit | None = Field(None, description="unit of advantage, ratio, clipping and entropy control at once")

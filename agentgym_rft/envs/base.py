@@ -60,7 +60,7 @@ class RandomActions:
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What an episode teaches: what happened, which turn was wrong, what to do instead. Turns are cited as `[5]`."""
+    """The lesson of an episode: what happened, which turn was wrong, what to do instead. Turns are cited as `[5]`."""
 
     summary: str
     cause: str
@@ -69,10 +69,10 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True)
 class InformationSet:
-    """What a player knows at one of its turns, and a way to come there, where an environment can name them all.
+    """What a player knows at one of its turns, and a way to get there; for games that can list all of these.
 
-    `actions` are those of all players on the way, in task `task_id`; whose turn it is then is who plays in it.
-    `choices` has the replies that mean each action; other replies may be possible, and are not counted.
+    `actions` are those of all players that lead there in task `task_id`; the player is the one whose turn it is then.
+    `choices` has the replies that mean each action. Other replies may be possible and are not counted.
     """
 
     name: str
@@ -85,14 +85,14 @@ Strategy = Mapping[str, Mapping[str, float]]  # information set -> action -> its
 
 
 class Theory(Protocol):
-    """What is known exactly about a game that is small enough."""
+    """Exact values of a game that is small enough to be solved."""
 
     def information_sets(self) -> Sequence[InformationSet]:
         """All of them, of all seats."""
         ...
 
     def of_script(self, kind: str) -> Strategy | None:
-        """What `oracle`, `expert` or `random` plays; None where that depends on more than the information set."""
+        """The strategy of `oracle`, `expert` or `random`; None if it depends on more than the information set."""
         ...
 
     def analyse(self, strategy: Strategy) -> Mapping[str, float]:
@@ -101,10 +101,10 @@ class Theory(Protocol):
 
 
 class TextTasks:
-    """Base of all environments, of one agent or several: tasks in splits, snapshots, and what is known of the game."""
+    """Base of all environments, of one agent or several: tasks in splits, snapshots, exact values of small games."""
 
     can_snapshot: ClassVar[bool] = False
-    splits: ClassVar[tuple[str, ...]] = TRAIN_AND_TEST  # the one to train on first, that of quoted results last
+    splits: ClassVar[tuple[str, ...]] = TRAIN_AND_TEST  # first the one to train on, last the one to report
 
     def task_ids(self, split: str) -> Sequence[str]:
         """Return the task ids of a split, in the frozen order of its panel. Raises `DataError` for an unknown split."""
@@ -123,14 +123,15 @@ class TextTasks:
         raise EnvError(f"{type(self).__name__} cannot restore; use reset and replay instead.")
 
     def remaining(self) -> int | None:
-        """Return the fewest actions, all agents' together, that win from here: 0 once all won, None if it cannot tell.
+        """Return the smallest number of actions, of all agents together, that wins from the current state.
 
-        It must leave the episode as it is. Hindsight is judged by it; it is never shown to an agent.
+        0 after a win, None if it is not known. The call must not change the episode. Hindsight uses the number; no
+        agent ever sees it.
         """
         return None
 
     def theory(self) -> Theory | None:
-        """Return what is known exactly about the game, if it is small enough for that."""
+        """Return the exact values of the game, if it is small enough to be solved."""
         return None
 
 
@@ -139,7 +140,7 @@ class TextEnv(TextTasks, gym.Env[str, str]):
 
     `info` keys with fixed meaning: `task_id`, `won` (bool), `score` in [0, 1], `admissible_actions` (list, optional),
     `state_key` (equal state <=> equal key), `invalid_action` (bool), `task_type` (optional, for tables by type),
-    `measures` (optional: numbers by name that are reported beside the score).
+    `measures` (optional: numbers by name that are reported with the score).
     `reset(options={"task_id": ...})` selects a task; without it a task of the split is drawn with the env's own RNG.
     A step after the end raises `EnvError`.
     """
@@ -147,7 +148,7 @@ class TextEnv(TextTasks, gym.Env[str, str]):
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
     has_lessons: ClassVar[bool] = False
     splits: ClassVar[tuple[str, ...]] = SPLITS
-    seats: Mapping[str, str] = MappingProxyType({})  # agents with their roles, where there are several (`TurnsEnv`)
+    seats: Mapping[str, str] = MappingProxyType({})  # the roles of the agents, where there are several (`TurnsEnv`)
     observation_space: spaces.Space[str] = AnyText()
     action_space: spaces.Space[str] = AnyText(10_000)
 
@@ -182,7 +183,7 @@ class TextEnv(TextTasks, gym.Env[str, str]):
         raise EnvError(f"{type(self).__name__} has one agent, and no seat '{agent}'.")
 
     def lesson(self, observation: str, steps: Sequence[tuple[str, str]], pivot: int | None) -> Lesson:
-        """What an episode teaches about its turn `pivot` (None: about its start), in words that its player has read.
+        """Return the lesson about turn `pivot` (None: about the start), in words that the player has read.
 
         `observation` began the episode; `steps` are (action, observation it led to), with "" for a reply without one.
         A function of its arguments alone: it needs no episode. Only where `has_lessons`.
@@ -204,10 +205,10 @@ class TextEnv(TextTasks, gym.Env[str, str]):
 
 
 class AwaitableEnv(TextEnv):
-    """An environment that runs elsewhere, whose calls can be awaited too, so that many run at the same time."""
+    """An environment in another process. Its calls can also be awaited, so that many run at the same time."""
 
     async def ask(self, name: str, *args: Any, timeout_s: float | None = None) -> Any:
-        """What the method `name` gives; `timeout_s` is a deadline.
+        """Call the method `name` and return its result; `timeout_s` is a deadline.
 
         All arguments are positional: `ask("reset", seed, options)`. `ask("act", player, observation)` asks a player
         that another call gave, such as `ask("oracle")`.

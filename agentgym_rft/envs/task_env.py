@@ -1,4 +1,4 @@
-"""Base of environments of one agent with a list of tasks."""
+"""Base of environments with one agent and a list of tasks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from agentgym_rft.errors import EnvError
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an action led to. A final outcome ends the episode; a win is final."""
+    """The result of an action. A final one ends the episode; a win is final."""
 
     observation: str
     reward: float = 0.0

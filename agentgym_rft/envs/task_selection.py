@@ -1,4 +1,4 @@
-"""Environments with a list of tasks, of one agent or several: known splits, drawn tasks, the step limit, snapshots."""
+"""Shared by environments with a list of tasks, of one agent or several: task selection, the step limit, snapshots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which policies a run trains, and what does not go with several of them or with a pool of opponents."""
+"""Refuses settings that do not go together, over all sections of the configuration."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from agentgym_rft.config.run import Config, num_fresh, num_replayed, plays_nothi
 from agentgym_rft.envs.making import has_noop
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.rollouts.seats import SCRIPTS, player_key, seat_section, trained_seats
+from agentgym_rft.rollouts.strategies import STRATEGIES
 from agentgym_rft.trainers.algorithms.base import Algorithm
 from agentgym_rft.trainers.learner.processes import Ranks
 
@@ -58,7 +59,7 @@ def _check_names(config: Config, keys: tuple[str, ...]) -> None:
 
 def _check_separate(config: Config, algorithm: Algorithm, ranks: Ranks) -> None:
     rollout, team = config.rollout, config.team
-    reflects = rollout.strategy == "reflect_retry" and rollout.reflect.reflector == "self"
+    reflects = "rollout.reflect" in STRATEGIES.lookup(rollout.strategy).reads and rollout.reflect.reflector == "self"
     _refuse(
         "team.weights=separate",
         {
@@ -157,8 +158,9 @@ def check_mode(config: Config) -> None:
 
 
 def check_credit(config: Config) -> None:
-    """Raise `ConfigError` if the strategy `counterfactual` is to replace turns by no-ops that there are none of."""
-    if config.rollout.strategy != "counterfactual" or config.team.counterfactual.by != "noop":
+    """Raise `ConfigError` if a strategy is to replace turns by no-ops that there are none of."""
+    reads = STRATEGIES.lookup(config.rollout.strategy).reads
+    if "team.counterfactual" not in reads or config.team.counterfactual.by != "noop":
         return
     if not has_noop(config.env.id, config.env.options):
         raise ConfigError(f"'{config.env.id}' has no action that does nothing: write team.counterfactual.by=policy.")

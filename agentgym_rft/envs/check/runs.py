@@ -144,7 +144,7 @@ def wins_end_the_episode_with_full_score(subject: Subject) -> str:
 
 
 def _outcome(subject: Subject, env: TextEnv, name: str, make_player: Callable[[str], Expert]) -> str:
-    """How an episode of a scripted player ends."""
+    """Return the end of a scripted player's episode."""
     seen = subject.start(env)
     try:
         player = make_player(seen.observation)

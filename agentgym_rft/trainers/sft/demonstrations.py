@@ -1,4 +1,4 @@
-"""Demonstrations: an environment's scripted experts played through chat agents, as a trajectory of tokens for each."""
+"""Demonstrations: episodes of an environment's scripted experts, recorded as the tokens of each chat agent."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class AnyListed:
 def player_of(
     env: TextEnv, observation: str, rng: np.random.Generator, kind: PlayerKind, noise: float
 ) -> Expert | AnyListed:
-    """Return who demonstrates the episode that began with `observation`: for several agents, one player for all.
+    """Return the player that demonstrates the episode that began with `observation`: one for all agents.
 
-    Raises `EnvError` where there is no expert.
+    Raises `EnvError` if there is no expert.
     """
     if kind == "expert":
         return env.expert(observation, rng, noise)
