@@ -94,9 +94,3 @@ class SftConfig(Section):
     sft: SftSection = SftSection()
     team: SftTeamSection = SftTeamSection()
     run: SftRunSection = SftRunSection()
-
-    @model_validator(mode="after")
-    def _check_init(self) -> Self:
-        if self.init == "scratch" and self.sft.reflection_share + self.sft.guided_share > 0:
-            raise ValueError("sft.reflection_share and sft.guided_share need a policy that plays; set init")
-        return self

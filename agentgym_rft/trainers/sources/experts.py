@@ -31,8 +31,6 @@ class Demonstrator:
         self._card = card
         self._chat = chat
         self._env: TextEnv = make_env(config.env.id, config.env.options)
-        if self._env.seats:
-            raise ConfigError("rollout.experts.num is for environments with one agent: set it to 0.")
         self._task_ids = self._env.task_ids(config.env.split)
         try:
             self._play(self._task_ids[0], 0)
