@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from agentgym_rft.core import Group, Trajectory
+from agentgym_rft.errors import ConfigError
 from agentgym_rft.rollouts.episode.forks import EpisodeRecord, Fork, fork
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.rollouts.strategies.base import GroupPlan, RolloutWorkers, attempts
@@ -52,6 +53,9 @@ async def counterfactual(plan: GroupPlan, workers: RolloutWorkers) -> Group:
 
     A continuation that broke is left out and counted; a turn without any other gets no difference. What was played is
     in each trajectory's `info["counterfactual"]`. Continuations are not members of the group.
+
+    Raises:
+        ConfigError: `by: noop` with one agent.
     """
     recorded = replace(plan, base=replace(plan.base, record_snapshots=True))
     members = await asyncio.gather(*(attempts(recorded, workers, member) for member in range(plan.group_size)))
@@ -64,6 +68,8 @@ async def _credited(plan: GroupPlan, workers: RolloutWorkers, played: EpisodeRec
     """The trajectories of an episode, with the difference rewards of those that are trained."""
     if played.trajectory.is_error:
         return played.members
+    if plan.counterfactual.by == "noop" and not played.parts:
+        raise ConfigError("An environment with one agent has no no-op: write team.counterfactual.by=policy.")
     return tuple(await asyncio.gather(*(_judged(plan, workers, played, part) for part in played.members)))
 
 

@@ -219,6 +219,8 @@ def test_one_agent_is_compared_with_other_samples_of_its_policy():
     (trajectory,) = run(by="policy", turns=2).trajectories
     assert differences(trajectory) == {"0": 0.0, "1": 1.0}
     assert trajectory.rewards == {"env": 1.0, "difference": 1.0}
+    with pytest.raises(ConfigError, match="one agent has no no-op"):
+        run()
 
 
 def config_of(env, policy="seed", **changes):
