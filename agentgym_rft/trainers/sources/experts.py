@@ -55,8 +55,7 @@ class Demonstrator:
         self._env.close()
 
     def _play(self, task_id: str, seed: int) -> Trajectory:
-        noise = self._config.rollout.experts.noise
-        trajectory = demonstrate(self._env, self._card, self._chat, task_id, seed=seed, noise=noise)
+        trajectory = demonstrate(self._env, self._card, self._chat, task_id, seed=seed, noise=0.0)
         turns = tuple(replace(turn, policy_version=STORED_VERSION, off_context=True) for turn in trajectory.turns)
         return replace(trajectory, turns=turns)
 
