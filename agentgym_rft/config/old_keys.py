@@ -30,6 +30,8 @@ OLD_KEYS = {
     "trainer.betas": OldKey([0.9, 0.95], "AdamW has 0.9 and 0.95: leave it out."),
     "trainer.parallel.idle_timeout_s": OldKey(86400.0, "The other processes wait for a day: leave it out."),
     "team.pool.power": OldKey(2.0, "Prioritised draws take the square: leave it out."),
+    "rollout.tasks.ema": OldKey(0.5, "A task's newest group weighs half: leave it out."),
+    "rollout.tasks.recheck": OldKey(5, "A solved task is played every fifth time: leave it out."),
     "rollout.experts.noise": OldKey(0.0, "The expert plays without noise: leave it out."),
     "rollout.ray.num_threads": OldKey(None, "A worker has as many threads as CPUs: set rollout.ray.num_cpus."),
     "rollout.ray.connect_timeout_s": OldKey(30.0, "An address is tried for 30 s: leave it out."),

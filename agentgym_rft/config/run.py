@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from agentgym_rft.config.base import MAIN, Section
+from agentgym_rft.config.policy import PolicySection
 from agentgym_rft.config.team import TeamSection
 
 
@@ -21,38 +22,6 @@ class EnvSection(Section):
 class AgentSection(Section):
     card: str = Field("plain", description="agent card: a shipped name or a YAML file", json_schema_extra=MAIN)
     overrides: dict[str, Any] = Field(default_factory=dict, description="card fields to replace, e.g. context.strategy")
-
-
-class VLLMSection(Section):
-    """vLLM's engine; only policies named vllm:DIR read it."""
-
-    sync: Literal["memory", "disk"] = Field("memory", description="how new weights reach the engine")
-    sync_dir: str | None = Field(None, description="where sync=disk writes them; default: the temporary directory")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="of the engine's weights; auto: bfloat16 on CUDA, float32 on a CPU"
-    )
-    tensor_parallel: int = Field(1, ge=1, description="devices that share the model")
-    gpu_memory: float = Field(0.5, gt=0, le=1, description="share of each GPU's memory for the engine")
-    kv_cache_gb: float = Field(1.0, gt=0, description="size of the key-value cache on a CPU, in GiB")
-    enforce_eager: bool = Field(True, description="no compilation, no CUDA graphs: a faster start, slower sampling")
-    probe_tolerance: float | None = Field(
-        None, gt=0, description="nats that the probe after a sync may be off; default: 0.005 float32, 0.25 bfloat16"
-    )
-
-
-class PolicySection(Section):
-    path: str = Field("seed", description="'seed' (embedded), seed:NAME, a model directory, or a run; vllm:... too")
-    device: str = Field("auto", description="auto (CUDA if present), cpu, cuda, cuda:0 ...", json_schema_extra=MAIN)
-    max_concurrency: int = Field(64, ge=1, description="episodes that share one forward pass", json_schema_extra=MAIN)
-    max_context: int = Field(
-        2048, ge=16, description="tokens in one row before the episode ends with token_limit", json_schema_extra=MAIN
-    )
-    num_threads: int | None = Field(None, ge=1, description="torch threads; default: all cores", json_schema_extra=MAIN)
-    sampling_threads: int | None = Field(None, ge=1, description="torch threads while sampling; default: num_threads")
-    deterministic: bool = Field(
-        False, description="what is sampled depends on no other episode, to the last bit; slower, one thread"
-    )
-    vllm: VLLMSection = VLLMSection()
 
 
 class ReflectSection(Section):
@@ -83,9 +52,9 @@ class TasksSection(Section):
     order: Literal["shuffled", "sequential", "easy_to_hard", "frontier"] = Field(
         "shuffled", description="order of a pass; frontier: no passes, draws by rate (1 - rate)"
     )
-    ema: float = Field(0.5, gt=0, le=1, description="weight of a task's newest group in its success rate")
-    skip_solved: float | None = Field(None, gt=0, le=1, description="success rate from which a task is left out")
-    recheck: int = Field(5, ge=1, description="a task that is left out is played every so many times it comes up")
+    skip_solved: float | None = Field(
+        None, gt=0, le=1, description="success rate from which a task is left out, four times of five"
+    )
 
 
 class ExpertsSection(Section):

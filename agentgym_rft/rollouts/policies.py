@@ -16,7 +16,8 @@ from agentgym_rft.agents.policies.names import is_vllm, model_name
 from agentgym_rft.agents.policies.routed import RoutedPolicy
 from agentgym_rft.agents.policies.seeds import is_seed, seed_policy_path
 from agentgym_rft.agents.policies.vllm_install import check_vllm
-from agentgym_rft.config.run import Config, PolicySection
+from agentgym_rft.config.policy import PolicySection
+from agentgym_rft.config.run import Config
 from agentgym_rft.envs.making import seats_of
 from agentgym_rft.errors import ConfigError, DataError, PolicyError
 from agentgym_rft.rollouts.seats import SCRIPTS, TRAINED

@@ -23,7 +23,7 @@ from agentgym_rft.agents.policies.vllm_engine import Adapter, EngineThread, Samp
 from agentgym_rft.agents.policies.vllm_install import check_head_size, check_vllm
 from agentgym_rft.agents.policies.vllm_probe import Drift, ModelReference, Reference, measure_drift, probe_request
 from agentgym_rft.agents.policies.vllm_weights import handed_over, merged
-from agentgym_rft.config.run import VLLMSection
+from agentgym_rft.config.policy import VLLMSection
 from agentgym_rft.errors import ConfigError, PolicyError
 
 _TOLERANCE = {torch.float32: 5e-3, torch.bfloat16: 0.25, torch.float16: 0.1}  # nats

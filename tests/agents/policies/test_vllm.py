@@ -25,7 +25,7 @@ from agentgym_rft.agents.policies.loading import load_model  # noqa: E402
 from agentgym_rft.agents.policies.seeds import seed_policy_path  # noqa: E402
 from agentgym_rft.agents.policies.vllm import VLLMPolicy  # noqa: E402
 from agentgym_rft.agents.policies.vllm_probe import ModelReference  # noqa: E402
-from agentgym_rft.config.run import VLLMSection  # noqa: E402
+from agentgym_rft.config.policy import VLLMSection  # noqa: E402
 from agentgym_rft.errors import ConfigError, DataError, PolicyError  # noqa: E402
 from tests.light_switch import MODEL, make_policy  # noqa: E402
 
