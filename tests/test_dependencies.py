@@ -12,6 +12,7 @@ TORCH = ("torch", "transformers", "tokenizers", "safetensors")
 
 ABOVE_ENVS = ("agentgym_rft.agents", "agentgym_rft.rollouts", "agentgym_rft.evaluation", "agentgym_rft.trainers")
 ABOVE_ROLLOUTS = ("agentgym_rft.evaluation", "agentgym_rft.trainers", "agentgym_rft.cli")
+TERMINAL = ("rich", "typer")  # what is shown, and how, is for the command and the report
 NO_ENV = "agentgym_rft.envs."  # a concrete environment; what all may use stands in ALLOWED
 
 
@@ -32,7 +33,7 @@ FORBIDDEN = {
     "report": ("agentgym_rft.agents", "agentgym_rft.rollouts", *ABOVE_ROLLOUTS, *TORCH),
     "serve": ("agentgym_rft.envs", *ABOVE_ROLLOUTS),
     "rollouts": (*ABOVE_ROLLOUTS, NO_ENV),
-    "evaluation": ("agentgym_rft.trainers", "agentgym_rft.cli", NO_ENV),
+    "evaluation": ("agentgym_rft.trainers", "agentgym_rft.cli", NO_ENV, *TERMINAL),
     "trainers": ("agentgym_rft.cli", NO_ENV),
     # Inside trainers: batch <- algorithms <- learner <- checks <- sources <- loop.
     "trainers.batch": (
@@ -117,6 +118,8 @@ def test_a_module_imports_only_what_lies_below_it(module, path):
         ("rollouts.episode.single", "def f():\n    from agentgym_rft.trainers import loop"),
         ("trainers.loop", "from agentgym_rft.envs.alfworld.env import ALFWorldEnv"),
         ("trainers.loop", "from agentgym_rft.cli.train import train_command"),
+        ("evaluation.run", "from agentgym_rft.trainers.run import build"),
+        ("evaluation.run", "import typer"),
     ],
 )
 def test_the_rule_finds_a_planted_violation(module, line):
@@ -127,3 +130,4 @@ def test_the_rule_lets_good_imports_pass():
     assert violations("agents.policies.hf", "import torch\nfrom agentgym_rft.core import Turn") == []
     assert violations("trainers.loop", "from agentgym_rft.envs.base import TextEnv") == []
     assert violations("envs.check.run", "from agentgym_rft import registry") == []
+    assert violations("evaluation.run", "from agentgym_rft.report.evaluation import summarise") == []

@@ -23,7 +23,6 @@ from agentgym_rft.rollouts.workers.env_pool import EnvPool
 from agentgym_rft.rollouts.workers.event_loop import Work
 
 T = TypeVar("T")
-SCRIPTED = ("oracle", "expert", "random")
 ENDPOINT = "openai:"
 
 

@@ -12,8 +12,9 @@ import torch
 from agentgym_rft.agents.card import load_card
 from agentgym_rft.config.run import Config, num_fresh
 from agentgym_rft.envs.making import make_env
-from agentgym_rft.envs.panels import Panel, assert_disjoint, lasting_options, load_panel, quoted_split
+from agentgym_rft.envs.panels import Panel, quoted_split
 from agentgym_rft.errors import DataError
+from agentgym_rft.evaluation.panel import configured_panel
 from agentgym_rft.rollouts.journaled import JournaledPolicy
 from agentgym_rft.rollouts.make import make_reflector, make_workers
 from agentgym_rft.rollouts.policies import load_policy_model, with_frozen
@@ -43,15 +44,6 @@ from agentgym_rft.trainers.sources.opponents import make_pool
 
 
 @dataclass(frozen=True, slots=True)
-class EvaluationPanel:
-    """What a run is evaluated on: the panel, the environment's options that matter, the split it is held out of."""
-
-    panel: Panel
-    options: Mapping[str, Any]
-    held_out_of: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Parts:
     """What a training step works with.
 
@@ -64,7 +56,7 @@ class Parts:
     workers: Workers
     explorer: Explorer
     source: Source
-    panel: EvaluationPanel | None
+    panel: Panel | None
     algorithm: Algorithm
     learners: LearnerGroup | PolicyLearners
     operators: tuple[Operator, ...] = ()
@@ -150,20 +142,14 @@ def _stored(config: Config, model: Any) -> GroupStore | None:
     return stored
 
 
-def _tasks(config: Config) -> tuple[Config, list[str], EvaluationPanel | None]:
-    """The configuration with its evaluation split, training tasks, and the panel, which must share none by content."""
+def _tasks(config: Config) -> tuple[Config, list[str], Panel | None]:
+    """Return the configuration with its evaluation split, the training tasks, and the panel held out of them."""
     env = make_env(config.env.id, config.env.options)
     try:
         task_ids = list(env.task_ids(config.env.split))
         split = quoted_split(env, config.eval.split)
         config = config.model_copy(update={"eval": config.eval.model_copy(update={"split": split})})
-        if not config.eval.num_tasks:
-            return config, task_ids, None
-        panel = load_panel(env, split, config.eval.num_tasks, env_id=config.env.id)
-        is_held_out = split != config.env.split
-        if is_held_out:
-            assert_disjoint(env, config.env.split, split)
-        options = lasting_options(env, config.env.options)
-        return config, task_ids, EvaluationPanel(panel, options, config.env.split if is_held_out else None)
+        panel = configured_panel(env, config, whole_split=True) if config.eval.num_tasks else None
+        return config, task_ids, panel
     finally:
         env.close()

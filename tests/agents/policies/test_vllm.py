@@ -387,7 +387,7 @@ import os, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from agentgym_rft.config import validate_config
+from agentgym_rft.config.load import validate_config
 from agentgym_rft.report.metrics import read_metrics
 from agentgym_rft.trainers.loop import train
 import psutil
@@ -433,7 +433,7 @@ import os, sys
 from pathlib import Path
 import psutil
 from agentgym_rft.agents.policies.vllm import VLLMPolicy
-from agentgym_rft.sections import VLLMSection
+from agentgym_rft.config.run import VLLMSection
 if __name__ == "__main__":
     policy = VLLMPolicy(Path(sys.argv[1]), VLLMSection(kv_cache_gb=0.5), device="cpu", max_context=256)
     print(*(p.pid for p in psutil.Process().children(recursive=True)), flush=True)
