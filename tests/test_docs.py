@@ -236,6 +236,19 @@ def test_modules_and_what_is_named_in_them_are_there(page):
         pkgutil.resolve_name(name)
 
 
+def lost_modules(text):
+    """Python files that the text of a module names and that are not in the repository."""
+    named = re.findall(r"`((?:\w+/)*\w+\.py)`", text)
+    return [name for name in named if not any((ROOT / "agentgym_rft").rglob(name)) and not (ROOT / name).is_file()]
+
+
+def test_modules_that_the_code_names_are_there():
+    for path in sorted((ROOT / "agentgym_rft").rglob("*.py")):
+        assert lost_modules(path.read_text(encoding="utf-8")) == [], path
+    text = "see `learner/lora.py`, `benchmarks/chaos.py`, `wrapping.py`, `sft/lora.py`"
+    assert lost_modules(text) == ["wrapping.py", "sft/lora.py"]
+
+
 def test_dead_links_and_missing_paths_are_found(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(

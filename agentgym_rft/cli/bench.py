@@ -1,4 +1,4 @@
-"""`agentgym bench`: every checkpoint of a run on one panel, as a curve."""
+"""`agentgym bench`: evaluates every checkpoint of a run on one panel, as a curve."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def bench_command(
 ) -> None:
     """Evaluate the policy that a run began with and all of its checkpoints: curve.json, and a table.
 
-    Each result is kept in the folder, so the same command goes on where it was stopped, or takes in new checkpoints.
+    Each result is kept in the folder, so the same command continues where it was stopped, or adds new checkpoints.
     """
     from agentgym_rft.report.bench import bench_table, point
     from agentgym_rft.report.tables import print_wide

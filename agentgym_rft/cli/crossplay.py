@@ -1,4 +1,4 @@
-"""`agentgym crossplay`: every pair of policies in an environment of several agents."""
+"""`agentgym crossplay`: plays every pair of policies in an environment with several agents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`agentgym eval`: success of a policy on a frozen panel of tasks."""
+"""`agentgym eval`: measures the success of a policy on a frozen panel of tasks."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def evaluate_command(
     """Evaluate a policy: success by task type with 95 % intervals, and JSON with a row a task.
 
     A terminal shows the table, and --out writes the JSON. In a pipe, JSON goes to stdout and the table to stderr.
-    With --out, an evaluation that was stopped goes on with the same command.
+    With --out, the same command continues an evaluation that was stopped.
     """
     if out is not None:
         check_out(out)
@@ -96,7 +96,7 @@ def _evaluated(
 
 
 def _first_policy(policy: str | None, given: Sequence[str] | None) -> str:
-    """Return the policy whose run the settings come from. Raises `ConfigError` if nobody plays."""
+    """Return the policy whose run the settings come from. Raises `ConfigError` if no policy is given."""
     if policy is None and not given:
         raise ConfigError("Missing option --policy: give it, or --seat for every agent.")
     return policy or (given or [""])[0].partition("=")[2]

@@ -1,4 +1,4 @@
-"""`agentgym panel`: panels as files, and what is in them."""
+"""`agentgym panel`: writes a panel to a file, or shows one."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def play_seat(
     ask: Callable[[], str | None],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Play one seat, shown only what it reads; scripted players take the others. Returns the last info."""
+    """Play one agent and see only its observations; scripts play the others. Returns the last info."""
     observation, info = env.reset(seed=seed, options=None if task_id is None else {"task_id": task_id})
     say(f"task {info['task_id']}. You are {seat}. {HELP}\n")
     others: dict[str, _Scripted] = {}
@@ -114,7 +114,7 @@ def _asked(ask: Callable[[], str | None], say: Callable[[str], None], info: dict
 
 
 class _Scripted:
-    """The player of a seat that nobody takes. Raises `ConfigError` where it has none of that kind."""
+    """The scripted player of an agent that no person plays. Raises `ConfigError` if there is no such script."""
 
     def __init__(self, env: TextEnv, kind: str | None, agent: str, observation: str, rng: np.random.Generator) -> None:
         self._rng = rng
@@ -127,7 +127,7 @@ class _Scripted:
             self._player = env.seat_player("random", agent, observation, rng)
 
     def act(self, observation: str, info: dict[str, Any]) -> str:
-        """What it writes: a random admissible action where there is no player."""
+        """Its action: a random admissible one if the environment has no such player."""
         if self._player is not None:
             return self._player.act(observation)
         actions = info.get("admissible_actions") or [""]

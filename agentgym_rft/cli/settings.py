@@ -1,4 +1,4 @@
-"""From command-line flags to a configuration: default recipes, shorthands, resumed runs."""
+"""Makes a configuration from command-line flags: default recipes, shorthands, resumed runs."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def resumed_config(run_dir: Path, overrides: Sequence[Override]) -> Config:
 
 
 def read_run_config(run_dir: Path) -> dict[str, object]:
-    """What `config.yaml` of a run directory holds. Raises `CheckpointError` if it is none, or the file is empty."""
+    """Return the content of a run's `config.yaml`. Raises `CheckpointError` if it is no run, or the file is empty."""
     path = run_dir / "config.yaml"
     if not path.is_file():
         raise CheckpointError(f"There is no run in '{run_dir}': it has no config.yaml.")

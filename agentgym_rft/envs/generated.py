@@ -1,4 +1,4 @@
-"""Splits of generated tasks by their content."""
+"""Divides generated tasks into splits by their content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Environments by name, ready to be played."""
+"""Makes environments by name."""
 
 from __future__ import annotations
 

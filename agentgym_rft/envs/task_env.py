@@ -1,4 +1,4 @@
-"""What environments with a list of tasks share: task selection, the step limit, and snapshots."""
+"""Base of environments with a list of tasks: task selection, the step limit, and snapshots."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SNAPSHOT_KEYS = {"env", "options", "task_id", "state", "observation", "num_step
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an action led to. A final outcome ends the episode; a win is final."""
+    """The result of an action. A final one ends the episode; a win is final."""
 
     observation: str
     reward: float = 0.0

@@ -1,4 +1,4 @@
-"""What environments with a list of tasks share, of one agent or several: known splits, drawn tasks, read snapshots."""
+"""Shared by environments with a list of tasks: checks of splits, drawn tasks, reading of snapshots."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def chosen_task(options: Mapping[str, Any] | None, draw: Callable[[], str]) -> s
 
 
 def read_snapshot(snapshot: bytes, kind: str, keys: AbstractSet[str], options: Mapping[str, Any]) -> dict[str, Any]:
-    """What a snapshot of this kind holds. Raises `EnvError` for a damaged one, another kind or other options."""
+    """Return the content of a snapshot. Raises `EnvError` if it is damaged, of another kind or of other options."""
     try:
         saved = json.loads(snapshot)
     except ValueError as error:

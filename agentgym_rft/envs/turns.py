@@ -1,4 +1,4 @@
-"""An environment of several agents as one stream of turns, so that all that plays a `TextEnv` can play it."""
+"""Shows an environment with several agents as one stream of turns, so that code for a `TextEnv` can play it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class TurnsEnv(TextEnv):
 
     @property
     def acting(self) -> str:
-        """Whose turn it is; "" while no episode runs."""
+        """The agent whose turn it is; "" while no episode runs."""
         return str(self.env.agent_selection) if self.env.agents else ""
 
     @property
@@ -149,7 +149,7 @@ class TurnsEnv(TextEnv):
         return self.env.theory()
 
     def _selected(self) -> str:
-        """Whose turn it is. Raises `EnvError` where the environment names nobody who plays."""
+        """Return the agent whose turn it is. Raises `EnvError` if the environment names none that plays."""
         agent = self.env.agent_selection
         if agent not in self.env.agents:
             raise EnvError(f"The environment gives the turn to {agent!r}, who does not play; it has {self.env.agents}.")
@@ -195,9 +195,9 @@ class TurnsEnv(TextEnv):
 
 
 class _EverySeat:
-    """One player for all seats: at each turn it asks the player of the seat whose turn it is.
+    """One player for all agents: at each turn it asks the player of the agent whose turn it is.
 
-    That of the first seat is made at once, so that an environment without players says so.
+    The first agent's player is made at once, so that an environment without players raises an error early.
     """
 
     def __init__(self, env: TurnsEnv, observation: str, make: Callable[[str, str], Expert]) -> None:

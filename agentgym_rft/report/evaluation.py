@@ -19,13 +19,16 @@ from agentgym_rft.store.files import write_atomically
 
 Summary = dict[str, Any]
 
-# What two results must agree on to be compared; the keys of `protocol`.
+# Keys of `protocol`: two results can be compared only if they agree on all of them.
 PROTOCOL = ("env", "options", "split", "panel_hash", "card", "max_steps", "temperature", "samples")
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSettings:
-    """What a result depends on besides the panel. `card` and `temperature` are None for a player without a model."""
+    """The settings that a result depends on, besides the panel.
+
+    `card` and `temperature` are None for a player without a model.
+    """
 
     policy: str
     seed: int
@@ -36,7 +39,7 @@ class EvaluationSettings:
 
 
 def protocol(panel: Panel, settings: EvaluationSettings) -> dict[str, Any]:
-    """What another result must have been played under to be comparable."""
+    """Return the settings that another result must share to be comparable."""
     return {
         "env": panel.env_id,
         "options": dict(panel.options),

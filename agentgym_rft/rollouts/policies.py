@@ -1,4 +1,4 @@
-"""The policies of a run: the model that a name means, its device, and who samples from it."""
+"""Loads the policies of a run: finds the model that a name means, its device, and the engine that samples from it."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def serve(model: Any, section: PolicySection, *, spans_versions: bool = False) -
 
 
 def policy_section(config: Config, path: str | None = None) -> PolicySection:
-    """How the policies of a run are served: with a place in the cache for every agent of every episode at once.
+    """Return the settings of a run's policies, with a place in the cache for every agent of every running episode.
 
     Args:
         path: of another policy than the run's own.

@@ -1,4 +1,4 @@
-"""Who sits where: each agent of an environment with its role, its card and who plays it."""
+"""The agents of an environment: the role, the agent card and the policy of each."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ SCRIPTS = ("oracle", "expert", "random")  # of the environment
 class AgentSpec:
     """One agent of an episode.
 
-    `player` is a key of the routed policy (see `RoutedPolicy`) or one of `SCRIPTS`. `is_trained`: what it does is
-    trained. A scripted seat needs no tokens, and its chat format is not used.
+    `player` is a key of the routed policy (see `RoutedPolicy`) or one of `SCRIPTS`. `is_trained`: its actions are
+    trained. An agent that a script plays has no tokens and does not use its chat format.
     """
 
     agent: str
@@ -44,10 +44,10 @@ Agents = tuple[AgentSpec, ...]
 
 
 def seat_section(agent: str, role: str, sections: Mapping[str, SeatSection]) -> SeatSection:
-    """What the configuration says about an agent: under its name, or under its role.
+    """Return the settings of an agent: those under its name, or under its role.
 
     Raises:
-        ConfigError: both are there, so two policies would sit on one seat.
+        ConfigError: both are there, so it is not clear which of them plays.
     """
     found = [name for name in dict.fromkeys((agent, role)) if name in sections]
     if len(found) > 1:
@@ -59,7 +59,7 @@ def seat_section(agent: str, role: str, sections: Mapping[str, SeatSection]) -> 
 
 
 def player_key(section: SeatSection, role: str, team: TeamSection) -> str:
-    """Who plays a seat: a script, the name of a policy that only plays, or the key of the trained policy."""
+    """Return who plays an agent: a script, the name of a policy that is not trained, or the key of the trained one."""
     if section.policy != TRAINED:
         return section.policy
     return role if team.weights == "separate" else ""
@@ -84,7 +84,7 @@ def make_agents(
     keys: Mapping[str, str],
     tokenizer: Any,
 ) -> Agents:
-    """The seats of an environment.
+    """The agents of an environment.
 
     Args:
         roles: agents' names in the order of play, each with its role.
@@ -93,7 +93,7 @@ def make_agents(
         keys: who plays, by agent: a key of the routed policy or a script.
         tokenizer: of all policies.
     Raises:
-        ConfigError: two policies for one seat.
+        ConfigError: two policies for one agent.
     """
     chats = {card: chat_format(tokenizer, card) for card in set(cards.values())}
     seats = []
@@ -105,13 +105,16 @@ def make_agents(
 
 
 def scripted_agent(agent: str, role: str, script: str) -> AgentSpec:
-    """A seat that a script of the environment plays, without a card, a chat format or tokens of its own."""
+    """An agent that a script of the environment plays, without a card, a chat format or tokens."""
     no_chat: Any = None
     return AgentSpec(agent, role, AgentCard(name=script), no_chat, script, is_trained=False)
 
 
 def with_players(agents: Agents, players: Mapping[str, str]) -> Agents:
-    """The agents of one episode, in which others play some, untrained. Raises `KeyError` for no agent."""
+    """The agents of one episode; those in `players` are played by others and not trained.
+
+    Raises `KeyError` for an unknown agent.
+    """
     by_name = {seat.agent: seat for seat in agents}
     for agent, player in players.items():
         by_name[agent] = replace(by_name[agent], player=player, is_trained=False)
@@ -119,7 +122,7 @@ def with_players(agents: Agents, players: Mapping[str, str]) -> Agents:
 
 
 def open_agents(config: Config, tokenizer: Any) -> Agents:
-    """The seats of the run's environment as its configuration fills them; none where it has one agent.
+    """The agents of the run's environment as `team.seats` configures them; none where it has one agent.
 
     Raises:
         ConfigError: a seat is configured twice or is not there, or its card is wrong.
@@ -136,7 +139,7 @@ def open_agents(config: Config, tokenizer: Any) -> Agents:
 
 
 def seat_card(config: Config | SftConfig, section: SeatSection) -> AgentCard:
-    """The card of a seat: its own, or that of the run, with the overrides of both. Raises `ConfigError`."""
+    """The card of an agent: its own or the run's, with the overrides of both. Raises `ConfigError`."""
     own = merge(config.agent.overrides, section.overrides) if section.card is None else section.overrides
     return load_card(AgentSection(card=section.card or config.agent.card, overrides=own))
 

@@ -1,7 +1,7 @@
 """Policy `vllm`: a model directory served by vLLM's asynchronous engine, token in and token out.
 
-The engine is in this process's care, on a thread of its own; its model runs in processes that vLLM starts. New weights
-are taken up without a restart, and every hand-over is checked against transformers with the same weights.
+The engine runs on a thread of this process, its model in processes that vLLM starts. New weights are loaded without a
+restart. After every load the engine is compared with transformers' forward pass with the same weights.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class VLLMPolicy:
         max_concurrency: requests that run at once; further ones wait in the engine.
         max_context: longest row in tokens, prompt and action; by default the model's own limit.
         version: of the weights in `model_dir`.
-        spans_versions: new weights may come while requests run; these go on under them, their rows fed again.
-        reference: what the engine is compared with after each hand-over; by default transformers' forward pass.
+        spans_versions: allow new weights while requests run. Running requests then continue with the new weights.
+        reference: what the engine is compared with after each load; by default transformers' forward pass.
         model: the model of `model_dir`, which the engine is compared with at the start; by default it is loaded.
         max_lora_rank: largest rank, at most 512, of the adapters that `load_adapter` takes; 0: none.
     Raises:
@@ -87,7 +87,7 @@ class VLLMPolicy:
         self._adapter: Adapter | None = None
         self._num_adapters = 0
         self._is_base = True  # the engine has the weights of `model_dir`
-        self._lock = threading.Lock()  # one hand-over at a time
+        self._lock = threading.Lock()  # one load at a time
         self._drift = Drift(0.0, 0.0)
         self._engine = EngineThread(self._arguments(kind, max_concurrency), version)
         try:
@@ -107,7 +107,7 @@ class VLLMPolicy:
 
     @property
     def drift(self) -> Drift:
-        """What the probe found after the last hand-over."""
+        """The result of the check after the last load."""
         return self._drift
 
     async def sample(self, request: SampleRequest) -> Completion:
@@ -115,7 +115,7 @@ class VLLMPolicy:
 
         Raises:
             PolicyError: the request is not valid, the row would be longer than `max_context`, another request of the
-                same `cache_key` runs, the key is released meanwhile, the engine fails, or the last hand-over did.
+                same `cache_key` runs, the key is released meanwhile, the engine fails, or the last load failed.
         """
         self._check(request)
         key, adapter = request.cache_key, self._adapter
@@ -161,7 +161,7 @@ class VLLMPolicy:
             with handed_over(kept, self._settings.sync, self._settings.sync_dir) as path:
                 try:
                     missing = self._engine.call(lambda: self._engine.replace_weights(path, version))
-                except Exception as error:  # of vLLM's processes; the weights may be half there
+                except Exception as error:  # from vLLM's processes; the weights may be loaded in part
                     self._fault = f"vLLM did not take the weights of version {version}: {error}"
                     raise PolicyError(self._fault) from error
             if missing:
@@ -223,7 +223,7 @@ class VLLMPolicy:
         if kind == "cuda":
             return arguments | {"gpu_memory_utilization": settings.gpu_memory}
         # With chunked prefill a seeded request whose prompt is cut kills vLLM 0.32's CPU worker: torch's CPU generator
-        # cannot be wound back.
+        # cannot be set back.
         whole = {"enable_chunked_prefill": False, "max_num_batched_tokens": max(self._max_context, 2048)}
         return arguments | whole | {"kv_cache_memory_bytes": int(settings.kv_cache_gb * _GIB)}
 

@@ -1,4 +1,4 @@
-"""Any gymnasium environment with text on both sides as a `TextEnv`."""
+"""Adapts any gymnasium environment with text on both sides to `TextEnv`."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class GymTextEnv(TextEnv):
         return text, reward, terminated, truncated, self._info(result[4], won=terminated and reward >= 1)
 
     def render(self) -> Any:
-        """What the environment renders."""
+        """Return what the environment renders."""
         return self.env.render()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Any PettingZoo environment as text, through a renderer that the user writes."""
+"""Adapts any PettingZoo environment to text, with a renderer that the user writes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ _LONGEST_ECHO = 80
 
 
 class Renderer(ABC):
-    """How an environment is read and played in words. `env` is the one that was given to `PettingZooText`."""
+    """Puts an environment into words and reads actions from words.
+
+    `env` is the one that was given to `PettingZooText`.
+    """
 
     @abstractmethod
     def observe(self, env: Any, agent: str) -> str:
-        """What an agent reads before its turn, and once more when it is out."""
+        """Return what an agent reads before its turn, and once more when it is out."""
 
     @abstractmethod
     def parse(self, env: Any, agent: str, text: str) -> Any | None:

@@ -1,4 +1,4 @@
-"""What games of other libraries share: their tasks are seeds, and a snapshot is the log of the actions so far."""
+"""Base of adapters of other libraries' games: a task is a seed, and a snapshot is the log of the actions so far."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class SeededGame(TeamTaskEnv):
         return match_outcome(agent, returns)
 
     def _legal(self, agent: str) -> list[str] | None:
-        """What the agent whose turn it is may do; None where the game does not list it."""
+        """Return the legal actions of the agent whose turn it is; None where the game does not list them."""
         return None
 
     def forfeit(self, agent: str) -> None:

@@ -24,7 +24,7 @@ _UNKNOWN_TYPE = "other"
 
 
 class Household(Protocol):
-    """What the environment needs of an engine."""
+    """The interface of an engine."""
 
     def observation(self) -> str: ...
     def step(self, command: str) -> str: ...

@@ -46,7 +46,7 @@ _COLD_START = 0.18  # share of kitchens where something in the fridge is cool al
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a task id stands for."""
+    """The task that an id names."""
 
     split: str
     goal: Goal
@@ -62,7 +62,7 @@ class Task:
 
 @cache
 def _slots(scene: int, object_type: str, goal: Goal | None) -> tuple[tuple[float, ...], tuple[int, ...]]:
-    """Where the object type may lie in the scene: cumulative weights and receptacle indices; both may be empty.
+    """Return where the object type may lie in the scene: cumulative weights and receptacle indices; both may be empty.
 
     With a goal the objects are those that it asks for. If the table knows no place for them here, any that can contain
     the type will do.
@@ -133,7 +133,7 @@ def generated_task_ids(split: str) -> tuple[str, ...]:
 
 
 def find_task(task_id: str) -> Task:
-    """What a task id stands for. Raises `DataError` for an id that is not in a split."""
+    """Return the task that an id stands for. Raises `DataError` for an id that is not in a split."""
     split = task_id.split("/", 1)[0]
     task = _catalogue(split).get(task_id) if split in TASK_MIX else None
     if task is None:
@@ -146,7 +146,7 @@ def find_task(task_id: str) -> Task:
 
 
 def _numbers(task: Task, habits: Mapping[str, Habit], draws: Draws) -> Iterator[tuple[str, int]]:
-    """How many objects of each type the game has."""
+    """Return the number of objects of each type in the game."""
     goal = task.goal
     least = {goal.object_type: 2 if goal.task_type is TaskType.TWO else 1}
     if goal.task_type is TaskType.LIGHT:

@@ -42,7 +42,7 @@ _BASINS = {"SinkBasin": "Sink", "BathtubBasin": "Bathtub"}
 
 @dataclass(frozen=True, slots=True)
 class Habit:
-    """How an object type occurs in a room kind."""
+    """The statistics of an object type in a room kind."""
 
     presence: float  # chance that a game has at least one
     counts: tuple[float, ...]  # cumulative weights of having 1, 2, ... of it

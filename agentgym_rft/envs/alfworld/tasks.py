@@ -1,4 +1,4 @@
-"""Where household games come from: the official data folder, or the generator."""
+"""Sources of household games: the official data folder, or the generator."""
 
 from __future__ import annotations
 

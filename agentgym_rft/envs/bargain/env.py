@@ -90,11 +90,11 @@ class BargainEnv(TeamTaskEnv):
         return RandomBargainer(self, agent, rng)
 
     def values(self, agent: str) -> Amounts:
-        """What one item of each kind is worth to an agent."""
+        """Return the value of one item of each kind to an agent."""
         return self.instance.values[SEATS.index(agent)]
 
     def standing_offer(self, agent: str) -> Amounts | None:
-        """What an agent gets if it accepts now; None where there is nothing to accept."""
+        """Return what an agent gets if it accepts now; None if there is nothing to accept."""
         if self._offer is None or self._proposer == agent or self._deal is not None or self._has_quit:
             return None
         return rest_of(self.instance.counts, self._offer)

@@ -1,4 +1,4 @@
-"""Rules of the environment contract about what single calls give."""
+"""Rules of the environment contract about the results of single calls."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def unknown_names_are_refused(subject: Subject) -> None:
             call()
         except AgentGymError:
             continue
-        except Exception as error:  # whatever it is, it is the wrong one, and the rule says so
+        except Exception as error:  # any other error breaks the rule
             fail(f"{what} raises {type(error).__name__}, expected DataError.")
         fail(f"{what} is not refused, expected DataError.")
 
@@ -135,7 +135,7 @@ def reset_draws_a_task_by_its_seed(subject: Subject) -> None:
     """Without a task, `reset` draws a listed one with the env's own generator, which goes on where no seed is given."""
     env, other = subject.make(), subject.make()
     known = {task_id for split in env.splits for task_id in env.task_ids(split)}
-    number = 5 if len(known) > _MANY_TASKS else 20  # so many draws do not all give one task by chance
+    number = 5 if len(known) > _MANY_TASKS else 20  # so many draws are hardly ever all the same task
     drawn = [env.reset(seed=seed)[1]["task_id"] for seed in range(number)]
     unlisted = next((task_id for task_id in drawn if task_id not in known), None)
     require(unlisted is None, f"reset drew task '{unlisted}', which task_ids lists in no split.")

@@ -147,7 +147,7 @@ def wins_end_the_episode_with_full_score(subject: Subject) -> str:
 
 
 def _outcome(subject: Subject, env: TextEnv, name: str, make_player: Callable[[str], Expert]) -> str:
-    """How an episode of a scripted player ends."""
+    """Return the end of a scripted player's episode."""
     seen = subject.start(env)
     try:
         player = make_player(seen.observation)
@@ -196,6 +196,6 @@ def _refuses_step(env: TextEnv, what: str) -> None:
         env.step("look")
     except EnvError:
         return
-    except Exception as error:  # whatever it is, it is the wrong one
+    except Exception as error:  # any other error breaks the rule
         fail(f"{what} raises {type(error).__name__}, expected EnvError.")
     fail(f"{what} is answered, expected EnvError.")

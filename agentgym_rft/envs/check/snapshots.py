@@ -73,7 +73,7 @@ def damaged_snapshots_are_refused(subject: Subject) -> str:
             target.restore(damaged)
         except EnvError:
             continue
-        except Exception as error:  # whatever it is, it is the wrong one
+        except Exception as error:  # any other error breaks the rule
             fail(f"restore of {what} bytes raises {type(error).__name__}, expected EnvError.")
         fail(f"restore of {what} bytes is not refused, expected EnvError.")
     return ""

@@ -1,4 +1,4 @@
-"""What the rules of `check_env` look at: instances of one environment, and episodes played with them."""
+"""Helpers of the rules of `check_env`: instances of one environment, and episodes played with them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WORDS = ("look", "inventory", "help", "wait", "up", "yes", "7", "42", "search[r
 
 @dataclass(frozen=True, slots=True)
 class CheckSettings:
-    """How much is checked: episodes and instances that the leak rules play, and limits in seconds."""
+    """The extent of a check: episodes and instances for the leak rules, and limits in seconds."""
 
     num_episodes: int = 1000
     num_instances: int = 50
@@ -27,7 +27,7 @@ class CheckSettings:
 
     @property
     def budget_s(self) -> float:
-        """How long a leak rule plays at most."""
+        """The longest time that a leak rule plays."""
         return self.timeout_s / 4
 
 
@@ -37,7 +37,7 @@ QUICK = CheckSettings(num_episodes=50, num_instances=5)
 
 @dataclass(frozen=True, slots=True)
 class NamedEnv:
-    """An environment as another process can make it: a name and options."""
+    """The name and options by which another process can make an environment."""
 
     id: str
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class NamedEnv:
 
 @dataclass(slots=True)
 class Subject:
-    """The environment under test, as a way to make instances, and the split that tasks are taken from.
+    """The environment under test: makes instances of it, and names the split that tasks are taken from.
 
     Without a split, it is the environment's first. `is_fresh` is False where instances are copies of a used one.
     """
@@ -98,7 +98,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What one reset or step gave; equal if the environment behaved equally."""
+    """The result of a reset or step; two are equal if the environment behaved equally."""
 
     observation: str
     info: dict[str, Any]
@@ -152,7 +152,7 @@ def play(env: TextEnv, seen: Observed, actor: RandomActor, num_steps: int) -> li
 
 
 def replay(env: TextEnv, actions: Iterable[str]) -> list[Observed]:
-    """What each action gave."""
+    """Play actions and return the result of each."""
     return [Observed.from_step(env, action) for action in actions]
 
 

@@ -124,14 +124,14 @@ class HouseholdTeamEnv(TeamTaskEnv):
         self._house = None
 
     def planned(self, agent: str) -> str:
-        """What the agent does next in the team's plan. Raises `EnvError` where no plan wins."""
+        """Return the agent's next action in the team's plan. Raises `EnvError` if no plan wins."""
         plan = self._plan()
         if plan is None:
             raise EnvError(f"No plan of the oracle wins '{self._goal}' from here; restart the game.")
         return next(iter(plan.commands.get(agent, ())), self.noop(agent))
 
     def briefing(self) -> str:
-        """What a planner says that knows the task; a wait where messages are too short for it."""
+        """Return the message of a planner that knows the task; a wait if messages may not be that long."""
         text = f"{TASK_LINE}{self._goal}"
         return f"say: {text}" if len(text) <= self._max_say else WAIT
 

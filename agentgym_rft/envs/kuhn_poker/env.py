@@ -130,7 +130,7 @@ class KuhnPokerEnv(TeamTaskEnv):
         self._moves = saved["moves"]
 
     def _chips(self, agent: str) -> int:
-        """What an agent has won; 0 while the game goes on."""
+        """Return the chips that an agent has won; 0 while the game goes on."""
         won = chips(self._cards, self._moves)
         return won if agent == SEATS[0] else -won
 

@@ -1,4 +1,4 @@
-"""From text to search terms as Lucene's English analyzer does it, with the standard library only.
+"""Turns text into search terms as Lucene's English analyzer does, with the standard library only.
 
 Words by Unicode Standard Annex 29, without a final 's, in lower case, without 33 stop words, stemmed. Source: Lucene 9
 (StandardTokenizer, EnglishPossessiveFilter, LowerCaseFilter, StopFilter, PorterStemFilter), which Anserini's

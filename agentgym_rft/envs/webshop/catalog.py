@@ -31,7 +31,7 @@ _OPENING = Lock()
 
 @dataclass(frozen=True, slots=True)
 class CatalogOptions:
-    """What makes a catalogue; equal options give the same object. `num_products` None: all, or `DEFAULT_SIZE`."""
+    """The options of a catalogue; equal options give the same object. `num_products` None: all, or `DEFAULT_SIZE`."""
 
     data: str | None = None
     num_products: int | None = None

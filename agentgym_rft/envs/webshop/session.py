@@ -27,7 +27,7 @@ _SUB_PAGES = {name.lower(): name for name in pages.SUB_PAGES}
 
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """What all sessions of an environment share."""
+    """The parts that all sessions of an environment share."""
 
     catalog: Catalog
     pricing: Pricing = field(default_factory=Pricing)
@@ -40,7 +40,7 @@ class Shop:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an action did. `is_valid` False: nothing."""
+    """The effect of an action. `is_valid` is False if it had none."""
 
     reward: float = 0.0
     done: bool = False
@@ -124,7 +124,7 @@ class Session:
 
     @property
     def verdict(self) -> Verdict | None:
-        """How the last purchase was judged; None before one."""
+        """The verdict on the last purchase; None before one."""
         return self._state.verdict
 
     @property

@@ -1,4 +1,4 @@
-"""Which goals are for training and which for tests: by position in a shuffled list, or by what they ask for."""
+"""Divides goals into training and test splits: by position in a shuffled list, or by content."""
 
 from __future__ import annotations
 

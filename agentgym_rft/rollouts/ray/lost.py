@@ -1,4 +1,4 @@
-"""What stands for an episode of which nothing came back."""
+"""The errored trajectories that stand for an episode whose worker was lost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agentgym_rft.rollouts.seats import Agents, with_players
 def lost_episode(
     spec: EpisodeSpec, start: Fork | None, num_begun: int, reason: str, agents: Agents = ()
 ) -> EpisodeRecord:
-    """An errored trajectory without turns, of type `WorkerLost`, and one for each agent.
+    """A record with an errored trajectory without turns, of type `WorkerLost`, and one for each agent.
 
     `num_begun`: how often it was tried.
     """

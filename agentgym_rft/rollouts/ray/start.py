@@ -1,4 +1,4 @@
-"""From a configuration to workers on Ray. Ray itself is imported only after it is known to be there."""
+"""Starts workers on Ray from a configuration. Ray is imported only after a check that it is installed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from agentgym_rft.rollouts.workers.base import Workers
 if TYPE_CHECKING:
     from agentgym_rft.rollouts.ray.actor_group import ActorGroup
 
-_SPARE_CALLS = 16  # beside episodes: weights, replicas, the pending sign of life
+_SPARE_CALLS = 16  # calls beside episodes: weights, replicas, and `live`, which never returns while the actor lives
 
 
 def open_ray_workers(
@@ -28,12 +28,12 @@ def open_ray_workers(
     """Connect to Ray, or start it, and bring up workers and replicas as `rollout.ray` says.
 
     Args:
-        reflector: who reflects on episodes, in this process; by default the policy itself.
+        reflector: reflects on episodes, in this process; by default the policy itself.
         dtype: of the policy's weights; default: bfloat16 on CUDA, float32 elsewhere.
     Raises:
         ConfigError: the card is wrong; Ray is missing, does not answer, or has no room; a worker cannot be set up.
         DataError: the tokenizer's chat template cannot be used.
-        AgentGymError: what the environment or policy of a worker refused.
+        AgentGymError: a worker cannot make its environment or policy.
     """
     card = load_card(config.agent)
     with refused_as_data(config.policy.path):
@@ -56,7 +56,7 @@ def start_actors(config: Config, tokenizer: Any, dtype: torch.dtype | None) -> t
 
     Raises:
         ConfigError: the cluster has no room for them, or one cannot be set up there.
-        AgentGymError: what the environment or policy of one refused.
+        AgentGymError: an actor cannot make its environment or policy.
     """
     import ray
 
@@ -98,14 +98,14 @@ def start_actors(config: Config, tokenizer: Any, dtype: torch.dtype | None) -> t
 
 
 def _actor_config(config: Config, num_gpus: float, max_concurrency: int) -> Config:
-    """The configuration of one actor: it plays in its own process, on the device that Ray sets aside for it."""
+    """The run's configuration, changed for an actor: it plays in its own process, on the device that Ray gives it."""
     rollout, policy = config.rollout, config.policy
     changes = {
         "num_threads": max(1, int(rollout.ray.num_cpus)),
         "max_concurrency": max_concurrency,
         "device": "cpu" if num_gpus == 0 and policy.device == "auto" else policy.device,
     }
-    # In processes of its own, an environment that hangs or crashes costs its process and not the worker.
+    # In a process of its own, an environment that hangs or crashes takes that down, not the worker.
     workers = "local" if rollout.processes.num_processes is None else "processes"
     own = rollout.model_copy(update={"workers": workers})
     return config.model_copy(update={"policy": policy.model_copy(update=changes), "rollout": own})

@@ -1,4 +1,4 @@
-"""How the trajectories of one group come about. A strategy is a coroutine; `STRATEGIES` maps names to them."""
+"""Rollout strategies: how the trajectories of one group are played. `STRATEGIES` maps names to coroutines."""
 
 from agentgym_rft.errors import RegistryError, did_you_mean
 from agentgym_rft.rollouts.strategies.base import GroupPlan, RolloutWorkers, Strategy

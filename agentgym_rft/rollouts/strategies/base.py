@@ -1,4 +1,4 @@
-"""What every strategy shares: the plan of a group, what it needs of the workers, and repeats after errors."""
+"""Shared by all strategies: the plan of a group, the interface of the workers, and repeats after errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from agentgym_rft.rollouts.seeds import derive_seed
 
 @dataclass(frozen=True, slots=True)
 class GroupPlan:
-    """A group to roll out: `base` with its group id, and how many trajectories."""
+    """A group to roll out: the episode to play (`base`, with the group's id), and how many trajectories."""
 
     base: EpisodeSpec
     group_size: int
@@ -27,7 +27,10 @@ class GroupPlan:
 
 
 class RolloutWorkers(Protocol):
-    """What a strategy needs of the workers: they bound what runs at once, it says what comes after what."""
+    """The part of the workers that a strategy uses.
+
+    The workers limit how much runs at once; the strategy sets the order.
+    """
 
     async def play(self, spec: EpisodeSpec) -> Trajectory: ...
 
@@ -40,7 +43,7 @@ Strategy = Callable[[GroupPlan, RolloutWorkers], Awaitable[Group]]
 
 
 async def attempts(plan: GroupPlan, workers: RolloutWorkers, member: int) -> list[EpisodeRecord]:
-    """The attempts of one member: an errored one is kept, as data, and played again, `max_retries` times at most."""
+    """Play one member of a group. An attempt with an error is kept and played again, `max_retries` times at most."""
     played: list[EpisodeRecord] = []
     for attempt in range(plan.max_retries + 1):
         name = f"{plan.base.group_id}/{member}" + (f".{attempt}" if attempt else "")

@@ -1,6 +1,6 @@
 """The registry of algorithms, and what their compositions share.
 
-Compositions live in `algorithms.py` and its siblings by kind; `algorithms.py` imports them all.
+Compositions live in `grpo.py` and its siblings by kind; the package imports them all.
 """
 
 from __future__ import annotations

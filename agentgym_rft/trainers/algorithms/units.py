@@ -1,6 +1,6 @@
-"""Granularity: the one meaning of `token`, `turn` and `trajectory` everywhere.
+"""Granularity: what `token`, `turn` and `trajectory` mean wherever a setting names them.
 
-A unit says over what a number is taken: an advantage, an importance ratio, a clipping decision, an entropy.
+A unit says for what a number is computed (an advantage, an importance ratio, a clipping decision, an entropy).
 """
 
 from __future__ import annotations

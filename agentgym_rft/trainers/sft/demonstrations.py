@@ -1,4 +1,4 @@
-"""Demonstrations: an environment's scripted expert played through the chat agent, as trajectories of tokens."""
+"""Demonstrations: episodes of an environment's scripted expert, recorded as the chat agent's tokens."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ class AnyListed:
 def player_of(
     env: TextEnv, observation: str, rng: np.random.Generator, kind: PlayerKind, noise: float
 ) -> Expert | AnyListed:
-    """Who demonstrates the episode that began with `observation`. Raises `EnvError` where there is no expert."""
+    """The player that demonstrates the episode that began with `observation`.
+
+    Raises `EnvError` if there is no expert.
+    """
     if kind == "expert":
         return env.expert(observation, rng, noise)
     return env.random_player(rng) or AnyListed(rng)

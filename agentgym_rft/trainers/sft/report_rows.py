@@ -1,7 +1,7 @@
 """Rows that teach a policy to report on its own episodes and to use a report in a retry.
 
-A starting policy plays; hindsight labels what it did (`rollouts.hindsight`); from each labelled episode come a row
-"episode -> report" and, where it failed, a row "its turns before the pivot, guidance, an expert's turns after it".
+A starting policy plays, and hindsight labels its episodes (`rollouts/reflection/hindsight.py`). Each labelled episode
+gives a row "episode -> report". A failed one also gives a row "turns before the pivot, guidance, an expert's turns".
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from agentgym_rft.trainers.sft.rows import SftRow, sft_rows
 
 MIN_CUT = 4  # turns of the shortest episode that is cut off early
 SHORT_CUT = 12
-START_SHARE = 0.4  # of the guided retries begin at the first turn whatever the pivot
+START_SHARE = 0.4  # of the guided retries begin at the first turn, whatever the pivot is
 PLACES = 64  # episodes at once
 
 

@@ -1,4 +1,4 @@
-"""Demonstrations of several agents: the expert of each seat, played through that seat's own chat agent."""
+"""Demonstrations of several agents: each agent's expert plays, recorded as the tokens of that agent's own chat."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def sft_cards(config: SftConfig, env: TextEnv) -> dict[str, AgentCard]:
 
 
 def sft_agents(config: SftConfig, env: TextEnv, tokenizer: Any) -> Agents:
-    """The seats of a supervised run. Those whose policy is not `trained` play and are not learnt from."""
+    """The agents of a supervised run. Those whose policy is not `trained` play, but nothing is learnt from them."""
     keys = dict.fromkeys(env.seats, "")
     return make_agents(env.seats, config.team.seats, sft_cards(config, env), keys, tokenizer)
 
 
 class _Learner:
-    """A seat with its conversation and turns so far."""
+    """An agent with its conversation and turns so far."""
 
     def __init__(self, seat: AgentSpec) -> None:
         self.seat, self.agent = seat, ChatAgent(seat.card, seat.chat)
@@ -40,7 +40,7 @@ class _Learner:
         self.reward = 0.0
 
     def take(self, action: str, state_key: str) -> None:
-        """The turn in which the seat does what its expert did."""
+        """The turn in which the agent acts as its expert did."""
         prompt = self.agent.prompt()
         ids = self.seat.chat.reply(format_reply(action, "", self.seat.card.action))
         self.agent.act(ids)
@@ -69,7 +69,9 @@ def demonstrate_team(
     section: SftSection,
     substitution: WordSubstitution | None = None,
 ) -> tuple[Trajectory, ...]:
-    """One episode of the experts of all seats: a trajectory for each; the action ids are what it would have to sample.
+    """Play one episode with the experts of all agents.
+
+    Each gets a trajectory with the ids that it would have to sample.
 
     With a `substitution` the experts read the environment's own texts, and the agents those in substitution.
     """
@@ -92,9 +94,9 @@ def demonstrate_team(
 def team_demonstrations(
     env: TextEnv, agents: Agents, *, split: str, seed: int, section: SftSection
 ) -> Iterator[Trajectory]:
-    """Demonstrations of the trained seats without end, over shuffled passes of a split.
+    """Demonstrations of the trained agents without end, over shuffled passes of a split.
 
-    Of experts only the seats that won are learnt from (with `sft.lost` all), of random play all.
+    Of experts only the agents that won are learnt from (with `sft.lost` all), of random play all.
     """
     for task_id, own_seed, substitution in drawn_tasks(env, split, seed, section):
         for trajectory in demonstrate_team(

@@ -1,7 +1,7 @@
 """Supervised fine-tuning on an expert's demonstrations: how the embedded seed policy is made.
 
-Loss on all tokens of an episode, with the context weighted lower: predicting observations is what teaches a small model
-to look things up in its history. Hidden matrices train with Muon, everything else with AdamW.
+The loss covers all tokens of an episode, with a lower weight for the context: predicting observations teaches a small
+model to look things up in its history. Hidden matrices train with Muon, everything else with AdamW.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Demonstrations of an environment's scripted expert, beside the batches of a run."""
+"""Plays demonstrations of an environment's scripted expert, which are added to the batches of a run."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.store.stored_groups import STORED_VERSION
 from agentgym_rft.trainers.sft.demonstrations import demonstrate
 
-TRIES = 20  # episodes played for each demonstration that is asked for; an expert that wins less gives fewer
+TRIES = 20  # most episodes for each demonstration; an expert that wins more rarely gives fewer demonstrations
 
 
 class Demonstrator:
-    """Gives the demonstrations of each step, from the seed and the step alone.
+    """Gives the demonstrations of each step; they follow from the seed and the step alone.
 
     Raises:
         ConfigError: the environment has no expert.

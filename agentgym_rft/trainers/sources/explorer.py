@@ -1,4 +1,4 @@
-"""From the task sampler to groups of episodes: the half of a training step that plays."""
+"""The playing half of a training step: draws tasks and has groups of episodes played."""
 
 from __future__ import annotations
 
@@ -53,7 +53,10 @@ class Explorer:
         return groups
 
     def _plans(self, name: str, step: int, number: int) -> list[GroupPlan]:
-        """Plans of the next tasks. One that comes twice, where a pass ends and the next begins, gets two names."""
+        """Plans of the next tasks.
+
+        A task that comes twice, at the end of one pass and the start of the next, gets two names.
+        """
         tasks = self.sampler.draw(number)
         before = [tasks[:place].count(task_id) for place, task_id in enumerate(tasks)]
         names = [f"{name}.{times}" if times else name for times in before]
@@ -68,7 +71,7 @@ class Explorer:
     def plan(self, name: str, task_id: str, step: int) -> GroupPlan:
         """The plan of a group. All its random draws follow from the run's seed, `name` and the task.
 
-        Who of an opponent pool plays in it follows from the state of the pool, too.
+        Which member of an opponent pool plays in it also follows from the state of the pool.
         """
         rollout, team = self.config.rollout, self.config.team
         group_id = f"{name}/{task_id}"

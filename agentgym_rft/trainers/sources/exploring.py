@@ -1,4 +1,4 @@
-"""Playing without training: groups go into an experience store, for a run that trains on it now or later.
+"""Plays without training: groups are written to an experience store, and another run trains on it now or later.
 
     process 1   agentgym train --store.replay_share=1 --store.path=S --out=RUN     takes groups, writes checkpoints
     process 2   agentgym explore --follow=RUN                                      takes up checkpoints, writes groups
@@ -43,13 +43,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Exploration:
-    """What to play.
+    """The settings of an exploration.
 
     Args:
         config: its `store.path` is the file.
         num_groups: groups in all, those of earlier parts included; None: until the run that trains on them ends.
         follow: run whose newest checkpoint plays; None: the policy stays as it is.
-        is_start_of_run: the configured policy is what the followed run starts with, so version 0 of its weights.
+        is_start_of_run: the configured policy is the one that the followed run starts with, so it has version 0.
     """
 
     config: Config
@@ -60,7 +60,7 @@ class Exploration:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What is known after each round: groups begun in all, and the weights that played last."""
+    """The state after a round: the number of groups begun so far, and the version of the weights that played last."""
 
     num_begun: int
     version: int
@@ -70,7 +70,7 @@ class Round:
 def explore(plan: Exploration, *, is_stopped: Callable[[], bool], on_round: Callable[[Round], None]) -> Accounting:
     """Play groups into the store until there are enough, its reader has ended, or `is_stopped`.
 
-    Only in the first case the store is said to be complete. A second call on the same store goes on.
+    Only in the first case the store is marked as complete. A second call on the same store continues.
 
     Raises:
         ConfigError, DataError, CheckpointError: refused before the first episode.
@@ -100,7 +100,7 @@ def explore(plan: Exploration, *, is_stopped: Callable[[], bool], on_round: Call
 
 
 class _Rounds:
-    """One exploration under way."""
+    """The state of a running exploration."""
 
     def __init__(self, plan: Exploration, explorer: Explorer, store: ExperienceStore) -> None:
         self._plan = plan
@@ -110,7 +110,7 @@ class _Rounds:
         self._num_begun = int(state.get("begun", 0))
         if "sampler" in state:
             explorer.sampler.load_state_dict(state["sampler"])
-        self._had_reader = store.reader_left  # of an earlier run, which is not the one to end with
+        self._had_reader = store.reader_left  # an earlier run has ended; its end must not end this exploration
 
     def run(self, is_stopped: Callable[[], bool], on_round: Callable[[Round], None]) -> Accounting:
         workers = self._explorer.workers
@@ -163,7 +163,7 @@ class _Rounds:
 
 
 def _take_up(run_dir: Path, workers: Workers) -> None:
-    """Play with the newest good checkpoint of a run; what cannot be read now, because it is replaced, is read later."""
+    """Play with the newest good checkpoint of a run. One that is just being replaced is read later."""
     found = checkpoint_folders(run_dir / "checkpoints")
     if not found or found[-1][0] <= workers.version:
         return
