@@ -92,7 +92,7 @@ class ProcessSection(Section):
 
 
 class RolloutSection(Section):
-    strategy: str = Field("plain", description="rollout strategy", json_schema_extra=MAIN)
+    strategy: str = Field("plain", description="rollout strategy, or module:name", json_schema_extra=MAIN)
     num_tasks: int = Field(8, ge=1, description="tasks (groups) a step", json_schema_extra=MAIN)
     group_size: int = Field(8, ge=1, description="trajectories a group", json_schema_extra=MAIN)
     temperature: float = Field(1.0, gt=0, description="sampling temperature", json_schema_extra=MAIN)
@@ -127,7 +127,7 @@ Place = Literal["advantage", "ratio", "clip", "entropy"]
 
 
 class AlgorithmSection(Section):
-    name: str = Field("grpo", description="registered algorithm", json_schema_extra=MAIN)
+    name: str = Field("grpo", description="registered algorithm, or module:name", json_schema_extra=MAIN)
     options: dict[str, Any] = Field(
         default_factory=dict, description="options of the composition, e.g. scale", json_schema_extra=MAIN
     )

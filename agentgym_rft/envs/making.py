@@ -43,5 +43,4 @@ def make_env(id: str, options: Mapping[str, Any] | None = None) -> TextEnv:
     """
     full_id = registry.resolve_env_id(id)
     given = dict(options or {})
-    defaults = {} if ":" in full_id else registry.env_spec(full_id).kwargs
-    return as_text_env(registry.make(full_id, **given), full_id, {**defaults, **given})
+    return as_text_env(registry.make(full_id, **given), full_id, {**registry.env_spec(full_id).kwargs, **given})

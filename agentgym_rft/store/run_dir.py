@@ -24,7 +24,8 @@ def run_directory(config: Config) -> Path:
     if config.run.out:
         return Path(config.run.out)
     env_name = config.env.id.rpartition("/")[2].rpartition(":")[2].lower()
-    return Path("runs") / f"{env_name}-{config.algorithm.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    algorithm = config.algorithm.name.rpartition(":")[2]
+    return Path("runs") / f"{env_name}-{algorithm}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def holds_run(folder: Path) -> bool:

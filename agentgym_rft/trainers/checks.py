@@ -14,6 +14,7 @@ from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.envs.making import has_noop, seats_of
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.rollouts.seats import SCRIPTS, trained_policies, trained_seats
+from agentgym_rft.rollouts.strategies import STRATEGIES
 from agentgym_rft.trainers.algorithms.base import Algorithm
 from agentgym_rft.trainers.batch.table import available_columns
 from agentgym_rft.trainers.learner.processes import ALONE, Ranks
@@ -101,7 +102,7 @@ def _check_names(config: Config, keys: tuple[str, ...]) -> None:
 
 def _check_separate(config: Config, algorithm: Algorithm, ranks: Ranks) -> None:
     rollout, team = config.rollout, config.team
-    reflects = rollout.strategy == "reflect_retry" and rollout.reflect.reflector == "self"
+    reflects = "rollout.reflect" in STRATEGIES.lookup(rollout.strategy).reads and rollout.reflect.reflector == "self"
     _refuse(
         "team.weights=separate",
         {
@@ -208,8 +209,9 @@ def _check_mode(config: Config) -> None:
 
 
 def _check_counterfactual(config: Config) -> None:
-    """Refuse the strategy `counterfactual` where it is to replace turns by no-ops that there are none of."""
-    if config.rollout.strategy != "counterfactual" or config.team.counterfactual.by != "noop":
+    """Refuse a strategy that is to replace turns by no-ops where there are none."""
+    reads = STRATEGIES.lookup(config.rollout.strategy).reads
+    if "team.counterfactual" not in reads or config.team.counterfactual.by != "noop":
         return
     if not has_noop(config.env.id, config.env.options):
         raise ConfigError(f"'{config.env.id}' has no action that does nothing: write team.counterfactual.by=policy.")

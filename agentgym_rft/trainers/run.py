@@ -20,7 +20,7 @@ from agentgym_rft.rollouts.make import make_reflector, make_workers
 from agentgym_rft.rollouts.policies import load_policy_model, with_frozen
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.seats import trained_policies
-from agentgym_rft.rollouts.strategies import find_strategy
+from agentgym_rft.rollouts.strategies import STRATEGIES
 from agentgym_rft.rollouts.workers.base import Workers
 from agentgym_rft.store.run_dir import run_directory
 from agentgym_rft.store.stored_groups import GroupStore, open_groups
@@ -72,7 +72,7 @@ def build(config: Config, run_dir: Path | None = None, ranks: Ranks = ALONE) -> 
     check_config(config, algorithm, ranks)
     keys = trained_policies(config)
     operators = build_operators(config.rollout.operators)
-    strategy = find_strategy(config.rollout.strategy)
+    strategy = STRATEGIES.lookup(config.rollout.strategy).play
     load_card(config.agent)  # what is wrong with it is said before the model is loaded
     config, task_ids, panel = _tasks(config)
     model, tokenizer = load_policy_model(placed(config).policy, dtype=torch.float32)

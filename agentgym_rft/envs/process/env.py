@@ -229,8 +229,6 @@ class _Player:
 def _importable(id: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """`module:Class` of an environment and all its arguments: what another process can make it from."""
     full_id = registry.resolve_env_id(id)
-    if ":" in full_id:
-        return full_id, dict(options)
     spec = registry.env_spec(full_id)
     arguments = {**spec.kwargs, **options}
     if isinstance(spec.entry_point, str):

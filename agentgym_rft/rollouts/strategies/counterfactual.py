@@ -31,7 +31,7 @@ from agentgym_rft.core import Group, Trajectory
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.rollouts.episode.forks import EpisodeRecord, Fork, fork
 from agentgym_rft.rollouts.seeds import derive_seed
-from agentgym_rft.rollouts.strategies.base import GroupPlan, RolloutWorkers, attempts
+from agentgym_rft.rollouts.strategies.base import GroupPlan, RolloutWorkers, attempts, register_strategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ class Replaced:
         return [part.episode_return for part in parts if not part.is_error]
 
 
+@register_strategy("counterfactual", "team.counterfactual")
 async def counterfactual(plan: GroupPlan, workers: RolloutWorkers) -> Group:
     """Independent episodes of one task, each with difference rewards for turns of its trained agents.
 

@@ -23,7 +23,7 @@ from agentgym_rft.core import Group, StopReason, Trajectory, Turn
 from agentgym_rft.rollouts.episode.forks import EpisodeRecord, fork
 from agentgym_rft.rollouts.episode.single import EpisodeSpec
 from agentgym_rft.rollouts.seeds import derive_seed
-from agentgym_rft.rollouts.strategies.base import GroupPlan, RolloutWorkers, attempts
+from agentgym_rft.rollouts.strategies.base import GroupPlan, RolloutWorkers, attempts, register_strategy
 from agentgym_rft.rollouts.strategies.retry_pair import (
     MAX_REWARD,
     RetryPair,
@@ -36,6 +36,7 @@ from agentgym_rft.rollouts.strategies.retry_pair import (
 SEAT = ("role", "player", "is_trained")  # keys of `info` that say whose a trajectory is, with several agents
 
 
+@register_strategy("reflect_retry", "rollout.reflect")
 async def reflect_retry(plan: GroupPlan, workers: RolloutWorkers) -> Group:
     """A group of half as many episodes, and the retries that their reflections led to.
 

@@ -27,7 +27,7 @@ from agentgym_rft.rollouts.make import make_reflector, make_workers
 from agentgym_rft.rollouts.outcome import why_unplayed
 from agentgym_rft.rollouts.policies import load_policy_model, policy_section, serve
 from agentgym_rft.rollouts.sampler import TaskSampler
-from agentgym_rft.rollouts.strategies import find_strategy
+from agentgym_rft.rollouts.strategies import STRATEGIES
 from agentgym_rft.rollouts.workers.base import Workers
 from agentgym_rft.store.checkpoint import checkpoint_folders, load_checkpoint
 from agentgym_rft.store.experience import Accounting, ExperienceStore, vocabulary_of
@@ -78,7 +78,7 @@ def explore(plan: Exploration, *, is_stopped: Callable[[], bool], on_round: Call
     """
     config = plan.config
     algorithm = build_algorithm(config.algorithm)
-    strategy = find_strategy(config.rollout.strategy)
+    strategy = STRATEGIES.lookup(config.rollout.strategy).play
     check_exploration(config)
     model, tokenizer = load_policy_model(config.policy, dtype=torch.float32)
     file = StoreFile(Path(str(config.store.path)), vocabulary_of(tokenizer), EXPLORER)
