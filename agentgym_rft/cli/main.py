@@ -40,7 +40,6 @@ COMMANDS = {
 }
 
 # Keys below a mapping, such as --env.options.data, are no options of their own: they arrive as extra arguments.
-_TAKES_CONFIG = {"train", "explore", "sft"}
 _EXTRA_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 # Depending on its version, typer has its own copy of click or uses the installed one; this is either's usage error.
@@ -57,14 +56,23 @@ def make_app(chosen: str | None = None) -> typer.Typer:
     )
     for name, (module, line) in COMMANDS.items():
         command = _load(module) if name == chosen else _not_chosen
-        settings = _EXTRA_ARGUMENTS if name in _TAKES_CONFIG else {}
-        app.command(name, short_help=line, context_settings=settings)(command)
+        model = vars(command).get("config_model")  # of a command that takes a configuration
+        if model is None:
+            app.command(name, short_help=line)(command)
+        else:
+            app.command(name, cls=_config_class(model), short_help=line, context_settings=_EXTRA_ARGUMENTS)(command)
     return app
 
 
 def _load(module: str) -> Callable[..., None]:
     command: Callable[..., None] = vars(import_module(f"agentgym_rft.cli.{module}"))[f"{module}_command"]
     return command
+
+
+def _config_class(model: Any) -> Any:
+    from agentgym_rft.cli.config_help import config_command
+
+    return config_command(model)
 
 
 def _not_chosen() -> None:

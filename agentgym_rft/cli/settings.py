@@ -12,7 +12,7 @@ from agentgym_rft import registry
 from agentgym_rft.agents.policies.names import model_name
 from agentgym_rft.agents.policies.seeds import SEED, full_policy_name, is_seed, short_name
 from agentgym_rft.cli.options import Override
-from agentgym_rft.config.load import load_config, merge, nest, read_yaml, shipped_dir, validate_config
+from agentgym_rft.config.load import load_config, merge, nest, read_config, shipped_dir, validate_config
 from agentgym_rft.config.run import Config
 from agentgym_rft.errors import CheckpointError, ConfigError
 
@@ -79,7 +79,7 @@ def read_run_config(run_dir: Path) -> dict[str, object]:
     path = run_dir / "config.yaml"
     if not path.is_file():
         raise CheckpointError(f"There is no run in '{run_dir}': it has no config.yaml.")
-    data = read_yaml(path)
+    data = read_config(path)
     if not data:
         raise CheckpointError(f"The run in '{run_dir}' is damaged: its config.yaml is empty.")
     return data

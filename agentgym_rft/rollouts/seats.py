@@ -160,3 +160,14 @@ def trained_seats(config: Config) -> dict[str, str]:
     return {
         agent: role for agent, role in roles.items() if seat_section(agent, role, config.team.seats).policy == TRAINED
     }
+
+
+def trained_policies(config: Config) -> tuple[str, ...]:
+    """The keys of the policies that a run trains, in the order of their first seats; ("",) for one policy for all.
+
+    Raises:
+        ConfigError: a seat is configured twice or is not there.
+    """
+    if config.team.weights == "shared":
+        return ("",)
+    return tuple(dict.fromkeys(trained_seats(config).values())) or ("",)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from agentgym_rft.agents.card import load_card
-from agentgym_rft.config.run import Config
+from agentgym_rft.config.run import Config, num_fresh
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.panels import Panel, quoted_split
 from agentgym_rft.errors import DataError
@@ -19,6 +19,7 @@ from agentgym_rft.rollouts.journaled import JournaledPolicy
 from agentgym_rft.rollouts.make import make_reflector, make_workers
 from agentgym_rft.rollouts.policies import load_policy_model, with_frozen
 from agentgym_rft.rollouts.sampler import TaskSampler
+from agentgym_rft.rollouts.seats import trained_policies
 from agentgym_rft.rollouts.strategies import STRATEGIES
 from agentgym_rft.rollouts.workers.base import Workers
 from agentgym_rft.store.run_dir import run_directory
@@ -26,8 +27,7 @@ from agentgym_rft.store.stored_groups import GroupStore, open_groups
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.algorithms.base import Algorithm
 from agentgym_rft.trainers.algorithms.operators import Operator, build_operators
-from agentgym_rft.trainers.batch.table import available_columns
-from agentgym_rft.trainers.checks import check_credit, check_mode, check_store, trained_policies
+from agentgym_rft.trainers.checks import check_config
 from agentgym_rft.trainers.learner.group import LearnerGroup, placed
 from agentgym_rft.trainers.learner.learner import make_learner
 from agentgym_rft.trainers.learner.per_policy import PolicyLearners, separate_models
@@ -37,7 +37,6 @@ from agentgym_rft.trainers.sources.explorer import Explorer
 from agentgym_rft.trainers.sources.make import (
     keeps_journal,
     make_source,
-    played_config,
     plays_trained_model,
     sampling_policy,
 )
@@ -70,13 +69,10 @@ def build(config: Config, run_dir: Path | None = None, ranks: Ranks = ALONE) -> 
     Raises ConfigError, RegistryError, DataError or CheckpointError for what cannot work.
     """
     algorithm = build_algorithm(config.algorithm)
-    algorithm.validate(available_columns(reference=True, critic=True), config.rollout.group_size)
-    check_mode(config)
-    check_store(config, algorithm)
-    keys = trained_policies(config, algorithm, ranks)
+    check_config(config, algorithm, ranks)
+    keys = trained_policies(config)
     operators = build_operators(config.rollout.operators)
     strategy = STRATEGIES.lookup(config.rollout.strategy).play
-    check_credit(config)
     load_card(config.agent)  # what is wrong with it is said before the model is loaded
     config, task_ids, panel = _tasks(config)
     model, tokenizer = load_policy_model(placed(config).policy, dtype=torch.float32)
@@ -97,7 +93,7 @@ def build(config: Config, run_dir: Path | None = None, ranks: Ranks = ALONE) -> 
         if stored is None
         else TaskSampler(stored.keys, config.run.seed)
     )
-    explorer = Explorer(played_config(config), workers, strategy, sampler, algorithm, pool)
+    explorer = Explorer(config, num_fresh(config), workers, strategy, sampler, algorithm, pool)
     return Parts(
         config=config,
         model=model,

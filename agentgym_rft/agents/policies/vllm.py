@@ -23,7 +23,7 @@ from agentgym_rft.agents.policies.vllm_engine import Adapter, EngineThread, Samp
 from agentgym_rft.agents.policies.vllm_install import check_head_size, check_vllm
 from agentgym_rft.agents.policies.vllm_probe import Drift, ModelReference, Reference, measure_drift, probe_request
 from agentgym_rft.agents.policies.vllm_weights import handed_over, merged
-from agentgym_rft.config.run import VLLMSection
+from agentgym_rft.config.policy import VLLMSection
 from agentgym_rft.errors import ConfigError, PolicyError
 
 _TOLERANCE = {torch.float32: 5e-3, torch.bfloat16: 0.25, torch.float16: 0.1}  # nats
@@ -44,6 +44,7 @@ class VLLMPolicy:
         spans_versions: allow new weights while requests run. Running requests then continue with the new weights.
         reference: what the engine is compared with after each load; by default transformers' forward pass.
         model: the model of `model_dir`, which the engine is compared with at the start; by default it is loaded.
+        max_lora_rank: largest rank, at most 512, of the adapters that `load_adapter` takes; 0: none.
     Raises:
         ConfigError: vLLM is missing, of another version, or of another device; or it cannot serve `max_context`.
         DataError: `model_dir` holds no usable model.
@@ -62,6 +63,7 @@ class VLLMPolicy:
         spans_versions: bool = False,
         reference: Reference | None = None,
         model: Any | None = None,
+        max_lora_rank: int = 0,
     ) -> None:
         settings = settings or VLLMSection()
         kind = _check_device(check_vllm(), device)
@@ -71,6 +73,7 @@ class VLLMPolicy:
         if kind == "cpu":
             check_head_size(model.config)
         self._settings, self._model_dir, self._dtype = settings, model_dir, dtype
+        self._max_lora_rank = max_lora_rank
         self._max_context = context_limit(model.config, max_context)
         self._vocab_size: int = model.get_input_embeddings().num_embeddings
         self._spans_versions = spans_versions
@@ -173,12 +176,12 @@ class VLLMPolicy:
         Requests that run end under the adapter that they began with.
 
         Raises:
-            ConfigError: `policy.vllm.max_lora_rank` is 0.
+            ConfigError: the policy was made with `max_lora_rank` 0.
             DataError: there is no plain LoRA adapter of this model.
             PolicyError: `load` has replaced the weights that it belongs to; or the engine does not sample from it.
         """
-        if not self._settings.max_lora_rank:
-            raise ConfigError("The policy serves no adapters. Set policy.vllm.max_lora_rank to their rank.")
+        if not self._max_lora_rank:
+            raise ConfigError("The policy serves no adapters. Give VLLMPolicy their rank as max_lora_rank.")
         if not self._is_base:
             raise PolicyError("The adapter belongs to the weights of the model directory, which `load` has replaced.")
         with self._lock:
@@ -215,8 +218,8 @@ class VLLMPolicy:
             "enable_log_requests": False,
             "seed": 0,  # unused: every request has its own
         }
-        if settings.max_lora_rank:
-            arguments |= {"enable_lora": True, "max_lora_rank": _room(settings.max_lora_rank), "max_loras": 2}
+        if self._max_lora_rank:
+            arguments |= {"enable_lora": True, "max_lora_rank": _room(self._max_lora_rank), "max_loras": 2}
         if kind == "cuda":
             return arguments | {"gpu_memory_utilization": settings.gpu_memory}
         # With chunked prefill a seeded request whose prompt is cut kills vLLM 0.32's CPU worker: torch's CPU generator

@@ -26,6 +26,7 @@ except Exception as error:
     sys.exit((str(error).strip().splitlines() or [type(error).__name__])[-1])
 """
 _RETRY_S = 0.5
+CONNECT_S = 30.0  # in which an address must answer
 
 
 def connect(section: RaySection) -> Callable[[], None]:
@@ -49,7 +50,7 @@ def connect(section: RaySection) -> Callable[[], None]:
         _check_cpus(section)
         ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     else:
-        probe(section.address, section.connect_timeout_s)
+        probe(section.address, CONNECT_S)
         ray.init(address=section.address, log_to_driver=False, logging_level="ERROR")
     shutdown: Callable[[], None] = ray.shutdown
     return shutdown
@@ -57,12 +58,12 @@ def connect(section: RaySection) -> Callable[[], None]:
 
 def _check_cpus(section: RaySection) -> None:
     """Refuse to ask for more CPUs than this machine has: Ray would wait for them for ever."""
-    wanted = section.num_workers * section.num_cpus + section.policy_replicas * section.policy_cpus
+    wanted = (section.num_workers + section.policy_replicas) * section.num_cpus
     there = os.cpu_count() or 1
     if wanted > there:
         raise ConfigError(
-            f"rollout.ray asks for {wanted:g} CPUs ({section.num_workers} workers of {section.num_cpus:g}, "
-            f"{section.policy_replicas} replicas of {section.policy_cpus:g}); this machine has {there}. Lower the "
+            f"rollout.ray asks for {wanted:g} CPUs ({section.num_workers} workers and {section.policy_replicas} "
+            f"replicas of {section.num_cpus:g}); this machine has {there}. Lower the "
             "numbers, for example rollout.ray.num_cpus=0.5, or give rollout.ray.address of a larger cluster."
         )
 

@@ -18,7 +18,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from transformers import AutoModelForCausalLM
 
 from agentgym_rft.config.run import Config
-from agentgym_rft.errors import CheckpointError, ConfigError
+from agentgym_rft.errors import CheckpointError
 from agentgym_rft.store.checkpoint import (
     Checkpoint,
     restore,
@@ -80,10 +80,6 @@ def make_learner(config: Config, algorithm: Algorithm, model: Any, tokenizer: An
         ConfigError: the model, the algorithm and the settings under `trainer` do not go together.
     """
     trainer = config.trainer
-    if ranks.is_sharded and trainer.entropy_probe:
-        raise ConfigError(
-            "trainer.entropy_probe needs all weights in each process: write trainer.parallel.strategy=ddp."
-        )
     copied = (
         sharing_copy if trainer.lora.rank and ranks.size == 1 else deepcopy
     )  # with adapters the base weights do not change

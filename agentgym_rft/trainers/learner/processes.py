@@ -24,6 +24,7 @@ from agentgym_rft.config.run import ParallelSection
 from agentgym_rft.errors import AgentGymError, ConfigError, ParallelError
 
 Strategy = Literal["none", "ddp", "fsdp2"]
+IDLE_S = 86_400.0  # how long the others wait while process 0 rolls out
 
 
 class OrderBell:
@@ -173,7 +174,7 @@ def joined(section: ParallelSection) -> Iterator[Ranks]:
         group_store = PrefixStore("group", store)
         dist.init_process_group(backend, store=group_store, rank=rank, world_size=size, timeout=timeout)
         _keep_for_ever(dist.group.WORLD)
-    bell = OrderBell(PrefixStore("orders", store), section.idle_timeout_s)
+    bell = OrderBell(PrefixStore("orders", store), IDLE_S)
     ranks = Ranks(rank, size, strategy, bell)
     try:
         yield ranks

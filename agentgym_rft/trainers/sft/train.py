@@ -22,7 +22,7 @@ from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.agents.policies.loading import load_model
 from agentgym_rft.config.sft import SftConfig, SftSection
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.errors import ConfigError, NumericsError
+from agentgym_rft.errors import NumericsError
 from agentgym_rft.rollouts.policies import policy_dir
 from agentgym_rft.trainers.sft.demonstrations import PlayerKind, asked, demonstrations, player_of, sft_agents, sft_cards
 from agentgym_rft.trainers.sft.model import build_model, train_tokenizer
@@ -183,11 +183,6 @@ def train_sft(
     """
     section, seed = config.sft, config.run.seed
     has_reports = section.reflection_share + section.guided_share > 0
-    if has_reports and env.seats:
-        raise ConfigError(
-            f"'{config.env.id}' has several agents: reports and guided retries are of one. "
-            "Set sft.reflection_share and sft.guided_share to 0."
-        )
     episodes = play_episodes(config, card, env, model, tokenizer) if has_reports else []
     if has_reports:
         add_pieces(model, tokenizer, report_pieces(section.labelled_turns, section.phrases))

@@ -31,8 +31,6 @@ class Demonstrator:
         self._config = config
         self._agents = only_agent(card, chat)
         self._env: TextEnv = make_env(config.env.id, config.env.options)
-        if self._env.seats:
-            raise ConfigError("rollout.experts.num is for environments with one agent: set it to 0.")
         self._task_ids = self._env.task_ids(config.env.split)
         try:
             self._play(self._task_ids[0], 0)
@@ -57,8 +55,7 @@ class Demonstrator:
         self._env.close()
 
     def _play(self, task_id: str, seed: int) -> Trajectory:
-        noise = self._config.rollout.experts.noise
-        (trajectory,) = demonstrate(self._env, self._agents, task_id, seed=seed, noise=noise)
+        (trajectory,) = demonstrate(self._env, self._agents, task_id, seed=seed, noise=0.0)
         turns = tuple(replace(turn, policy_version=STORED_VERSION, off_context=True) for turn in trajectory.turns)
         return replace(trajectory, turns=turns)
 

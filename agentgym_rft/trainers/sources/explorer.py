@@ -20,9 +20,15 @@ from agentgym_rft.trainers.sources.opponents import OpponentPool
 
 @dataclass(frozen=True, slots=True)
 class Explorer:
-    """Draws tasks, plans groups and has them played."""
+    """Draws tasks, plans groups and has them played.
+
+    Args:
+        groups_per_step: that are played; fewer than `rollout.num_tasks` where a store gives the rest of a batch.
+        pool: opponents from the run's past.
+    """
 
     config: Config
+    groups_per_step: int
     workers: Workers
     strategy: Strategy
     sampler: TaskSampler
@@ -32,14 +38,14 @@ class Explorer:
     async def collect(self, step: int) -> list[Group]:
         """The groups of a step. Groups without signal are replaced by other tasks, `max_resample` times at most."""
         groups: list[Group] = []
-        num_wanted = self.config.rollout.num_tasks
+        num_wanted = self.groups_per_step
         for attempt in range(self.config.rollout.max_resample + 1):
             plans = self._plans(f"{step}.{attempt}", step, num_wanted)
             played = await asyncio.gather(*(self.strategy(plan, self.workers) for plan in plans))
             for group in played:  # in the order of their plans, so that the sampler's state follows from the seed
                 self.sampler.observe(group)
             groups += played
-            num_wanted = self.config.rollout.num_tasks - sum(
+            num_wanted = self.groups_per_step - sum(
                 any(map(has_signal, by_seat([group], self.config.team.baseline))) for group in groups
             )
             if num_wanted <= 0:

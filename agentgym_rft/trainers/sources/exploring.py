@@ -22,7 +22,7 @@ from agentgym_rft.agents.policies.loading import load_model
 from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.making import make_env
-from agentgym_rft.errors import AgentGymError, ConfigError, PolicyError
+from agentgym_rft.errors import AgentGymError, PolicyError
 from agentgym_rft.rollouts.make import make_reflector, make_workers
 from agentgym_rft.rollouts.outcome import why_unplayed
 from agentgym_rft.rollouts.policies import load_policy_model, policy_section, serve
@@ -33,7 +33,7 @@ from agentgym_rft.store.checkpoint import checkpoint_folders, load_checkpoint
 from agentgym_rft.store.experience import Accounting, ExperienceStore, vocabulary_of
 from agentgym_rft.store.stored_groups import STORED_VERSION
 from agentgym_rft.trainers.algorithms import build_algorithm
-from agentgym_rft.trainers.checks import check_credit
+from agentgym_rft.trainers.checks import check_exploration
 from agentgym_rft.trainers.sources.explorer import Explorer
 from agentgym_rft.trainers.sources.stored import EXPLORER, StoreFile
 
@@ -77,13 +77,11 @@ def explore(plan: Exploration, *, is_stopped: Callable[[], bool], on_round: Call
         PolicyError: every episode of a round failed.
     """
     config = plan.config
-    if config.store.path is None:
-        raise ConfigError("agentgym explore writes to an experience store: name a file with --store.")
     algorithm = build_algorithm(config.algorithm)
     strategy = STRATEGIES.lookup(config.rollout.strategy).play
-    check_credit(config)
+    check_exploration(config)
     model, tokenizer = load_policy_model(config.policy, dtype=torch.float32)
-    file = StoreFile(Path(config.store.path), vocabulary_of(tokenizer), EXPLORER)
+    file = StoreFile(Path(str(config.store.path)), vocabulary_of(tokenizer), EXPLORER)
     file.check()
     policy = None if config.rollout.workers == "ray" else serve(model, policy_section(config))
     workers = make_workers(config, tokenizer, policy, make_reflector(config), dtype=torch.float32)
@@ -94,7 +92,7 @@ def explore(plan: Exploration, *, is_stopped: Callable[[], bool], on_round: Call
         if not plan.is_start_of_run:
             workers.run(lambda: workers.load(model.state_dict(), STORED_VERSION))
         sampler = TaskSampler(_task_ids(config), config.run.seed, section=config.rollout.tasks)
-        explorer = Explorer(config, workers, strategy, sampler, algorithm)
+        explorer = Explorer(config, config.rollout.num_tasks, workers, strategy, sampler, algorithm)
         return _Rounds(plan, explorer, store).run(is_stopped, on_round)
     finally:
         store.close()
@@ -129,7 +127,7 @@ class _Rounds:
         return self._store.accounting()
 
     def _num_left(self) -> int:
-        most = self._explorer.config.rollout.num_tasks
+        most = self._explorer.groups_per_step
         return most if self._plan.num_groups is None else min(self._plan.num_groups - self._num_begun, most)
 
     def _is_reader_gone(self) -> bool:

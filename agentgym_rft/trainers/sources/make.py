@@ -11,7 +11,7 @@ from agentgym_rft.agents.agent import chat_format
 from agentgym_rft.agents.card import load_card
 from agentgym_rft.agents.policies.base import Policy
 from agentgym_rft.agents.policies.names import is_vllm
-from agentgym_rft.config.run import Config, num_fresh, plays_nothing
+from agentgym_rft.config.run import Config, plays_nothing
 from agentgym_rft.rollouts.policies import policy_section, serve
 from agentgym_rft.store.experience import vocabulary_of
 from agentgym_rft.store.stored_groups import GroupStore
@@ -28,13 +28,6 @@ from agentgym_rft.trainers.sources.stored import (
     StoreFile,
     StoreSource,
 )
-
-
-def played_config(config: Config) -> Config:
-    """The configuration for the workers: `rollout.num_tasks` is the number of groups that are played in a step."""
-    if plays_nothing(config):
-        return config
-    return config.model_copy(update={"rollout": config.rollout.model_copy(update={"num_tasks": num_fresh(config)})})
 
 
 def make_source(config: Config, explorer: Explorer, stored: GroupStore | None, tokenizer: Any, run_dir: Path) -> Source:
@@ -93,9 +86,9 @@ def source_of(explorer: Explorer) -> Source:
     if trainer.mode == "one_step_off":
         return LaggedSource(explorer, interval=trainer.sync_interval, offset=trainer.sync_offset)
     if trainer.mode == "async":
-        ahead = trainer.max_staleness * rollout.num_tasks
+        ahead = trainer.max_staleness * explorer.groups_per_step
         return AsyncSource(explorer, ahead=ahead, max_staleness=trainer.max_staleness)
     if rollout.overprovision:
-        ahead = math.ceil(rollout.overprovision * rollout.num_tasks)
+        ahead = math.ceil(rollout.overprovision * explorer.groups_per_step)
         return AsyncSource(explorer, ahead=ahead, max_staleness=trainer.max_staleness, pauses=True)
     return SyncSource(explorer)

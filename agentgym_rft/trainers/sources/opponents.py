@@ -33,15 +33,15 @@ NEWEST_WEIGHT = 0.2  # of the newest group in the moving average of the success 
 _PREFIX = "pool/"  # of the members' keys in the routed policy
 
 
-def draw_weights(rule: Rule, successes: Sequence[float], power: float) -> np.ndarray:
+def draw_weights(rule: Rule, successes: Sequence[float]) -> np.ndarray:
     """Probability of each member of a pool, oldest first, [members].
 
-    `prioritised` is in proportion to (1 - p) ** power, p being the own success against the member, and uniform where
+    `prioritised` is in proportion to (1 - p) ** 2, p being the own success against the member, and uniform where
     all are beaten for certain. `latest` takes the newest.
 
     Source: Vinyals et al. 2019, AlphaStar (doi 10.1038/s41586-019-1724-z), prioritized fictitious self-play, f_hard.
     """
-    weights = (1.0 - np.asarray(successes)) ** power if rule == "prioritised" else np.ones(len(successes))
+    weights = (1.0 - np.asarray(successes)) ** 2 if rule == "prioritised" else np.ones(len(successes))
     if rule == "latest":
         weights[:-1] = 0.0
     return np.asarray(weights / weights.sum()) if weights.sum() > 0 else np.full(len(successes), 1 / len(successes))
@@ -143,7 +143,7 @@ class OpponentPool:
         random = np.random.default_rng(derive_seed(self._seed, "pool", group_id))
         if random.random() >= self._section.share:
             return {}
-        weights = draw_weights(self._section.rule, list(self._success.values()), self._section.power)
+        weights = draw_weights(self._section.rule, list(self._success.values()))
         member = self.members[int(random.choice(len(weights), p=weights))]
         own = self._agents[self._num_groups % len(self._agents)]
         self._num_groups += 1

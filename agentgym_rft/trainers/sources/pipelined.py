@@ -153,7 +153,8 @@ class AsyncSource:
     def batch(self, step: int) -> Batch:
         self._go_on()
         groups: list[Group] = []
-        num_tasks, most = self._rollout.num_tasks, self._rollout.num_tasks * (self._rollout.max_resample + 1)
+        num_tasks = self._explorer.groups_per_step
+        most = num_tasks * (self._rollout.max_resample + 1)
         num_useful = 0
         while num_useful < num_tasks and len(groups) < most:
             self._top_up(step, num_tasks - num_useful)

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from agentgym_rft.agents.card import load_card
-from agentgym_rft.config.load import validate_config
 from agentgym_rft.config.run import AgentSection
 from agentgym_rft.config.sft import SftConfig, SftSection
 from agentgym_rft.core import StopReason
@@ -16,7 +15,6 @@ from agentgym_rft.trainers.sft.demonstrations import demonstrate, demonstrations
 from agentgym_rft.trainers.sft.model import train_tokenizer
 from agentgym_rft.trainers.sft.train import demonstrated_rows, start_policy, train_sft
 from agentgym_rft.trainers.sft.word_substitution import Wordbook, WordSubstitution
-from agentgym_rft.trainers.sources.experts import Demonstrator
 from tests.light_switch import COLOURS, LightSwitch
 from tests.team_switch import TeamSwitch
 
@@ -203,18 +201,3 @@ def test_a_model_learns_both_roles():
     texts = [tokenizer.decode(row.ids.tolist()) for row, _ in zip(rows, range(4), strict=False)]
     assert ["You lead." in text for text in texts] == [True, False] * 2
     assert ["You help." in text for text in texts] == [False, True] * 2
-
-
-def test_what_is_for_one_agent_is_refused():
-    config = config_of(init="seed")
-    config = config.model_copy(update={"sft": replace_shares(config.sft)})
-    env = TurnsEnv(Orders())
-    with pytest.raises(ConfigError, match="has several agents: reports and guided retries are of one"):
-        train_sft(config, env, load_card(config.agent), None, None, lambda row: None)
-    run = validate_config({"env": {"id": config.env.id}, "rollout": {"experts": {"num": 1}}})
-    with pytest.raises(ConfigError, match="is for environments with one agent: set it to 0"):
-        Demonstrator(run, load_card(run.agent), None)
-
-
-def replace_shares(section):
-    return section.model_copy(update={"reflection_share": 0.5})
