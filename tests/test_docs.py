@@ -1,5 +1,7 @@
 """The documentation says what the code does: commands, options, keys, metrics, examples and links."""
 
+import json
+import os
 import pkgutil
 import re
 import shlex
@@ -10,15 +12,17 @@ from pathlib import Path
 
 import pytest
 import typer
+import yaml
 
 from agentgym_rft.agents.card import ActionCard, AgentCard, ContextCard, ReflectCard
 from agentgym_rft.cli.main import COMMANDS, make_app
-from agentgym_rft.cli.options import leaves, type_name
+from agentgym_rft.config.leaves import leaves, shown, type_name
+from agentgym_rft.config.old_keys import OLD_KEYS
 from agentgym_rft.config.run import Config
 from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.envs import check_env
 from agentgym_rft.envs.check.run import RULES
-from agentgym_rft.trainers.algorithms import ALGORITHMS, build_algorithm
+from agentgym_rft.trainers.algorithms import ALGORITHMS
 from agentgym_rft.trainers.algorithms.entropy.controls import CONTROLS
 
 ROOT = Path(__file__).parent.parent
@@ -30,7 +34,7 @@ TEXTS = [
 ]
 ROOTS = ("agentgym_rft", "agents", "benchmarks", "docs", "envs", "tests", "trainers")
 ELSEWHERE = {  # files that a reader is told to write, and folders in the user's cache
-    *("guess.py", "guess_number.py", "my_env.py"),
+    *("guess.py", "guess_number.py", "my_env.py", "my_algorithm.py", "my_parts.py"),
     *("agentgym_rft/textworld", "agentgym_rft/webshop"),
 }
 FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
@@ -54,13 +58,6 @@ def commands():
                 yield page.name, tuple(words[words.index("agentgym") + 1 :])
 
 
-def shown(default):
-    """A default as the tables write it."""
-    if default is None or isinstance(default, bool):
-        return {None: "null", True: "true", False: "false"}[default]
-    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
-
-
 @pytest.mark.parametrize(("page", "words"), sorted(set(commands())))
 def test_every_command_in_the_documentation_has_the_options_it_is_shown_with(page, words):
     name, *rest = words
@@ -77,14 +74,19 @@ def test_the_configuration_page_lists_every_key_with_type_and_default(model):
     rows = []
     for leaf in leaves(model):
         kind = type_name(leaf.annotation).replace("|", "\\|")
-        rows.append(f"| `{'.'.join(leaf.path)}` | {kind} | `{shown(leaf.default)}` | ")
+        key = f"**`{leaf.name}`**" if leaf.is_main else f"`{leaf.name}`"
+        rows.append(f"| {key} | {kind} | `{shown(leaf.default)}` | ")
     assert [row for row in rows if row not in page] == []
 
 
 def test_the_configuration_page_lists_no_other_key():
-    page = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
-    known = {".".join(leaf.path) for model in (Config, SftConfig) for leaf in leaves(model)}
-    assert set(re.findall(r"^\| `([\w.]+)` \|", page, re.MULTILINE)) == known
+    page, _, old = (
+        (ROOT / "docs/configuration.md").read_text(encoding="utf-8").partition("\n## Keys of earlier versions\n")
+    )
+    known = {leaf.name for model in (Config, SftConfig) for leaf in leaves(model)}
+    assert set(re.findall(r"^\| (?:\*\*)?`([\w.]+)`(?:\*\*)? \|", page, re.MULTILINE)) == known
+    rows = re.findall(r"^\| `([\w.]+)` \| .* \| (?:none|`([\w.]+)`) \| (.*) \|$", old, re.MULTILINE)
+    assert rows == [(name, key.new, key.advice) for name, key in OLD_KEYS.items()]
 
 
 def test_the_agents_page_lists_every_field_of_a_card():
@@ -170,17 +172,42 @@ def test_the_other_examples_of_the_environments_page_run(tmp_path):
     assert len(list(tmp_path.glob("games/json_2.1.1/valid_unseen/*/*/game.tw-pddl"))) == 2
 
 
-def test_the_example_algorithm_is_a_valid_composition():
-    (code,) = blocks("docs/algorithms.md", "python")
-    before = set(ALGORITHMS)
-    try:
-        exec(compile(code, "docs/algorithms.md", "exec"), {})
-        (name,) = set(ALGORITHMS) - before
-        algorithm = build_algorithm(Config().algorithm.model_copy(update={"name": name}))
-        assert algorithm.ratio.unit == "turn"
-    finally:
-        for added in set(ALGORITHMS) - before:
-            del ALGORITHMS[added]
+def agentgym(folder, *words):
+    """Run a command in a folder, as a user does, on few and short episodes."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"}
+    command = [sys.executable, "-m", "agentgym_rft", *words]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+
+
+def example_run(folder, policy, file, code, *more):
+    """Save an example as a file and train two steps with the command that names it, in a smaller environment."""
+    (folder / file).write_text(code, encoding="utf-8")
+    (words,) = (words for page, words in commands() if page == "algorithms.md" and file[:-3] in " ".join(words))
+    words = [word.replace("alfworld", "tests.light_switch:LightSwitch") for word in words]
+    smaller = ["--policy", str(policy), "--policy.device=cpu", "--policy.max_context=64"]
+    smaller += ["--steps", "2", "--eval.num_tasks=0", "--out", "run"]
+    return agentgym(folder, *words, *smaller, *more)
+
+
+def test_the_example_algorithm_has_at_most_fifteen_lines_and_trains_and_goes_on(tmp_path, switch_policy):
+    code, _ = blocks("docs/algorithms.md", "python")
+    assert len([line for line in code.splitlines() if line]) <= 15
+    metrics = example_run(tmp_path, switch_policy, "my_algorithm.py", code)
+    assert len(metrics) == 2
+    assert all(step["update/num_steps"] > 0 and step["grad/norm"] > 0 for step in metrics)
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["algorithm"]["name"] == "my_algorithm:toward_best"
+    assert config["algorithm"]["options"] == {"weight": 0.3}
+    assert len(agentgym(tmp_path, "train", "--resume", "run", "--steps", "3")) == 3
+
+
+def test_the_example_control_operator_and_strategy_train(tmp_path, switch_policy):
+    _, code = blocks("docs/algorithms.md", "python")
+    metrics = example_run(tmp_path, switch_policy, "my_parts.py", code, "--rollout.max_steps=2")
+    assert [step["episode/turns"] for step in metrics] == [1, 1]  # half of the two, so that nothing is won
+    assert [step["operators/dropped_my_parts:some_won"] for step in metrics] == [8, 8]
 
 
 def anchors(text):
@@ -235,6 +262,19 @@ def test_paths_that_a_page_names_are_there(page):
 def test_modules_and_what_is_named_in_them_are_there(page):
     for name in set(re.findall(r"`(agentgym_rft\.\w+(?:\.\w+)+)", page.read_text(encoding="utf-8"))):
         pkgutil.resolve_name(name)
+
+
+def lost_modules(text):
+    """Python files that the text of a module names and that are not in the repository."""
+    named = re.findall(r"`((?:\w+/)*\w+\.py)`", text)
+    return [name for name in named if not any((ROOT / "agentgym_rft").rglob(name)) and not (ROOT / name).is_file()]
+
+
+def test_modules_that_the_code_names_are_there():
+    for path in sorted((ROOT / "agentgym_rft").rglob("*.py")):
+        assert lost_modules(path.read_text(encoding="utf-8")) == [], path
+    text = "see `learner/lora.py`, `benchmarks/chaos.py`, `wrapping.py`, `sft/lora.py`"
+    assert lost_modules(text) == ["wrapping.py", "sft/lora.py"]
 
 
 def test_dead_links_and_missing_paths_are_found(tmp_path):

@@ -1,4 +1,4 @@
-"""Environments by name, ready to be played."""
+"""Makes environments by name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import gymnasium as gym
 from agentgym_rft import registry
 from agentgym_rft.envs.adapters.gym import as_text_env
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.envs.multi_agent import TextAECEnv
 from agentgym_rft.envs.turns import TurnsEnv
 
 
@@ -28,7 +27,11 @@ def has_noop(id: str, options: Mapping[str, Any] | None = None) -> bool:
     """True if the agents of an environment have an action that does nothing. Raises what `make_env` does."""
     env = make_env(id, options)
     env.close()
-    return isinstance(env, TurnsEnv) and type(env.env).noop is not TextAECEnv.noop
+    if not isinstance(env, TurnsEnv):
+        return False
+    from agentgym_rft.envs.multi_agent import TextAECEnv  # imports PettingZoo, which one agent has no use for
+
+    return type(env.env).noop is not TextAECEnv.noop
 
 
 def make_env(id: str, options: Mapping[str, Any] | None = None) -> TextEnv:
@@ -43,5 +46,4 @@ def make_env(id: str, options: Mapping[str, Any] | None = None) -> TextEnv:
     """
     full_id = registry.resolve_env_id(id)
     given = dict(options or {})
-    defaults = {} if ":" in full_id else registry.env_spec(full_id).kwargs
-    return as_text_env(registry.make(full_id, **given), full_id, {**defaults, **given})
+    return as_text_env(registry.make(full_id, **given), full_id, {**registry.env_spec(full_id).kwargs, **given})

@@ -1,4 +1,4 @@
-"""From configuration sections to the things that roll out: card, device, model, workers."""
+"""Makes the workers that play episodes, and what they need, from the configuration."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from agentgym_rft.rollouts.policies import load_policy_model, policy_section, re
 from agentgym_rft.rollouts.reflection.chat import Completer
 from agentgym_rft.rollouts.reflection.endpoint import EndpointReflector
 from agentgym_rft.rollouts.reflection.reflectors import HindsightReflector, Reflector, SpokenReflector
+from agentgym_rft.rollouts.strategies import STRATEGIES
 from agentgym_rft.rollouts.workers.base import Workers
 from agentgym_rft.rollouts.workers.local import make_local_workers
 
@@ -32,7 +33,7 @@ def make_workers(
     Without a `reflector`, the policy reflects on its own episodes, where the strategy asks for it.
 
     Args:
-        policy: who plays; None with `rollout.workers=ray`, whose processes make their own.
+        policy: plays the episodes; None with `rollout.workers=ray`, whose processes make their own.
         dtype: of their weights, as `load_policy_model` takes it.
     Raises:
         ConfigError: there is no such card, or it is wrong; workers on Ray cannot be had.
@@ -47,14 +48,16 @@ def make_workers(
 
 
 def make_reflector(config: Config) -> Reflector | None:
-    """The reflector that `rollout.reflect.reflector` names; None for the policy itself and for other strategies.
+    """Return the reflector that `rollout.reflect.reflector` names.
+
+    None stands for the policy itself, and for a strategy that does not read the section.
 
     Raises:
         ConfigError: it is an endpoint without an http address.
         DataError, CheckpointError: it is a policy that cannot be used.
     """
     kind, _, rest = config.rollout.reflect.reflector.partition(":")
-    if kind == "self" or config.rollout.strategy != "reflect_retry":
+    if kind == "self" or "rollout.reflect" not in STRATEGIES.lookup(config.rollout.strategy).reads:
         return None
     if kind == "hindsight":
         env = make_env(config.env.id, config.env.options)

@@ -110,7 +110,7 @@ def test_an_evaluation_of_errors_only_fails(model_dir, capsys):
         (["--env.options.goall=3"], f"Environment '{COUNTER}' has no option 'goall'. Did you mean 'goal'?"),
         (["--env.split=test"], "There is no split 'test'."),
         (["--algorithm.name=grop"], "Did you mean 'grpo'?"),
-        (["--rollout.strategy=plian"], "No rollout strategy is called 'plian'. Did you mean 'plain'?"),
+        (["--rollout.strategy=plian"], "Rollout strategy 'plian' is not registered. Did you mean 'plain'?"),
         (["--out", "/proc/no"], "Cannot write to '/proc/no'"),
     ],
 )

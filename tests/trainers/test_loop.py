@@ -74,7 +74,8 @@ def test_a_run_killed_in_a_step_and_resumed_ends_with_the_weights_of_one_that_wa
     script = (
         "import os, signal, sys\n"
         "from agentgym_rft.config.run import Config\n"
-        "from agentgym_rft.trainers import learner, loop\n"
+        "from agentgym_rft.trainers import loop\n"
+        "from agentgym_rft.trainers.learner import learner\n"
         "update, count = learner.update, []\n"
         "def dying(*args):\n"
         "    count.append(1)\n"

@@ -1,14 +1,15 @@
-"""What every strategy shares: the plan of a group, what it needs of the workers, and repeats after errors."""
+"""Shared by all strategies: the plan of a group, the interface of the workers, and repeats after errors."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 from agentgym_rft.config.run import ReflectSection
 from agentgym_rft.config.team import CounterfactualSection
 from agentgym_rft.core import Group, Trajectory
+from agentgym_rft.registry.base import FunctionRegistry
 from agentgym_rft.rollouts.episode.forks import EpisodeRecord, Fork
 from agentgym_rft.rollouts.episode.spec import EpisodeSpec
 from agentgym_rft.rollouts.reflection.reflectors import Reflection
@@ -17,7 +18,7 @@ from agentgym_rft.rollouts.seeds import derive_seed
 
 @dataclass(frozen=True, slots=True)
 class GroupPlan:
-    """A group to roll out: `base` with its group id, and how many trajectories."""
+    """A group to roll out: the episode to play (`base`, with the group's id), and how many trajectories."""
 
     base: EpisodeSpec
     group_size: int
@@ -27,7 +28,10 @@ class GroupPlan:
 
 
 class RolloutWorkers(Protocol):
-    """What a strategy needs of the workers: they bound what runs at once, it says what comes after what."""
+    """The part of the workers that a strategy uses.
+
+    The workers limit how much runs at once; the strategy sets the order.
+    """
 
     async def play(self, spec: EpisodeSpec) -> Trajectory: ...
 
@@ -37,10 +41,40 @@ class RolloutWorkers(Protocol):
 
 
 Strategy = Callable[[GroupPlan, RolloutWorkers], Awaitable[Group]]
+OwnSection = Literal["rollout.reflect", "team.counterfactual"]
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyEntry:
+    """A registered strategy, and which of the sections that are for certain strategies only it reads."""
+
+    play: Strategy
+    reads: frozenset[OwnSection] = frozenset()
+
+    @property
+    def source(self) -> Strategy:
+        return self.play
+
+
+STRATEGIES: FunctionRegistry[StrategyEntry] = FunctionRegistry(
+    "Rollout strategy", "agentgym_rft.strategies", StrategyEntry, ("plan", "workers")
+)
+
+
+def register_strategy(name: str, *reads: OwnSection) -> Callable[[Strategy], Strategy]:
+    """Return a decorator that registers a strategy: a coroutine that plays the group of a plan.
+
+    Args:
+        name: what `rollout.strategy` calls it.
+        reads: with `rollout.reflect` it gets that section's reflector; both sections are refused where they cannot be.
+    Raises:
+        RegistryError: the name is taken.
+    """
+    return STRATEGIES.decorator(name, lambda play: StrategyEntry(play, frozenset(reads)))
 
 
 async def attempts(plan: GroupPlan, workers: RolloutWorkers, member: int) -> list[EpisodeRecord]:
-    """The attempts of one member: an errored one is kept, as data, and played again, `max_retries` times at most."""
+    """Play one member of a group. An attempt with an error is kept and played again, `max_retries` times at most."""
     played: list[EpisodeRecord] = []
     for attempt in range(plan.max_retries + 1):
         name = f"{plan.base.group_id}/{member}" + (f".{attempt}" if attempt else "")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from agentgym_rft.core import Group
-from agentgym_rft.rollouts.strategies.base import GroupPlan, RolloutWorkers, attempts
+from agentgym_rft.rollouts.strategies.base import GroupPlan, RolloutWorkers, attempts, register_strategy
 
 
+@register_strategy("plain")
 async def plain(plan: GroupPlan, workers: RolloutWorkers) -> Group:
     """Independent episodes of one task. An errored one is played again, at most `max_retries` times."""
     members = await asyncio.gather(*(attempts(plan, workers, member) for member in range(plan.group_size)))

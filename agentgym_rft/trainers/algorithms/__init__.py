@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from agentgym_rft.config.base import read_options
+from agentgym_rft.config.base import Options
 from agentgym_rft.config.run import AlgorithmSection
-from agentgym_rft.errors import RegistryError, did_you_mean
 from agentgym_rft.trainers.algorithms import grpo, imitation, multi_turn, reflective, single_return  # noqa: F401
 from agentgym_rft.trainers.algorithms.base import Algorithm
 from agentgym_rft.trainers.algorithms.composing import (
     ALGORITHMS,
     aggregation_of,
     clipped_policy_gradient,
-    register,
+    register_algorithm,
     regularizers_of,
     weigh_behaviour,
 )
-from agentgym_rft.trainers.algorithms.entropy.controls import apply_controls
+from agentgym_rft.trainers.algorithms.entropy.controls import apply_controls, register_control
+from agentgym_rft.trainers.algorithms.operators import register_operator
 
-__all__ = ["ALGORITHMS", "aggregation_of", "build_algorithm", "clipped_policy_gradient", "register", "regularizers_of"]
+__all__ = [
+    "ALGORITHMS",
+    "Options",
+    "aggregation_of",
+    "build_algorithm",
+    "clipped_policy_gradient",
+    "register_algorithm",
+    "register_control",
+    "register_operator",
+    "regularizers_of",
+]
 
 
 def build_algorithm(section: AlgorithmSection) -> Algorithm:
-    """The composition that a configuration names, with its controls. Raises `RegistryError` or `ConfigError`."""
-    if section.name not in ALGORITHMS:
-        raise RegistryError(f"No algorithm is called '{section.name}'.{did_you_mean(section.name, ALGORITHMS)}")
-    entry = ALGORITHMS[section.name]
-    options = read_options(entry.options, section.options, f"Algorithm '{section.name}'")
-    algorithm = weigh_behaviour(entry.build(section, options), section.behaviour_cap)
-    return apply_controls(algorithm, section)
+    """Return the composition that a configuration names, with its controls.
+
+    Raises `RegistryError` or `ConfigError`.
+    """
+    compose, options = ALGORITHMS.configured(section.name, section.options)
+    algorithm = ALGORITHMS.checked(section.name, compose(section, options))
+    return apply_controls(weigh_behaviour(algorithm, section.behaviour_cap), section)

@@ -1,17 +1,18 @@
 """The registry of algorithms, and what their compositions share.
 
-Compositions live in `algorithms.py` and its siblings by kind; `algorithms.py` imports them all.
+Compositions live in `grpo.py` and its siblings by kind; the package imports them all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 from agentgym_rft.config.base import Options
 from agentgym_rft.config.run import AlgorithmSection
-from agentgym_rft.errors import ConfigError, RegistryError
+from agentgym_rft.errors import ConfigError
+from agentgym_rft.registry.plugins import Plugin, PluginRegistry
 from agentgym_rft.trainers.algorithms import losses
 from agentgym_rft.trainers.algorithms.advantage_transforms import behaviour_weight
 from agentgym_rft.trainers.algorithms.advantages import group_advantage, group_mean, group_std, unscaled, weigh_negative
@@ -24,29 +25,19 @@ ANCHORS = {"old": "old_logprobs", "behaviour": "behaviour_logprobs"}
 SCALES = {"std": group_std, "none": unscaled}
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A registered algorithm: the model of its options, and the function that composes it."""
+Compose = Callable[[AlgorithmSection, Any], Algorithm]
 
-    options: type[Options]
-    build: Callable[[AlgorithmSection, Any], Algorithm]
-
-
-ALGORITHMS: dict[str, Entry] = {}
+ALGORITHMS: PluginRegistry[Compose] = PluginRegistry(
+    "Algorithm", "agentgym_rft.algorithms", ("section", "options"), Algorithm
+)
 
 
-def register(
-    name: str, options: type[Options] = Options
-) -> Callable[[Callable[[AlgorithmSection, Any], Algorithm]], Callable[[AlgorithmSection, Any], Algorithm]]:
-    """Decorator that registers a composition. Raises `RegistryError` for a name that is taken."""
+def register_algorithm(name: str, options: type[Options] = Options) -> Callable[[Compose], Compose]:
+    """Return a decorator that registers a composition: a function of the configuration's section and its options.
 
-    def add(build: Callable[[AlgorithmSection, Any], Algorithm]) -> Callable[[AlgorithmSection, Any], Algorithm]:
-        if name in ALGORITHMS:
-            raise RegistryError(f"An algorithm called '{name}' is already registered.")
-        ALGORITHMS[name] = Entry(options, build)
-        return build
-
-    return add
+    Raises `RegistryError` for a name that is taken.
+    """
+    return ALGORITHMS.decorator(name, lambda compose: Plugin(compose, options))
 
 
 def aggregation_of(section: AlgorithmSection) -> Aggregation:

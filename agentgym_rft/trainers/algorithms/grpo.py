@@ -17,7 +17,7 @@ from agentgym_rft.trainers.algorithms.composing import (
     GrpoOptions,
     clipped_policy_gradient,
     group_relative_policy_gradient,
-    register,
+    register_algorithm,
 )
 from agentgym_rft.trainers.algorithms.units import unit_of
 
@@ -26,13 +26,13 @@ class TurnGrpoOptions(Options):
     scale: Literal["std", "none"] = "std"
 
 
-@register("grpo", GrpoOptions)
+@register_algorithm("grpo", GrpoOptions)
 def grpo(section: AlgorithmSection, options: GrpoOptions) -> Algorithm:
     """GRPO: return minus group mean, over group std (`scale=none`: without). Source: arXiv 2402.03300."""
     return group_relative_policy_gradient(section, options)
 
 
-@register("turn_grpo", TurnGrpoOptions)
+@register_algorithm("turn_grpo", TurnGrpoOptions)
 def turn_grpo(section: AlgorithmSection, options: TurnGrpoOptions) -> Algorithm:
     """GRPO with turns as units: a turn's discounted return, relative to all turns of the group. Source: ours."""
     unit = unit_of(section, "advantage", "turn")
@@ -40,14 +40,14 @@ def turn_grpo(section: AlgorithmSection, options: TurnGrpoOptions) -> Algorithm:
     return clipped_policy_gradient(section, advantage)
 
 
-@register("dr_grpo")
+@register_algorithm("dr_grpo")
 def dr_grpo(section: AlgorithmSection, options: Options) -> Algorithm:
     """Dr. GRPO: no std, every trajectory's sum over the constant `fixed_length`. Source: arXiv 2503.20783."""
     advantage = group_advantage(group_mean, unit=unit_of(section, "advantage", "trajectory"), gamma=section.gamma)
     return clipped_policy_gradient(section, advantage, aggregation=losses.fixed_length(section.fixed_length))
 
 
-@register("rloo")
+@register_algorithm("rloo")
 def rloo(section: AlgorithmSection, options: Options) -> Algorithm:
     """RLOO's leave-one-out advantage in the clipped surrogate; at ratio 1 its gradient is the paper's REINFORCE.
 
@@ -57,7 +57,7 @@ def rloo(section: AlgorithmSection, options: Options) -> Algorithm:
     return clipped_policy_gradient(section, group_advantage(leave_one_out, unit=unit, gamma=section.gamma))
 
 
-@register("gspo")
+@register_algorithm("gspo")
 def gspo(section: AlgorithmSection, options: Options) -> Algorithm:
     """GSPO: the ratio of a whole trajectory, mean over trajectories. Source: arXiv 2507.18071 eq. 5 to 7."""
     unit = unit_of(section, "advantage", "trajectory")

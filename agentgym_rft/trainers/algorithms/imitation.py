@@ -1,4 +1,4 @@
-"""Algorithms that imitate beside reinforcement: an expert (MIX), or the policy's own best episodes (SPEAR)."""
+"""Algorithms that also imitate: an expert's demonstrations (MIX) or the policy's own best episodes (SPEAR)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Field
 from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.trainers.algorithms import losses
 from agentgym_rft.trainers.algorithms.base import Algorithm
-from agentgym_rft.trainers.algorithms.composing import GrpoOptions, group_relative_policy_gradient, register
+from agentgym_rft.trainers.algorithms.composing import GrpoOptions, group_relative_policy_gradient, register_algorithm
 from agentgym_rft.trainers.algorithms.parts import Coefficient, Context
 from agentgym_rft.trainers.algorithms.regularizers import auxiliary_nll, self_imitation
 
@@ -19,7 +19,7 @@ class MixOptions(GrpoOptions):
     mu: float = Field(0.1, ge=0, le=1, description="weight of imitation; 1 - mu that of the policy loss")
 
 
-@register("mix", MixOptions)
+@register_algorithm("mix", MixOptions)
 def mix(section: AlgorithmSection, options: MixOptions) -> Algorithm:
     """MIX: (1 - mu) GRPO + mu times the negative log-likelihood of demonstrations (`rollout.experts`).
 
@@ -36,7 +36,7 @@ class SpearOptions(GrpoOptions):
     imitation_steps: int = Field(200, ge=1, description="steps over which that weight rises from 0, as a half cosine")
 
 
-@register("spear", SpearOptions)
+@register_algorithm("spear", SpearOptions)
 def spear(section: AlgorithmSection, options: SpearOptions) -> Algorithm:
     """SPEAR: GRPO plus self-imitation of stored episodes with recalibrated advantages (`store.replay_as: imitation`).
 

@@ -16,7 +16,7 @@ from agentgym_rft.trainers.algorithms.composing import (
     SCALES,
     aggregation_of,
     clipped_policy_gradient,
-    register,
+    register_algorithm,
     regularizers_of,
 )
 from agentgym_rft.trainers.algorithms.parts import Ratio
@@ -31,7 +31,7 @@ class GigpoOptions(Options):
     episode_unit: credit.EpisodeUnit = Field("trajectory", description="turn: as in code, once a turn")
 
 
-@register("gigpo", GigpoOptions)
+@register_algorithm("gigpo", GigpoOptions)
 def gigpo(section: AlgorithmSection, options: GigpoOptions) -> Algorithm:
     """GiGPO: episode advantage + omega * advantage among turns of the group in equal states. Source: 2505.10978."""
     scale = SCALES["std" if options.mode == "mean_std_norm" else "none"]
@@ -46,7 +46,7 @@ class EmpgOptions(Options):
     zeta: float = Field(0.1, ge=0, description="weight of that bonus")
 
 
-@register("empg", EmpgOptions)
+@register_algorithm("empg", EmpgOptions)
 def empg(section: AlgorithmSection, options: EmpgOptions) -> Algorithm:
     """EMPG: GRPO's advantage scaled by the turn's confidence, plus a bonus for that of the next. Source: 2509.09265."""
     unit = unit_of(section, "advantage", "trajectory")
@@ -56,7 +56,7 @@ def empg(section: AlgorithmSection, options: EmpgOptions) -> Algorithm:
     return replace(algorithm, advantage_transforms=(*algorithm.advantage_transforms, advantage_transform))
 
 
-@register("igpo")
+@register_algorithm("igpo")
 def igpo(section: AlgorithmSection, options: Options) -> Algorithm:
     """IGPO's credit for the environment's turn rewards: they and the outcome are z-scored apart, then summed.
 
@@ -73,7 +73,7 @@ class PpoOptions(Options):
     value_clip: float | None = Field(None, gt=0, description="range around the old value; null: no clipping")
 
 
-@register("ppo", PpoOptions)
+@register_algorithm("ppo", PpoOptions)
 def ppo(section: AlgorithmSection, options: PpoOptions) -> Algorithm:
     """PPO with a critic on the policy's body that values the state before each turn. Source: arXiv 1707.06347."""
     advantage = credit.critic_advantage(section.gamma, options.gae_lambda, whiten=options.whiten)
@@ -86,7 +86,7 @@ class SftOptions(Options):
     which: Literal["won", "all"] = Field("won", description="trajectories to imitate")
 
 
-@register("sft", SftOptions)
+@register_algorithm("sft", SftOptions)
 def sft(section: AlgorithmSection, options: SftOptions) -> Algorithm:
     """Imitation: the negative log-likelihood of the actions of won (or all) trajectories, played or stored."""
     return Algorithm(

@@ -14,13 +14,15 @@ from typing import Any
 
 from pydantic import Field
 
-from agentgym_rft.config.base import Options, read_options
+from agentgym_rft.config.base import Options
 from agentgym_rft.core import Group, StopReason, Trajectory
-from agentgym_rft.errors import ConfigError, RegistryError, did_you_mean
+from agentgym_rft.errors import ConfigError
+from agentgym_rft.registry.plugins import Plugin, PluginRegistry
 from agentgym_rft.trainers.algorithms.reward_shaping import Length, overlong_penalty, with_reward
 from agentgym_rft.trainers.batch.groups import has_signal
 
 Apply = Callable[[Group], Group | None]
+Build = Callable[[Any], Apply]
 TRUNCATED = (StopReason.STEP_LIMIT, StopReason.TOKEN_LIMIT)
 
 
@@ -32,47 +34,21 @@ class Operator:
     apply: Apply
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    options: type[Options]
-    build: Callable[[Any], Apply]
+OPERATORS: PluginRegistry[Build] = PluginRegistry("Operator", "agentgym_rft.operators", ("options",), Callable)
 
 
-OPERATORS: dict[str, _Entry] = {}
+def register_operator(name: str, options: type[Options] = Options) -> Callable[[Build], Build]:
+    """Return a decorator that registers a function from options to what is done to each group.
 
-
-def register_operator(
-    name: str, options: type[Options] = Options
-) -> Callable[[Callable[[Any], Apply]], Callable[[Any], Apply]]:
-    """Decorator that registers a function from options to an operator. Raises `RegistryError` for a name taken."""
-
-    def add(build: Callable[[Any], Apply]) -> Callable[[Any], Apply]:
-        if name in OPERATORS:
-            raise RegistryError(f"An operator called '{name}' is already registered.")
-        OPERATORS[name] = _Entry(options, build)
-        return build
-
-    return add
+    Raises `RegistryError` for a name that is taken.
+    """
+    return OPERATORS.decorator(name, lambda build: Plugin(build, options))
 
 
 def build_operators(entries: Sequence[str | dict[str, Any]]) -> tuple[Operator, ...]:
-    """The operators of a configuration, in order.
-
-    Raises:
-        RegistryError: a name is not registered.
-        ConfigError: an entry or an option is wrong.
-    """
-    found = []
-    for entry in entries:
-        data = {"name": entry} if isinstance(entry, str) else dict(entry)
-        name = data.pop("name", None)
-        if not isinstance(name, str):
-            raise ConfigError(f"An entry of rollout.operators is {entry!r}: expected a name, or a mapping with 'name'.")
-        if name not in OPERATORS:
-            raise RegistryError(f"No operator is called '{name}'.{did_you_mean(name, OPERATORS)}")
-        options = read_options(OPERATORS[name].options, data, f"Operator '{name}'")
-        found.append(Operator(name, OPERATORS[name].build(options)))
-    return tuple(found)
+    """Return the operators of a configuration, in order. Raises what `PluginRegistry.listed` does."""
+    listed = OPERATORS.listed(entries, "rollout.operators")
+    return tuple(Operator(name, OPERATORS.checked(name, build(options))) for name, build, options in listed)
 
 
 def apply_operators(operators: Sequence[Operator], groups: Sequence[Group]) -> tuple[list[Group], dict[str, float]]:

@@ -17,7 +17,7 @@ from agentgym_rft.trainers.algorithms.composing import (
     GrpoOptions,
     clipped_policy_gradient,
     group_relative_policy_gradient,
-    register,
+    register_algorithm,
     regularizers_of,
 )
 from agentgym_rft.trainers.algorithms.credit import BestRule, BestValue, amplify_positive, group_mean_or_zero
@@ -58,7 +58,7 @@ class R3LOptions(Options):
     auxiliary_coef: float = Field(1.0, ge=0, description="weight of imitating reflections and verified corrections")
 
 
-@register("r3l", R3LOptions)
+@register_algorithm("r3l", R3LOptions)
 def r3l(section: AlgorithmSection, options: R3LOptions) -> Algorithm:
     """R3L: REINFORCE with positive amplification, pivotal credit and imitation of what reflection taught.
 
@@ -83,7 +83,7 @@ def r3l(section: AlgorithmSection, options: R3LOptions) -> Algorithm:
     )
 
 
-@register("reflect_grpo", GrpoOptions)
+@register_algorithm("reflect_grpo", GrpoOptions)
 def reflect_grpo(section: AlgorithmSection, options: GrpoOptions) -> Algorithm:
     """Reflect-GRPO: GRPO over first attempts and retries together. Source: a baseline of R3L, arXiv 2601.03715."""
     return group_relative_policy_gradient(section, options)
@@ -94,7 +94,7 @@ class CritiqueGrpoOptions(Options):
     shaping_gamma: float = Field(0.1, gt=0, description="gamma of the policy shaping x / (x + gamma) of refinements")
 
 
-@register("critique_grpo", CritiqueGrpoOptions)
+@register_algorithm("critique_grpo", CritiqueGrpoOptions)
 def critique_grpo(section: AlgorithmSection, options: CritiqueGrpoOptions) -> Algorithm:
     """Critique-GRPO: R - mean over attempts and refinements; policy shaping instead of the ratio on refinements.
 

@@ -1,4 +1,4 @@
-"""Algorithms that learn from one return a trajectory (or a turn), beside the GRPO family of `algorithms.py`."""
+"""Algorithms that learn from one return for each trajectory (or turn), other than the GRPO family of `grpo.py`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ from agentgym_rft.trainers.algorithms.advantages import (
     unscaled,
 )
 from agentgym_rft.trainers.algorithms.base import Algorithm
-from agentgym_rft.trainers.algorithms.composing import SCALES, clipped_policy_gradient, register, regularizers_of
+from agentgym_rft.trainers.algorithms.composing import (
+    SCALES,
+    clipped_policy_gradient,
+    register_algorithm,
+    regularizers_of,
+)
 from agentgym_rft.trainers.algorithms.regularizers import positive_nll
 from agentgym_rft.trainers.algorithms.reward_shaping import Length, overlong_penalty
 from agentgym_rft.trainers.algorithms.selections import (
@@ -52,7 +57,7 @@ class DapoOptions(Options):
     overlong_factor: float = Field(1.0, gt=0, description="the full penalty")
 
 
-@register("dapo", DapoOptions)
+@register_algorithm("dapo", DapoOptions)
 def dapo(section: AlgorithmSection, options: DapoOptions) -> Algorithm:
     """DAPO: GRPO, mean over tokens, only groups with signal, soft penalty on long trajectories. Source: 2503.14476.
 
@@ -74,7 +79,7 @@ class ReinforcePpOptions(Options):
     baseline: Literal["none", "group"] = Field("none", description="taken off before whitening; group: its mean")
 
 
-@register("reinforce_pp", ReinforcePpOptions)
+@register_algorithm("reinforce_pp", ReinforcePpOptions)
 def reinforce_pp(section: AlgorithmSection, options: ReinforcePpOptions) -> Algorithm:
     """REINFORCE++: returns whitened over the batch's tokens, in the clipped surrogate. Source: arXiv 2501.03262.
 
@@ -98,7 +103,7 @@ class ScaleOptions(Options):
     anchor: Anchor = "old"
 
 
-@register("cispo", ScaleOptions)
+@register_algorithm("cispo", ScaleOptions)
 def cispo(section: AlgorithmSection, options: ScaleOptions) -> Algorithm:
     """CISPO: GRPO's advantage; bounds limit a token's importance weight, no token is dropped. Source: 2506.13585."""
     advantage = group_advantage(group_mean, SCALES[options.scale], unit=_unit(section), gamma=section.gamma)
@@ -111,7 +116,7 @@ class OpmdOptions(Options):
     tau: float = Field(1.0, gt=0, description="temperature of logmeanexp; the loss is divided by 1 + tau")
 
 
-@register("opmd", OpmdOptions)
+@register_algorithm("opmd", OpmdOptions)
 def opmd(section: AlgorithmSection, options: OpmdOptions) -> Algorithm:
     """OPMD: -A log-prob / (1 + tau) without importance ratio. Source: arXiv 2509.24203; Trinity-RFT."""
     baseline = group_mean if options.baseline == "mean" else log_mean_exp(options.tau)
@@ -123,7 +128,7 @@ class AsymreOptions(Options):
     shift: float = Field(-0.1, description="added to the group's mean; below 0 favours what worked")
 
 
-@register("asymre", AsymreOptions)
+@register_algorithm("asymre", AsymreOptions)
 def asymre(section: AlgorithmSection, options: AsymreOptions) -> Algorithm:
     """AsymRE: off-policy REINFORCE with a baseline below the group's mean. Source: arXiv 2506.20520."""
     advantage = group_advantage(shifted(group_mean, options.shift), unit=_unit(section), gamma=section.gamma)
@@ -135,7 +140,7 @@ class RaftOptions(Options):
     threshold: float = Field(1.0, description="return to reach, with select=threshold")
 
 
-@register("raft", RaftOptions)
+@register_algorithm("raft", RaftOptions)
 def raft(section: AlgorithmSection, options: RaftOptions) -> Algorithm:
     """RAFT: the negative log-likelihood of the best trajectories, in a mean over them alone. Source: 2304.06767."""
     advantage = selected(options.select, options.threshold, _unit(section), section.gamma)
@@ -149,7 +154,7 @@ class ToprOptions(Options):
     anchor: Anchor = Field("behaviour", description="policy that the ratio is to")
 
 
-@register("topr", ToprOptions)
+@register_algorithm("topr", ToprOptions)
 def topr(section: AlgorithmSection, options: ToprOptions) -> Algorithm:
     """TOPR: imitates positives as they are, pushes negatives with a ratio cut to [0, 1]. Source: arXiv 2503.14286.
 
@@ -175,7 +180,7 @@ class GppoOptions(ScaleOptions):
     positive_coef: float = Field(0.1, ge=0, description="weight of imitating won trajectories")
 
 
-@register("gppo", GppoOptions)
+@register_algorithm("gppo", GppoOptions)
 def gppo(section: AlgorithmSection, options: GppoOptions) -> Algorithm:
     """GPPO: bounds keep a gradient of their own size, plus imitation of what was won. Source: arXiv 2508.07629."""
     advantage = group_advantage(group_mean, SCALES[options.scale], unit=_unit(section), gamma=section.gamma)
@@ -193,7 +198,7 @@ class McGrpoOptions(Options):
     rescale: bool = Field(True, description="times group size / members whose advantage is not zero, as in the code")
 
 
-@register("mc_grpo", McGrpoOptions)
+@register_algorithm("mc_grpo", McGrpoOptions)
 def mc_grpo(section: AlgorithmSection, options: McGrpoOptions) -> Algorithm:
     """MC-GRPO: distance from the group's median; the member at the median is not trained. Source: arXiv 2601.22582.
 

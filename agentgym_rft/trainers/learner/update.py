@@ -1,9 +1,8 @@
 """One training step on a batch: score, prepare the global columns, then optimise over minibatches.
 
-`update` is the only place that calls backward. Log-probs of the policy before the step (`old_logprobs`) cost an extra
-forward pass only where they can differ from those of the training pass: with several optimizer steps a batch (if the
-surrogate has a ratio at all), or when a stage needs them (or the entropy) first. In the strictly on-policy single step
-they are the training pass's own, detached.
+`update` is the only place that calls backward. The log-probs of the policy before the step (`old_logprobs`) need an
+extra forward pass in two cases: with several optimizer steps a batch (if the surrogate has a ratio), or when a stage
+needs them or the entropy first. In a single on-policy step they are the training pass's own, detached.
 """
 
 from __future__ import annotations
@@ -98,7 +97,9 @@ def update(
 
 
 def minibatches(rows: Sequence[Row], num_minibatches: int, num_epochs: int, context: Context) -> list[list[Row]]:
-    """Rows of each optimizer step: every epoch deals whole groups, shuffled by seed and step, into near-equal parts.
+    """The rows of each optimizer step.
+
+    Every epoch deals out whole groups, shuffled by seed and step, in near-equal parts.
 
     With fewer groups than `num_minibatches` there are as many minibatches as groups.
     """

@@ -1,7 +1,7 @@
-"""Where the batches of a training run come from: the stages before the trainer, and the queue between the two.
+"""Sources give the batches of a training run: they play episodes, or read stored ones.
 
-A source decides when episodes are played and with which weights; the loop only asks it for the next batch and hands it
-the weights that came out of the last one.
+A source decides when episodes are played and with which weights. The loop only asks it for the next batch, and gives it
+the weights after each step.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any, Protocol
 from agentgym_rft.core import Group
 from agentgym_rft.trainers.sources.explorer import Explorer
 
-Weights = Callable[[], Mapping[str, Any]]  # the trainer's, by name; gathering them costs time, so it is asked for
+Weights = Callable[[], Mapping[str, Any]]  # the trainer's weights by name; called only when needed
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The groups of a step. `is_sampled`: their tokens were sampled for this run, and count as such.
+    """The groups of a step. `is_sampled`: this run sampled their tokens, so they count as sampled.
 
-    `beside`: what is trained with them and was not played for this step, without errored trajectories.
+    `imitation_groups` are trained with them but were not played for this step. They hold no errored trajectories.
     """
 
     groups: list[Group]
@@ -46,11 +46,11 @@ class Source(Protocol):
         ...
 
     def newest(self, version: int, weights: Weights) -> AbstractContextManager[None]:
-        """The workers play with the weights of this version, and nobody changes them, inside; for evaluations."""
+        """Let the workers play with the weights of this version while the block runs; for evaluations."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps, as JSON holds it."""
+        """Return the state for a checkpoint, as JSON values."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
@@ -61,7 +61,7 @@ class Source(Protocol):
 
 
 class SyncSource:
-    """Plays a batch when it is asked for, with the weights of the last hand-over: strictly on-policy at interval 1.
+    """Plays a batch when asked for it, with the weights that were published last: strictly on-policy at interval 1.
 
     With `sync_interval` I, batch t (from 1) lags (t - 1) mod I versions behind.
     """
@@ -95,14 +95,14 @@ class SyncSource:
         self._explorer.sampler.load_state_dict(state["sampler"])
 
     def close(self) -> None:
-        """Nothing goes on in the background."""
+        """Do nothing: nothing runs in the background."""
 
     def _load(self, version: int, weights: Weights) -> None:
         self._workers.run(lambda: self._workers.load(weights(), version))
 
 
 class SourceAround:
-    """Passes everything on to the source that it is put around; what is derived from it changes the batches."""
+    """Wraps another source and passes all calls on to it. Subclasses change the batches."""
 
     def __init__(self, inner: Source) -> None:
         self._inner = inner

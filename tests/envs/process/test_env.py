@@ -296,7 +296,7 @@ def test_an_environment_that_is_forgotten_leaves_no_process():
 def test_a_process_does_not_outlive_its_parent(last_words):
     program = f"""
 import os, sys, threading
-from agentgym_rft.envs.process import ProcessEnv
+from agentgym_rft.envs.process.env import ProcessEnv
 env = ProcessEnv({BREAKING!r})
 env.reset()
 threading.Thread(target=env.step, args=("sleep",), daemon=True).start()

@@ -25,7 +25,7 @@ import ray
 import torch
 from agentgym_rft.agents.policies.loading import load_model
 from agentgym_rft.errors import WorkersError
-from agentgym_rft.rollouts.build import open_workers
+from agentgym_rft.rollouts.make import open_workers
 from tests.rollouts.ray.conftest import ray_config
 ray.init(address="local", num_cpus=1, include_dashboard=False, object_store_memory=80_000_000, log_to_driver=False,
          logging_level="ERROR", _system_config={"local_fs_capacity_threshold": 1e-6})

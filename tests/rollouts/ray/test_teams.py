@@ -13,7 +13,7 @@ from agentgym_rft.config.load import validate_config
 from agentgym_rft.rollouts.make import make_workers
 from agentgym_rft.rollouts.policies import load_policy_model
 from agentgym_rft.rollouts.ray.workers import RayWorkers
-from agentgym_rft.rollouts.strategies import GroupPlan, find_strategy
+from agentgym_rft.rollouts.strategies import GroupPlan, plain
 from agentgym_rft.store.trajectories import read_trajectories
 from agentgym_rft.trainers.batch.groups import by_seat, split_errors
 from agentgym_rft.trainers.loop import train
@@ -41,7 +41,7 @@ def team_data(policy: str, env: str, **section: object) -> dict[str, Any]:
             "group_size": 4,
             "max_steps": 9,
             "workers": "ray",
-            "ray": {"num_cpus": 0, "policy_cpus": 0, **section},
+            "ray": {"num_cpus": 0, **section},
         },
         "trainer": {"steps": 2, "learning_rate": 1e-2, "warmup_steps": 0},
         "team": {"seats": {"b": {"policy": policy}}},
@@ -76,7 +76,7 @@ def test_a_lost_episode_has_an_errored_part_for_every_seat(cluster, switch_polic
     assert isinstance(workers, RayWorkers)
     try:
         plan = GroupPlan(spec(workers, 1), group_size=2)
-        group = workers.run(lambda: find_strategy("plain")(plan, workers))
+        group = workers.run(lambda: plain(plan, workers))
     finally:
         workers.close()
     assert [t.agent_id for t in group.trajectories] == ["a", "b"] * 2

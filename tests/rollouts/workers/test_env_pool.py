@@ -283,7 +283,7 @@ def test_environments_go_on_between_runs_of_a_background_loop_and_end_with_it():
 @pytest.mark.parametrize("last", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_driver_leaves_no_process(last):
     program = """
-from tests.rollouts.test_processes import *
+from tests.rollouts.workers.test_env_pool import *
 processes = Processes(2, timeout_s=None)
 pool = pool_of(breaks("sleep"), processes)
 play(pool, "abcd")

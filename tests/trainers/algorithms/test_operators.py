@@ -97,7 +97,7 @@ def test_operators_leave_the_groups_they_are_given_as_they_were():
         (
             "drop_without_signals",
             RegistryError,
-            "No operator is called 'drop_without_signals'. Did you mean 'drop_without_signal'?",
+            "Operator 'drop_without_signals' is not registered. Did you mean 'drop_without_signal'?",
         ),
         ({"low": 1}, ConfigError, "An entry of rollout.operators is .*: expected a name"),
         ({"name": "length_penalty", "coeff": 1}, ConfigError, "coef"),
@@ -116,7 +116,7 @@ def with_operators(config, *entries):
 
 
 def test_a_wrong_operator_is_refused_before_the_policy_is_loaded(tmp_path):
-    with pytest.raises(RegistryError, match="No operator is called"):
+    with pytest.raises(RegistryError, match="is not registered"):
         build(with_operators(switch_config(tmp_path / "no policy", tmp_path / "run"), "drop_everything"))
 
 

@@ -127,7 +127,8 @@ def test_a_run_killed_in_the_background_modes_goes_on_without_loss_or_double(swi
     script = (
         "import os, signal, sys\n"
         "from agentgym_rft.config.run import Config\n"
-        "from agentgym_rft.trainers import learner, loop\n"
+        "from agentgym_rft.trainers import loop\n"
+        "from agentgym_rft.trainers.learner import learner\n"
         "update, count = learner.update, []\n"
         "def dying(*args, **options):\n"
         "    count.append(1)\n"

@@ -7,14 +7,15 @@ They combine freely with any algorithm and with each other, in the order in whic
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import Field
 
-from agentgym_rft.config.base import Options, read_options
+from agentgym_rft.config.base import Options
 from agentgym_rft.config.run import AlgorithmSection
-from agentgym_rft.errors import ConfigError, RegistryError, did_you_mean
+from agentgym_rft.errors import ConfigError
+from agentgym_rft.registry.plugins import Plugin, PluginRegistry
 from agentgym_rft.trainers.algorithms.base import Algorithm
 from agentgym_rft.trainers.algorithms.distribution_stats import kept_mass, nucleus_entropy
 from agentgym_rft.trainers.algorithms.entropy import controllers, filters, terms
@@ -24,53 +25,33 @@ from agentgym_rft.trainers.algorithms.units import Unit, unit_of
 Build = Callable[[Algorithm, Any, Unit], Algorithm]
 
 
-@dataclass(frozen=True, slots=True)
-class Control:
-    """A registered control: the model of its options, and what it does to an algorithm."""
-
-    options: type[Options]
-    build: Build
-
-
-CONTROLS: dict[str, Control] = {}
+CONTROLS: PluginRegistry[Build] = PluginRegistry(
+    "Entropy control", "agentgym_rft.controls", ("algorithm", "options", "unit"), Algorithm
+)
 
 
 def register_control(name: str, options: type[Options] = Options) -> Callable[[Build], Build]:
-    """Decorator that registers a control. Raises `RegistryError` for a name that is taken."""
+    """Return a decorator that registers a control: a function of the algorithm, its options and the unit it judges.
 
-    def add(build: Build) -> Build:
-        if name in CONTROLS:
-            raise RegistryError(f"An entropy control called '{name}' is already registered.")
-        CONTROLS[name] = Control(options, build)
-        return build
-
-    return add
+    Raises `RegistryError` for a name that is taken.
+    """
+    return CONTROLS.decorator(name, lambda build: Plugin(build, options))
 
 
 def apply_controls(algorithm: Algorithm, section: AlgorithmSection) -> Algorithm:
-    """The algorithm with the section's controls, in order.
+    """Return the algorithm with the section's controls, in order.
 
     Raises:
         RegistryError: a name is not registered.
         ConfigError: an entry, an option or the unit does not fit the control, or a control is listed twice.
     """
     unit = unit_of(section, "entropy", "token")
-    seen: set[str] = set()
-    for entry in section.controls:
-        data = {"name": entry} if isinstance(entry, str) else dict(entry)
-        name = data.pop("name", None)
-        if not isinstance(name, str):
-            raise ConfigError(
-                f"An entry of algorithm.controls is {entry!r}: expected a name, or a mapping with 'name'."
-            )
-        if name not in CONTROLS:
-            raise RegistryError(f"No entropy control is called '{name}'.{did_you_mean(name, CONTROLS)}")
-        if name in seen:
+    seen: set[Build] = set()
+    for name, build, options in CONTROLS.listed(section.controls, "algorithm.controls"):
+        if build in seen:
             raise ConfigError(f"Entropy control '{name}' is in algorithm.controls twice; list it once.")
-        seen.add(name)
-        control = CONTROLS[name]
-        options = read_options(control.options, data, f"Entropy control '{name}'")
-        algorithm = control.build(algorithm, options, unit)
+        seen.add(build)
+        algorithm = CONTROLS.checked(name, build(algorithm, options, unit))
     return algorithm
 
 

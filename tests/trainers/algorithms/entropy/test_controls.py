@@ -232,7 +232,7 @@ def test_controls_stack_in_the_order_of_the_recipe():
 @pytest.mark.parametrize(
     ("controls", "section", "sentence"),
     [
-        (("clip_c",), {}, "No entropy control is called 'clip_c'. Did you mean 'clip_"),
+        (("clip_c",), {}, "Entropy control 'clip_c' is not registered. Did you mean 'clip_"),
         (({"mu": 1},), {}, "An entry of algorithm.controls is {'mu': 1}: expected a name"),
         (({"name": "clip_b", "nu": 1},), {}, "Entropy control 'clip_b' has no option 'nu'."),
         (({"name": "clip_b", "mu": -1},), {}, "Option 'mu' of entropy control 'clip_b' is -1"),
@@ -259,5 +259,5 @@ def test_a_control_whose_column_is_missing_is_refused_by_name():
 
 
 def test_a_taken_name_cannot_be_registered_again():
-    with pytest.raises(RegistryError, match="An entropy control called 'clip_b' is already registered"):
+    with pytest.raises(RegistryError, match="Entropy control 'clip_b' is registered already"):
         register_control("clip_b")(lambda algorithm, options, unit: algorithm)

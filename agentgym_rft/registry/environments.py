@@ -1,87 +1,20 @@
-"""Lookup by name: environments here, and the `Registry` that agents, algorithms and strategies use as well.
-
-An entry may be an object or the string `module:attribute`, which is imported at its first lookup.
-"""
+"""Environments by id, short name or `module:Class`, and how one is made."""
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import Any, cast, overload
 
 import gymnasium as gym
 
 from agentgym_rft.errors import ConfigError, RegistryError, did_you_mean
-
-T = TypeVar("T")
-Maker = TypeVar("Maker", bound=Callable[..., Any])
+from agentgym_rft.registry.base import Maker, Registry, load_object
 
 ENV_GROUP = "agentgym_rft.envs"
 _ENV_ID = re.compile(r"(?:(?P<namespace>[\w.-]+)/)?(?P<name>[\w.-]+?)-v(?P<version>\d+)")
-
-
-class Registry(Generic[T]):
-    """Names of one kind of thing. Installed packages may add names through an entry-point group."""
-
-    def __init__(self, what: str, group: str | None = None) -> None:
-        self.what = what
-        self._group = group
-        self._is_discovered = group is None
-        self._entries: dict[str, T | str] = {}
-
-    def register(self, name: str, value: T | str) -> None:
-        """Add a name. The same value again changes nothing; another one raises `RegistryError`."""
-        if self._entries.setdefault(name, value) != value:
-            raise RegistryError(f"{self.what} '{name}' is registered already, as {self._entries[name]!r}.")
-
-    def names(self) -> list[str]:
-        """All names, sorted; those of installed packages included."""
-        self._discover()
-        return sorted(self._entries)
-
-    def entry(self, name: str) -> T | str:
-        """What was registered under a name, not imported. Raises `RegistryError` with the closest name."""
-        if name not in self._entries:
-            self._discover()
-        if name not in self._entries:
-            raise self.not_registered(name, self._entries)
-        return self._entries[name]
-
-    def lookup(self, name: str) -> T:
-        """The object under a name, imported if it was given as `module:attribute`. Raises `RegistryError`."""
-        value = self.entry(name)
-        return cast(T, load_object(value)) if isinstance(value, str) else value
-
-    def not_registered(self, name: str, known: Iterable[str]) -> RegistryError:
-        """The error for an unknown name."""
-        return RegistryError(f"{self.what} '{name}' is not registered.{did_you_mean(name, known)}")
-
-    def _discover(self) -> None:
-        if self._is_discovered:
-            return
-        self._is_discovered = True
-        from importlib.metadata import entry_points  # 40 ms, which `import agentgym_rft` need not pay
-
-        for point in entry_points(group=self._group or ""):
-            self.register(point.name, point.value)
-
-
-def load_object(path: str) -> Any:
-    """The object at `module:attribute`. Raises `RegistryError` if either is missing."""
-    module_name, _, attribute = path.partition(":")
-    if not module_name or not attribute:
-        raise RegistryError(f"'{path}' names no object. Write module:Name, for example my_package.my_env:MyEnv.")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise RegistryError(f"'{path}' cannot be imported: there is no module '{error.name}'.") from error
-    if attribute not in vars(module):
-        public = [name for name, value in vars(module).items() if isinstance(value, type)]
-        raise RegistryError(f"Module '{module_name}' has no '{attribute}'.{did_you_mean(attribute, public)}")
-    return vars(module)[attribute]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,34 +26,32 @@ class EnvSpec:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def source(self) -> str | Callable[..., Any]:
+        return self.entry_point
+
+    @property
     def short_name(self) -> str:
         """The id without namespace and version, in lower case: `alfworld`."""
         return _forms(self.id)[2].lower()
 
 
 class _EnvRegistry(Registry[EnvSpec]):
-    """Environments; what an installed package adds is made known to gymnasium, too."""
+    """Environments: imported when they are made, and made known to gymnasium, too."""
 
     def register(self, name: str, value: EnvSpec | str) -> None:
         spec = EnvSpec(name, value) if isinstance(value, str) else value
         if _ENV_ID.fullmatch(name) is None:
             raise RegistryError(f"'{name}' is not an environment id. Write Name-v0 or namespace/Name-v0.")
-        if _is_defined_again(self._entries.get(name), spec):
-            del self._entries[name]
-            gym.registry.pop(name, None)
+        before = self._entries.get(name)
         super().register(name, spec)
+        if before is not None and self._entries[name] is not before:
+            gym.registry.pop(name, None)
         if name not in gym.registry:
             # gymnasium's passive checker looks at every step; `check_env` is the stricter one, run once.
             gym.register(name, entry_point=spec.entry_point, kwargs=dict(spec.kwargs), disable_env_checker=True)
 
-
-def _is_defined_again(old: EnvSpec | str | None, new: EnvSpec) -> bool:
-    """True if a class takes the place of one of the same name: its notebook cell ran again, or its module did."""
-    if not isinstance(old, EnvSpec) or not isinstance(old.entry_point, type) or not isinstance(new.entry_point, type):
-        return False
-    before, after = old.entry_point, new.entry_point
-    is_same_place = (before.__module__, before.__qualname__) == (after.__module__, after.__qualname__)
-    return is_same_place and before is not after
+    def _at(self, path: str) -> EnvSpec:
+        return EnvSpec(path, path)
 
 
 _ENVS = _EnvRegistry("Environment", ENV_GROUP)
@@ -150,24 +81,19 @@ def register_env(
     Raises:
         RegistryError: the id is malformed, or taken by another entry point.
     """
-    if entry_point is not None:
-        _ENVS.register(id, EnvSpec(id, entry_point, dict(kwargs or {})))
-        return None
-
-    def register(maker: Maker) -> Maker:
-        _ENVS.register(id, EnvSpec(id, maker, dict(kwargs or {})))
-        return maker
-
-    return register
+    if entry_point is None:
+        return _ENVS.decorator(id, lambda maker: EnvSpec(id, maker, dict(kwargs or {})))
+    _ENVS.register(id, EnvSpec(id, entry_point, dict(kwargs or {})))
+    return None
 
 
 def env_specs() -> list[EnvSpec]:
     """All registered environments by id, those of installed packages included."""
-    return [env_spec(name) for name in _ENVS.names()]
+    return list(_ENVS.values())
 
 
 def env_spec(id: str) -> EnvSpec:
-    """The environment of a full id. Raises `RegistryError`."""
+    """Return the environment of a full id or of `module:Class`. Raises `RegistryError`."""
     return _ENVS.lookup(id)
 
 
@@ -178,7 +104,7 @@ def resolve_env_id(name: str) -> str:
     """
     if ":" in name:
         return name
-    ids = _ENVS.names()
+    ids = list(_ENVS)
     matches = [id for id in ids if name.lower() in [form.lower() for form in _forms(id)]]
     if not matches:
         raise _ENVS.not_registered(name, {_in_form_of(name, id) for id in ids})
@@ -198,7 +124,7 @@ def make(id: str, /, **kwargs: Any) -> Any:
         ConfigError: the class takes no such argument, or needs one that is not given.
     """
     full_id = resolve_env_id(id)
-    spec = _spec_of(full_id)
+    spec = env_spec(full_id)
     make_env = entry_point(full_id)
     arguments = {**spec.kwargs, **kwargs}
     _check_arguments(full_id, inspect.signature(make_env), arguments)
@@ -210,15 +136,11 @@ def make(id: str, /, **kwargs: Any) -> Any:
 
 def entry_point(id: str) -> Callable[..., Any]:
     """The class or function that makes an environment, imported. Raises `RegistryError` as `make` does."""
-    spec = _spec_of(resolve_env_id(id))
+    spec = env_spec(resolve_env_id(id))
     found = load_object(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
     if not callable(found):
         raise RegistryError(f"'{spec.entry_point}' is a {type(found).__name__}, expected an environment class.")
     return cast(Callable[..., Any], found)
-
-
-def _spec_of(full_id: str) -> EnvSpec:
-    return EnvSpec(full_id, full_id) if ":" in full_id else env_spec(full_id)
 
 
 def _check_arguments(id: str, signature: inspect.Signature, arguments: Mapping[str, Any]) -> None:

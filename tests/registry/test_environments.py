@@ -5,6 +5,8 @@ import agentgym_rft
 from agentgym_rft import registry
 from agentgym_rft.envs import TextEnv
 from agentgym_rft.errors import ConfigError, RegistryError
+from agentgym_rft.registry.environments import _EnvRegistry
+from tests.registry.packages import install
 
 COUNTER = "tests.envs.counter_env:CounterEnv"
 
@@ -52,7 +54,7 @@ def test_two_namespaces_with_one_name_are_ambiguous():
 
 def test_registering_the_same_twice_is_fine_and_another_is_refused():
     agentgym_rft.register_env("tests/Counter-v0", COUNTER)
-    with pytest.raises(RegistryError, match="'tests/Counter-v0' is registered already"):
+    with pytest.raises(RegistryError, match=f"Environment 'tests/Counter-v0' is registered already, as {COUNTER}."):
         agentgym_rft.register_env("tests/Counter-v0", "somewhere:Else")
 
 
@@ -117,26 +119,12 @@ def test_env_specs_lists_ids_with_short_names():
 
 
 def test_an_installed_package_adds_environments_by_its_entry_point(tmp_path, monkeypatch):
-    info = tmp_path / "plugin-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[agentgym_rft.envs]\nplugin/Maze-v0 = plugin_maze:Maze\n")
+    install(tmp_path, {"agentgym_rft.envs": {"plugin/Maze-v0": "plugin_maze:Maze"}})
     monkeypatch.syspath_prepend(str(tmp_path))
-    envs = registry._EnvRegistry("Environment", registry.ENV_GROUP)
-    assert envs.names() == ["plugin/Maze-v0"]
+    envs = _EnvRegistry("Environment", registry.ENV_GROUP)
+    assert list(envs) == ["plugin/Maze-v0"]
     assert envs.lookup("plugin/Maze-v0").entry_point == "plugin_maze:Maze"
     assert gym.spec("plugin/Maze-v0").entry_point == "plugin_maze:Maze"
-
-
-def test_a_registry_imports_an_entry_at_its_first_lookup():
-    things = registry.Registry("Thing")
-    things.register("ordered", "collections:OrderedDict")
-    things.register("number", 3)
-    assert things.lookup("ordered").__name__ == "OrderedDict"
-    assert things.lookup("number") == 3
-    assert things.names() == ["number", "ordered"]
-    with pytest.raises(RegistryError, match=r"Thing 'numbr' is not registered\. Did you mean 'number'\?"):
-        things.lookup("numbr")
 
 
 def test_a_decorator_registers_a_class_and_leaves_it_as_it_is():
@@ -170,6 +158,21 @@ def test_a_class_that_is_defined_again_takes_the_place_of_the_old_one():
     assert gym.make("tests/Cell-v0").unwrapped.version == 1
     with pytest.raises(RegistryError, match="'tests/Cell-v0' is registered already"):
         agentgym_rft.register_env("tests/Cell-v0", type("Other", (gym.Env,), {}))
+    with pytest.raises(RegistryError, match="'tests/Cell-v0' is registered already"):
+        agentgym_rft.register_env("tests/Cell-v0", Cell, kwargs={"level": 1})
+
+
+def test_a_function_that_is_defined_again_takes_the_place_of_the_old_one_and_a_lambda_does_not():
+    for number in (3, 4):
+
+        @agentgym_rft.register_env("tests/FunctionCell-v0")
+        def make_counter(goal=number):
+            return registry.make(COUNTER, goal=goal)
+
+    assert registry.make("functioncell").goal == 4
+    agentgym_rft.register_env("tests/Lambda-v0", lambda: registry.make(COUNTER))
+    with pytest.raises(RegistryError, match="'tests/Lambda-v0' is registered already"):
+        agentgym_rft.register_env("tests/Lambda-v0", lambda: registry.make(COUNTER))
 
 
 def test_an_option_may_be_called_id():
