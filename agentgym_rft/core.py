@@ -13,7 +13,7 @@ from typing import Any
 
 
 class StopReason(StrEnum):
-    """Why a trajectory ended. The last four are errors: data with a type, never a reward."""
+    """Why a trajectory ended. The last four are errors: they are recorded with their type and never become a reward."""
 
     SUCCESS = "success"
     FAILURE = "failure"
@@ -22,7 +22,7 @@ class StopReason(StrEnum):
     ENV_ERROR = "env_error"
     POLICY_ERROR = "policy_error"
     TIMEOUT = "timeout"
-    ABANDONED = "abandoned"  # another agent broke the episode that this one was still in
+    ABANDONED = "abandoned"  # the episode broke because of another agent
 
     @property
     def is_error(self) -> bool:
@@ -49,10 +49,10 @@ class Turn:
     reward: float = 0.0
     state_key: str = ""  # of the state the action was taken in; equal key <=> equal state
     policy_version: int = 0  # of the weights that sampled its first token
-    last_version: int | None = None  # of those that sampled its last, where new weights came in between
+    last_version: int | None = None  # of the weights that sampled its last token, if new ones came in between
     restart: bool = False
     trainable: bool = True
-    off_context: bool = False  # sampled under a context that this row does not show (guidance taken out)
+    off_context: bool = False  # sampled with guidance in the context, which was then taken out of this row
     info: Mapping[str, Any] = field(default_factory=dict)  # action text, observation text, invalid_action, ...
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -129,8 +129,8 @@ def add_reward(trajectory: Trajectory, name: str, amounts: Mapping[int, float]) 
 class Group:
     """Trajectories of one task from the same start, which share a baseline.
 
-    `auxiliary` ones (reflections, guided retries) are outside the baseline: they are imitated, where an algorithm asks
-    for it, and never scored.
+    `auxiliary` trajectories (reflections, guided retries) do not enter the baseline and get no advantage. Some
+    algorithms imitate them.
     """
 
     group_id: str

@@ -1,4 +1,4 @@
-"""One exception per boundary. Each is also the builtin a caller would expect to catch."""
+"""One exception for each boundary. Each also derives from the built-in exception that a caller would expect."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class TokenMismatchError(AgentGymError, RuntimeError):
 
 
 class NumericsError(AgentGymError, ArithmeticError):
-    """A loss or gradient is not a finite number; the weights were not changed by it."""
+    """A loss or gradient is not a finite number. The step was not taken, so the weights are unchanged."""
 
 
 class CheckpointError(AgentGymError, ValueError):
@@ -63,7 +63,7 @@ class ParallelError(AgentGymError, RuntimeError):
 
 
 class WorkersError(AgentGymError, RuntimeError):
-    """The processes that play episodes were lost too often, or cannot take what they are given."""
+    """The processes that play episodes were lost too often, or refuse their weights or settings."""
 
 
 class EnvContractError(EnvError):

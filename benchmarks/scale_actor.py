@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from scale_env import scripted_policy
+
 from agentgym_rft.rollouts.make import make_workers
 from agentgym_rft.rollouts.ray.actor import RolloutWorker
 from agentgym_rft.rollouts.ray.packing import Packed
@@ -10,7 +12,5 @@ from agentgym_rft.rollouts.ray.setup import Location, Setup, location
 
 class ScriptedWorker(RolloutWorker):
     async def start(self, setup: Setup, packed: Packed | None, version: int) -> Location:
-        from scale_ways import scripted_policy
-
         self._workers = make_workers(setup.config, setup.tokenizer, scripted_policy(setup.tokenizer))
         return location()

@@ -1,6 +1,7 @@
-"""An environment that costs what its task says, for benchmarks of what lies around it. Any text is an action.
+"""An environment and a policy for benchmarks of what lies around them.
 
-A task is `KIND:MS`, for example `cpu:1` (computes for 1 ms of CPU time) or `sleep:5` (waits 5 ms, as for a server).
+A task of the environment is `KIND:MS`, for example `cpu:1` (computes for 1 ms of CPU time) or `sleep:5` (waits 5 ms,
+as for a server). Any text is an action. The policy says the same at every turn.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from agentgym_rft.agents.policies.scripted import ScriptedPolicy
 from agentgym_rft.envs.base import TextEnv
 
 TASKS = ("cpu:0", "cpu:1", "cpu:5", "sleep:1", "sleep:5")
@@ -44,3 +46,9 @@ class ScaleEnv(TextEnv):
 
     def _info(self) -> dict[str, Any]:
         return {"won": False, "score": 0.0, "state_key": str(self._num_steps % 10)}
+
+
+def scripted_policy(tokens: Any) -> ScriptedPolicy:
+    """Return a policy that says the same at every turn."""
+    ids = (*tokens.encode("go to door 1", add_special_tokens=False), tokens.eos_token_id)
+    return ScriptedPolicy(lambda prompt: ids)

@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from scale_env import ScaleEnv
+from scale_env import ScaleEnv, scripted_policy
 
 from agentgym_rft.agents.card import load_card
-from agentgym_rft.agents.policies.scripted import ScriptedPolicy
 from agentgym_rft.agents.policies.seeds import seed_policy_path
 from agentgym_rft.config.run import Config
 from agentgym_rft.envs.process.env import ProcessEnv
@@ -59,12 +58,6 @@ def tokenizer() -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(seed_policy_path("seed"))
-
-
-def scripted_policy(tokens: Any) -> ScriptedPolicy:
-    """Says the same at every turn."""
-    ids = (*tokens.encode("go to door 1", add_special_tokens=False), tokens.eos_token_id)
-    return ScriptedPolicy(lambda prompt: ids)
 
 
 def episodes(workers: Workers, task_id: str, number: int, num_steps: int) -> int:

@@ -1,4 +1,4 @@
-"""An environment of any number of agents with nothing to compute, for the overhead of playing it."""
+"""Environments of one agent and of any number, with nothing to compute, for the overhead of playing them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from agentgym_rft.envs.base import Expert
+from agentgym_rft.envs.base import Expert, TextEnv
 from agentgym_rft.envs.multi_agent import TeamTaskEnv
 
 
@@ -53,6 +53,31 @@ class IdleTeam(TeamTaskEnv):
 
     def _resume(self, saved: Mapping[str, Any]) -> None:
         self._num_acted = int(saved["acted"])
+
+
+class IdleRoom(TextEnv):
+    """The same for one agent that is not named, and without the books of a team."""
+
+    def __init__(self, max_steps: int = 200) -> None:
+        self._max_steps, self._num_acted = max_steps, 0
+
+    def task_ids(self, split: str) -> Sequence[str]:
+        return [split]
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        self._num_acted = 0
+        return "You are in the middle of a room.", self._info()
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        self._num_acted += 1
+        is_over = self._num_acted >= self._max_steps
+        return f"You see a door, {self._num_acted % 10}.", 0.0, False, is_over, self._info()
+
+    def random_player(self, rng: np.random.Generator) -> Expert:
+        return _Looks()
+
+    def _info(self) -> dict[str, Any]:
+        return {"task_id": "train", "won": False, "score": 0.0, "state_key": str(self._num_acted)}
 
 
 class _Looks:

@@ -12,7 +12,7 @@ from team_cells import Cell, done_runs, seed_policy
 
 from agentgym_rft.config.load import load_config
 from agentgym_rft.envs.making import make_env
-from agentgym_rft.evaluation.exact import Member, analyse
+from agentgym_rft.evaluation.exact import PolicyModel, analyse
 from agentgym_rft.rollouts.policies import load_policy_model
 from agentgym_rft.rollouts.seats import open_agents
 
@@ -53,7 +53,7 @@ def exploitability(model_dir: Path) -> dict[str, float]:
     """The exact numbers of a policy at temperature 1."""
     config = load_config("kuhnpoker", [(("policy", "path"), str(model_dir)), (("policy", "device"), "cpu")])
     model, tokenizer = load_policy_model(config.policy, torch.float32)
-    exact = analyse(make_env(config.env.id), open_agents(config, tokenizer), {"": Member(model, tokenizer)}, 1.0)
+    exact = analyse(make_env(config.env.id), open_agents(config, tokenizer), {"": PolicyModel(model, tokenizer)}, 1.0)
     assert exact is not None, "Kuhn poker has a theory"
     return {**exact.values, "uncounted": exact.uncounted}
 

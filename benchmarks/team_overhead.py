@@ -1,13 +1,18 @@
-"""AgentState `overhead` of benchmarks/multi_agent.py: what a turn costs beside the environment."""
+"""`overhead` of benchmarks/multi_agent.py: what a turn of one agent and of several costs beside the environment."""
 
 from __future__ import annotations
 
+import json
+import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from team_env import IdleTeam
+from team_env import IdleRoom, IdleTeam
 
 from agentgym_rft.agents.agent import chat_format
 from agentgym_rft.agents.card import parse_card
@@ -18,40 +23,65 @@ from agentgym_rft.rollouts.seats import Agents, AgentSpec
 from agentgym_rft.rollouts.workers.local import LocalWorkers
 from agentgym_rft.trainers.sft.model import train_tokenizer
 
-SEATS = (2, 4, 8)
+NUM_AGENTS = (1, 2, 4, 8)
 EPISODE_STEPS = 50
 NUM_EPISODES = 64
 
 BARE = "PettingZoo's loop: agent_iter, last, step"
 STREAM = "one stream of turns (`TurnsEnv`)"
-SCRIPTS = "rollouts, scripted seats"
+SCRIPTS = "rollouts, scripted agents"
 TOKENS = "rollouts with tokens: chat agents, parsing, checks, turns with log-probs"
 
 
 def overhead(repeats: int) -> dict[str, Any]:
-    """Turns a second in each way at each number of seats, medians of `repeats`, all in one process."""
+    """Turns a second in each way with each number of agents, medians of `repeats`, all in one process."""
     ways: dict[str, Callable[[int], Callable[[], None]]] = {
         BARE: _bare,
         STREAM: _stream,
-        SCRIPTS: lambda seats: _rollouts(seats, "random"),
-        TOKENS: lambda seats: _rollouts(seats, ""),
+        SCRIPTS: lambda number: _rollouts(number, "random"),
+        TOKENS: lambda number: _rollouts(number, ""),
     }
-    rows = {way: {str(seats): _speed(make(seats), repeats) for seats in SEATS} for way, make in ways.items()}
+    rows = {way: {str(number): _speed(make(number), repeats) for number in NUM_AGENTS} for way, make in ways.items()}
     return {"episodes": NUM_EPISODES, "turns": EPISODE_STEPS, "rows": rows}
+
+
+def compared(other: Path, repeats: int) -> str:
+    """A Markdown table of this checkout's speeds over those of another one.
+
+    Each checkout runs its own benchmark, `repeats` times, in processes that take turns; a cell has both medians of what
+    both know, and the median of the ratios of the pairs.
+    """
+    checkouts = (other.resolve(), Path(__file__).resolve().parents[1])
+    measured: dict[Path, list[dict[str, Any]]] = {checkout: [] for checkout in checkouts}
+    for number in range(repeats):
+        for checkout in checkouts if number % 2 else reversed(checkouts):
+            command = [sys.executable, str(checkout / "benchmarks" / "multi_agent.py"), "overhead", "--json"]
+            environment = {**os.environ, "PYTHONPATH": str(checkout)}
+            done = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
+            measured[checkout].append(json.loads(done.stdout)["rows"])
+    before, after = (measured[checkout] for checkout in checkouts)
+    lines = ["| way | agents | turns/s there | turns/s here | here / there |", "|---|---:|---:|---:|---:|"]
+    for way, row in after[0].items():
+        for agents in (agents for agents in row if agents in before[0].get(way, {})):
+            pairs = [(old[way][agents], new[way][agents]) for old, new in zip(before, after, strict=True)]
+            there, here = (statistics.median(speeds) for speeds in zip(*pairs, strict=True))
+            ratio = statistics.median(new / old for old, new in pairs)
+            lines.append(f"| {way} | {agents} | {there:,.0f} | {here:,.0f} | {ratio:.2f} |")
+    return "\n".join(lines)
 
 
 def _speed(play: Callable[[], None], repeats: int) -> float:
     play()
     times = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.process_time()
         play()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return NUM_EPISODES * EPISODE_STEPS / statistics.median(times)
 
 
-def _bare(seats: int) -> Callable[[], None]:
-    env = IdleTeam(seats, EPISODE_STEPS)
+def _bare(number: int) -> Callable[[], None]:
+    env = IdleTeam(number, EPISODE_STEPS)
 
     def play() -> None:
         for episode in range(NUM_EPISODES):
@@ -63,8 +93,8 @@ def _bare(seats: int) -> Callable[[], None]:
     return play
 
 
-def _stream(seats: int) -> Callable[[], None]:
-    env = TurnsEnv(IdleTeam(seats, EPISODE_STEPS))
+def _stream(number: int) -> Callable[[], None]:
+    env = TurnsEnv(IdleTeam(number, EPISODE_STEPS))
 
     def play() -> None:
         for episode in range(NUM_EPISODES):
@@ -75,15 +105,15 @@ def _stream(seats: int) -> Callable[[], None]:
     return play
 
 
-def _rollouts(seats: int, player: str) -> Callable[[], None]:
+def _rollouts(number: int, player: str) -> Callable[[], None]:
     card = parse_card({"name": "plain", "action": {"max_tokens": 4}})
     tokenizer = train_tokenizer(["look", "You are in the middle of a room.", "You see a door, 3."] * 3, 300)
     chat = chat_format(tokenizer, card)
     reply = [*tokenizer.encode("look", add_special_tokens=False), tokenizer.eos_token_id]
-    agents = IdleTeam(seats).possible_agents
-    agents: Agents = tuple(AgentSpec(agent, "agent", card, chat, player, not player) for agent in agents)
+    names = IdleTeam(number).possible_agents if number > 1 else [""]
+    agents: Agents = tuple(AgentSpec(name, "agent", card, chat, player, not player) for name in names)
     workers = LocalWorkers(
-        lambda: TurnsEnv(IdleTeam(seats, EPISODE_STEPS)),
+        lambda: TurnsEnv(IdleTeam(number, EPISODE_STEPS)) if number > 1 else IdleRoom(EPISODE_STEPS),
         card,
         tokenizer,
         ScriptedPolicy(lambda prompt: reply),
@@ -103,9 +133,9 @@ def _rollouts(seats: int, player: str) -> Callable[[], None]:
 
 def show_overhead(result: dict[str, Any]) -> str:
     """A Markdown table."""
-    head = " | ".join(f"{seats} seats, turns/s" for seats in SEATS)
-    lines = [f"| way | {head} | us a turn, {SEATS[0]} seats |", "|---|" + "---:|" * (len(SEATS) + 1)]
+    head = " | ".join(f"{number} agents, turns/s" for number in NUM_AGENTS)
+    lines = [f"| way | {head} | us a turn, 2 agents |", "|---|" + "---:|" * (len(NUM_AGENTS) + 1)]
     for way, row in result["rows"].items():
-        cells = " | ".join(f"{row[str(seats)]:,.0f}" for seats in SEATS)
-        lines.append(f"| {way} | {cells} | {1e6 / row[str(SEATS[0])]:.1f} |")
+        cells = " | ".join(f"{row[str(number)]:,.0f}" for number in NUM_AGENTS)
+        lines.append(f"| {way} | {cells} | {1e6 / row['2']:.1f} |")
     return "\n".join(lines)

@@ -24,7 +24,7 @@ from agentgym_rft.agents.policies.hf import HFPolicy
 from agentgym_rft.agents.policies.loading import load_model
 from agentgym_rft.agents.policies.seeds import seed_policy_path
 from agentgym_rft.agents.policies.vllm import VLLMPolicy
-from agentgym_rft.config.run import VLLMSection
+from agentgym_rft.config.policy import VLLMSection
 
 TURNS = 4
 NEW_TOKENS = 16

@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 from machine import describe
 
+from agentgym_rft.envs.text_search.index import Search, SearchIndex
 from agentgym_rft.envs.webshop.nouns import NounTagger, SpacyNouns, lexicon_nouns
 from agentgym_rft.envs.webshop.products import Product, clean_product, search_document
 from agentgym_rft.envs.webshop.reward import title_score, type_factor
-from agentgym_rft.envs.webshop.search import Search, SearchIndex
 
 PAGE = 10
 SPACY_MODELS = ("en_core_web_sm", "en_core_web_lg")
@@ -115,7 +115,7 @@ def main() -> None:
         "titles": [product.title for product in products[: arguments.queries]],
     }
     if importlib.util.find_spec("tantivy") is not None:
-        from agentgym_rft.envs.webshop.tantivy_search import TantivyIndex
+        from agentgym_rft.envs.text_search.tantivy_index import TantivyIndex
 
         index = TantivyIndex.build(documents, ids)
         for kind, queries in asked.items():

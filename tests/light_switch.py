@@ -16,6 +16,7 @@ from agentgym_rft.config.run import AgentSection
 from agentgym_rft.config.sft import ModelSection, SftSection
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.errors import DataError, EnvError
+from agentgym_rft.rollouts.seats import only_agent
 from agentgym_rft.trainers.sft.demonstrations import demonstrations
 from agentgym_rft.trainers.sft.model import build_model, train_tokenizer
 from agentgym_rft.trainers.sft.train import fit, length_batches, sft_rows
@@ -106,7 +107,7 @@ def make_policy(folder: Path, shape: ModelSection = MODEL) -> Path:
     model = build_model(shape, len(tokenizer), seed=0)
     section = SftSection(tokens=60_000, batch_tokens=1_000, learning_rate=1e-2, matrix_learning_rate=5e-2)
     chat = chat_format(tokenizer, card)
-    played = demonstrations(Undecided(), card, chat, split="train", seed=0, section=SftSection(noise=0.0))
+    played = demonstrations(Undecided(), only_agent(card, chat), split="train", seed=0, section=SftSection(noise=0.0))
     rows = (row for trajectory in played for row in sft_rows(trajectory, shape.max_context))
     fit(model, length_batches(rows, section, seed=0), section, lambda _: None)
     save_model(folder, model, tokenizer)

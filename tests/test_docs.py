@@ -16,7 +16,8 @@ import yaml
 
 from agentgym_rft.agents.card import ActionCard, AgentCard, ContextCard, ReflectCard
 from agentgym_rft.cli.main import COMMANDS, make_app
-from agentgym_rft.cli.options import leaves, type_name
+from agentgym_rft.config.leaves import leaves, shown, type_name
+from agentgym_rft.config.old_keys import OLD_KEYS
 from agentgym_rft.config.run import Config
 from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.envs import check_env
@@ -57,13 +58,6 @@ def commands():
                 yield page.name, tuple(words[words.index("agentgym") + 1 :])
 
 
-def shown(default):
-    """A default as the tables write it."""
-    if default is None or isinstance(default, bool):
-        return {None: "null", True: "true", False: "false"}[default]
-    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
-
-
 @pytest.mark.parametrize(("page", "words"), sorted(set(commands())))
 def test_every_command_in_the_documentation_has_the_options_it_is_shown_with(page, words):
     name, *rest = words
@@ -80,14 +74,19 @@ def test_the_configuration_page_lists_every_key_with_type_and_default(model):
     rows = []
     for leaf in leaves(model):
         kind = type_name(leaf.annotation).replace("|", "\\|")
-        rows.append(f"| `{'.'.join(leaf.path)}` | {kind} | `{shown(leaf.default)}` | ")
+        key = f"**`{leaf.name}`**" if leaf.is_main else f"`{leaf.name}`"
+        rows.append(f"| {key} | {kind} | `{shown(leaf.default)}` | ")
     assert [row for row in rows if row not in page] == []
 
 
 def test_the_configuration_page_lists_no_other_key():
-    page = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
-    known = {".".join(leaf.path) for model in (Config, SftConfig) for leaf in leaves(model)}
-    assert set(re.findall(r"^\| `([\w.]+)` \|", page, re.MULTILINE)) == known
+    page, _, old = (
+        (ROOT / "docs/configuration.md").read_text(encoding="utf-8").partition("\n## Keys of earlier versions\n")
+    )
+    known = {leaf.name for model in (Config, SftConfig) for leaf in leaves(model)}
+    assert set(re.findall(r"^\| (?:\*\*)?`([\w.]+)`(?:\*\*)? \|", page, re.MULTILINE)) == known
+    rows = re.findall(r"^\| `([\w.]+)` \| .* \| (?:none|`([\w.]+)`) \| (.*) \|$", old, re.MULTILINE)
+    assert rows == [(name, key.new, key.advice) for name, key in OLD_KEYS.items()]
 
 
 def test_the_agents_page_lists_every_field_of_a_card():
@@ -263,6 +262,19 @@ def test_paths_that_a_page_names_are_there(page):
 def test_modules_and_what_is_named_in_them_are_there(page):
     for name in set(re.findall(r"`(agentgym_rft\.\w+(?:\.\w+)+)", page.read_text(encoding="utf-8"))):
         pkgutil.resolve_name(name)
+
+
+def lost_modules(text):
+    """Python files that the text of a module names and that are not in the repository."""
+    named = re.findall(r"`((?:\w+/)*\w+\.py)`", text)
+    return [name for name in named if not any((ROOT / "agentgym_rft").rglob(name)) and not (ROOT / name).is_file()]
+
+
+def test_modules_that_the_code_names_are_there():
+    for path in sorted((ROOT / "agentgym_rft").rglob("*.py")):
+        assert lost_modules(path.read_text(encoding="utf-8")) == [], path
+    text = "see `learner/lora.py`, `benchmarks/chaos.py`, `wrapping.py`, `sft/lora.py`"
+    assert lost_modules(text) == ["wrapping.py", "sft/lora.py"]
 
 
 def test_dead_links_and_missing_paths_are_found(tmp_path):

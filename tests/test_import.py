@@ -8,7 +8,18 @@ import pytest
 import agentgym_rft
 
 ROOT = Path(agentgym_rft.__file__).parent.parent
-HEAVY = ("torch", "transformers", "ray", "vllm", "tokenizers", "matplotlib", "alfworld", "textworld", "pandas")
+HEAVY = (
+    "torch",
+    "transformers",
+    "ray",
+    "vllm",
+    "tokenizers",
+    "matplotlib",
+    "alfworld",
+    "textworld",
+    "pandas",
+    "pettingzoo",
+)
 
 
 def _loaded(code):
@@ -26,6 +37,8 @@ def _loaded(code):
         "import agentgym_rft.cli.main, agentgym_rft.cli.train, agentgym_rft.cli.evaluate, agentgym_rft.cli.play",
         "import agentgym_rft.report.html, agentgym_rft.report.evaluation, agentgym_rft.store.trajectories",
         "import gymnasium, agentgym_rft; gymnasium.spec('agentgym/ALFWorld-v0')",
+        "import gymnasium, agentgym_rft; gymnasium.make('agentgym/ALFWorld-v0').reset(seed=0)",
+        "from agentgym_rft.envs import make_env; make_env('frozenlake').reset(seed=0)",
     ],
 )
 def test_importing_loads_nothing_heavy(code):

@@ -101,7 +101,10 @@ class ChatAgent:
 
 
 class TextAgent:
-    """The chat agent of one episode for a model that is reached by text alone: no tokens, so nothing to train."""
+    """The chat agent of one episode for a model that takes and gives text only.
+
+    It has no tokens, so nothing is trained.
+    """
 
     def __init__(self, card: AgentCard) -> None:
         self.card = card

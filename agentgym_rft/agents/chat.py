@@ -1,8 +1,8 @@
 """The only place where chat templates are rendered and chat text becomes tokens.
 
-A conversation grows by "what the template puts between two turns". That fragment is found once by rendering probes. A
-template that rewrites earlier turns when later ones are added (Qwen3 drops old thoughts, say) has no such fragment:
-then every turn is rendered whole and opens a new row.
+A template puts fixed text between two turns. That text is found once, by rendering probe conversations; each new turn
+then only adds tokens to the row. Some templates rewrite earlier turns when later ones are added (Qwen3 drops old
+thoughts): for them every turn is rendered whole and begins a new row.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _USER, _NOTE, _PAST = "§user§", "§note§", "§past§"
 
 
 class Tokenizer(Protocol):
-    """What is used of a Hugging Face tokenizer."""
+    """The part of a Hugging Face tokenizer that this package uses."""
 
     eos_token_id: int | None
     chat_template: Any
@@ -35,7 +35,7 @@ Message = Mapping[str, str]
 
 
 class ChatFormat:
-    """A tokenizer's chat template as token pieces.
+    """Turns messages into token ids with a tokenizer's chat template.
 
     Args:
         tokenizer: a Hugging Face tokenizer with a chat template.
@@ -53,7 +53,7 @@ class ChatFormat:
             raise PolicyError("The chat template does not show the user's message.")
         self._encode = lru_cache(maxsize=cache_size)(self._encode_text)
         self._decode = lru_cache(maxsize=cache_size)(self._decode_ids)
-        # The two probes differ in length, so a template that treats the last or the first turns apart is noticed.
+        # Two probes of different length show whether the template treats the first or the last turns differently.
         fragments = {self._fragment(sample_reply, num_turns) for num_turns in (1, 2)}
         self._between = fragments.pop() if len(fragments) == 1 else None
         self._around_note = self._note_fragment(sample_reply)
@@ -107,8 +107,7 @@ class ChatFormat:
             later: all that came after it.
             last_id: the last sampled id, as for `following`.
         Returns:
-            None if the template shows the conversation or the reply otherwise once more has been said, so that the row
-            cannot go on.
+            None if the template shows earlier messages differently after later ones, so that the row cannot continue.
         """
         head = self.render(messages) + reply
         whole = self.render([*messages, {"role": "assistant", "content": reply}, *later])
@@ -193,7 +192,7 @@ class ChatFormat:
 
 
 def _without_repeated(ids: tuple[int, ...], last_id: int | None) -> tuple[int, ...]:
-    """The ids of what follows a reply, without the end token that the reply has already."""
+    """The ids of the text after a reply, without the end token if the reply already has it."""
     return ids[1:] if last_id is not None and ids and ids[0] == last_id else ids
 
 

@@ -1,4 +1,4 @@
-"""What a turn's prompt holds: the whole history, the last turns, or notes on what was seen and what is left."""
+"""Context strategies: a turn's prompt shows the whole history, the last turns, or notes on seen and untried actions."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _last_turns(history: History, first: int) -> list[str]:
 
 
 def _notes(history: History, first: int) -> list[str]:
-    """What turns before the shown ones taught (the last result of each distinct action), and what was never tried."""
+    """Return notes on turns before the shown ones: the last result of each distinct action, and actions never tried."""
     seen: dict[str, str] = {}
     for action, result in zip(history.actions[:first], history.observations[1:], strict=False):
         seen[action] = result

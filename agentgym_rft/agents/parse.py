@@ -1,4 +1,4 @@
-"""From a model's reply to an action: pure and total, any text gives an action or a typed error."""
+"""Reads the action in a model's reply: any text gives an action or a typed error."""
 
 from __future__ import annotations
 

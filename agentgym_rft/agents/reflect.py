@@ -1,4 +1,4 @@
-"""Reflections: what a policy is asked about an episode, the report it writes, and the note that guides the retry.
+"""Reflections: the prompt that asks about an episode, the report that answers it, and the note that guides the retry.
 
 Pure text, no model: reports are parsed into a `Report` or a typed `Refusal`, never an exception.
 Source: R3L, arXiv 2601.03715, section 3 and appendix.
@@ -32,7 +32,7 @@ _LEAK = re.compile(
 
 
 class Outcome(StrEnum):
-    """What a report says the episode came to."""
+    """How the episode ended, in the words of a report."""
 
     SUCCESS = "success"
     SUCCESS_BUT_INEFFICIENT = "success_but_inefficient"
@@ -71,7 +71,7 @@ class Report:
 def parse_report(text: str, num_turns: int) -> Report | Refusal:
     """The report in a reply about an episode of `num_turns` turns, or why there is none. Never raises.
 
-    Read is the span from the first `{` to the last `}`. A pivot written as a string ("7") or as a whole float counts as
+    The text from the first `{` to the last `}` is read. A pivot written as a string ("7") or as a whole float counts as
     its integer; a boolean does not. Fields that are not known are ignored.
     """
     start, end = text.find("{"), text.rfind("}")

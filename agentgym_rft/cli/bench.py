@@ -1,4 +1,4 @@
-"""`agentgym bench`: every checkpoint of a run on one panel, as a curve."""
+"""`agentgym bench`: evaluates every checkpoint of a run on one panel, as a curve."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from agentgym_rft.cli.evaluate import merge_settings
+from agentgym_rft.cli.evaluation_settings import given_values, merge_settings
 from agentgym_rft.cli.settings import is_run_dir, read_run_config, with_full_names
 from agentgym_rft.config.load import merge, validate_config
 from agentgym_rft.config.run import Config
@@ -30,7 +30,7 @@ def bench_command(
 ) -> None:
     """Evaluate the policy that a run began with and all of its checkpoints: curve.json, and a table.
 
-    Each result is kept in the folder, so the same command goes on where it was stopped, or takes in new checkpoints.
+    Each result is kept in the folder, so the same command continues where it was stopped, or adds new checkpoints.
     """
     from agentgym_rft.report.bench import bench_table, point
     from agentgym_rft.report.tables import print_wide
@@ -43,10 +43,9 @@ def bench_command(
             f"'{run}' trained a policy for each role; bench is for one policy. Use `agentgym eval` on it."
         )
     base = with_full_names(validate_config(read_run_config(run))).model_dump()
-    evaluation = {"split": split, "num_tasks": tasks, "temperature": temperature}
     updates: dict[str, dict[str, Any]] = {
-        "eval": {key: value for key, value in evaluation.items() if value is not None},
-        "policy": {} if device is None else {"device": device},
+        "eval": given_values(split=split, num_tasks=tasks, temperature=temperature),
+        "policy": given_values(device=device),
         "run": {"seed": seed},
     }
     folder = out or run / "bench"
@@ -73,8 +72,12 @@ def _policies(run: Path, base: dict[str, Any], every: int) -> list[tuple[int, st
 
 def _evaluated(config: Config, name: str, samples: int, path: Path) -> dict[str, Any]:
     """The summary of one policy: the one in the file if it is of the same protocol, else a new one."""
-    from agentgym_rft.evaluation.run import Request, partial_path, run_evaluation
+    from rich.console import Console
+
+    from agentgym_rft.evaluation.partial import partial_path
+    from agentgym_rft.evaluation.run import Request, run_evaluation
     from agentgym_rft.report.evaluation import write_summary
+    from agentgym_rft.report.evaluation_progress import TerminalEvaluationProgress
 
     asked: dict[str, Any] = {"samples": samples, "temperature": config.eval.temperature, "seed": config.run.seed}
     asked["weights"] = config.policy.path
@@ -86,7 +89,8 @@ def _evaluated(config: Config, name: str, samples: int, path: Path) -> dict[str,
             typer.echo(f"{name}: known", err=True)
             return known
     typer.echo(f"{name}:", err=True)
-    summary = {**run_evaluation(Request(config, name, samples, None, path)), "asked": asked}
+    progress = TerminalEvaluationProgress(Console(file=sys.stderr))
+    summary = {**run_evaluation(Request(config, name, samples, None, path), progress), "asked": asked}
     write_summary(path, summary)
     partial_path(path).unlink(missing_ok=True)
     return summary

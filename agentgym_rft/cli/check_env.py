@@ -1,4 +1,4 @@
-"""`agentgym check-env`: does an environment keep the contract?"""
+"""`agentgym check-env`: checks that an environment keeps the contract."""
 
 from __future__ import annotations
 

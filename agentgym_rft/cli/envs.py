@@ -1,4 +1,4 @@
-"""`agentgym envs`: what is registered."""
+"""`agentgym envs`: lists the registered environments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`agentgym explore`: play groups into an experience store, without training."""
+"""`agentgym explore`: plays groups into an experience store, without training."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def explore_command(
 ) -> None:
     """Play groups into an experience store; `agentgym train --store.replay_share=1` trains on it meanwhile, or later.
 
-    The same command goes on where it was stopped.
+    The same command continues where it was stopped.
     """
     from agentgym_rft.trainers.sources.exploring import Exploration, Round, explore
 

@@ -1,4 +1,4 @@
-"""`agentgym leaderboard`: results ranked by panel, and two of them compared task by task."""
+"""`agentgym leaderboard`: ranks results by panel, or compares two of them task by task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`agentgym`: the command line. A command is one file, imported when it is the one to run."""
+"""`agentgym`: the command line. Each command is one file, which is imported only to run it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
-# Name -> module, and its line in `agentgym --help`.
+# Name -> module and the line in `agentgym --help`.
 COMMANDS = {
     "train": ("train", "Train an agent in an environment."),
     "eval": ("evaluate", "Success of a policy on a frozen panel of tasks."),
@@ -40,10 +40,9 @@ COMMANDS = {
 }
 
 # Keys below a mapping, such as --env.options.data, are no options of their own: they arrive as extra arguments.
-_TAKES_CONFIG = {"train", "explore", "sft"}
 _EXTRA_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
-# typer carries its own copy of click or uses the installed one, by version; this is the usage error of either.
+# Depending on its version, typer has its own copy of click or uses the installed one; this is either's usage error.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
@@ -57,14 +56,23 @@ def make_app(chosen: str | None = None) -> typer.Typer:
     )
     for name, (module, line) in COMMANDS.items():
         command = _load(module) if name == chosen else _not_chosen
-        settings = _EXTRA_ARGUMENTS if name in _TAKES_CONFIG else {}
-        app.command(name, short_help=line, context_settings=settings)(command)
+        model = vars(command).get("config_model")  # of a command that takes a configuration
+        if model is None:
+            app.command(name, short_help=line)(command)
+        else:
+            app.command(name, cls=_config_class(model), short_help=line, context_settings=_EXTRA_ARGUMENTS)(command)
     return app
 
 
 def _load(module: str) -> Callable[..., None]:
     command: Callable[..., None] = vars(import_module(f"agentgym_rft.cli.{module}"))[f"{module}_command"]
     return command
+
+
+def _config_class(model: Any) -> Any:
+    from agentgym_rft.cli.config_help import config_command
+
+    return config_command(model)
 
 
 def _not_chosen() -> None:
@@ -96,7 +104,7 @@ def run(args: Sequence[str]) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(FAILED)  # threads of the broken process group still wait, and would abort at the interpreter's end
-    except Exception as error:  # the end of the program: whatever failed, say so and exit with 1
+    except Exception as error:  # nothing above catches it: print it and exit with 1
         return _report(_failure_sentence(error), FAILED)
 
 
@@ -110,7 +118,7 @@ def _report(sentence: str, code: int) -> int:
 
 
 def _usage_sentence(error: Exception) -> str:
-    """What is wrong with the arguments; empty where there are none, because the help was printed then."""
+    """Return what is wrong with the arguments; empty if there are none, because the help was printed then."""
     sentence = str(cast(Any, error).format_message())
     if not sentence:
         return ""
@@ -118,7 +126,7 @@ def _usage_sentence(error: Exception) -> str:
 
 
 def _failure_sentence(error: Exception) -> str:
-    """The package's own errors speak for themselves; of any other, its type and where to read more."""
+    """The message of the package's own errors; for any other, its type and how to get a traceback."""
     if isinstance(error, AgentGymError):
         return str(error)
     text = f"{type(error).__name__}: {error}".rstrip(": .")

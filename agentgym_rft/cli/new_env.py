@@ -1,4 +1,4 @@
-"""`agentgym new-env`: the skeleton of an environment and its test."""
+"""`agentgym new-env`: writes the skeleton of an environment and its test."""
 
 from __future__ import annotations
 

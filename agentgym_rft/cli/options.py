@@ -4,66 +4,25 @@ from __future__ import annotations
 
 import functools
 import inspect
-import types
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import typer
-from pydantic_core import PydanticUndefined
 
+from agentgym_rft.cli.config_help import help_all_parameter
 from agentgym_rft.config.base import Section
+from agentgym_rft.config.leaves import Leaf, leaves
 from agentgym_rft.config.load import closest_leaf, parse_override, parse_value
 from agentgym_rft.errors import ConfigError
 
 Override = tuple[Sequence[str], Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
-    """One key of a configuration that holds a value."""
-
-    path: tuple[str, ...]
-    annotation: Any
-    default: Any
-    description: str
-
-    @property
-    def option(self) -> str:
-        return "--" + ".".join(self.path)
-
-    @property
-    def parameter(self) -> str:
-        return "__".join(self.path)
-
-    @property
-    def is_mapping(self) -> bool:
-        return get_origin(self.annotation) is dict
-
-    def parse(self, text: str) -> Any:
-        """The value of the option's text: as it is for plain text keys, else as YAML."""
-        if self.annotation is str or (text != "null" and self.annotation == str | None):
-            return text
-        return parse_value(self.option, text)
-
-
-def leaves(section: type[Section], prefix: tuple[str, ...] = ()) -> Iterator[Leaf]:
-    """All leaves of a configuration model, in order."""
-    for name, field in section.model_fields.items():
-        path = (*prefix, name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from leaves(field.annotation, path)
-        else:
-            default = field.get_default(call_default_factory=True)
-            default = None if default is PydanticUndefined else default
-            yield Leaf(path, field.annotation, default, field.description or "")
-
-
 def accepts_config(model: type[Section]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command one option for every leaf of `model`; it gets them as its argument `overrides`.
 
-    The command's other parameters stay its own options. Options without a leaf, an option or a mapping above them are
-    refused with the closest name.
+    The command's other parameters stay its own options. `--help-all` is added to them, and the leaves are shown by
+    `ConfigCommand`. Options without a leaf, an option or a mapping above them are refused with the closest name.
     """
     config_leaves = list(leaves(model))
 
@@ -74,19 +33,30 @@ def accepts_config(model: type[Section]) -> Callable[[Callable[..., None]], Call
 
         @functools.wraps(command)
         def wrapper(context: typer.Context, **values: Any) -> None:
+            del values["help_all"]
             texts = [(leaf, values.pop(leaf.parameter)) for leaf in config_leaves]
-            overrides: list[Override] = [(leaf.path, leaf.parse(text)) for leaf, text in texts if text is not None]
+            overrides: list[Override] = [
+                (leaf.path, parse_option(leaf, text)) for leaf, text in texts if text is not None
+            ]
             overrides += mapping_overrides(context.args, config_leaves, own_options)
             command(**values, overrides=overrides)
 
         context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
-        parameters = [context, *own, *map(_parameter, config_leaves)]
+        parameters = [context, *own, help_all_parameter(), *map(_parameter, config_leaves)]
         parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
         vars(wrapper)["__signature__"] = signature.replace(parameters=parameters)
+        vars(wrapper)["config_model"] = model
         wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
         return wrapper
 
     return decorate
+
+
+def parse_option(leaf: Leaf, text: str) -> Any:
+    """Return the value of an option's text: as it is for plain text keys, else as YAML."""
+    if leaf.annotation is str or (text != "null" and leaf.annotation == str | None):
+        return text
+    return parse_value(leaf.option, text)
 
 
 def mapping_overrides(args: Sequence[str], config_leaves: Sequence[Leaf], own_options: Sequence[str]) -> list[Override]:
@@ -114,48 +84,14 @@ def mapping_overrides(args: Sequence[str], config_leaves: Sequence[Leaf], own_op
 
 def _closest(option: str, config_leaves: Sequence[Leaf], own_options: Sequence[str]) -> str:
     names = [*(name[2:] for name in own_options), *(leaf.option[2:] for leaf in config_leaves)]
-    return closest_leaf(option[2:], names).replace("mean '", "mean '--") or " See --help for all options."
+    return closest_leaf(option[2:], names).replace("mean '", "mean '--") or " See --help-all for all options."
 
 
 def _parameter(leaf: Leaf) -> inspect.Parameter:
-    default = f"(default: {_shown(leaf.default)})"
-    option = typer.Option(
-        None,
-        leaf.option,
-        help=f"{leaf.description} {default}".strip(),
-        metavar=type_name(leaf.annotation),
-        show_default=False,
-        rich_help_panel=f"Configuration: {leaf.path[0]}" if len(leaf.path) > 1 else "Configuration",
-    )
+    """The option of a leaf; hidden, because `ConfigCommand` shows it."""
     return inspect.Parameter(
         leaf.parameter,
         inspect.Parameter.KEYWORD_ONLY,
-        default=option,
+        default=typer.Option(None, leaf.option, hidden=True),
         annotation=str | None,
     )
-
-
-def type_name(annotation: Any) -> str:
-    """A short name of a leaf's type: `int`, `a|b|c`, `float,float`, `mapping`."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return type_name(arguments[0])
-    if origin is Literal:
-        return "|".join(str(value) for value in arguments)
-    if origin is dict:
-        return "mapping"
-    if origin is tuple:
-        return ",".join(type_name(part) for part in arguments if part is not Ellipsis)
-    if origin in (Union, types.UnionType):
-        return "|".join("null" if part is types.NoneType else type_name(part) for part in arguments)
-    return str(annotation.__name__)
-
-
-def _shown(default: Any) -> str:
-    if default is None:
-        return "null"
-    if isinstance(default, tuple):
-        return ",".join(_shown(part) for part in default)
-    if isinstance(default, bool):
-        return str(default).lower()
-    return str(default)

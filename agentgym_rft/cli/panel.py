@@ -1,4 +1,4 @@
-"""`agentgym panel`: panels as files, and what is in them."""
+"""`agentgym panel`: writes a panel to a file, or shows one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from agentgym_rft.cli.settings import DEFAULT_ENV, check_out, fresh_config
 from agentgym_rft.envs.making import make_env
-from agentgym_rft.envs.panels import FrozenPanel, freeze_panel, panel_text, quoted_split, read_panel
+from agentgym_rft.envs.panels import Panel, held_out_panel, panel_text, quoted_split, read_panel
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.store.files import write_atomically
 
@@ -33,25 +33,25 @@ def panel_command(
     if out is None or file is not None:
         raise ConfigError("panel freeze writes a new file: name it with --out.")
     check_out(out)
-    frozen = _frozen(env, split, tasks, data)
-    write_atomically(out, panel_text(frozen).encode())
-    typer.echo(f"panel {frozen.panel.panel_hash[:16]} ({len(frozen.panel)} tasks of {frozen.panel.split}): {out}")
+    panel = _panel_of_split(env, split, tasks, data)
+    write_atomically(out, panel_text(panel).encode())
+    typer.echo(f"panel {panel.panel_hash[:16]} ({len(panel)} tasks of {panel.split}): {out}")
 
 
-def _shown(file: Path | None, env: str | None, split: str | None, tasks: int | None, data: str | None) -> FrozenPanel:
+def _shown(file: Path | None, env: str | None, split: str | None, tasks: int | None, data: str | None) -> Panel:
     if file is None:
-        return _frozen(env, split, tasks, data)
+        return _panel_of_split(env, split, tasks, data)
     if any(value is not None for value in (env, split, tasks, data)):
         raise ConfigError("panel show takes a file, or --env with --split, not both.")
     return read_panel(file)
 
 
-def _frozen(env: str | None, split: str | None, tasks: int | None, data: str | None) -> FrozenPanel:
-    """The panel of a split, with the options of the environment's recipe."""
+def _panel_of_split(env: str | None, split: str | None, tasks: int | None, data: str | None) -> Panel:
+    """Return the panel of a split, with the options of the environment's recipe."""
     section = fresh_config(env or DEFAULT_ENV, None, ()).env
     options = section.options | ({} if data is None else {"data": data})
     instance = make_env(section.id, options)
     try:
-        return freeze_panel(instance, options, quoted_split(instance, split), tasks, env_id=section.id)
+        return held_out_panel(instance, options, quoted_split(instance, split), tasks, env_id=section.id)
     finally:
         instance.close()

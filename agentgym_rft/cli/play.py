@@ -32,69 +32,58 @@ def play_command(
     try:
         if task is None and split is not None:
             task = instance.task_ids(split)[0]
-        if seat is None and policy is None:
-            play_episode(instance, task, seed, _ask, typer.echo)
-        else:
-            play_seat(instance, _known(instance, seat), policy, task, seed, _ask, typer.echo)
+        if seat is not None or policy is not None:
+            seat = _known(instance, seat)
+        play_episode(instance, task, seed, _ask, typer.echo, seat, policy)
     finally:
         instance.close()
 
 
 def play_episode(
-    env: Any, task_id: str | None, seed: int | None, ask: Callable[[], str | None], say: Callable[[str], None]
-) -> dict[str, Any]:
-    """Play until the episode ends or `ask` gives None. Returns the last info."""
-    observation, info = env.reset(seed=seed, options=None if task_id is None else {"task_id": task_id})
-    say(f"task {info['task_id']}. {HELP}\n")
-    num_turns, is_over = 0, False
-    say(observation)
-    while not is_over and (action := ask()) is not None:
-        if action.strip() == "?":
-            say("\n".join(info.get("admissible_actions") or ["This environment lists no actions."]))
-            continue
-        observation, _, terminated, truncated, info = env.step(action)
-        num_turns += 1
-        is_over = terminated or truncated
-        say(observation)
-    outcome = "won" if info["won"] else "lost" if is_over else "left"
-    say(f"\n{outcome} after {num_turns} turns, score {info['score']:.2f}")
-    return dict(info)
-
-
-def play_seat(
     env: TextEnv,
-    seat: str,
-    policy: str | None,
     task_id: str | None,
     seed: int | None,
     ask: Callable[[], str | None],
     say: Callable[[str], None],
+    seat: str | None = None,
+    policy: str | None = None,
 ) -> dict[str, Any]:
-    """Play one seat, shown only what it reads; scripted players take the others. Returns the last info."""
+    """Play until the episode ends or `ask` gives None. Returns the last info.
+
+    With a `seat`, the person plays that agent and sees only its observations; scripts of the kind `policy` play the
+    others.
+    """
     observation, info = env.reset(seed=seed, options=None if task_id is None else {"task_id": task_id})
-    say(f"task {info['task_id']}. You are {seat}. {HELP}\n")
+    say(f"task {info['task_id']}. {f'You are {seat}. ' if seat else ''}{HELP}\n")
     others: dict[str, _Scripted] = {}
-    rng, num_turns, is_over = np.random.default_rng(seed), 0, False
-    while not is_over and not info["outcomes"][seat]["is_over"]:
-        agent = info["agent"]
-        if agent == seat:
+    rng, num_turns = np.random.default_rng(seed), 0
+    own = _standing(info, seat, observation, is_over=False)
+    while not own["is_over"]:
+        if seat is None or info["agent"] == seat:
             say(observation)
             action = _asked(ask, say, info)
             if action is None:
                 break
             num_turns += 1
         else:
+            agent = info["agent"]
             if agent not in others:
                 others[agent] = _Scripted(env, policy, agent, observation, rng)
             action = others[agent].act(observation, info)
         observation, _, terminated, truncated, info = env.step(action)
-        is_over = terminated or truncated
-    own = info["outcomes"][seat]
+        own = _standing(info, seat, observation, is_over=terminated or truncated)
     if own["is_over"]:
         say(own["final"])
     outcome = "won" if own["won"] else "lost" if own["is_over"] else "left"
     say(f"\n{outcome} after {num_turns} turns, score {own['score']:.2f}")
     return dict(info)
+
+
+def _standing(info: dict[str, Any], seat: str | None, observation: str, *, is_over: bool) -> dict[str, Any]:
+    """Return how things stand for a seat, or for all: `won`, `score`, `is_over`, and what was read last."""
+    if seat is not None:
+        return dict(info["outcomes"][seat])
+    return {"won": info["won"], "score": info["score"], "is_over": is_over, "final": observation}
 
 
 def _known(env: TextEnv, seat: str | None) -> str:
@@ -114,7 +103,7 @@ def _asked(ask: Callable[[], str | None], say: Callable[[str], None], info: dict
 
 
 class _Scripted:
-    """The player of a seat that nobody takes. Raises `ConfigError` where it has none of that kind."""
+    """The scripted player of an agent that no person plays. Raises `ConfigError` if there is no such script."""
 
     def __init__(self, env: TextEnv, kind: str | None, agent: str, observation: str, rng: np.random.Generator) -> None:
         self._rng = rng
@@ -127,7 +116,7 @@ class _Scripted:
             self._player = env.seat_player("random", agent, observation, rng)
 
     def act(self, observation: str, info: dict[str, Any]) -> str:
-        """What it writes: a random admissible action where there is no player."""
+        """Its action: a random admissible one if the environment has no such player."""
         if self._player is not None:
             return self._player.act(observation)
         actions = info.get("admissible_actions") or [""]

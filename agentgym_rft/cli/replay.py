@@ -1,4 +1,4 @@
-"""`agentgym replay`: stored episodes played again from their action logs."""
+"""`agentgym replay`: plays stored episodes again from their action logs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`agentgym report`: several runs on the same axes."""
+"""`agentgym report`: draws several runs on the same axes."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from agentgym_rft.serve.settings import TOKEN_VARIABLE, ServeSettings, check_exp
 POLICIES = "seed, seed:NAME, a model directory, a run (its newest checkpoint), or vllm: before any of them."
 
 _DEFAULT = ServeSettings()
-_LOOK_EVERY_S = 2.0  # for a newer checkpoint
+_LOOK_EVERY_S = 2.0  # how often to look for a newer checkpoint
 
 
 def serve_command(
@@ -136,7 +136,7 @@ def _serve(config: Config, settings: ServeSettings, store: Path, run_dir: Path |
 
 
 def _say(status: dict[str, Any]) -> None:
-    """What became of the conversations. Raises if some were lost."""
+    """Print the counts of the conversations. Raises if some were lost."""
     counts = status["conversations"]
     dropped = ", ".join(f"{number} {reason}" for reason, number in counts["dropped"].items())
     typer.echo(

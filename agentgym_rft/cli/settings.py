@@ -1,4 +1,4 @@
-"""From command-line flags to a configuration: default recipes, shorthands, resumed runs."""
+"""Makes a configuration from command-line flags: default recipes, shorthands, resumed runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agentgym_rft import registry
 from agentgym_rft.agents.policies.names import model_name
 from agentgym_rft.agents.policies.seeds import SEED, full_policy_name, is_seed, short_name
 from agentgym_rft.cli.options import Override
-from agentgym_rft.config.load import load_config, merge, nest, read_yaml, shipped_dir, validate_config
+from agentgym_rft.config.load import load_config, merge, nest, read_config, shipped_dir, validate_config
 from agentgym_rft.config.run import Config
 from agentgym_rft.errors import CheckpointError, ConfigError
 
@@ -75,11 +75,11 @@ def resumed_config(run_dir: Path, overrides: Sequence[Override]) -> Config:
 
 
 def read_run_config(run_dir: Path) -> dict[str, object]:
-    """What `config.yaml` of a run directory holds. Raises `CheckpointError` if it is none, or the file is empty."""
+    """Return the content of a run's `config.yaml`. Raises `CheckpointError` if it is no run, or the file is empty."""
     path = run_dir / "config.yaml"
     if not path.is_file():
         raise CheckpointError(f"There is no run in '{run_dir}': it has no config.yaml.")
-    data = read_yaml(path)
+    data = read_config(path)
     if not data:
         raise CheckpointError(f"The run in '{run_dir}' is damaged: its config.yaml is empty.")
     return data

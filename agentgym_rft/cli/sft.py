@@ -48,8 +48,10 @@ def run_sft(config: SftConfig) -> None:
     from agentgym_rft.report.metrics import MetricsWriter
     from agentgym_rft.rollouts.policies import find_device
     from agentgym_rft.store.run_dir import opened
+    from agentgym_rft.trainers.checks import check_sft
     from agentgym_rft.trainers.sft.train import start_policy, train_sft
 
+    check_sft(config)
     device = find_device(config.device)
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)

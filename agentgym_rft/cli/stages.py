@@ -1,9 +1,9 @@
 """Several stages in one recipe, such as imitation and then reinforcement: each starts from the last one's model.
 
-    run: {seed: 0}                      # env, agent and run.seed stand for every stage
+    run: {seed: 0}                      # env, agent and run.seed apply to every stage
     stages:
       - name: imitate
-        sft: {tokens: 2_000_000}        # a stage with a section of `agentgym sft`; all others are of `agentgym train`
+        sft: {tokens: 2_000_000}        # a section of `agentgym sft`; other stages are of `agentgym train`
       - name: reinforce
         recipe: r3l                     # a stage may begin with another recipe, as --recipe does
         trainer: {steps: 40}
@@ -39,7 +39,7 @@ _SFT_ONLY = ("sft", "model", "init")
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A named stage and its configuration, but for its directory and the model that it starts from."""
+    """A named stage and its configuration, without its directory and the model it starts from."""
 
     folder: str
     config: Config | SftConfig
@@ -47,7 +47,7 @@ class Stage:
 
 
 def staged_recipe(recipe: str | None) -> dict[str, Any] | None:
-    """What a recipe with stages holds; None for any other."""
+    """The content of a recipe with stages; None for any other recipe."""
     data = {} if recipe is None else read_yaml(find_yaml("trainers", recipe))
     return data if "stages" in data else None
 
@@ -113,7 +113,7 @@ def begin_stages(data: Mapping[str, Any], out: Path, overrides: Sequence[Overrid
 
 
 def resume_stages(out: Path) -> None:
-    """Go on with a run at its first stage that is not done. Imitation has no checkpoints and starts again."""
+    """Resume a run at its first stage that is not done. Imitation has no checkpoints, so it starts again."""
     _run(read_stages(read_yaml(out / FILE)), out)
 
 
@@ -127,7 +127,7 @@ def _run(stages: Sequence[Stage], out: Path) -> None:
         typer.echo(f"stage {stage.folder}")
         if isinstance(config, SftConfig):
             if not (folder / "model").is_dir():
-                shutil.rmtree(folder, ignore_errors=True)  # what an interrupted imitation left cannot be gone on with
+                shutil.rmtree(folder, ignore_errors=True)  # an interrupted imitation starts again
                 run_sft(config)
         else:
             say_whose_seed(config)
@@ -138,7 +138,7 @@ def _run(stages: Sequence[Stage], out: Path) -> None:
 
 
 def _placed(stage: Stage, folder: Path, last: Path | None) -> Config | SftConfig:
-    """The configuration with the stage's own directory and, where it names no model, that of the last stage."""
+    """The stage's configuration with its directory and, unless it names a model, the model of the stage before."""
     config = stage.config
     start = str(last) if stage.starts_from_last and last is not None else None
     if isinstance(config, SftConfig):

@@ -44,7 +44,7 @@ def train_command(
 ) -> None:
     """Train an agent in an environment.
 
-    Every configuration key is an option. Defaults shown are those of a run without a recipe; a recipe sets its own.
+    Every configuration key is an option, --section.key=value.
     """
     from agentgym_rft.cli.stages import begin_stages, is_staged_run, resume_stages, staged_recipe
 

@@ -1,4 +1,4 @@
-"""A training run as the command line shows it."""
+"""Runs training for the command line: shows progress and prints results."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def run_train(config: Config, resume: Path | None, go_on: str | None = None) -> 
     from agentgym_rft.trainers.loop import train
 
     name = config.policy.path
-    if not is_seed(model_name(name)):  # a run's newest checkpoint changes; the record says which one it was
+    if not is_seed(model_name(name)):  # the newest checkpoint of a run changes, so record which one it was
         policy = config.policy.model_copy(update={"path": renamed(name, str(policy_dir(name)))})
         config = config.model_copy(update={"policy": policy})
-    if not is_leading():  # torchrun started several processes, and the first one speaks for all
+    if not is_leading():  # with torchrun, only the first process prints
         train(config, resume=resume)
         return
     progress = make_progress()

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from agentgym_rft.errors import ConfigError, did_you_mean
+
+MAIN: dict[str, JsonValue] = {"is_main": True}  # json_schema_extra of the keys that `--help` shows
 
 
 class Section(BaseModel):
@@ -16,10 +18,8 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Options(BaseModel):
-    """Base of all options: unknown ones are refused, numbers are finite."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class Options(Section):
+    """Base of the options of one algorithm, entropy control or operator."""
 
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -14,11 +15,14 @@ import yaml
 from pydantic import ValidationError
 
 from agentgym_rft.config.base import Section
+from agentgym_rft.config.leaves import leaves
+from agentgym_rft.config.old_keys import OLD_KEYS, renew
 from agentgym_rft.config.run import Config
 from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.errors import ConfigError, did_you_mean
 
 S = TypeVar("S", bound="Section")
+_log = logging.getLogger(__name__)
 
 
 def shipped_dir(kind: Literal["agents", "trainers"]) -> Path:
@@ -54,6 +58,22 @@ def read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(data, dict):
         raise ConfigError(f"'{path}' holds a {type(data).__name__}, expected a mapping of sections.")
+    return data
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the mapping in a configuration file. Keys that earlier versions had are read, too, with a note.
+
+    Raises:
+        ConfigError: the file is no mapping, or one of those keys has a value that no other key can give.
+    """
+    data, old = renew(read_yaml(path))
+    if old:
+        _log.warning(
+            "'%s' has keys of an earlier version, which are read as docs/configuration.md says: %s.",
+            path,
+            ", ".join(old),
+        )
     return data
 
 
@@ -120,8 +140,8 @@ def _read_recipe(recipe: str | None, model: type[Section]) -> dict[str, Any]:
     if recipe is None:
         return {}
     path = find_yaml("trainers", recipe)
-    data = read_yaml(path)
     try:
+        data = read_config(path)
         _validate(model, data)
     except ConfigError as error:
         raise ConfigError(f"Recipe '{path}': {error}") from error
@@ -141,19 +161,13 @@ def validate_config(data: Mapping[str, Any]) -> Config:
     return _validate(Config, data)
 
 
-def leaf_names(section: type[Section], prefix: str = "") -> list[str]:
-    """Dotted names of all keys that hold a value: `trainer.steps`."""
-    names: list[str] = []
-    for key, field in section.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            names += leaf_names(field.annotation, f"{prefix}{key}.")
-        else:
-            names.append(f"{prefix}{key}")
-    return names
-
-
 def closest_leaf(name: str, names: Sequence[str]) -> str:
-    """A sentence part with the key in another section, else the closest name; empty if none is close."""
+    """Return a sentence part: what stands for an old key, else the key in another section, else the closest one.
+
+    It is empty if none is close.
+    """
+    if name in OLD_KEYS:
+        return f" {OLD_KEYS[name].advice}"
     elsewhere = [known for known in names if known.rpartition(".")[2] == name.rpartition(".")[2]]
     if elsewhere:
         return f" Did you mean '{elsewhere[0]}'?"
@@ -170,12 +184,15 @@ def _validate(model: type[S], data: Mapping[str, Any]) -> S:
 
 def _sentence(error: ValidationError, model: type[Section]) -> str:
     first = error.errors()[0]
-    path = [str(part) for part in first["loc"]]
+    path = [str(part) for part in first["loc"] if part != "[key]"]  # that of a mapping with fixed keys
     name = ".".join(path)
     if first["type"] == "extra_forbidden":
         if len(path) == 1:
             return f"There is no configuration section '{name}'.{did_you_mean(name, model.model_fields)}"
-        hint = closest_leaf(name, leaf_names(model)) or f" See the options that start with --{path[0]} in --help."
+        hint = (
+            closest_leaf(name, [leaf.name for leaf in leaves(model)])
+            or f" See the options that start with --{path[0]} in --help-all."
+        )
         return f"There is no configuration key '{name}'.{hint}"
     if first["type"] == "value_error":
         return f"Configuration section '{name}': {first['ctx']['error']}."

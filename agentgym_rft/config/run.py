@@ -2,56 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from agentgym_rft.config.base import Section
+from agentgym_rft.config.base import MAIN, Section
+from agentgym_rft.config.policy import PolicySection
 from agentgym_rft.config.team import TeamSection
-
-Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class EnvSection(Section):
     id: str = Field("agentgym/ALFWorld-v0", description="environment id, short name, or module:Class")
-    split: str = Field("train", description="split that training tasks are drawn from")
-    options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the environment, e.g. data")
+    split: str = Field("train", description="split that training tasks are drawn from", json_schema_extra=MAIN)
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="keyword arguments of the environment, e.g. data", json_schema_extra=MAIN
+    )
 
 
 class AgentSection(Section):
-    card: str = Field("plain", description="agent card: a shipped name or a YAML file")
+    card: str = Field("plain", description="agent card: a shipped name or a YAML file", json_schema_extra=MAIN)
     overrides: dict[str, Any] = Field(default_factory=dict, description="card fields to replace, e.g. context.strategy")
-
-
-class VLLMSection(Section):
-    """vLLM's engine; only policies named vllm:DIR read it."""
-
-    sync: Literal["memory", "disk"] = Field("memory", description="how new weights reach the engine")
-    sync_dir: str | None = Field(None, description="where sync=disk writes them; default: the temporary directory")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="of the engine's weights; auto: bfloat16 on CUDA, float32 on a CPU"
-    )
-    tensor_parallel: int = Field(1, ge=1, description="devices that share the model")
-    gpu_memory: float = Field(0.5, gt=0, le=1, description="share of each GPU's memory for the engine")
-    kv_cache_gb: float = Field(1.0, gt=0, description="size of the key-value cache on a CPU, in GiB")
-    enforce_eager: bool = Field(True, description="no compilation, no CUDA graphs: a faster start, slower sampling")
-    max_lora_rank: int = Field(0, ge=0, le=512, description="largest rank of LoRA adapters that it can serve; 0: none")
-    probe_tolerance: float | None = Field(
-        None, gt=0, description="nats that the probe after a sync may be off; default: 0.005 float32, 0.25 bfloat16"
-    )
-
-
-class PolicySection(Section):
-    path: str = Field("seed", description="'seed' (embedded), seed:NAME, a model directory, or a run; vllm:... too")
-    device: str = Field("auto", description="auto (CUDA if present), cpu, cuda, cuda:0 ...")
-    max_concurrency: int = Field(64, ge=1, description="episodes that share one forward pass")
-    max_context: int = Field(2048, ge=16, description="tokens in one row before the episode ends with token_limit")
-    num_threads: int | None = Field(None, ge=1, description="torch threads; default: all cores")
-    sampling_threads: int | None = Field(None, ge=1, description="torch threads while sampling; default: num_threads")
-    deterministic: bool = Field(
-        False, description="what is sampled depends on no other episode, to the last bit; slower, one thread"
-    )
-    vllm: VLLMSection = VLLMSection()
 
 
 class ReflectSection(Section):
@@ -82,16 +52,15 @@ class TasksSection(Section):
     order: Literal["shuffled", "sequential", "easy_to_hard", "frontier"] = Field(
         "shuffled", description="order of a pass; frontier: no passes, draws by rate (1 - rate)"
     )
-    ema: float = Field(0.5, gt=0, le=1, description="weight of a task's newest group in its success rate")
-    skip_solved: float | None = Field(None, gt=0, le=1, description="success rate from which a task is left out")
-    recheck: int = Field(5, ge=1, description="a task that is left out is played every so many times it comes up")
+    skip_solved: float | None = Field(
+        None, gt=0, le=1, description="success rate from which a task is left out, four times of five"
+    )
 
 
 class ExpertsSection(Section):
     """Demonstrations of the environment's expert beside each batch, for algorithms that imitate (mix)."""
 
     num: int = Field(0, ge=0, description="demonstrations a step, imitated where the algorithm asks for it")
-    noise: float = Field(0.0, ge=0, le=1, description="rate of other plausible actions in them")
 
 
 class RaySection(Section):
@@ -100,23 +69,22 @@ class RaySection(Section):
     address: str | None = Field(None, description="auto, HOST:PORT or ray://HOST:PORT; default: Ray on this machine")
     num_workers: int = Field(2, ge=1, description="worker processes; each hosts many environments")
     episodes_per_worker: int = Field(32, ge=1, description="episodes at once in one worker")
-    env_processes: int = Field(0, ge=0, description="processes for the environments of a worker; 0: they share its own")
-    num_cpus: float = Field(1.0, ge=0, description="CPUs that Ray sets aside for a worker")
-    num_gpus: float = Field(0.0, ge=0, description="GPUs that Ray sets aside for a worker; 0: device auto is the CPU")
-    num_threads: int | None = Field(None, ge=1, description="torch threads of a worker or replica; default: its CPUs")
     policy_replicas: int = Field(0, ge=0, description="policies that all workers share; 0: one in each worker")
-    policy_cpus: float = Field(1.0, ge=0, description="CPUs that Ray sets aside for a replica")
-    policy_gpus: float = Field(0.0, ge=0, description="GPUs that Ray sets aside for a replica")
+    num_cpus: float = Field(1.0, ge=0, description="CPUs, and torch threads, of each worker and replica")
+    num_gpus: float = Field(
+        0.0, ge=0, description="GPUs of each process that has a policy; 0: device auto means the CPU there"
+    )
     max_worker_restarts: int = Field(8, ge=0, description="lost workers and replicas replaced in the whole run")
     max_replays: int = Field(2, ge=0, description="times an episode or request is begun again, its process being lost")
-    connect_timeout_s: float = Field(30.0, gt=0, description="seconds in which the address must answer")
     start_timeout_s: float = Field(300.0, gt=0, description="seconds in which workers and their models must be there")
 
 
 class ProcessSection(Section):
-    """Environments in worker processes; only `rollout.workers=processes` reads it."""
+    """Environments in worker processes: `rollout.workers=processes`, or those of a worker on Ray."""
 
-    num_processes: int | None = Field(None, ge=1, description="processes that environments share; default: all cores")
+    num_processes: int | None = Field(
+        None, ge=1, description="processes that environments share; default: as many as cores; on Ray: none"
+    )
     recycle_after: int | None = Field(None, ge=1, description="episodes after which a process is replaced; null: never")
     timeout_s: float | None = Field(
         60.0, gt=0, description="deadline of one call; its process is replaced, rollout.step_timeout_s may be shorter"
@@ -124,15 +92,17 @@ class ProcessSection(Section):
 
 
 class RolloutSection(Section):
-    strategy: str = Field("plain", description="rollout strategy, or module:name")
-    num_tasks: int = Field(8, ge=1, description="tasks (groups) a step")
-    group_size: int = Field(8, ge=1, description="trajectories a group")
-    temperature: float = Field(1.0, gt=0, description="sampling temperature")
-    max_steps: int = Field(50, ge=1, description="environment steps before an episode is cut")
+    strategy: str = Field("plain", description="rollout strategy, or module:name", json_schema_extra=MAIN)
+    num_tasks: int = Field(8, ge=1, description="tasks (groups) a step", json_schema_extra=MAIN)
+    group_size: int = Field(8, ge=1, description="trajectories a group", json_schema_extra=MAIN)
+    temperature: float = Field(1.0, gt=0, description="sampling temperature", json_schema_extra=MAIN)
+    max_steps: int = Field(50, ge=1, description="environment steps before an episode is cut", json_schema_extra=MAIN)
     invalid_penalty: float = Field(0.0, ge=0, description="taken off the reward for each invalid action")
     stop_invalid: bool = Field(False, description="an invalid action ends the episode as a failure")
     stop_repeated: int = Field(0, ge=0, description="the same action so many times in a row does; 0: never")
-    step_timeout_s: float | None = Field(None, gt=0, description="deadline of one environment call; default: none")
+    step_timeout_s: float | None = Field(
+        None, gt=0, description="deadline of one environment call; default: none", json_schema_extra=MAIN
+    )
     max_retries: int = Field(1, ge=0, description="repeats of an errored trajectory before it is counted as lost")
     overprovision: float = Field(
         0.0, ge=0, description="share of more groups begun than a step needs; the rest goes on in the next one"
@@ -153,31 +123,38 @@ class RolloutSection(Section):
 Unit = Literal["token", "turn", "trajectory"]
 
 
-class UnitsSection(Section):
-    """Granularity of single places; each stands over `algorithm.granularity`."""
-
-    advantage: Unit | None = Field(None, description="what a return and its group statistics are of")
-    ratio: Unit | None = Field(None, description="over what the importance ratio's geometric mean is taken")
-    clip: Unit | None = Field(None, description="what the ratio's bounds cut off as a whole; default: as ratio")
-    entropy: Unit | None = Field(None, description="what entropy controls judge")
+Place = Literal["advantage", "ratio", "clip", "entropy"]
 
 
 class AlgorithmSection(Section):
-    name: str = Field("grpo", description="registered algorithm, or module:name")
-    options: dict[str, Any] = Field(default_factory=dict, description="options of the composition, e.g. scale")
-    controls: tuple[str | dict[str, Any], ...] = Field((), description="entropy controls, e.g. [{name: clip_b, mu: 2}]")
+    name: str = Field("grpo", description="registered algorithm, or module:name", json_schema_extra=MAIN)
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="options of the composition, e.g. scale", json_schema_extra=MAIN
+    )
+    controls: tuple[str | dict[str, Any], ...] = Field(
+        (), description="entropy controls, e.g. [{name: clip_b, mu: 2}]", json_schema_extra=MAIN
+    )
     granularity: Unit | None = Field(None, description="unit of advantage, ratio, clipping and entropy control at once")
-    units: UnitsSection = UnitsSection()
+    units: dict[Place, Unit | None] = Field(
+        default_factory=dict, description="the same for single places: advantage, ratio, clip or entropy"
+    )
     gamma: float = Field(0.95, ge=0, le=1, description="discount from turn to turn, of turn-level advantages")
     negative_weight: float = Field(1.0, ge=0, description="factor on negative advantages; below 1 favours what worked")
-    clip_low: float = Field(0.2, ge=0, description="the ratio is bounded below by 1 - clip_low")
-    clip_high: float = Field(0.2, ge=0, description="the ratio is bounded above by 1 + clip_high")
+    clip_low: float = Field(0.2, ge=0, description="the ratio is bounded below by 1 - clip_low", json_schema_extra=MAIN)
+    clip_high: float = Field(
+        0.2, ge=0, description="the ratio is bounded above by 1 + clip_high", json_schema_extra=MAIN
+    )
     behaviour_cap: float | None = Field(
         None, gt=0, description="losses times the ratio of the old policy to the sampler, up to this; null: not"
     )
-    kl_coef: float = Field(0.0, ge=0, description="weight of the KL penalty to the reference policy; 0: no reference")
+    kl_coef: float = Field(
+        0.0,
+        ge=0,
+        description="weight of the KL penalty to the reference policy; 0: no reference",
+        json_schema_extra=MAIN,
+    )
     kl_estimator: Literal["k1", "k2", "k3"] = Field("k3", description="estimator of that KL")
-    entropy_coef: float = Field(0.0, description="weight of the entropy bonus")
+    entropy_coef: float = Field(0.0, description="weight of the entropy bonus", json_schema_extra=MAIN)
     aggregation: Literal["token_mean", "sequence_mean", "fixed_length"] = Field("token_mean", description="loss mean")
     fixed_length: int = Field(256, ge=1, description="divisor of aggregation=fixed_length, tokens a trajectory")
 
@@ -189,13 +166,12 @@ class ParallelSection(Section):
         "auto", description="auto (ddp under torchrun), none, ddp (each process has all weights), fsdp2 (a share)"
     )
     timeout_s: float = Field(600.0, gt=0, description="how long a process waits for the others within a step")
-    idle_timeout_s: float = Field(86400.0, gt=0, description="how long the others wait while process 0 rolls out")
 
 
 class LoraSection(Section):
     """Low-rank adapters by peft; the policy's own weights stay as they are."""
 
-    rank: int = Field(0, ge=0, description="rank of the adapters; 0: train all weights")
+    rank: int = Field(0, ge=0, description="rank of the adapters; 0: train all weights", json_schema_extra=MAIN)
     alpha: float = Field(16.0, gt=0, description="the adapters' product counts alpha / rank times")
     targets: tuple[str, ...] = Field((), description="linear layers, such as q_proj; default: all but the head")
 
@@ -206,20 +182,21 @@ class TrainerSection(Section):
         None, ge=1, description="stop after the step that samples this many in all"
     )
     mode: Literal["sync", "one_step_off", "async"] = Field(
-        "sync", description="when episodes are played, see docs/modes.md"
+        "sync", description="when episodes are played, see docs/modes.md", json_schema_extra=MAIN
     )
     sync_interval: int = Field(1, ge=1, description="steps between hand-overs of new weights to the sampling policy")
     sync_offset: int = Field(1, ge=1, description="mode=one_step_off: batches played ahead of the trainer")
     max_staleness: int = Field(2, ge=0, description="versions that a group may lag behind (async, overprovision)")
-    learning_rate: float = Field(1e-4, gt=0, description="peak learning rate of AdamW")
+    learning_rate: float = Field(1e-4, gt=0, description="peak learning rate of AdamW", json_schema_extra=MAIN)
     warmup_steps: int = Field(2, ge=0, description="steps of linear warm-up")
-    weight_decay: float = Field(0.0, ge=0)
-    betas: tuple[Beta, Beta] = Field((0.9, 0.95))
+    weight_decay: float = Field(0.0, ge=0, description="of AdamW, on matrices alone")
     max_grad_norm: float = Field(1.0, gt=0, description="gradient clipping")
-    num_minibatches: int = Field(1, ge=1, description="optimizer steps a batch, over whole groups")
+    num_minibatches: int = Field(
+        1, ge=1, description="optimizer steps a batch, over whole groups", json_schema_extra=MAIN
+    )
     num_epochs: int = Field(1, ge=1, description="passes over a batch")
-    micro_batch_tokens: int = Field(8192, ge=1, description="padded tokens in one forward pass")
-    bf16: bool = Field(False, description="autocast the trainer's forward pass to bfloat16")
+    micro_batch_tokens: int = Field(8192, ge=1, description="padded tokens in one forward pass", json_schema_extra=MAIN)
+    bf16: bool = Field(False, description="autocast the trainer's forward pass to bfloat16", json_schema_extra=MAIN)
     packing: Literal["padded", "packed"] = Field(
         "padded", description="rows of a forward pass one below the other, or one after another without padding"
     )
@@ -233,19 +210,25 @@ class TrainerSection(Section):
 
 class EvalSection(Section):
     at_start: bool = Field(True, description="evaluate before the first step, too")
-    every: int = Field(0, ge=0, description="steps between evaluations; 0: only before and after")
-    split: str | None = Field(None, description="split of the panel; default: the last of the environment's splits")
-    num_tasks: int = Field(200, ge=0, description="first tasks of the frozen panel; 0: no evaluation")
+    every: int = Field(
+        0, ge=0, description="steps between evaluations; 0: only before and after", json_schema_extra=MAIN
+    )
+    split: str | None = Field(
+        None, description="split of the panel; default: the last of the environment's splits", json_schema_extra=MAIN
+    )
+    num_tasks: int = Field(
+        200, ge=0, description="first tasks of the frozen panel; 0: no evaluation", json_schema_extra=MAIN
+    )
     temperature: float = Field(0.0, ge=0, description="0 is greedy")
     max_steps: int = Field(50, ge=1, description="environment steps before an episode is cut")
 
 
 class RunSection(Section):
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="of the whole run: tasks, episodes, sampling, shuffling")
     out: str | None = Field(None, description="run directory; default: runs/<env>-<algorithm>-<time>")
-    checkpoint_every: int = Field(10, ge=1, description="steps between checkpoints")
-    keep_checkpoints: int = Field(2, ge=1)
-    save_trajectories: bool = Field(True)
+    checkpoint_every: int = Field(10, ge=1, description="steps between checkpoints", json_schema_extra=MAIN)
+    keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints that are kept")
+    save_trajectories: bool = Field(True, description="write the trajectories of every step")
     journal: bool = Field(True, description="record what is sampled, so that a killed run goes on in mid-batch")
 
 

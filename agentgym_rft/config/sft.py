@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from agentgym_rft.config.base import Section
+from agentgym_rft.config.base import MAIN, Section
 from agentgym_rft.config.run import AgentSection, EnvSection
 from agentgym_rft.config.team import SeatSection
 
@@ -14,15 +14,17 @@ from agentgym_rft.config.team import SeatSection
 class ModelSection(Section):
     """A small decoder built from scratch."""
 
-    vocab_size: int = Field(1024, ge=300, description="byte-level BPE tokens, special ones included")
-    hidden_size: int = Field(128, ge=8)
-    intermediate_size: int = Field(384, ge=8)
-    num_layers: int = Field(4, ge=1)
-    num_heads: int = Field(4, ge=1)
-    num_kv_heads: int = Field(1, ge=1)
-    head_dim: int = Field(32, ge=2)
+    vocab_size: int = Field(
+        1024, ge=300, description="byte-level BPE tokens, special ones included", json_schema_extra=MAIN
+    )
+    hidden_size: int = Field(128, ge=8, description="width of the decoder", json_schema_extra=MAIN)
+    intermediate_size: int = Field(384, ge=8, description="width of its feed-forward layers")
+    num_layers: int = Field(4, ge=1, description="decoder layers", json_schema_extra=MAIN)
+    num_heads: int = Field(4, ge=1, description="query heads")
+    num_kv_heads: int = Field(1, ge=1, description="key-value heads")
+    head_dim: int = Field(32, ge=2, description="width of a head")
     rope_theta: float = Field(10_000.0, gt=0, description="base of the rotary positions; more reaches further back")
-    max_context: int = Field(2048, ge=16, description="longest row, tokens")
+    max_context: int = Field(2048, ge=16, description="longest row, tokens", json_schema_extra=MAIN)
 
     @model_validator(mode="after")
     def _check_heads(self) -> Self:
@@ -36,24 +38,34 @@ class ModelSection(Section):
 class SftSection(Section):
     """Supervised fine-tuning on demonstrations of an environment's expert."""
 
-    tokens: int = Field(20_000_000, ge=1, description="trained tokens in all")
-    batch_tokens: int = Field(10_000, ge=1, description="tokens an optimizer step, padding included")
+    tokens: int = Field(20_000_000, ge=1, description="trained tokens in all", json_schema_extra=MAIN)
+    batch_tokens: int = Field(
+        10_000, ge=1, description="tokens an optimizer step, padding included", json_schema_extra=MAIN
+    )
     player: Literal["expert", "random"] = Field(
         "expert", description="who demonstrates; random: any action, which teaches the grammar alone, lost or not"
     )
-    noise: float = Field(0.1, ge=0, lt=1, description="rate of other plausible actions in demonstrations")
+    noise: float = Field(
+        0.1, ge=0, lt=1, description="rate of other plausible actions in demonstrations", json_schema_extra=MAIN
+    )
     lost: bool = Field(False, description="learn from lost demonstrations, too: in games that somebody has to lose")
-    context_weight: float = Field(0.3, ge=0, description="loss weight of context tokens; action tokens weigh 1")
-    disguise: float = Field(0.0, ge=0, le=1, description="share of words replaced, alike in a whole demonstration")
+    context_weight: float = Field(
+        0.3, ge=0, description="loss weight of context tokens; action tokens weigh 1", json_schema_extra=MAIN
+    )
+    disguise: float = Field(
+        0.0, ge=0, le=1, description="share of words replaced, alike in a whole demonstration", json_schema_extra=MAIN
+    )
     keep_words: tuple[str, ...] = Field((), description="words that are not: those of actions and fixed texts")
     tokenizer_episodes: int = Field(400, ge=1, description="demonstrations that the tokenizer is trained on")
-    learning_rate: float = Field(3e-3, gt=0, description="of AdamW, for embeddings and vectors")
-    matrix_learning_rate: float = Field(2e-2, gt=0, description="of Muon, for hidden matrices")
-    warmup_fraction: float = Field(0.02, ge=0, le=1)
+    learning_rate: float = Field(3e-3, gt=0, description="of AdamW, for embeddings and vectors", json_schema_extra=MAIN)
+    matrix_learning_rate: float = Field(2e-2, gt=0, description="of Muon, for hidden matrices", json_schema_extra=MAIN)
+    warmup_fraction: float = Field(0.02, ge=0, le=1, description="first part of the steps, linearly up")
     cooldown_fraction: float = Field(0.4, ge=0, le=1, description="last part of the steps, linearly to zero")
-    max_grad_norm: float = Field(1.0, gt=0)
+    max_grad_norm: float = Field(1.0, gt=0, description="gradient clipping")
     bf16: bool = Field(False, description="autocast to bfloat16")
-    reflection_share: float = Field(0.0, ge=0, le=1, description="share of rows that are an episode and a report on it")
+    reflection_share: float = Field(
+        0.0, ge=0, le=1, description="share of rows that are an episode and a report on it", json_schema_extra=MAIN
+    )
     guided_share: float = Field(0.0, ge=0, le=1, description="share of rows that are a retry guided by such a report")
     episodes: int = Field(1800, ge=1, description="episodes of the starting policy that are reported on")
     episode_steps: int = Field(30, ge=1, description="environment steps before such an episode is cut")
@@ -78,7 +90,7 @@ class SftTeamSection(Section):
 
 
 class SftRunSection(Section):
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="of the whole run")
     out: str | None = Field(None, description="directory for the model; default: runs/sft-<env>-<time>")
 
 
@@ -87,16 +99,12 @@ class SftConfig(Section):
 
     env: EnvSection = EnvSection()
     agent: AgentSection = AgentSection()
-    init: str = Field("scratch", description="'scratch', or a directory in Hugging Face format to go on from")
-    device: str = Field("auto")
-    num_threads: int | None = Field(None, ge=1)
+    init: str = Field(
+        "scratch", description="'scratch', or a directory in Hugging Face format to go on from", json_schema_extra=MAIN
+    )
+    device: str = Field("auto", description="auto (CUDA if present), cpu, cuda, cuda:0 ...", json_schema_extra=MAIN)
+    num_threads: int | None = Field(None, ge=1, description="torch threads; default: all cores")
     model: ModelSection = ModelSection()
     sft: SftSection = SftSection()
     team: SftTeamSection = SftTeamSection()
     run: SftRunSection = SftRunSection()
-
-    @model_validator(mode="after")
-    def _check_init(self) -> Self:
-        if self.init == "scratch" and self.sft.reflection_share + self.sft.guided_share > 0:
-            raise ValueError("sft.reflection_share and sft.guided_share need a policy that plays; set init")
-        return self

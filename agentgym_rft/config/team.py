@@ -26,9 +26,8 @@ class PoolSection(Section):
     every: int = Field(5, ge=1, description="steps between the policies that join the pool")
     size: int = Field(8, ge=1, description="policies in the pool; the oldest but the first leaves it")
     rule: Literal["uniform", "latest", "prioritised"] = Field(
-        "uniform", description="who is drawn; prioritised: by (1 - own success rate against it) ** power"
+        "uniform", description="who is drawn; prioritised: by (1 - own success rate against it) ** 2"
     )
-    power: float = Field(2.0, gt=0, description="of prioritised draws")
 
 
 class CounterfactualSection(Section):

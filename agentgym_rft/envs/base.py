@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
@@ -15,6 +15,7 @@ from gymnasium import spaces
 from agentgym_rft.errors import EnvError
 
 SPLITS = ("train", "valid_seen", "valid_unseen")
+TRAIN_AND_TEST = ("train", "test")
 
 
 class AnyText(spaces.Text):
@@ -45,9 +46,21 @@ class Expert(Protocol):
         ...
 
 
+class RandomActions:
+    """A player that does any of the actions that are listed at its turn, each as likely."""
+
+    def __init__(self, listed: Callable[[], Sequence[str]], rng: np.random.Generator) -> None:
+        self._listed, self._rng = listed, rng
+
+    def act(self, observation: str) -> str:
+        """Return the action that answers an observation."""
+        actions = self._listed()
+        return actions[int(self._rng.integers(len(actions)))]
+
+
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What an episode teaches: what happened, which turn was wrong, what to do instead. Turns are cited as `[5]`."""
+    """The lesson of an episode: what happened, which turn was wrong, what to do instead. Turns are cited as `[5]`."""
 
     summary: str
     cause: str
@@ -56,10 +69,10 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True)
 class InformationSet:
-    """What a player knows at one of its turns, and a way to come there, where an environment can name them all.
+    """What a player knows at one of its turns, and a way to get there; for games that can list all of these.
 
-    `actions` are those of all players on the way, in task `task_id`; whose turn it is then is who plays in it.
-    `choices` has the replies that mean each action; other replies may be possible, and are not counted.
+    `actions` are those of all players that lead there in task `task_id`; the player is the one whose turn it is then.
+    `choices` has the replies that mean each action. Other replies may be possible and are not counted.
     """
 
     name: str
@@ -72,14 +85,14 @@ Strategy = Mapping[str, Mapping[str, float]]  # information set -> action -> its
 
 
 class Theory(Protocol):
-    """What is known exactly about a game that is small enough."""
+    """Exact values of a game that is small enough to be solved."""
 
     def information_sets(self) -> Sequence[InformationSet]:
         """All of them, of all seats."""
         ...
 
     def of_script(self, kind: str) -> Strategy | None:
-        """What `oracle`, `expert` or `random` plays; None where that depends on more than the information set."""
+        """The strategy of `oracle`, `expert` or `random`; None if it depends on more than the information set."""
         ...
 
     def analyse(self, strategy: Strategy) -> Mapping[str, float]:
@@ -87,46 +100,61 @@ class Theory(Protocol):
         ...
 
 
-class TextEnv(gym.Env[str, str]):
+class TextTasks:
+    """Base of all environments, of one agent or several: tasks in splits, snapshots, exact values of small games."""
+
+    can_snapshot: ClassVar[bool] = False
+    splits: ClassVar[tuple[str, ...]] = TRAIN_AND_TEST  # first the one to train on, last the one to report
+
+    def task_ids(self, split: str) -> Sequence[str]:
+        """Return the task ids of a split, in the frozen order of its panel. Raises `DataError` for an unknown split."""
+        raise NotImplementedError
+
+    def task_content(self, task_id: str) -> bytes:
+        """Return the canonical content of a task: what its content hash is taken of."""
+        raise NotImplementedError
+
+    def snapshot(self) -> bytes:
+        """Return the state of the running episode; `restore` of it continues bit by bit."""
+        raise EnvError(f"{type(self).__name__} cannot snapshot; use reset and replay instead.")
+
+    def restore(self, snapshot: bytes) -> Any:
+        """Continue from a snapshot, of this or another instance."""
+        raise EnvError(f"{type(self).__name__} cannot restore; use reset and replay instead.")
+
+    def remaining(self) -> int | None:
+        """Return the smallest number of actions, of all agents together, that wins from the current state.
+
+        0 after a win, None if it is not known. The call must not change the episode. Hindsight uses the number; no
+        agent ever sees it.
+        """
+        return None
+
+    def theory(self) -> Theory | None:
+        """Return the exact values of the game, if it is small enough to be solved."""
+        return None
+
+
+class TextEnv(TextTasks, gym.Env[str, str]):
     """Base of text environments.
 
     `info` keys with fixed meaning: `task_id`, `won` (bool), `score` in [0, 1], `admissible_actions` (list, optional),
     `state_key` (equal state <=> equal key), `invalid_action` (bool), `task_type` (optional, for tables by type),
-    `measures` (optional: numbers by name that are reported beside the score).
+    `measures` (optional: numbers by name that are reported with the score).
     `reset(options={"task_id": ...})` selects a task; without it a task of the split is drawn with the env's own RNG.
     A step after the end raises `EnvError`.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
-    can_snapshot: ClassVar[bool] = False
     has_lessons: ClassVar[bool] = False
-    splits: ClassVar[tuple[str, ...]] = SPLITS  # the one to train on first, the one that results are quoted on last
-    seats: Mapping[str, str] = MappingProxyType({})  # agents with their roles, where there are several (`TurnsEnv`)
+    splits: ClassVar[tuple[str, ...]] = SPLITS
+    seats: Mapping[str, str] = MappingProxyType({})  # the roles of the agents, where there are several (`TurnsEnv`)
     observation_space: spaces.Space[str] = AnyText()
     action_space: spaces.Space[str] = AnyText(10_000)
-
-    def task_ids(self, split: str) -> Sequence[str]:
-        """Task ids of a split, in the frozen order of its panel. Raises `DataError` for an unknown split."""
-        raise NotImplementedError
-
-    def task_content(self, task_id: str) -> bytes:
-        """Canonical content of a task: what its content hash is taken of."""
-        raise NotImplementedError
-
-    def snapshot(self) -> bytes:
-        """The state of the running episode; `restore` of it continues bit by bit."""
-        raise EnvError(f"{type(self).__name__} cannot snapshot; use reset and replay instead.")
 
     def restore(self, snapshot: bytes) -> tuple[str, dict[str, Any]]:
         """Continue from a snapshot, of this or another instance. Returns the observation and info at that point."""
         raise EnvError(f"{type(self).__name__} cannot restore; use reset and replay instead.")
-
-    def remaining(self) -> int | None:
-        """The fewest actions that win from the current state: 0 once it is won, None where the environment cannot tell.
-
-        It must leave the episode as it is. Hindsight is judged by it; it is never shown to an agent.
-        """
-        return None
 
     def expert(self, observation: str, rng: np.random.Generator, noise: float = 0.0) -> Expert:
         """A player for the episode that began with `observation`, which knows only what it observes.
@@ -154,12 +182,8 @@ class TextEnv(gym.Env[str, str]):
         """An action of one of `seats` that changes as little as possible."""
         raise EnvError(f"{type(self).__name__} has one agent, and no seat '{agent}'.")
 
-    def theory(self) -> Theory | None:
-        """What is known exactly about the game, if it is small enough for that."""
-        return None
-
     def lesson(self, observation: str, steps: Sequence[tuple[str, str]], pivot: int | None) -> Lesson:
-        """What an episode teaches about its turn `pivot` (None: about its start), in words that its player has read.
+        """Return the lesson about turn `pivot` (None: about the start), in words that the player has read.
 
         `observation` began the episode; `steps` are (action, observation it led to), with "" for a reply without one.
         A function of its arguments alone: it needs no episode. Only where `has_lessons`.
@@ -181,10 +205,10 @@ class TextEnv(gym.Env[str, str]):
 
 
 class AwaitableEnv(TextEnv):
-    """An environment that runs elsewhere, whose calls can be awaited too, so that many run at the same time."""
+    """An environment in another process. Its calls can also be awaited, so that many run at the same time."""
 
     async def ask(self, name: str, *args: Any, timeout_s: float | None = None) -> Any:
-        """What the method `name` gives; `timeout_s` is a deadline.
+        """Call the method `name` and return its result; `timeout_s` is a deadline.
 
         All arguments are positional: `ask("reset", seed, options)`. `ask("act", player, observation)` asks a player
         that another call gave, such as `ask("oracle")`.

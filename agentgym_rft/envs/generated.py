@@ -1,11 +1,11 @@
-"""Splits of generated tasks by their content."""
+"""Divides generated tasks into splits by their content."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
 
-from agentgym_rft.envs.task_env import TRAIN_AND_TEST
+from agentgym_rft.envs.base import TRAIN_AND_TEST
 from agentgym_rft.errors import ConfigError
 
 _MAX_CANDIDATES = 200_000

@@ -1,4 +1,4 @@
-"""Environments by name, ready to be played."""
+"""Makes environments by name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import gymnasium as gym
 from agentgym_rft import registry
 from agentgym_rft.envs.adapters.gym import as_text_env
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.envs.multi_agent import TextAECEnv
 from agentgym_rft.envs.turns import TurnsEnv
 
 
@@ -28,7 +27,11 @@ def has_noop(id: str, options: Mapping[str, Any] | None = None) -> bool:
     """True if the agents of an environment have an action that does nothing. Raises what `make_env` does."""
     env = make_env(id, options)
     env.close()
-    return isinstance(env, TurnsEnv) and type(env.env).noop is not TextAECEnv.noop
+    if not isinstance(env, TurnsEnv):
+        return False
+    from agentgym_rft.envs.multi_agent import TextAECEnv  # imports PettingZoo, which one agent has no use for
+
+    return type(env.env).noop is not TextAECEnv.noop
 
 
 def make_env(id: str, options: Mapping[str, Any] | None = None) -> TextEnv:

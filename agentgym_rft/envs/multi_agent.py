@@ -8,7 +8,6 @@ which is how it is played.
 from __future__ import annotations
 
 import functools
-import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -18,26 +17,12 @@ from gymnasium import spaces
 from gymnasium.utils import seeding
 from pettingzoo.utils.env import AECEnv
 
-from agentgym_rft.envs.base import AnyText, Expert, Theory
-from agentgym_rft.envs.task_selection import check_split, chosen_task, drawn_task, read_snapshot
+from agentgym_rft.envs.base import AnyText, Expert, TextTasks
+from agentgym_rft.envs.task_selection import ListedTasks, text_action
 from agentgym_rft.errors import EnvError
 
-_SNAPSHOT_KEYS = {
-    "env",
-    "options",
-    "task_id",
-    "state",
-    "inbox",
-    "num_steps",
-    "agents",
-    "selected",
-    "waiting",
-    "books",
-    "rng",
-}
 
-
-class TextAECEnv(AECEnv[str, str, str]):
+class TextAECEnv(TextTasks, AECEnv[str, str, str]):
     """Base of text environments for several agents.
 
     `infos[agent]` has the keys of `TextEnv`: `task_id`, `won`, `score` in [0, 1], `state_key`, `invalid_action` (of the
@@ -46,8 +31,6 @@ class TextAECEnv(AECEnv[str, str, str]):
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "name": "text", "is_parallelizable": False}
-    can_snapshot: ClassVar[bool] = False
-    splits: ClassVar[tuple[str, ...]] = ("train", "test")
     render_mode: str | None = None
     possible_agents: list[str]
     agents: list[str]
@@ -78,22 +61,6 @@ class TextAECEnv(AECEnv[str, str, str]):
         """What an agent is here: agents of one role are given the same card and policy. Default: each is its own."""
         return agent
 
-    def task_ids(self, split: str) -> Sequence[str]:
-        """Task ids of a split, in frozen order. Raises `DataError` for an unknown split."""
-        raise NotImplementedError
-
-    def task_content(self, task_id: str) -> bytes:
-        """Canonical content of a task: what its content hash is taken of."""
-        raise NotImplementedError
-
-    def snapshot(self) -> bytes:
-        """The state of the running episode; `restore` of it continues bit by bit."""
-        raise EnvError(f"{type(self).__name__} cannot snapshot; use reset and replay instead.")
-
-    def restore(self, snapshot: bytes) -> None:
-        """Continue from a snapshot, of this or another instance."""
-        raise EnvError(f"{type(self).__name__} cannot restore; use reset and replay instead.")
-
     def act(self, agent: str, action: str) -> None:
         """`step` for one who says who is acting. Raises `EnvError` for an agent that speaks out of turn."""
         if agent != self.agent_selection:
@@ -103,10 +70,6 @@ class TextAECEnv(AECEnv[str, str, str]):
     def noop(self, agent: str) -> str:
         """An action that changes as little as possible: what counterfactual credit puts in the place of a turn."""
         raise EnvError(f"{type(self).__name__} has no action that does nothing.")
-
-    def remaining(self) -> int | None:
-        """The fewest further turns, all agents' together, that win for all; None where it cannot tell."""
-        return None
 
     def expert(self, agent: str, observation: str, rng: np.random.Generator, noise: float = 0.0) -> Expert:
         """A player of one seat, which began with `observation` and knows only what it observes."""
@@ -120,26 +83,16 @@ class TextAECEnv(AECEnv[str, str, str]):
         """A player of one seat that acts at random; None: anyone picks among `admissible_actions`."""
         return None
 
-    def theory(self) -> Theory | None:
-        """What is known exactly about the game, if it is small enough for that."""
-        return None
 
+class TeamTaskEnv(ListedTasks, TextAECEnv):
+    """Base of environments of several agents with a list of tasks: AEC's books and mail between agents.
 
-class TeamTaskEnv(TextAECEnv):
-    """What environments with a list of tasks share: AEC's books, mail between agents, the limit of turns, snapshots.
-
-    A subclass writes the abstract methods. Within `_begin` and `_act` it calls `tell` for what an agent is to read,
-    `give` for rewards and `leave` for an agent that is out before the others.
-
-    Args:
-        agents: names of the seats, in the order of play.
-        split: the tasks that `reset` draws from without a `task_id`.
-        max_steps: the episode is truncated after so many turns, all agents' together.
-        options: what defines the tasks; a snapshot is refused where they differ.
+    A subclass writes `_begin`, `_act`, `_facts`, `_saved` and `_resume`. Within `_begin` and `_act` it calls `tell` for
+    what an agent is to read, `give` for rewards and `leave` for an agent that is out before the others. `agents` are
+    the names of the seats, in the order of play; `ListedTasks` says what the other arguments mean.
     """
 
-    can_snapshot: ClassVar[bool] = True
-    snapshot_kind: ClassVar[str]  # name and version of the snapshots
+    _book_keys = ("inbox", "num_steps", "agents", "selected", "waiting", "books")
 
     def __init__(
         self,
@@ -149,24 +102,13 @@ class TeamTaskEnv(TextAECEnv):
         options: Mapping[str, Any],
         render_mode: str | None = None,
     ) -> None:
-        super().__init__()
-        self.check_split(split)
-        self.render_mode = render_mode
+        super().__init__(split, max_steps, render_mode, options)
         self.possible_agents = list(agents)
         self.agents = []
-        self._split = split
-        self._max_steps = max_steps
-        self._options = dict(options)
-        self._task_id = ""
-        self._num_steps = 0
         self._inbox: dict[str, list[str]] = {}
         self._skip_agent_selection: str | None = None  # AEC's: who is next once those that are out took their steps
         self._invalid: dict[str, bool] = {}
         self._rng: np.random.Generator = seeding.np_random(None)[0]
-
-    @abstractmethod
-    def _begin(self, task_id: str) -> str:
-        """Load a task and tell each agent what it is. Returns who acts first. Raises `DataError` for an unknown one."""
 
     @abstractmethod
     def _act(self, agent: str, action: str) -> str | None:
@@ -177,22 +119,10 @@ class TeamTaskEnv(TextAECEnv):
 
     @abstractmethod
     def _facts(self, agent: str) -> dict[str, Any]:
-        """`won`, `score`, `state_key` and the optional keys of an agent's info; `state_key` tells whose turn it is."""
+        """Return `won`, `score`, `state_key` and the optional keys of an agent's info.
 
-    @abstractmethod
-    def _saved(self) -> dict[str, Any]:
-        """What changes within an episode, as JSON values."""
-
-    @abstractmethod
-    def _resume(self, saved: Mapping[str, Any]) -> None:
-        """Take over what `_saved` gave; the task is loaded already. Any LookupError, TypeError or ValueError means
-        that it is damaged.
+        `state_key` tells whose turn it is.
         """
-
-    @classmethod
-    def check_split(cls, split: str) -> None:
-        """Raises `DataError` for a name that is no split."""
-        check_split(split, cls.splits)
 
     @property
     def rng(self) -> np.random.Generator:
@@ -219,10 +149,7 @@ class TeamTaskEnv(TextAECEnv):
         """Begin `options["task_id"]`, else a task drawn from the split. Others are ignored, as PettingZoo asks."""
         if seed is not None:
             self._rng = seeding.np_random(seed)[0]
-        task_id = chosen_task(options, lambda: drawn_task(self.task_ids(self._split), self._rng))
-        self.agents = []  # until the task is loaded
-        self._open_books(task_id)
-        first = self._begin(task_id)
+        first = self._open_task(self._choose_task(options))
         self.agents = list(self.possible_agents)
         self.agent_selection = first
         self._inform()
@@ -234,8 +161,7 @@ class TeamTaskEnv(TextAECEnv):
         if self.terminations[agent] or self.truncations[agent]:
             self._was_dead_step(action)
             return
-        if not isinstance(action, str):
-            raise EnvError(f"An action is text, not a {type(action).__name__}.")
+        action = text_action(action)
         self._inbox[agent] = []
         self._cumulative_rewards[agent] = 0.0
         self._clear_rewards()
@@ -263,52 +189,37 @@ class TeamTaskEnv(TextAECEnv):
     def close(self) -> None:
         self.agents = []
 
-    def snapshot(self) -> bytes:
-        if not self._task_id:
-            raise EnvError("There is no episode to take a snapshot of; call reset first.")
-        saved = {
-            "env": self.snapshot_kind,
-            "options": self._options,
-            "task_id": self._task_id,
-            "state": self._saved(),
+    def _own_generator(self) -> np.random.Generator:
+        return self._rng
+
+    def _clear_books(self) -> None:
+        seats = self.possible_agents
+        self.agents, self._skip_agent_selection = [], None
+        self._inbox = {agent: [] for agent in seats}
+        self.rewards, self._cumulative_rewards = dict.fromkeys(seats, 0.0), dict.fromkeys(seats, 0.0)
+        self.terminations, self.truncations = dict.fromkeys(seats, False), dict.fromkeys(seats, False)
+        self._invalid = dict.fromkeys(seats, False)
+        self.infos = {agent: {} for agent in seats}
+
+    def _books(self) -> dict[str, Any]:
+        return {
             "inbox": self._inbox,
             "num_steps": self._num_steps,
             "agents": self.agents,
             "selected": self.agent_selection,
             "waiting": self._skip_agent_selection,
             "books": [self.terminations, self.truncations, self.rewards, self._cumulative_rewards, self._invalid],
-            "rng": self._rng.bit_generator.state,
         }
-        return json.dumps(saved, separators=(",", ":")).encode()
 
-    def restore(self, snapshot: bytes) -> None:
-        """Continue from a snapshot. Raises `EnvError` if it is damaged, of another environment or of other options."""
-        saved = read_snapshot(snapshot, self.snapshot_kind, _SNAPSHOT_KEYS, self._options)
-        self.agents = []  # until all is restored
-        try:
-            self._open_books(saved["task_id"])
-            self._begin(saved["task_id"])
-            self._resume(saved["state"])
-            self._inbox = {agent: list(texts) for agent, texts in saved["inbox"].items()}
-            self._rng.bit_generator.state = saved["rng"]
-            books = [dict(book) for book in saved["books"]]
-            self.terminations, self.truncations, self.rewards, self._cumulative_rewards, self._invalid = books
-        except (LookupError, TypeError, ValueError) as error:  # a DataError is a ValueError
-            raise EnvError(f"The snapshot is damaged ({error}); take a new one.") from error
+    def _take_books(self, saved: Mapping[str, Any]) -> None:
+        self._inbox = {agent: list(texts) for agent, texts in saved["inbox"].items()}
+        books = [dict(book) for book in saved["books"]]
+        self.terminations, self.truncations, self.rewards, self._cumulative_rewards, self._invalid = books
         self._num_steps = saved["num_steps"]
         self.agents, self._skip_agent_selection = list(saved["agents"]), saved["waiting"]
         self.agent_selection = saved["waiting"] or saved["selected"]  # infos are of before those that are out step
         self._inform()
         self.agent_selection = saved["selected"]
-
-    def _open_books(self, task_id: str) -> None:
-        seats = self.possible_agents
-        self._task_id, self._num_steps, self._skip_agent_selection = task_id, 0, None
-        self._inbox = {agent: [] for agent in seats}
-        self.rewards, self._cumulative_rewards = dict.fromkeys(seats, 0.0), dict.fromkeys(seats, 0.0)
-        self.terminations, self.truncations = dict.fromkeys(seats, False), dict.fromkeys(seats, False)
-        self._invalid = dict.fromkeys(seats, False)
-        self.infos = {agent: {} for agent in seats}
 
     def _inform(self) -> None:
         self.infos = {

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,20 @@ from agentgym_rft.errors import DataError
 # `reset` without a task draws from.
 _PASSING_OPTIONS = ("data", "render_mode", "split")
 
+# Of panel files.
+FORMAT = "agentgym-panel"
+VERSION = 1
+_ADVICE = "Freeze a new panel with `agentgym panel freeze`"
+
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """The first tasks of a split.
+    """The first tasks of a split, with what makes their environment again.
 
     `panel_hash` is the sha256 over the ordered task ids and the sha256 of each task's content; `contents` are the
-    latter, one a task, in hex.
+    latter, one a task, in hex. `options` are those of the environment that matter (see `lasting_options`).
+    `held_out_of` is the training split that the panel shares no task with; None where that was not checked, or the
+    panel is of the training split itself.
     """
 
     env_id: str
@@ -32,13 +39,17 @@ class Panel:
     task_ids: tuple[str, ...]
     panel_hash: str
     contents: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    held_out_of: str | None = None
 
     def __len__(self) -> int:
         return len(self.task_ids)
 
 
 def load_panel(env: TextEnv, split: str, num_tasks: int | None = None, *, env_id: str | None = None) -> Panel:
-    """The panel of the first `num_tasks` tasks of a split, or of all where the split has fewer.
+    """Return the panel of the first `num_tasks` tasks of a split, or of all where the split has fewer.
+
+    It is not compared with the training split, see `held_out_panel`.
 
     Args:
         env: an instance; its episode is not touched.
@@ -55,13 +66,43 @@ def load_panel(env: TextEnv, split: str, num_tasks: int | None = None, *, env_id
     return Panel(env_id or _id_of(env), split, ids, hash_of(ids, contents), contents)
 
 
+def held_out_panel(
+    env: TextEnv,
+    options: Mapping[str, Any],
+    split: str,
+    num_tasks: int | None = None,
+    *,
+    env_id: str,
+    train_split: str | None = None,
+    whole_split: bool = False,
+) -> Panel:
+    """Return the panel of a split, checked to share no task with the training split by content.
+
+    Args:
+        options: what `env` was made with.
+        num_tasks: only the first tasks of the split.
+        env_id: the id to record.
+        train_split: default: the first of `env.splits`.
+        whole_split: check all tasks of the split, not those of the panel alone.
+    Raises:
+        DataError: the split is unknown or empty, or the panel shares a task with the training split.
+    """
+    panel = load_panel(env, split, num_tasks, env_id=env_id)
+    train = env.splits[0] if train_split is None else train_split
+    if split != train and whole_split:
+        assert_disjoint(env, train, split)
+    elif split != train:
+        assert_held_out(env, panel, train)
+    return replace(panel, options=lasting_options(env, options), held_out_of=None if split == train else train)
+
+
 def content_hash(env: TextEnv, task_id: str) -> str:
-    """sha256 of a task's canonical content, in hex."""
+    """Return the sha256 of a task's canonical content, in hex."""
     return hashlib.sha256(env.task_content(task_id)).hexdigest()
 
 
 def hash_of(task_ids: Sequence[str], contents: Sequence[str]) -> str:
-    """sha256 over the lines `task id, NUL, content hash`, in order, in hex."""
+    """Return the sha256 over the lines `task id, NUL, content hash`, in order, in hex."""
     digest = hashlib.sha256()
     for task_id, content in zip(task_ids, contents, strict=True):
         digest.update(f"{task_id}\0{content}\n".encode())
@@ -69,12 +110,12 @@ def hash_of(task_ids: Sequence[str], contents: Sequence[str]) -> str:
 
 
 def panel_hash(env: TextEnv, task_ids: Sequence[str]) -> str:
-    """The hash of some tasks of an environment, see `hash_of`."""
+    """Return the hash of some tasks of an environment, see `hash_of`."""
     return hash_of(task_ids, [content_hash(env, task_id) for task_id in task_ids])
 
 
 def quoted_split(env: TextEnv, split: str | None) -> str:
-    """The given split, else the one that the environment's results are quoted on: the last of its `splits`."""
+    """Return the given split, else the one that the environment's results are quoted on: the last of its `splits`."""
     return env.splits[-1] if split is None else split
 
 
@@ -108,7 +149,7 @@ def _assert_none_in(env: TextEnv, split: str, ids: Sequence[str], other: str, by
 
 
 def lasting_options(env: TextEnv, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of an environment that a result depends on: those that differ from the defaults of its class.
+    """Return the options of an environment that a result depends on: those that differ from the defaults of its class.
 
     Left out are paths, since contents are hashed, and what only concerns rendering or drawing.
     """
@@ -132,53 +173,12 @@ def _class_of(env: TextEnv) -> type:
     return type(env.env) if isinstance(env, TurnsEnv) else type(env)
 
 
-FORMAT = "agentgym-panel"
-
-
-VERSION = 1
-
-
-_ADVICE = "Freeze a new panel with `agentgym panel freeze`"
-
-
-@dataclass(frozen=True, slots=True)
-class FrozenPanel:
-    """A panel with what makes its environment again: what a panel file holds.
-
-    `options` are those that matter (see `lasting_options`); `held_out_of` is the split whose tasks it does not share,
-    None where the panel is of the training split itself.
-    """
-
-    panel: Panel
-    options: Mapping[str, Any]
-    held_out_of: str | None
-
-
-def freeze_panel(
-    env: TextEnv, options: Mapping[str, Any], split: str, num_tasks: int | None, *, env_id: str
-) -> FrozenPanel:
-    """The panel of a split, checked to share no content with the training split, the first of `env.splits`.
-
-    Args:
-        options: what `env` was made with.
-        num_tasks: only the first tasks of the split.
-    Raises:
-        DataError: the split is unknown or empty, or shares a task with the training split.
-    """
-    panel = load_panel(env, split, num_tasks, env_id=env_id)
-    train = env.splits[0]
-    if split != train:
-        assert_held_out(env, panel, train)
-    return FrozenPanel(panel, lasting_options(env, options), None if split == train else train)
-
-
-def check_panel(env: TextEnv, frozen: FrozenPanel) -> None:
+def check_panel(env: TextEnv, panel: Panel) -> None:
     """Compare every task with the frozen one, and the panel with the training split.
 
     Raises:
         DataError: a task is not there, has another content, or is a training task by content.
     """
-    panel = frozen.panel
     for task_id, content in zip(panel.task_ids, panel.contents, strict=True):
         try:
             found = content_hash(env, task_id)
@@ -189,20 +189,19 @@ def check_panel(env: TextEnv, frozen: FrozenPanel) -> None:
                 f"Task '{task_id}' of {panel.env_id} is not the one of the panel: its content has the hash "
                 f"{found[:16]}, expected {content[:16]}. {_ADVICE}, or use the version that the panel was made with."
             )
-    if frozen.held_out_of is not None:
-        assert_held_out(env, panel, frozen.held_out_of)
+    if panel.held_out_of is not None:
+        assert_held_out(env, panel, panel.held_out_of)
 
 
-def panel_text(frozen: FrozenPanel) -> str:
-    """The panel as JSON, a line a task."""
-    panel = frozen.panel
+def panel_text(panel: Panel) -> str:
+    """Return the panel as JSON, a line a task."""
     head = {
         "format": FORMAT,
         "version": VERSION,
         "env": panel.env_id,
-        "options": dict(frozen.options),
+        "options": dict(panel.options),
         "split": panel.split,
-        "held_out_of": frozen.held_out_of,
+        "held_out_of": panel.held_out_of,
         "panel_hash": panel.panel_hash,
     }
     lines = [f" {json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]
@@ -213,8 +212,8 @@ def panel_text(frozen: FrozenPanel) -> str:
     return "\n".join(["{", *lines, ' "tasks": [', ",\n".join(tasks), " ]", "}", ""])
 
 
-def read_panel(path: Path) -> FrozenPanel:
-    """The panel in a file. Raises `DataError` for a file that is missing, no panel, or changed by hand."""
+def read_panel(path: Path) -> Panel:
+    """Return the panel in a file. Raises `DataError` for a file that is missing, no panel, or changed by hand."""
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -231,7 +230,7 @@ def read_panel(path: Path) -> FrozenPanel:
         raise DataError(f"'{path}' is a damaged panel: {type(error).__name__} {error}. {_ADVICE}.") from error
 
 
-def _checked(path: Path, body: Mapping[str, Any]) -> FrozenPanel:
+def _checked(path: Path, body: Mapping[str, Any]) -> Panel:
     ids = tuple(str(task["id"]) for task in body["tasks"])
     contents = tuple(str(task["content"]) for task in body["tasks"])
     if not ids or len(set(ids)) != len(ids):
@@ -239,5 +238,7 @@ def _checked(path: Path, body: Mapping[str, Any]) -> FrozenPanel:
     if hash_of(ids, contents) != body["panel_hash"]:
         raise DataError(f"'{path}' is a damaged panel: its panel_hash is not that of its tasks. {_ADVICE}.")
     train = body["held_out_of"]
-    panel = Panel(str(body["env"]), str(body["split"]), ids, body["panel_hash"], contents)
-    return FrozenPanel(panel, dict(body["options"]), None if train is None else str(train))
+    held_out_of = None if train is None else str(train)
+    return Panel(
+        str(body["env"]), str(body["split"]), ids, body["panel_hash"], contents, dict(body["options"]), held_out_of
+    )

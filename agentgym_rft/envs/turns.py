@@ -1,16 +1,19 @@
-"""An environment of several agents as one stream of turns, so that all that plays a `TextEnv` can play it."""
+"""Shows an environment with several agents as one stream of turns, so that code for a `TextEnv` can play it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from agentgym_rft.envs.base import Expert, TextEnv, Theory
-from agentgym_rft.envs.multi_agent import TextAECEnv
+from agentgym_rft.envs.task_selection import check_reset_options
 from agentgym_rft.errors import EnvError
+
+if TYPE_CHECKING:
+    from agentgym_rft.envs.multi_agent import TextAECEnv
 
 Standing = dict[str, Any]
 
@@ -45,7 +48,7 @@ class TurnsEnv(TextEnv):
 
     @property
     def acting(self) -> str:
-        """Whose turn it is; "" while no episode runs."""
+        """The agent whose turn it is; "" while no episode runs."""
         return str(self.env.agent_selection) if self.env.agents else ""
 
     @property
@@ -63,9 +66,7 @@ class TurnsEnv(TextEnv):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         self._standings = {}
-        unknown = set(options or ()) - {"task_id"}
-        if unknown:
-            raise EnvError(f"reset does not know the option '{unknown.pop()}'; expected 'task_id'.")
+        check_reset_options(options)
         self.env.reset(seed=seed, options=options)
         self._note_standings()
         return self.env.observe(self._selected()), self._info(self._selected(), {}, is_invalid=False)
@@ -149,7 +150,7 @@ class TurnsEnv(TextEnv):
         return self.env.theory()
 
     def _selected(self) -> str:
-        """Whose turn it is. Raises `EnvError` where the environment names nobody who plays."""
+        """Return the agent whose turn it is. Raises `EnvError` if the environment names none that plays."""
         agent = self.env.agent_selection
         if agent not in self.env.agents:
             raise EnvError(f"The environment gives the turn to {agent!r}, who does not play; it has {self.env.agents}.")
@@ -195,9 +196,9 @@ class TurnsEnv(TextEnv):
 
 
 class _EverySeat:
-    """One player for all seats: at each turn it asks the player of the seat whose turn it is.
+    """One player for all agents: at each turn it asks the player of the agent whose turn it is.
 
-    That of the first seat is made at once, so that an environment without players says so.
+    The first agent's player is made at once, so that an environment without players raises an error early.
     """
 
     def __init__(self, env: TurnsEnv, observation: str, make: Callable[[str, str], Expert]) -> None:

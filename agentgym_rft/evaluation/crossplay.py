@@ -1,13 +1,22 @@
-"""Every ordered pair of policies on the same tasks with the same seeds."""
+"""Every ordered pair of policies on the same tasks with the same seeds, from the configuration to the summary."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from agentgym_rft.agents.policies.seeds import full_policy_name
+from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory
-from agentgym_rft.evaluation.panel import EvaluationPlan, evaluate
+from agentgym_rft.envs.making import seats_of
+from agentgym_rft.errors import ConfigError, PolicyError
+from agentgym_rft.evaluation.panel import EvaluationPlan, evaluate, make_plan, open_panel
 from agentgym_rft.evaluation.team import EvaluationPolicies
+from agentgym_rft.report.crossplay import summarise_crossplay
+from agentgym_rft.rollouts.outcome import why_unplayed
+from agentgym_rft.rollouts.seats import SCRIPTS
 
 Pair = tuple[str, str]  # names of the row's and of the column's policy
 
@@ -19,13 +28,13 @@ class Sides:
     row: tuple[str, ...]
     column: tuple[str, ...]
 
-    def players(self, row: str, column: str) -> dict[str, str]:
-        """The policy of each agent."""
+    def policy_mapping(self, row: str, column: str) -> dict[str, str]:
+        """Return the policy of each agent."""
         return {**dict.fromkeys(self.row, row), **dict.fromkeys(self.column, column)}
 
 
 def make_sides(roles: Mapping[str, str]) -> Sides:
-    """The first agent, with all others of its role, against the rest; if all have one role, the first alone.
+    """Return the first agent, with all others of its role, against the rest; if all have one role, the first alone.
 
     Raises:
         ValueError: there are fewer than two agents.
@@ -38,24 +47,71 @@ def make_sides(roles: Mapping[str, str]) -> Sides:
     return Sides(row, tuple(agent for agent in roles if agent not in row))
 
 
-def crossplay(
-    loaded: EvaluationPolicies,
-    sides: Sides,
-    policies: Mapping[str, str],
-    plan: EvaluationPlan,
-    *,
-    on_finished: Callable[[Trajectory], None] | None = None,
+def run_crossplay(config: Config, named: Mapping[str, str], samples: int) -> dict[str, Any]:
+    """Play all pairs on the configured panel and summarise them.
+
+    Args:
+        named: the policies, at least two, by the names that the summary has for them.
+        samples: episodes a pair and task.
+    Raises:
+        ConfigError, DataError, CheckpointError: what cannot work.
+        PolicyError: no episode could be played.
+    """
+    roles = seats_of(config.env.id, config.env.options)
+    if len(roles) < 2:
+        raise ConfigError(f"Cross-play is for several agents, and {config.env.id} has one here: use agentgym eval.")
+    names = {name: full_policy_name(policy, config.env.id) for name, policy in named.items()}
+    panel = open_panel(config, set(names.values()))
+    policies, sides = EvaluationPolicies(config, roles), make_sides(roles)
+    try:
+        start = time.perf_counter()
+        games = play_pairs(policies, sides, names, make_plan(config, panel.task_ids, samples))
+        if problem := why_unplayed([t for played in games.values() for t in played], config.policy.max_context):
+            raise PolicyError(f"Every episode {problem}")
+        exact = _exact(policies, roles, names, config.eval.temperature)
+    finally:
+        policies.close()
+    return {
+        "env": config.env.id,
+        "options": dict(panel.options),
+        "split": panel.split,
+        "panel_hash": panel.panel_hash,
+        "num_tasks": len(panel),
+        "samples": samples,
+        "seed": config.run.seed,
+        "temperature": None if set(names.values()) <= set(SCRIPTS) else config.eval.temperature,
+        "max_steps": config.eval.max_steps,
+        "named": names,
+        "wall_time_s": time.perf_counter() - start,
+        **summarise_crossplay(games, sides, samples),
+        "exact": exact,
+    }
+
+
+def play_pairs(
+    policies: EvaluationPolicies, sides: Sides, names: Mapping[str, str], plan: EvaluationPlan
 ) -> dict[Pair, Sequence[Trajectory]]:
-    """The episodes of every ordered pair of names, in the order of the plan; errors are among them.
+    """Return the episodes of every ordered pair of names, in the order of the plan; errors are among them.
 
     All pairs have the seeds of the plan, so that they differ by who plays alone.
 
     Args:
-        policies: what each name means.
+        names: the policy that each name means.
     """
-    teams = {
-        (row, column): loaded.agents(sides.players(first, second))
-        for row, first in policies.items()
-        for column, second in policies.items()
+    agents = {
+        (row, column): policies.agents(sides.policy_mapping(first, second))
+        for row, first in names.items()
+        for column, second in names.items()
     }
-    return {pair: evaluate(loaded.workers(agents), plan, on_finished=on_finished) for pair, agents in teams.items()}
+    return {pair: evaluate(policies.workers(own), plan) for pair, own in agents.items()}
+
+
+def _exact(
+    policies: EvaluationPolicies, roles: Mapping[str, str], names: Mapping[str, str], temperature: float
+) -> dict[str, Any]:
+    """Return what the environment's theory says about each policy as all agents; without those it says nothing of."""
+    found = {
+        name: policies.exact(policies.agents(dict.fromkeys(roles, policy)), temperature)
+        for name, policy in names.items()
+    }
+    return {name: values["exact"] for name, values in found.items() if values}

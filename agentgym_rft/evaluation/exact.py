@@ -14,8 +14,8 @@ from agentgym_rft.rollouts.seats import Agents, AgentSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """A policy that samples: its network and the tokenizer that it was trained with."""
+class PolicyModel:
+    """The network of a policy, and the tokenizer that it was trained with."""
 
     model: Any
     tokenizer: Any
@@ -32,87 +32,89 @@ class Exact:
     uncounted: float
 
     def as_json(self) -> dict[str, Any]:
-        """A plain mapping."""
+        """Return a plain mapping."""
         return {"values": dict(self.values), "uncounted": self.uncounted, "strategy": self.strategy}
 
 
-def analyse(env: TextEnv, agents: Agents, members: Mapping[str, Member], temperature: float) -> Exact | None:
-    """What the environment's theory says about these agents; None without a theory, or for a script without a strategy.
+def analyse(env: TextEnv, agents: Agents, models: Mapping[str, PolicyModel], temperature: float) -> Exact | None:
+    """Return what the environment's theory says; None without a theory, or for a script without a strategy.
 
     A policy's probability of an action is that of the replies that the theory lists for it, each in its canonical
     tokens with an end-of-turn token after them, sampled at `temperature` (0: greedy). Earlier turns of its own are
     context in their canonical tokens, too. What the listed replies leave over is `Exact.uncounted`.
 
+    Args:
+        agents: of the environment, in the order of play.
+        models: of all that are not scripts, by the name of the policy.
     Raises:
         ConfigError: a card has the policy say more than the action, so that many replies mean the same.
     """
     theory = env.theory()
     if theory is None:
         return None
-    seats = {seat.agent: seat for seat in agents}
-    scripts = {seat.player: theory.of_script(seat.player) for seat in agents if seat.is_scripted}
+    specs = {spec.agent: spec for spec in agents}
+    scripts = {spec.player: theory.of_script(spec.player) for spec in agents if spec.is_scripted}
     if None in scripts.values():
         return None
-    for seat in agents:
-        _check_card(seat)
-    places = theory.information_sets()
+    for spec in agents:
+        _check_card(spec)
     strategy: dict[str, Mapping[str, float]] = {}
-    for place in places:
-        seat, agent = _conversation(env, place, seats)
-        script = scripts.get(seat.player)
+    for place in theory.information_sets():
+        spec, agent = _conversation(env, place, specs)
+        script = scripts.get(spec.player)
         strategy[place.name] = (
-            script[place.name] if script is not None else _choice(place, seat, agent, members[seat.player], temperature)
+            script[place.name] if script is not None else _choice(place, spec, agent, models[spec.player], temperature)
         )
     uncounted = max(max(0.0, 1.0 - sum(choice.values())) for choice in strategy.values())
     return Exact(dict(theory.analyse(strategy)), strategy, uncounted)
 
 
-def _check_card(seat: AgentSpec) -> None:
-    action = seat.card.action
-    if not seat.is_scripted and (action.grammar != "plain" or action.think):
+def _check_card(spec: AgentSpec) -> None:
+    action = spec.card.action
+    if not spec.is_scripted and (action.grammar != "plain" or action.think):
         raise ConfigError(
-            f"The exact strategy needs replies that are the action alone; the card '{seat.card.name}' asks for more."
+            f"The exact strategy needs replies that are the action alone; the card '{spec.card.name}' asks for more."
         )
 
 
 def _conversation(
-    env: TextEnv, place: InformationSet, seats: Mapping[str, AgentSpec]
+    env: TextEnv, place: InformationSet, specs: Mapping[str, AgentSpec]
 ) -> tuple[AgentSpec, ChatAgent | None]:
-    """Who is to act in an information set, and its conversation up to there; None for a script."""
+    """Return who is to act in an information set, and its conversation up to there; None for a script."""
     observation, info = env.reset(seed=0, options={"task_id": place.task_id})
-    agents = {name: ChatAgent(seat.card, seat.chat) for name, seat in seats.items() if not seat.is_scripted}
+    agents = {name: ChatAgent(spec.card, spec.chat) for name, spec in specs.items() if not spec.is_scripted}
     for action in (*place.actions, None):
         agent = agents.get(info["agent"])
-        seat = seats[info["agent"]]
+        spec = specs[info["agent"]]
         if agent is not None:
             agent.observe(observation, info)
         if action is None:
             break
         if agent is not None:
             agent.prompt()
-            agent.act(seat.chat.reply(format_reply(action, "", seat.card.action)))
+            agent.act(spec.chat.reply(format_reply(action, "", spec.card.action)))
         observation, _, _, _, info = env.step(action)
-    return seat, agent
+    return spec, agent
 
 
 def _choice(
-    place: InformationSet, seat: AgentSpec, agent: ChatAgent | None, member: Member, temperature: float
+    place: InformationSet, spec: AgentSpec, agent: ChatAgent | None, policy: PolicyModel, temperature: float
 ) -> dict[str, float]:
-    """The probability of each action of an information set."""
+    """Return the probability of each action of an information set."""
     assert agent is not None, "a policy has a conversation"
     row = tuple(agent.prompt().row)
     return {
-        action: sum(_reply_probability(row, seat, text, member.model, temperature) for text in texts)
+        action: sum(_reply_probability(row, spec, text, policy.model, temperature) for text in texts)
         for action, texts in place.choices.items()
     }
 
 
-def _reply_probability(row: Sequence[int], seat: AgentSpec, text: str, model: Any, temperature: float) -> float:
-    """The probability that the policy's reply to a row of tokens is a text, and then ends."""
+def _reply_probability(row: Sequence[int], spec: AgentSpec, text: str, model: Any, temperature: float) -> float:
+    """Return the probability that the policy's reply to a row of tokens is a text, and then ends."""
     import torch
 
-    ids = seat.chat.reply(text)[:-1]
-    limit = seat.card.action.max_tokens
+    ids = spec.chat.reply(text)[:-1]
+    limit = spec.card.action.max_tokens
     if len(ids) > limit:
         return 0.0
     whole = torch.tensor([[*row, *ids]], device=next(model.parameters()).device)  # [1, L]
@@ -124,5 +126,5 @@ def _reply_probability(row: Sequence[int], seat: AgentSpec, text: str, model: An
         probabilities = torch.softmax(logits / temperature, dim=-1)
     at = torch.arange(len(ids), device=logits.device)
     said = probabilities[at, torch.tensor(ids, device=logits.device)].prod()
-    ends = 1.0 if len(ids) == limit else float(probabilities[-1, list(seat.chat.stop_ids)].sum())
+    ends = 1.0 if len(ids) == limit else float(probabilities[-1, list(spec.chat.stop_ids)].sum())
     return float(said) * ends

@@ -16,6 +16,11 @@ FORMAT = "agentgym-partial-evaluation"
 VERSION = 1
 
 
+def partial_path(out: Path) -> Path:
+    """Return where the finished episodes of an evaluation that writes to `out` are kept."""
+    return out.with_name(f"{out.name}.partial.jsonl")
+
+
 class PartialEvaluation:
     """A file whose first line has the settings of the evaluation, and every further line seconds and a trajectory.
 
@@ -54,7 +59,7 @@ class PartialEvaluation:
         self._file.close()
 
     def remove(self) -> None:
-        """The evaluation is over: its result is written elsewhere."""
+        """Remove the file: the evaluation is over, or nothing of it can be used."""
         self.path.unlink(missing_ok=True)
         self.close()
 

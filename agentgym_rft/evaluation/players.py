@@ -1,4 +1,4 @@
-"""Who plays an evaluation without token ids: the environment's own scripts, random play, and chat endpoints."""
+"""Players of an evaluation that have no token ids: scripts of the environment, random play, and chat endpoints."""
 
 from __future__ import annotations
 

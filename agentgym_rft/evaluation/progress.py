@@ -1,50 +1,40 @@
-"""How far an evaluation is, on a terminal."""
+"""What an evaluation tells about itself while it plays."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from collections.abc import Collection
+from typing import Protocol
 
 from agentgym_rft.core import Trajectory
-from agentgym_rft.report.tables import percent
 
 
-@contextmanager
-def evaluation_progress(
-    console: Console, num_episodes: int, finished: Mapping[str, Trajectory]
-) -> Iterator[Callable[[Trajectory], None]]:
-    """A bar with the success so far; gives what is to be called with each episode that ends.
+class EvaluationProgress(Protocol):
+    """Shows how far an evaluation is; `report.evaluation_progress` does so on a terminal."""
 
-    `finished` are those that ended before. Where the console is no terminal, nothing is shown.
-    """
-    outcomes = [trajectory.won for trajectory in finished.values() if not trajectory.is_error]
-    errors = len(finished) - len(outcomes)
+    def start(self, num_episodes: int, finished: Collection[Trajectory]) -> None:
+        """Begin to show an evaluation; `finished` are its episodes that were played before."""
+        ...
 
-    def status() -> str:
-        success = f"success {percent(sum(outcomes) / len(outcomes))}" if outcomes else "playing"
-        return success + (f", {errors} errors" if errors else "")
+    def episode(self, trajectory: Trajectory) -> None:
+        """Show that an episode has ended."""
+        ...
 
-    bar = Progress(
-        TextColumn("{task.fields[status]}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    )
-    with bar:
-        task = bar.add_task("eval", total=num_episodes, completed=len(finished), status=status())
+    def note(self, message: str) -> None:
+        """Show what a person should know: that the evaluation goes on, or was interrupted. May come before `start`."""
+        ...
 
-        def on_finished(trajectory: Trajectory) -> None:
-            nonlocal errors
-            if trajectory.is_error:
-                errors += 1
-            else:
-                outcomes.append(trajectory.won)
-            bar.update(task, advance=1, status=status())
+    def finish(self) -> None:
+        """Give the terminal back: the evaluation is over, for whatever reason."""
+        ...
 
-        yield on_finished
+
+class NoEvaluationProgress:
+    """Shows nothing; for training runs and for use as a library."""
+
+    def start(self, num_episodes: int, finished: Collection[Trajectory]) -> None: ...
+
+    def episode(self, trajectory: Trajectory) -> None: ...
+
+    def note(self, message: str) -> None: ...
+
+    def finish(self) -> None: ...

@@ -1,4 +1,4 @@
-"""The curve of a run: what each checkpoint does on a panel, over k samples a task."""
+"""The curve of a run: the success of each checkpoint on a panel, with k samples for each task."""
 
 from __future__ import annotations
 

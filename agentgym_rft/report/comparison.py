@@ -1,4 +1,4 @@
-"""`comparison.html`: success and entropy of several runs on the same axes, and how well its change was predicted."""
+"""`comparison.html`: success and entropy of several runs on the same axes, and the predicted change of entropy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CHARTS = (
 
 @dataclass(frozen=True, slots=True)
 class RunData:
-    """What a comparison reads of a run."""
+    """The data of a run that a comparison needs."""
 
     name: str
     rows: list[Row]

@@ -1,4 +1,4 @@
-"""The summary of a cross-play: a matrix with intervals, ratings, and what is known exactly."""
+"""The summary of a cross-play: a matrix with intervals, ratings, and exact values where the game's theory is known."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -19,16 +19,15 @@ from agentgym_rft.store.files import write_atomically
 
 Summary = dict[str, Any]
 
-# What two results must agree on to be compared; the keys of `protocol`.
+# Keys of `protocol`: two results can be compared only if they agree on all of them.
 PROTOCOL = ("env", "options", "split", "panel_hash", "card", "max_steps", "temperature", "samples")
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSettings:
-    """What a result depends on besides the panel.
+    """The settings that a result depends on, besides the panel.
 
-    `card` and `temperature` are None for a player without a model. `options` are those of the environment that matter,
-    `held_out_of` is the training split that the panel shares no task with, None where that was not checked.
+    `card` and `temperature` are None for a player without a model.
     """
 
     policy: str
@@ -37,15 +36,13 @@ class EvaluationSettings:
     max_steps: int
     samples: int = 1
     card: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    held_out_of: str | None = None
 
 
 def protocol(panel: Panel, settings: EvaluationSettings) -> dict[str, Any]:
-    """What another result must have been played under to be comparable."""
+    """Return the settings that another result must share to be comparable."""
     return {
         "env": panel.env_id,
-        "options": dict(settings.options),
+        "options": dict(panel.options),
         "split": panel.split,
         "panel_hash": panel.panel_hash,
         "card": settings.card,
@@ -81,7 +78,7 @@ def summarise(
         "max_steps": settings.max_steps,
         "samples": settings.samples,
         "wall_time_s": wall_time_s,
-        "held_out_of": settings.held_out_of,
+        "held_out_of": panel.held_out_of,
         "version": __version__,
         "protocol": protocol(panel, settings),
         **seats_block(tasks),

@@ -1,4 +1,4 @@
-"""A matrix of numbers as an SVG picture."""
+"""Draws a matrix of numbers as SVG."""
 
 from __future__ import annotations
 

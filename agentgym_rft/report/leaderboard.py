@@ -1,4 +1,4 @@
-"""The leaderboard of some results: a ranked table for each panel, as data, Markdown and HTML."""
+"""Makes a leaderboard of results: a ranked table for each panel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agentgym_rft.report.evaluation import Summary, read_evaluations
 from agentgym_rft.report.paired import Comparison, compare, why_incomparable
 from agentgym_rft.report.published import PublishedRow
 
-# What a table is for: results that differ in any of these are ranked apart.
+# Results that differ in any of these are ranked in different tables.
 _GAME = ("env", "split", "panel_hash", "options", "max_steps")
 _NEEDED = ("policy", "success", "success_ci95", "num_tasks", "num_errors", "pass_at_k", "samples", "tasks", "protocol")
 

@@ -1,4 +1,4 @@
-"""Leaderboards as Markdown and as one HTML file, from the same tables."""
+"""Writes leaderboards as Markdown and as one HTML file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: one JSON object a step, appended as the run goes, readable after a crash."""
+"""`metrics.jsonl`: one JSON object for each step, appended during the run, readable after a crash."""
 
 from __future__ import annotations
 

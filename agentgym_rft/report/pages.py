@@ -1,4 +1,4 @@
-"""Templates of the pages."""
+"""Loads the templates of HTML pages."""
 
 from __future__ import annotations
 

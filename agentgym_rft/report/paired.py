@@ -1,4 +1,4 @@
-"""Two results on the same panel, task by task."""
+"""Compares two results on the same panel, task by task."""
 
 from __future__ import annotations
 

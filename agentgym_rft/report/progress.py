@@ -18,7 +18,7 @@ SUCCESS, ENTROPY, TOKENS_PER_S = "episode/success", "entropy/mean", "speed/token
 
 
 class Progress(Protocol):
-    """What a training loop tells about itself."""
+    """Shows the progress of a training loop."""
 
     def start(self, *, run_dir: Path, first_step: int, num_steps: int) -> None:
         """The run begins, or goes on, with step `first_step` of `num_steps`; the first of a fresh run is 1."""

@@ -1,4 +1,4 @@
-"""Numbers of the literature: always with source and protocol, and never ranked with our own."""
+"""Published numbers: each with its source and protocol, never ranked with our own."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ ORDERS = 20
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A contest of two policies: its place among all, and the score of each."""
+    """A match of two policies: its sample and task, and the score of each."""
 
     place: tuple[int, int]  # sample, task
     policies: tuple[str, str]

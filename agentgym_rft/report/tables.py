@@ -57,7 +57,7 @@ def _seat_parts(summary: Mapping[str, Any]) -> list[RenderableType]:
 
 
 def exact_line(exact: Mapping[str, Any] | None) -> str:
-    """What is known exactly, as a line; empty where that is nothing."""
+    """Return the exact values as a line; empty if there are none."""
     if exact is None:
         return ""
     if "left_out" in exact:

@@ -1,4 +1,4 @@
-"""Cross-play results as tables of a leaderboard page."""
+"""Shows cross-play results as tables of a leaderboard page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Accounts of episodes: whatever broke, all that was asked for came back once, and every repeat has a reason."""
+"""Checks that every requested episode came back once, whatever broke, and that every repeat has a counted reason."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from agentgym_rft.core import Trajectory
 from agentgym_rft.errors import WorkersError
 
-# Fault -> the one that must have been counted before it can happen, by the process or the worker.
+# Fault -> the earlier fault that must have been counted for it to happen.
 _CAUSES = {
     "episode_replayed": ("worker_lost", "result_lost"),
     "episode_given_up": ("worker_lost", "result_lost"),
@@ -25,7 +25,7 @@ _PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What was asked for, what came back, and what was counted meanwhile.
+    """The requested episodes, those that came back, and the faults counted meanwhile.
 
     `faults` is the sum of what `Workers.take_faults` gave; `pids` are processes of this machine that must be gone.
     """
@@ -37,7 +37,7 @@ class Account:
 
 
 def problems(account: Account, *, patience_s: float = 30.0) -> list[str]:
-    """What does not add up, as sentences; none if all does.
+    """Return a sentence for each count that does not add up; none if all do.
 
     `patience_s`: how long processes may take to end.
     """

@@ -1,8 +1,8 @@
-"""A policy that remembers what it sampled, so that a killed run goes on in the middle of its episodes.
+"""A policy that writes its completions to a journal, so that a killed run can continue in the middle of its episodes.
 
-After a resume the episodes of the broken batch begin again with their own seeds. Their environments replay the same
-actions, because the same completions come from the journal without a forward pass, and where the record ends the policy
-goes on sampling. Retries, reflections and forks need nothing more, and neither do evaluations.
+After a resume the episodes of the unfinished batch begin again with the same seeds. Each request is answered from the
+journal, without a forward pass, so the environments see the same actions again. Where the journal ends, the policy
+samples. Retries, reflections, forks and evaluations are resumed in the same way.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from agentgym_rft.store.journal import Journal, request_digest, weights_digest
 
 
 class JournaledPolicy:
-    """The wrapped policy, with a journal from `begin` on.
+    """Wraps a policy and keeps a journal of its completions from `begin` on.
 
-    An episode that asks for something else than was recorded went another way: the rest of its record is dropped, and
-    it is sampled anew.
+    An episode whose request differs from the recorded one has diverged: the rest of its record is dropped, and the
+    policy samples again.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -27,14 +27,17 @@ class JournaledPolicy:
         self._num_replayed = 0  # recorded completions that were asked for again
         self._num_diverged = 0  # those that were dropped
         self._journal: Journal | None = None
-        self._weights = ""  # digest of those that were loaded last; the first ones are the run's own
+        self._weights = ""  # digest of the weights that were loaded last; "" until the first load
 
     @property
     def version(self) -> int:
         return self._policy.version
 
     def begin(self, folder: Path, step: int, *, is_new: bool) -> int:
-        """Record in a folder from now on, and take from it what is there, see `Journal`; returns how much that is."""
+        """Record in a folder from now on and read what it holds, see `Journal`.
+
+        Returns the number of recorded completions.
+        """
         self._journal = Journal(folder, step, is_new=is_new)
         return self._journal.num_recorded
 

@@ -1,4 +1,4 @@
-"""From configuration sections to the things that roll out: card, device, model, workers."""
+"""Makes the workers that play episodes, and what they need, from the configuration."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def make_workers(
     Without a `reflector`, the policy reflects on its own episodes, where the strategy asks for it.
 
     Args:
-        policy: who plays; None with `rollout.workers=ray`, whose processes make their own.
+        policy: plays the episodes; None with `rollout.workers=ray`, whose processes make their own.
         dtype: of their weights, as `load_policy_model` takes it.
     Raises:
         ConfigError: there is no such card, or it is wrong; workers on Ray cannot be had.

@@ -1,4 +1,4 @@
-"""Whether a set of episodes was played at all: a run that only fails must say so instead of reporting no success."""
+"""Finds out why not one episode could be played: a run that only fails must say so instead of reporting no success."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from agentgym_rft.core import StopReason, Trajectory
 
 
 def why_unplayed(trajectories: Sequence[Trajectory], max_context: int) -> str | None:
-    """How every one of the episodes failed before it could count, as the end of a sentence; None if one did not."""
+    """Why no episode could be played, as the end of a sentence; None if at least one could."""
     if not trajectories or not all(t.is_error or _had_no_room(t) for t in trajectories):
         return None
     failed = next((t for t in trajectories if t.is_error), None)

@@ -1,4 +1,4 @@
-"""The policies of a run: the model that a name means, its device, and who samples from it."""
+"""Loads the policies of a run: finds the model that a name means, its device, and the engine that samples from it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from agentgym_rft.agents.policies.names import is_vllm, model_name
 from agentgym_rft.agents.policies.routed import RoutedPolicy
 from agentgym_rft.agents.policies.seeds import is_seed, seed_policy_path
 from agentgym_rft.agents.policies.vllm_install import check_vllm
-from agentgym_rft.config.run import Config, PolicySection
+from agentgym_rft.config.policy import PolicySection
+from agentgym_rft.config.run import Config
 from agentgym_rft.envs.making import seats_of
 from agentgym_rft.errors import ConfigError, DataError, PolicyError
 from agentgym_rft.rollouts.seats import SCRIPTS, TRAINED
@@ -85,8 +86,13 @@ def load_policy_model(section: PolicySection, dtype: torch.dtype | None = None) 
     Raises:
         DataError: the directory holds no usable model, or this installation has no seed policy.
         CheckpointError: the directory is a training run without a good checkpoint.
-        ConfigError: the device is not there, or the policy is for vLLM, which cannot be used here.
+        ConfigError: the device is not there; the policy is for vLLM, which cannot be used here; or nobody samples from
+            it deterministically.
     """
+    if section.deterministic and (is_vllm(section.path) or (section.sampling_threads or 1) > 1):
+        raise ConfigError(
+            "policy.deterministic is for the hf policy with one thread: leave out vllm: and policy.sampling_threads."
+        )
     if section.num_threads is not None:
         torch.set_num_threads(section.num_threads)
     if is_vllm(section.path):
@@ -103,10 +109,6 @@ def serve(model: Any, section: PolicySection, *, spans_versions: bool = False) -
     Raises:
         DataError, ConfigError: it cannot be served so.
     """
-    if section.deterministic and (is_vllm(section.path) or (section.sampling_threads or 1) > 1):
-        raise ConfigError(
-            "policy.deterministic is for the hf policy with one thread: leave out vllm: and policy.sampling_threads."
-        )
     with refused_as_data(section.path):
         if is_vllm(section.path):
             from agentgym_rft.agents.policies.vllm import VLLMPolicy
@@ -131,7 +133,7 @@ def serve(model: Any, section: PolicySection, *, spans_versions: bool = False) -
 
 
 def policy_section(config: Config, path: str | None = None) -> PolicySection:
-    """How the policies of a run are served: with a place in the cache for every agent of every episode at once.
+    """Return the settings of a run's policies, with a place in the cache for every agent of every running episode.
 
     Args:
         path: of another policy than the run's own.

@@ -1,4 +1,4 @@
-"""Which tasks come next: passes over a split, or draws by how often they are won, as a checkpoint can hold it."""
+"""Chooses the next training tasks: in passes over a split, or by how often they are won. Checkpoints hold its state."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from agentgym_rft.errors import DataError
 from agentgym_rft.rollouts.seeds import derive_seed
 
 UNKNOWN_RATE = 0.5  # of a task that was never played
+NEWEST = 0.5  # weight of a task's newest group in its rate, a moving average
+RECHECK = 5  # a task that is left out is played every so many times it comes up
 FLOOR = 0.01  # weight in frontier order of a task that is always won or always lost, where rate 0.5 has 0.25
 
 
 class TaskSampler:
-    """Draws tasks; what it draws follows from the seed, what was drawn before, and the outcomes it was told.
+    """Draws tasks. The draws follow from the seed, the draws before, and the observed outcomes.
 
     By default every task comes once in each pass, in an order that follows from the seed and the pass alone.
 
@@ -33,7 +35,7 @@ class TaskSampler:
         self._task_ids = task_ids
         self._seed = seed
         self._section = section or TasksSection()
-        self.cursor = cursor  # places gone through so far, over all passes; left-out tasks included
+        self.cursor = cursor  # tasks passed so far, over all passes; left-out ones included
         self._rates: dict[str, float] = {}
         self._num_skipped: dict[str, int] = {}
         self._pass_number = -1
@@ -56,7 +58,7 @@ class TaskSampler:
             return
         rate = sum(trajectory.won for trajectory in valid) / len(valid)
         before = self._rates.get(group.task_id, rate)
-        self._rates[group.task_id] = before + self._section.ema * (rate - before)
+        self._rates[group.task_id] = before + NEWEST * (rate - before)
 
     def metrics(self) -> dict[str, float]:
         """Tasks that were seen and solved, and the mean rate of those seen; nothing where no rates are kept."""
@@ -70,7 +72,7 @@ class TaskSampler:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps, as JSON holds it."""
+        """Return the state for a checkpoint, as JSON values."""
         if not self._tells_rates:
             return {"cursor": self.cursor}
         running = (
@@ -95,12 +97,12 @@ class TaskSampler:
         return task_id
 
     def _is_left_out(self, task_id: str) -> bool:
-        """Whether a task that came up is skipped; it is played every `recheck` times."""
+        """Whether to skip a solved task whose turn it is. It is still played every `RECHECK` times."""
         if not self._is_solved(task_id):
             return False
         number = self._num_skipped.get(task_id, 0) + 1
-        self._num_skipped[task_id] = number % self._section.recheck
-        return number < self._section.recheck
+        self._num_skipped[task_id] = number % RECHECK
+        return number < RECHECK
 
     def _is_solved(self, task_id: str) -> bool:
         threshold = self._section.skip_solved

@@ -1,4 +1,4 @@
-"""Who sits where: each agent of an environment with its role, its card and who plays it."""
+"""The agents of an environment: the role, the agent card and the policy of each."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ Agents = tuple[AgentSpec, ...]
 
 
 def seat_section(agent: str, role: str, sections: Mapping[str, SeatSection]) -> SeatSection:
-    """What the configuration says about an agent: under its name, or under its role.
+    """Return the settings of an agent: those under its name, or under its role.
 
     Raises:
-        ConfigError: both are there, so two policies would sit on one seat.
+        ConfigError: both are there, so it is not clear which of them plays.
     """
     found = [name for name in dict.fromkeys((agent, role)) if name in sections]
     if len(found) > 1:
@@ -62,7 +62,7 @@ def seat_section(agent: str, role: str, sections: Mapping[str, SeatSection]) -> 
 
 
 def player_key(section: SeatSection, role: str, team: TeamSection) -> str:
-    """Who plays a seat: a script, the name of a policy that only plays, or the key of the trained policy."""
+    """Return who plays an agent: a script, the name of a policy that is not trained, or the key of the trained one."""
     if section.policy != TRAINED:
         return section.policy
     return role if team.weights == "separate" else ""
@@ -87,7 +87,7 @@ def make_agents(
     keys: Mapping[str, str],
     tokenizer: Any,
 ) -> Agents:
-    """The seats of an environment.
+    """The agents of an environment.
 
     Args:
         roles: agents' names in the order of play, each with its role.
@@ -96,7 +96,7 @@ def make_agents(
         keys: who plays, by agent: a key of the routed policy or a script.
         tokenizer: of all policies.
     Raises:
-        ConfigError: two policies for one seat.
+        ConfigError: two policies for one agent.
     """
     chats = {card: chat_format(tokenizer, card) for card in set(cards.values())}
     seats = []
@@ -119,7 +119,10 @@ def scripted_agent(agent: str, role: str, script: str, make_player: MakePlayer |
 
 
 def with_players(agents: Agents, players: Mapping[str, str]) -> Agents:
-    """Return the agents of one episode, in which others play some, untrained. Raises `KeyError` for no agent."""
+    """The agents of one episode; those in `players` are played by others and not trained.
+
+    Raises `KeyError` for an unknown agent.
+    """
     if not players:
         return agents
     by_name = {seat.agent: seat for seat in agents}
@@ -129,7 +132,7 @@ def with_players(agents: Agents, players: Mapping[str, str]) -> Agents:
 
 
 def open_agents(config: Config, tokenizer: Any) -> Agents:
-    """The seats of the run's environment as its configuration fills them; none where it has one agent.
+    """The agents of the run's environment as `team.seats` configures them; none where it has one agent.
 
     Raises:
         ConfigError: a seat is configured twice or is not there, or its card is wrong.
@@ -146,7 +149,7 @@ def open_agents(config: Config, tokenizer: Any) -> Agents:
 
 
 def seat_card(config: Config | SftConfig, section: SeatSection) -> AgentCard:
-    """The card of a seat: its own, or that of the run, with the overrides of both. Raises `ConfigError`."""
+    """The card of an agent: its own or the run's, with the overrides of both. Raises `ConfigError`."""
     own = merge(config.agent.overrides, section.overrides) if section.card is None else section.overrides
     return load_card(AgentSection(card=section.card or config.agent.card, overrides=own))
 
@@ -162,3 +165,14 @@ def trained_seats(config: Config) -> dict[str, str]:
     return {
         agent: role for agent, role in roles.items() if seat_section(agent, role, config.team.seats).policy == TRAINED
     }
+
+
+def trained_policies(config: Config) -> tuple[str, ...]:
+    """The keys of the policies that a run trains, in the order of their first seats; ("",) for one policy for all.
+
+    Raises:
+        ConfigError: a seat is configured twice or is not there.
+    """
+    if config.team.weights == "shared":
+        return ("",)
+    return tuple(dict.fromkeys(trained_seats(config).values())) or ("",)

@@ -1,4 +1,4 @@
-"""Random streams by name: every draw of a run follows from the run's seed and what it is drawn for."""
+"""Seeds of random streams: each follows from the run's seed and the purpose of the draw."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP side of a gateway: routes and the form of errors. Needs the extra `serve`."""
+"""The HTTP side of a gateway: its routes and error answers. Needs the extra `serve`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ID_HEADER = "X-Conversation-Id"
 
 
 class Backend(Protocol):
-    """What the routes need of a gateway."""
+    """The part of a gateway that the routes use."""
 
     settings: ServeSettings
     recorder: Recorder
@@ -123,7 +123,7 @@ def make_app(backend: Backend) -> FastAPI:
 
 
 async def _while_connected(request: Request, backend: Backend, ask: Ask) -> Answer:
-    """The answer; a client that went away is not waited for, and its reply not recorded."""
+    """Wait for the answer. If the client disconnects, stop waiting and do not record the reply."""
     answering = asyncio.ensure_future(backend.answer(ask))
     leaving = asyncio.ensure_future(_left(request))
     try:

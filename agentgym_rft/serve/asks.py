@@ -1,4 +1,4 @@
-"""What a request asks of a gateway, whatever route it came by."""
+"""A request for a reply, whatever route it came by."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from agentgym_rft.agents.chat import Message
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A reply that is wanted: to `messages`, or to `prompt_ids`. What is None is the gateway's to choose."""
+    """A request for a reply to `messages` or to `prompt_ids`. The gateway chooses what is None."""
 
     conversation_id: str | None
     messages: tuple[Message, ...] | None = None

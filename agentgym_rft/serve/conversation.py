@@ -1,4 +1,4 @@
-"""One conversation as tokens: which ids a request adds to those that were sampled, and the turns that come of it."""
+"""One conversation as tokens: the ids that a request adds to the sampled ones, and the turns made of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AGENT_ID = "external"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a conversation came to, as its agent says."""
+    """The outcome of a conversation, as its agent reports it."""
 
     reward: float
     task_id: str

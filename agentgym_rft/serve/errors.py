@@ -1,4 +1,4 @@
-"""Refused requests, as the OpenAI interface words them."""
+"""Refused requests, with errors in the form of the OpenAI interface."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_
 
 
 class RequestError(AgentGymError):
-    """A request that is not answered. `status` is its HTTP status, `param` the field at fault."""
+    """A request is refused. `status` is the HTTP status, `param` the wrong field."""
 
     def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""The newest checkpoint of a training run, as new weights for a gateway."""
+"""Gives a gateway the weights of a training run's newest checkpoint."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _log = logging.getLogger(__name__)
 
 
 class Follower:
-    """Looks for newer checkpoints when asked to, and hands their weights over; a checkpoint's version is its step.
+    """Looks for newer checkpoints when asked to, and loads their weights. A checkpoint's step is its version.
 
     Args:
         run_dir: of the training run; it need not be there yet.
-        load: takes weights by name, and their version.
-        version: of the weights there are.
+        load: called with weights by name and their version.
+        version: of the current weights.
     """
 
     def __init__(self, run_dir: Path, load: Callable[[Mapping[str, Any], int], None], version: int = 0) -> None:
         self._folder = run_dir / "checkpoints"
         self._load = load
         self._version = version
-        self._settled = version  # newest step about which there is nothing more to find out
+        self._settled = version  # newest step that was loaded, or that held nothing newer to load
         self._complained = version
 
     def check(self) -> int | None:

@@ -45,7 +45,7 @@ class Gateway:
     """Serves one policy. Policy and sink stay the caller's to close.
 
     Args:
-        policy: must be made so that new weights may come while requests run (`spans_versions`), if `load` is used.
+        policy: must accept new weights while requests run (`spans_versions`), if `load` is used.
         tokenizer: the policy's, with a chat template.
         sink: gets finished groups, in the gateway's thread.
         settings: address, limits, group size.
@@ -80,7 +80,7 @@ class Gateway:
 
     @property
     def version(self) -> int:
-        """Of the weights that answer."""
+        """The version of the weights that answer."""
         return self._policy.version
 
     @property
@@ -128,7 +128,7 @@ class Gateway:
         self._loop.run(load)
 
     def status(self) -> dict[str, Any]:
-        """What `GET /v1/status` says."""
+        """The content of `GET /v1/status`."""
 
         async def status() -> dict[str, Any]:
             return {"policy_version": self.version, **self.recorder.status()}
@@ -202,7 +202,7 @@ class Gateway:
             self.recorder.sweep()
 
     async def _finish(self) -> None:
-        await asyncio.sleep(0.01)  # cancelled requests leave their conversations first
+        await asyncio.sleep(0.01)  # lets cancelled requests leave their conversations
         self.recorder.finish()
 
 
@@ -215,7 +215,7 @@ def require_extra() -> None:
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Said to be TCP, or asyncio would leave its delay of small packets on: 40 ms a reply.
+    # Named as TCP, or asyncio does not turn off the delay of small packets, which costs 40 ms a reply.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""Finished conversations by group, until a group is complete and written."""
+"""Collects finished conversations in groups, and writes a group when it is complete."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 
 class GroupSink(Protocol):
-    """Where finished groups go, for a trainer to read."""
+    """Takes finished groups and stores them for a trainer."""
 
     def write(self, group: Group) -> None:
         """Keep a group; it is safe when this returns. Raises an `AgentGymError` or OSError where it cannot be."""
@@ -31,7 +31,7 @@ class GroupSink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a finished conversation went."""
+    """The group of a finished conversation: its id, its size so far, and whether it was written."""
 
     group_id: str
     num_members: int
@@ -57,7 +57,7 @@ class Groups:
     Args:
         sink: gets the groups.
         size: of a complete group.
-        max_open: incomplete groups; where there are more, the one that waited longest is written as it is.
+        max_open: most incomplete groups; if there are more, the one that waited longest is written as it is.
         name: what the ids of all groups begin with.
         clock: seconds.
     """

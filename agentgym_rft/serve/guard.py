@@ -1,4 +1,4 @@
-"""What every request has to pass before anything reads it: who asks, by which name, and how much is sent."""
+"""Checks every request before its body is read: the token, the host name, and the size."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 class Guard:
     """ASGI middleware.
 
-    With a token, a request needs it. Without one only this machine can ask; then the name that was asked for must be
-    this machine's, or a page in a browser could ask under a name of its own that leads here.
+    If there is a token, a request needs it. Without one, only this machine can connect. Then the request's host name
+    must be this machine's too: otherwise a web page could point a name of its own here (DNS rebinding).
     """
 
     def __init__(self, app: App, settings: ServeSettings) -> None:

@@ -1,4 +1,4 @@
-"""Keeps the conversations of external agents, ends them by feedback or age, and counts what became of each."""
+"""Keeps the conversations of external agents, ends them by feedback or age, and counts their outcomes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class Recorder:
-    """All conversations of one gateway. Of one event loop: nothing here waits or locks.
+    """All conversations of one gateway. It belongs to one event loop: nothing here waits or locks.
 
     Every conversation with a reply ends up in exactly one place:
     `recorded = open + waiting + stored + dropped (by reason) + lost`.

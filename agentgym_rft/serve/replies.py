@@ -1,4 +1,4 @@
-"""The bodies of answers, as OpenAI's clients read them."""
+"""The bodies of answers, in the form that OpenAI's clients read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Spell = Callable[[int], str]  # the text of one token, special ones included
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A sampled reply and where it belongs."""
+    """A sampled reply and its conversation."""
 
     conversation_id: str
     number: int  # of the reply in its conversation, from 1
@@ -31,7 +31,7 @@ class Answer:
         return {"prompt_tokens": prompt, "completion_tokens": reply, "total_tokens": prompt + reply}
 
     def head(self, kind: str, prefix: str) -> dict[str, Any]:
-        """What every body begins with."""
+        """Return the first fields of every body."""
         versions = {"policy_version": self.completion.policy_version, "last_version": self.completion.last_version}
         return {
             "id": f"{prefix}-{self.conversation_id}-{self.number}",

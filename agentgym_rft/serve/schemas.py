@@ -1,4 +1,4 @@
-"""The bodies of requests, and what is refused in them: whatever would make the reply another text than was sampled."""
+"""The bodies of requests. A field is refused if it would make the reply differ from the sampled text."""
 
 from __future__ import annotations
 
@@ -81,13 +81,13 @@ class ChatMessage(BaseModel):
 
 
 class StreamOptions(BaseModel):
-    """What a stream holds beside the reply."""
+    """Options of a stream."""
 
     include_usage: bool = False
 
 
 class SampleBody(BaseModel):
-    """What both kinds of request have in common. Fields that are not named here are checked by `check_supported`."""
+    """The fields that both kinds of request share. `check_supported` checks fields that are not named here."""
 
     model_config = ConfigDict(extra="allow")
 

@@ -1,4 +1,4 @@
-"""Where a gateway's groups go: an experience store, which a trainer may read meanwhile."""
+"""Writes a gateway's groups to an experience store, which a trainer may read meanwhile."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class StoreSink:
 
     Raises:
         DataError: the store cannot be used, or is of another tokenizer.
-        ConfigError: somebody else fills it.
+        ConfigError: another program writes to it.
     """
 
     def __init__(self, path: Path, tokenizer: Any) -> None:

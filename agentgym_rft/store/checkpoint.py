@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: complete or absent, checksummed, and usable as a policy.
+"""Checkpoints of a training run: complete or absent, with checksums, and usable as a policy.
 
     checkpoints/step-000010/
         model/          Hugging Face format with the tokenizer: a valid `--policy`; merged where adapters are trained
@@ -75,7 +75,7 @@ def save_checkpoint(
         model: what `model/` is to hold: the policy, with adapters merged.
         state: JSON.
         extra: tensors in mappings. Torch's global random state is saved, too.
-        save_adapter: writes adapters, without which an optimizer that trains these could not go on, to a folder.
+        save_adapter: writes the adapters to a folder; an optimizer that trains them needs them to resume.
     Raises:
         StorageError: the disk refuses. Older checkpoints are left as they were.
     """
@@ -101,7 +101,7 @@ def save_checkpoint(
 
 @contextmanager
 def _written(draft: Path, rank: int) -> Iterator[None]:
-    """A draft that cannot be written is removed, so that its space is free again."""
+    """Write a draft; if that fails, remove it, so that its disk space is free again."""
     try:
         yield
     except (OSError, DataError, SafetensorError, CheckpointException) as error:
@@ -114,7 +114,7 @@ def _written(draft: Path, rank: int) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """The operating system's words, from wherever libraries have put them; else what the first of these said."""
+    """The operating system's message, from wherever a library has put it; otherwise the error's own."""
     if isinstance(error, CheckpointException):
         return next((_reason(found) for found, _ in error.failures.values()), "unknown")
     cause: BaseException | None = error
@@ -254,7 +254,7 @@ def _found(folder: Path) -> list[tuple[int, Path]]:
 
 
 def _problem(path: Path) -> str | None:
-    """What is wrong with a checkpoint's files, or None."""
+    """Return what is wrong with a checkpoint's files, or None."""
     try:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
         if manifest["format"] not in (FORMAT, _SINGLE_FILE_FORMAT):

@@ -1,4 +1,4 @@
-"""Experience in one SQLite file: groups written once, read while others are written, with an account of every use.
+"""The experience store: groups in one SQLite file, written once, readable meanwhile, with a record of every use.
 
     groups   a row a group: what a rule needs to choose by
     bodies   its trajectories, auxiliary ones included, as `trajectories.group_bytes`
@@ -34,13 +34,13 @@ Rule = Literal["fifo", "uniform", "priority"]
 
 @dataclass(frozen=True, slots=True)
 class Accounting:
-    """What became of every group that was played: written = used + unused + dropped after it was written."""
+    """Counts of the groups that were played: written = used + unused + dropped after writing."""
 
     written: int
-    used: int  # trained at least once
-    unused: int  # never trained, and not dropped
-    uses: int  # times that any was trained
-    refused: int  # second writes of an id
+    used: int  # groups trained at least once
+    unused: int  # groups never trained and not dropped
+    uses: int  # how often groups were trained, in all
+    refused: int  # second writes of the same id
     dropped: Mapping[str, int]  # by reason; groups without a valid trajectory were never written
 
 
@@ -56,7 +56,9 @@ def vocabulary_of(tokenizer: Any) -> str:
 
 
 class ExperienceStore:
-    """A store, made if missing and `vocabulary` is given. One per process and thread.
+    """An open store.
+
+    The file is made if it is missing and `vocabulary` is given. Each process and thread opens its own.
 
     Args:
         path: the file; SQLite keeps two more beside it while it is open.
@@ -81,8 +83,8 @@ class ExperienceStore:
         """Store a group. False if its id is there already (counted), or it has no valid trajectory (dropped).
 
         Args:
-            step: the step it was played for, see `rewind`.
-            state: of who plays, kept with the group, see `state`.
+            step: the step it was played for, see `forget_groups`.
+            state: of the program that plays, kept with the group, see `state`.
         """
         row = _row(group, step)
         with self._transaction():
@@ -106,7 +108,7 @@ class ExperienceStore:
             self._drop(group_id, reason, step)
 
     def finish(self, is_finished: bool = True) -> None:
-        """Say whether all groups are there, so that nobody waits for more."""
+        """Mark the store as complete, or not: a reader does not wait for more groups in a complete store."""
         self._set("finished", str(int(is_finished)))
 
     @property
@@ -115,7 +117,7 @@ class ExperienceStore:
 
     @property
     def owner(self) -> str | None:
-        """Who fills it, None before anybody said so."""
+        """The program that writes the store; None if none has said so."""
         return self._get("owner")
 
     @owner.setter
@@ -124,7 +126,7 @@ class ExperienceStore:
 
     @property
     def state(self) -> dict[str, Any] | None:
-        """What was given with the last group."""
+        """The state that was stored with the last group."""
         text = self._get("state")
         return None if text is None else dict(json.loads(text))
 
@@ -154,7 +156,7 @@ class ExperienceStore:
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """The right to use groups, which one process at a time has. Raises `ConfigError` if another has it."""
+        """Hold the lock for training on groups. Raises `ConfigError` if another process holds it."""
         lock = self.path.with_name(f"{self.path.name}.lock").open("ab")
         with closing(lock):
             try:
@@ -171,7 +173,7 @@ class ExperienceStore:
 
     @property
     def reader_left(self) -> bool:
-        """Whether somebody trained on it and has ended, so that more groups are for nobody."""
+        """Whether a run trained on the store and has ended, so that nothing reads further groups."""
         return self._get("reader") == "gone"
 
     def take(
@@ -207,7 +209,7 @@ class ExperienceStore:
             self._db.executemany(query, [(step, group_id) for group_id in group_ids])
 
     def use_counts(self, group_ids: Iterable[str]) -> list[int]:
-        """How many steps have trained on each of some groups."""
+        """Return the number of steps that have trained on each of some groups."""
         query = "SELECT use_count FROM groups WHERE group_id = ?"
         return [int(self._db.execute(query, (group_id,)).fetchone()[0]) for group_id in group_ids]
 
@@ -217,7 +219,7 @@ class ExperienceStore:
         return int(self._db.execute(query).fetchone()[0])
 
     def forget_uses(self, after_step: int) -> int:
-        """Give back the uses, and the drops, of all later steps; returns how many uses. For a run that lost them."""
+        """Undo the uses and drops of all later steps, which a resumed run repeats. Returns the number of uses."""
         with self._transaction():
             self._db.execute("DELETE FROM drops WHERE step > ? AND reason = 'stale'", (after_step,))
             return self._db.execute("DELETE FROM uses WHERE step > ?", (after_step,)).rowcount
@@ -235,7 +237,7 @@ class ExperienceStore:
             return self._db.execute("DELETE FROM groups WHERE step > ?", (after_step,)).rowcount
 
     def accounting(self) -> Accounting:
-        """What became of every group, in one consistent look."""
+        """Return the counts of all groups, read in one transaction."""
         with self._transaction("DEFERRED"):
             counts = "SELECT count(*), ifnull(sum(use_count > 0), 0), ifnull(sum(use_count), 0) FROM groups"
             written, used, uses = self._db.execute(counts).fetchone()
@@ -305,7 +307,7 @@ class ExperienceStore:
 
 
 class _Candidate(NamedTuple):
-    """What a rule chooses by."""
+    """The data of a group that a rule chooses by."""
 
     number: int
     group_id: str

@@ -1,4 +1,4 @@
-"""The tables of an experience store, as SQLite's statements."""
+"""The tables of an experience store, as SQL statements."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ CREATE VIEW experience AS
 
 
 def _statements(schema: str) -> Iterator[str]:
-    """Its statements one by one; a trigger's body is one with it. sqlite3's own script call would end transactions."""
+    """Split the schema into statements, a trigger with its body. sqlite3's own script call would end transactions."""
     statement = ""
     for line in schema.splitlines(keepends=True):
         statement += line

@@ -1,9 +1,11 @@
-"""What a run sampled since its last checkpoints: one line a completion, so that a killed run does not sample it again.
+"""The journal of a run: one line for each completion since its last checkpoints.
+
+A resumed run does not sample it again.
 
     journal/after-000010.jsonl      sampled after the checkpoint of step 10 and before the next one
 
-A line is handed to the operating system before the episode goes on: it outlives the process, though not a loss of
-power. A last line that a kill cut off is dropped.
+A line is given to the operating system before the episode continues, so it survives a kill of the process, though not a
+loss of power. A last line that a kill cut off is dropped.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ _PREFIX, _SUFFIX = "after-", ".jsonl"
 
 
 def request_digest(request: SampleRequest, weights: str) -> str:
-    """A hash of everything that a completion follows from: the request, and the weights by their own digest."""
+    """A hash of all that determines a completion: the request and the digest of the weights."""
     limits = [weights, request.cache_key, request.max_new_tokens, request.stop_ids, request.temperature, request.seed]
     limits += [request.policy] if request.policy else []
     digest = hashlib.blake2b(json.dumps(limits).encode(), digest_size=16)
@@ -32,12 +34,12 @@ def request_digest(request: SampleRequest, weights: str) -> str:
 
 
 class Journal:
-    """The journal of a run. `recorded` holds what earlier processes sampled and this one has not asked for yet.
+    """The journal of a run. `recorded` holds completions of earlier processes that this one has not asked for yet.
 
     Args:
         folder: of the journal; made if missing.
         step: of the checkpoint that the run starts from, 0 without one. Records of earlier ones are not read.
-        is_new: the run starts anew: remove what is left of another one.
+        is_new: the run starts anew, so files of another run are removed.
     Raises:
         DataError: the folder cannot be written.
     """
@@ -129,4 +131,4 @@ def weights_digest(weights: Any) -> str:
     return digest.hexdigest()
 
 
-_SAMPLES = 256  # numbers of a tensor
+_SAMPLES = 256  # numbers taken of a tensor

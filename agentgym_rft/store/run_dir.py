@@ -1,4 +1,4 @@
-"""The directory of a run: where it lies, what it holds, and who may write to it."""
+"""The directory of a run: its name, its files, and the lock that lets one process write to it."""
 
 from __future__ import annotations
 
@@ -73,6 +73,6 @@ def _claim(folder: Path, lock: int, config: Section, is_new: bool) -> None:
     try:
         write_atomically(folder / "config.yaml", text.encode())
         if is_new:
-            shutil.rmtree(folder / "evaluations", ignore_errors=True)  # of a start that finished no step
+            shutil.rmtree(folder / "evaluations", ignore_errors=True)  # left by a start that finished no step
     except OSError as error:
         raise ConfigError(f"Cannot write to '{folder}': {error.strerror}.") from error

@@ -1,10 +1,10 @@
-"""The policies of a run that trains one for each role: where their checkpoints are.
+"""The checkpoints of a run that trains a policy for each role.
 
     RUN/checkpoints                 of the first policy, with the state of the run, which names all policies in order
     RUN/policies/KEY/checkpoints    of each other one
 
-Those of the others are written first, and one more of them is kept, so each step in the first folder is in all.
-A run that trains one policy has only the first folder.
+The other policies' checkpoints are written first, and one more of them is kept. So each step in the first folder is
+also in all others. A run that trains one policy has only the first folder.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from pathlib import Path
 from agentgym_rft.errors import DataError, did_you_mean
 from agentgym_rft.store.checkpoint import Checkpoint, checkpoint_at, load_checkpoint
 
-POLICIES = "policies"  # in the state of a checkpoint: the keys of all policies
-MARK = "#"  # in a policy's name, between the run and the role
+POLICIES = "policies"  # entry of a checkpoint's state that lists the keys of all policies
+MARK = "#"  # between run and role in a policy's name
 
 
 def policy_folder(checkpoints: Path, key: str) -> Path:
-    """Where the checkpoints of another policy than the first are; `checkpoints` is the folder of the first."""
+    """Return the checkpoint folder of a policy other than the first; `checkpoints` is the first one's."""
     return checkpoints.parent / "policies" / key / checkpoints.name
 
 

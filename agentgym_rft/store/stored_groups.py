@@ -1,4 +1,4 @@
-"""Groups of trajectories that were stored before, in a run's trajectory files or in an experience store."""
+"""Reads stored groups of trajectories, from a run's trajectory files or from an experience store."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from agentgym_rft.errors import DataError
 from agentgym_rft.store.experience import ExperienceStore
 from agentgym_rft.store.trajectories import SUFFIX, read_trajectories
 
-STORED_VERSION = -1  # of no policy that is in training: stored turns never count as sampled by the current one
+STORED_VERSION = -1  # no policy in training has it, so stored turns never count as sampled by the current one
 _FILES_KEPT = 4  # trajectory files held in memory
 
 
 class GroupStore(Protocol):
-    """Groups by name, as a trainer reads them: with the sampler's log-probs, and of no current version."""
+    """Stored groups by name. Their turns keep the sampler's log-probs and have `STORED_VERSION`."""
 
     @property
     def keys(self) -> Sequence[str]:

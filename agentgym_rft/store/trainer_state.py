@@ -1,12 +1,13 @@
-"""Optimizer state and other tensors of a trainer by torch.distributed.checkpoint: saved by one number of processes,
-loaded by another.
+"""Saves optimizer state and other tensors of a trainer by torch.distributed.checkpoint.
+
+The number of processes may differ between saving and loading.
 
     trainer/
         *.distcp, .metadata   each process's share of the tensors, by name
         groups.json           settings of the optimizer's parameter groups, with the names of their weights
 
-Names are the weights' own, so what a sharded optimizer saved fits one that is not. Nothing here is unpickled but
-torch's own description of the tensors.
+Tensors are stored by the weights' names, so an optimizer that is not sharded can load what a sharded one saved. Nothing
+is unpickled except torch's own description of the tensors.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def assign(own: Tensor, full: Tensor) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """A run of one process is no reason for a warning."""
+    """Silence torch's warning about a run of one process."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
         yield
@@ -117,7 +118,7 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, 
 
 
 def _put_back(optimizer: torch.optim.Optimizer, groups: list[dict[str, Any]], tensors: Mapping[str, Tensor]) -> None:
-    """The settings keep their type: JSON has no tuples."""
+    """Restore the optimizer's settings with their types: JSON has no tuples."""
     for own, stored in zip(optimizer.param_groups, groups, strict=True):
         own.update({key: tuple(v) if isinstance(v, list) else v for key, v in stored["settings"].items()})
     weights = dict(_named_weights(optimizer))
@@ -132,7 +133,7 @@ def _put_back(optimizer: torch.optim.Optimizer, groups: list[dict[str, Any]], te
 
 
 def _empty(kind: TensorStorageMetadata, weight: Tensor | None) -> Tensor:
-    """Room for a stored tensor: sharded like the weight whose moment it is, whole and on the CPU without one."""
+    """An empty tensor for a stored one: sharded like its weight, or whole and on the CPU if it belongs to no weight."""
     if weight is not None and kind.size == weight.shape:
         return torch.empty_like(weight, dtype=kind.properties.dtype, requires_grad=False)
     return torch.empty(kind.size, dtype=kind.properties.dtype)

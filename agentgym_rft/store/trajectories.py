@@ -1,4 +1,4 @@
-"""Trajectories on disk: a file a step, `step_000012.jsonl.zst`, zstandard-compressed, one JSON object a trajectory."""
+"""Trajectories on disk: one compressed file for each step, `step_000012.jsonl.zst`, a line of JSON each."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def trajectory_line(trajectory: Trajectory) -> str:
 
 
 def trajectory_of_line(line: str) -> Trajectory:
-    """What `trajectory_line` wrote. Raises `ValueError`, `KeyError` or `TypeError` for anything else."""
+    """Read a line of `trajectory_line`. Raises `ValueError`, `KeyError` or `TypeError` for anything else."""
     return _from_json(json.loads(line))
 
 
@@ -78,7 +78,7 @@ def group_bytes(group: Group) -> bytes:
 
 
 def group_of_bytes(content: bytes, where: str) -> Group:
-    """What `group_bytes` wrote. `where` names the place in the `DataError` for anything else."""
+    """Read the bytes of `group_bytes`. Raises `DataError`, which names `where`, for anything else."""
     try:
         first, *lines = _decompressed(content, where).split("\n")
         head = json.loads(first)

@@ -1,4 +1,8 @@
-"""Which policies a run trains, and what does not go with several of them or with a pool of opponents."""
+"""All refusals that look at more than one section of a configuration, before anything expensive is done.
+
+`check_config` is for a run, `check_exploration` for `agentgym explore`, `check_sft` for `agentgym sft`. What concerns
+one section alone is refused where it is read.
+"""
 
 from __future__ import annotations
 
@@ -6,37 +10,76 @@ import re
 
 from agentgym_rft.agents.policies.names import is_vllm
 from agentgym_rft.config.run import Config, num_fresh, num_replayed, plays_nothing
-from agentgym_rft.envs.making import has_noop
+from agentgym_rft.config.sft import SftConfig
+from agentgym_rft.envs.making import has_noop, seats_of
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.rollouts.seats import SCRIPTS, player_key, seat_section, trained_seats
+from agentgym_rft.rollouts.seats import SCRIPTS, trained_policies, trained_seats
 from agentgym_rft.rollouts.strategies import STRATEGIES
 from agentgym_rft.trainers.algorithms.base import Algorithm
-from agentgym_rft.trainers.learner.processes import Ranks
+from agentgym_rft.trainers.batch.table import available_columns
+from agentgym_rft.trainers.learner.processes import ALONE, Ranks
 
 
-def trained_policies(config: Config, algorithm: Algorithm, ranks: Ranks) -> tuple[str, ...]:
-    """The keys of the policies that a run trains, in the order of their first seats; ("",) for one policy for all.
+def check_config(config: Config, algorithm: Algorithm, ranks: Ranks = ALONE) -> None:
+    """Refuse a run whose settings do not go together.
 
+    Args:
+        algorithm: that of the configuration.
+        ranks: the processes that train.
     Raises:
-        ConfigError: nothing would be trained, or settings under `team` do not go together with others.
+        ConfigError: one sentence about the first problem, with what to write instead.
+        RegistryError: there is no such environment.
     """
+    algorithm.validate(available_columns(reference=True, critic=True), config.rollout.group_size)
+    _check_mode(config)
+    _check_store(config, algorithm)
+    _check_experts(config, algorithm)
+    _check_team(config, algorithm, ranks)
+    _check_counterfactual(config)
+    if ranks.is_sharded and config.trainer.entropy_probe:
+        raise ConfigError(
+            "trainer.entropy_probe needs all weights in each process: write trainer.parallel.strategy=ddp."
+        )
+
+
+def check_exploration(config: Config) -> None:
+    """Refuse an exploration whose settings do not go together. Raises `ConfigError`."""
+    if config.store.path is None:
+        raise ConfigError("agentgym explore writes to an experience store: name a file with --store.")
+    _check_counterfactual(config)
+
+
+def check_sft(config: SftConfig) -> None:
+    """Refuse a supervised run whose settings do not go together. Raises `ConfigError`."""
+    if not config.sft.reflection_share + config.sft.guided_share:
+        return
+    if config.init == "scratch":
+        raise ConfigError("sft.reflection_share and sft.guided_share need a policy that plays: set init.")
+    if seats_of(config.env.id, config.env.options):
+        raise ConfigError(
+            f"'{config.env.id}' has several agents: reports and guided retries are of one. "
+            "Set sft.reflection_share and sft.guided_share to 0."
+        )
+
+
+def _check_team(config: Config, algorithm: Algorithm, ranks: Ranks) -> None:
+    """Refuse settings under `team` that train nothing, or that do not go together with others."""
     team = config.team
     if not team.seats and team.weights == "shared" and not team.pool.share:
-        return ("",)
+        return
     seats = trained_seats(config)
     if team.seats and not seats:
         raise ConfigError("No seat is trained: give at least one under team.seats the policy 'trained'.")
     if team.pool.share:
         _check_pool(config, len(seats), ranks)
     if team.weights == "shared":
-        return ("",)
+        return
     if not seats:
         raise ConfigError(f"team.weights=separate is for several agents; '{config.env.id}' has one. Leave it out.")
-    keys = tuple(dict.fromkeys(player_key(seat_section(a, role, team.seats), role, team) for a, role in seats.items()))
+    keys = trained_policies(config)
     if len(keys) > 1:
         _check_names(config, keys)
         _check_separate(config, algorithm, ranks)
-    return keys
 
 
 def _refuse(name: str, reasons: dict[str, bool]) -> None:
@@ -107,8 +150,8 @@ def _reads_stored(config: Config) -> bool:
     return config.rollout.stored is not None or config.store.path is not None or config.store.replay_share > 0
 
 
-def check_store(config: Config, algorithm: Algorithm) -> None:
-    """Raise `ConfigError` for settings that do not go together."""
+def _check_store(config: Config, algorithm: Algorithm) -> None:
+    """Refuse settings of the experience store that leave nothing to train on, or that others contradict."""
     store, num_tasks = config.store, config.rollout.num_tasks
     if plays_nothing(config):
         if store.path is None:
@@ -131,15 +174,23 @@ def check_store(config: Config, algorithm: Algorithm) -> None:
         raise ConfigError(
             f"store.replay_as=imitation is for an algorithm that imitates, such as spear; '{algorithm.name}' does not."
         )
-    if config.rollout.experts.num and not algorithm.uses_auxiliary:
+
+
+def _check_experts(config: Config, algorithm: Algorithm) -> None:
+    """Refuse demonstrations that nothing imitates, or that there can be none of."""
+    number = config.rollout.experts.num
+    if not number:
+        return
+    if not algorithm.uses_auxiliary:
         raise ConfigError(
-            f"rollout.experts.num={config.rollout.experts.num} is for an algorithm that imitates, such as mix; "
-            f"'{algorithm.name}' does not."
+            f"rollout.experts.num={number} is for an algorithm that imitates, such as mix; '{algorithm.name}' does not."
         )
+    if seats_of(config.env.id, config.env.options):
+        raise ConfigError("rollout.experts.num is for environments with one agent: set it to 0.")
 
 
-def check_mode(config: Config) -> None:
-    """Raise `ConfigError` for settings that do not go together."""
+def _check_mode(config: Config) -> None:
+    """Refuse settings that contradict the mode: when episodes are played, and with which weights."""
     trainer, overprovision = config.trainer, config.rollout.overprovision
     if config.eval.every % trainer.sync_interval:
         raise ConfigError(
@@ -157,8 +208,8 @@ def check_mode(config: Config) -> None:
         )
 
 
-def check_credit(config: Config) -> None:
-    """Raise `ConfigError` if a strategy is to replace turns by no-ops that there are none of."""
+def _check_counterfactual(config: Config) -> None:
+    """Refuse a strategy that is to replace turns by no-ops where there are none."""
     reads = STRATEGIES.lookup(config.rollout.strategy).reads
     if "team.counterfactual" not in reads or config.team.counterfactual.by != "noop":
         return

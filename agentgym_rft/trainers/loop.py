@@ -18,8 +18,8 @@ from agentgym_rft.agents.card import card_label
 from agentgym_rft.config.run import Config
 from agentgym_rft.core import Group, Trajectory
 from agentgym_rft.errors import PolicyError
-from agentgym_rft.evaluation.panel import EvaluationPlan, evaluate
-from agentgym_rft.report.evaluation import EvaluationSettings, read_evaluations, summarise, write_evaluation
+from agentgym_rft.evaluation.panel import make_settings, play_panel
+from agentgym_rft.report.evaluation import read_evaluations, write_evaluation
 from agentgym_rft.report.metrics import MetricsWriter
 from agentgym_rft.report.progress import NoProgress, Progress
 from agentgym_rft.rollouts.outcome import why_unplayed
@@ -195,33 +195,14 @@ def _evaluate(parts: Parts, run_dir: Path, step: int, progress: Progress) -> Met
     """Play the panel and save the summary in the run directory. Returns its metrics; none without a panel."""
     if parts.panel is None:
         return {}
-    config, panel = parts.config, parts.panel.panel
-    settings = EvaluationSettings(
-        policy=f"{run_dir.name}@{step}",
-        seed=config.run.seed,
-        temperature=config.eval.temperature,
-        max_steps=config.eval.max_steps,
-        card=card_label(parts.workers.card),
-        options=parts.panel.options,
-        held_out_of=parts.panel.held_out_of,
-    )
-    plan = EvaluationPlan(
-        panel.task_ids,
-        temperature=config.eval.temperature,
-        seed=config.run.seed,
-        max_steps=config.eval.max_steps,
-        step_timeout_s=config.rollout.step_timeout_s,
-    )
-    start = time.perf_counter()
+    settings = make_settings(parts.config, f"{run_dir.name}@{step}", card_label(parts.workers.card))
     with parts.source.newest(step, parts.learners.weights):
-        trajectories = evaluate(parts.workers, plan)
-    problem = why_unplayed(trajectories, parts.workers.max_context)
-    if problem and step == 0:  # later, it may be a passing fault of the environment, and is recorded as one
-        raise PolicyError(f"Every episode of the first evaluation {problem}")
-    summary = summarise(trajectories, panel, settings, time.perf_counter() - start)
-    write_evaluation(run_dir, step, summary)
-    progress.evaluation(step, summary)
-    return {f"eval/{key}": summary[key] for key in ("success", "score", "mean_turns")}
+        result = play_panel(parts.workers, parts.config, parts.panel, settings)
+    if result.problem and step == 0:  # later, it may be a passing fault of the environment, and is recorded as one
+        raise PolicyError(f"Every episode of the first evaluation {result.problem}")
+    write_evaluation(run_dir, step, result.summary)
+    progress.evaluation(step, result.summary)
+    return {f"eval/{key}": result.summary[key] for key in ("success", "score", "mean_turns")}
 
 
 def _save(parts: Parts, run_dir: Path, done: int, trained_s: float, generated: int) -> None:

@@ -1,4 +1,4 @@
-"""Metrics of what a step sampled in all, and of what its reflections and counterfactual continuations led to."""
+"""Metrics of a step's episodes, and of its reflections and counterfactual continuations."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def generation_metrics(groups: Sequence[Group]) -> dict[str, float]:
 
 
 def counterfactual_metrics(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """What counterfactual credit cost, and the mean of its differences; that is left out where there is none."""
+    """Return the cost of counterfactual credit, and the mean of its differences if there are any."""
     differences = [difference for record in records for difference in record["differences"].values()]
     metrics = {
         "counterfactual/episodes": float(sum(record["episodes"] for record in records)),
@@ -70,7 +70,7 @@ def reflection_metrics(reflections: Sequence[Mapping[str, Any]]) -> dict[str, fl
 
 
 def seat_metrics(groups: Sequence[Group]) -> dict[str, float]:
-    """What became of each agent, `seat/AGENT/...`: means over its trajectories without an error. None for one agent."""
+    """Return the metrics `seat/AGENT/...`: means over an agent's trajectories without an error; {} for one agent."""
     valid = [t for group in groups for t in group.valid if "role" in t.info and t.parent_id is None]
     metrics: dict[str, float] = {}
     for agent in sorted({t.agent_id for t in valid}):
@@ -88,7 +88,7 @@ Metrics = dict[str, float]
 
 
 def rollout_metrics(groups: Sequence[Group], errors: dict[str, int]) -> Metrics:
-    """What the episodes of a step were like. Means are over the trajectories without an error, retries left out."""
+    """Return the metrics of a step's episodes. Means are over the trajectories without an error, retries left out."""
     valid = [trajectory for group in groups for trajectory in group.valid if trajectory.parent_id is None]
     turns = [turn for trajectory in valid for turn in trajectory.turns]
     invalid = Counter(bool(turn.info.get("invalid_action")) for turn in turns)

@@ -13,7 +13,6 @@ import pytest
 
 import agentgym_rft
 from agentgym_rft.cli import main as cli
-from agentgym_rft.errors import ConfigError
 from tests.rollouts.chat_server import chat_server, said
 
 ROOT = Path(agentgym_rft.__file__).parent.parent
@@ -244,11 +243,3 @@ def test_a_panel_that_cannot_be_frozen_or_shown_is_refused(tmp_path, capsys, arg
     assert cli.run([arg.replace("DIR", str(tmp_path)) for arg in args]) == 2
     assert sentence in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_request_is_checked_before_anything_is_loaded():
-    from agentgym_rft.config.run import Config
-    from agentgym_rft.evaluation.run import Request, run_evaluation
-
-    with pytest.raises(ConfigError, match="--samples 2 at temperature 0"):
-        run_evaluation(Request(Config(), "seed", samples=2))

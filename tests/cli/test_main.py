@@ -1,4 +1,5 @@
 import io
+import itertools
 import os
 import re
 import subprocess
@@ -9,7 +10,7 @@ import pytest
 
 import agentgym_rft
 from agentgym_rft.cli import main as cli
-from agentgym_rft.cli.options import leaves, type_name
+from agentgym_rft.config.leaves import leaves, shown
 from agentgym_rft.config.run import Config
 from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.envs.check.run import RULES
@@ -50,23 +51,41 @@ def test_every_command_has_help(run, name):
     assert f"agentgym {name}" in out
 
 
-@pytest.mark.parametrize(("command", "model"), [("train", Config), ("sft", SftConfig)])
-def test_help_shows_every_key_with_type_and_default(run, monkeypatch, command, model):
-    monkeypatch.setenv("COLUMNS", "250")
-    lines = run(command, "--help")[1].splitlines()
-    for leaf in leaves(model):
-        line = next(line for line in lines if f" {leaf.option} " in line)
-        assert type_name(leaf.annotation) in line
-        assert leaf.description in line
-        assert "(default: " in line
+def described(lines, leaf):
+    """The help of a key, on as many lines as it takes."""
+    first = next(n for n, line in enumerate(lines) if line.startswith(f"  {leaf.option}={shown(leaf.default)}"))
+    rest = itertools.takewhile(lambda line: line.startswith("    "), lines[first + 1 :])
+    return " ".join(" ".join([lines[first], *rest]).split())
 
 
-def test_help_shows_defaults_as_they_are_written(run, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "250")
-    lines = run("train", "--help")[1].splitlines()
-    expected = {"--trainer.betas": "0.9,0.95", "--trainer.bf16": "false", "--run.out": "null", "--env.id": "agentgym/"}
-    for option, default in expected.items():
-        assert f"(default: {default}" in next(line for line in lines if f" {option} " in line)
+@pytest.mark.parametrize(("command", "model"), [("train", Config), ("explore", Config), ("sft", SftConfig)])
+@pytest.mark.parametrize("columns", ["60", "80", "250"])
+def test_help_shows_the_keys_that_matter_and_help_all_shows_all(run, monkeypatch, command, model, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    for option, is_shown in (("--help", lambda leaf: leaf.is_main), ("--help-all", lambda leaf: True)):
+        code, out, _ = run(command, option)
+        _, _, config = out.partition("of the configuration")
+        lines = config.splitlines()
+        wanted = [leaf for leaf in leaves(model) if is_shown(leaf)]
+        assert code == 0
+        assert "--recipe" in out
+        assert [line.split("=")[0].strip() for line in lines if line.startswith("  --")] == [x.option for x in wanted]
+        assert all(leaf.description and leaf.description in described(lines, leaf) for leaf in wanted)
+        assert max(map(len, lines)) <= (80 if columns == "60" else min(int(columns), 120))
+
+
+def test_thirty_keys_of_training_matter_most():
+    assert sum(leaf.is_main for leaf in leaves(Config)) == 30
+
+
+def test_help_shows_choices_and_what_a_key_without_a_default_takes(run):
+    lines = run("train", "--help-all")[1].splitlines()
+    told = {leaf.name: described(lines, leaf) for leaf in leaves(Config)}
+    assert told["trainer.mode"].endswith("(sync|one_step_off|async)")
+    assert told["run.out"].startswith("--run.out=null ")
+    assert told["run.out"].endswith("(str|null)")
+    assert told["algorithm.controls"].startswith("--algorithm.controls=[] ")
+    assert told["trainer.bf16"].startswith("--trainer.bf16=false ")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +95,7 @@ def test_help_shows_defaults_as_they_are_written(run, monkeypatch):
         (["train", "--stepz", "3"], "There is no option '--stepz'. Did you mean '--steps'?"),
         (["train", "--trainer.stepz=3"], "There is no option '--trainer.stepz'. Did you mean '--trainer.steps'?"),
         (["train", "--trainer.group_size=3"], "There is no option '--trainer.group_size'. Did you mean '--rollout.gr"),
-        (["train", "--qqqqqqqqqqqq"], "There is no option '--qqqqqqqqqqqq'. See --help for all options."),
+        (["train", "--qqqqqqqqqqqq"], "There is no option '--qqqqqqqqqqqq'. See --help-all for all options."),
         (["train", "--env.options.data"], "Option '--env.options.data' needs a value: --env.options.data=value."),
         (["train", "--env.options.data", "--steps", "3"], "Option '--env.options.data' needs a value"),
         (["train", "junk"], "'junk' is not expected here; options are written --section.key=value."),

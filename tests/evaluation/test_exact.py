@@ -15,7 +15,7 @@ KUHN = "agentgym/KuhnPoker-v0"
 DEALS = ("deal-JQ", "deal-JK", "deal-QJ", "deal-QK", "deal-KJ", "deal-KQ")
 
 
-def loaded(**agent):
+def open_policies(**agent):
     place = {"max_context": MAX_CONTEXT, "device": "cpu", "num_threads": 1}
     config = validate_config({"env": {"id": KUHN}, "policy": place, "agent": agent})
     return EvaluationPolicies(config, seats_of(KUHN))
@@ -23,11 +23,11 @@ def loaded(**agent):
 
 def exact(first, second, temperature=1.0, **agent):
     """What the theory says about two policies."""
-    players = loaded(**agent)
+    policies = open_policies(**agent)
     try:
-        return players.exact(players.agents({"player_1": first, "player_2": second}), temperature).get("exact")
+        return policies.exact(policies.agents({"player_1": first, "player_2": second}), temperature).get("exact")
     finally:
-        players.close()
+        policies.close()
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +58,8 @@ def test_a_policy_that_always_bets_is_as_exploitable_as_theory_says(always_bets)
 
 def test_sampled_frequencies_agree_with_the_scored_probabilities(mixes):
     strategy = exact(mixes, "random")["strategy"]
-    players = loaded()
-    workers = players.workers(players.agents({"player_1": mixes, "player_2": "random"}))
+    policies = open_policies()
+    workers = policies.workers(policies.agents({"player_1": mixes, "player_2": "random"}))
     played = evaluate(workers, EvaluationPlan(DEALS, 1.0, 3, 3, samples=60))
     workers.close()
     for card in "JQK":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.envs.panels import Panel
@@ -31,6 +32,7 @@ def result(
     panel: str = "ab" * 32,
     env: str = "tests/Env-v0",
     samples: int = 1,
+    options: Mapping[str, Any] | None = None,
     **settings,
 ) -> Summary:
     """The summary of a policy with these outcomes, a task each; with several samples, a list for each task."""
@@ -39,4 +41,4 @@ def result(
     played = [trajectory(t, o, n) for t, task in zip(ids, by_task, strict=True) for n, o in enumerate(task)]
     given = {"seed": 0, "temperature": 0.0, "max_steps": 50, "card": "plain@0", **settings}
     settings = EvaluationSettings(policy=policy, samples=samples, **given)
-    return summarise(played, Panel(env, "test", ids, panel), settings, wall_time_s=1.5)
+    return summarise(played, Panel(env, "test", ids, panel, options=options or {}), settings, wall_time_s=1.5)

@@ -6,7 +6,7 @@ from statistics import fmean
 import pytest
 
 from agentgym_rft.core import StopReason, Trajectory
-from agentgym_rft.evaluation.crossplay import Sides, make_sides
+from agentgym_rft.evaluation.crossplay import Sides
 from agentgym_rft.report.crossplay import crossplay_picture, summarise_crossplay
 
 
@@ -65,17 +65,3 @@ def test_an_empty_cell_is_in_the_picture(summary):
     picture = crossplay_picture(summary | {"env": "Game-v0"})
     assert ">-</text>" in picture
     assert ">+0.250</text>" in picture
-
-
-@pytest.mark.parametrize(
-    ("agents", "row"),
-    [
-        ({"a": "w", "b": "w", "c": "w"}, ("a",)),
-        ({"planner": "planner", "w1": "w", "w2": "w"}, ("planner",)),
-        ({"w1": "w", "w2": "w", "planner": "planner"}, ("w1", "w2")),
-    ],
-)
-def test_the_row_has_the_first_agent_or_role_and_the_column_all_others(agents, row):
-    sides = make_sides(agents)
-    assert sides.row == row
-    assert sides.players("p", "q") == {agent: "p" if agent in row else "q" for agent in agents}

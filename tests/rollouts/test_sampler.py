@@ -71,15 +71,15 @@ def test_sequential_order_is_that_of_the_split():
 
 
 def test_a_rate_is_a_moving_average_of_first_attempts_without_errors():
-    sampler = adaptive(order="frontier", ema=0.25)
+    sampler = adaptive(order="frontier")
     retry = Trajectory("t0", "g", "r", (), WON, parent_id="e0")
     broken = Trajectory("t0", "g", "b", (), StopReason.ENV_ERROR)
     first = outcome("t0", 2)
     sampler.observe(Group("g", "t0", (*first.trajectories, retry, broken)))
     sampler.observe(outcome("t0", 4))
     sampler.observe(Group("g", "t0", (broken,)))
-    assert sampler.state_dict()["rates"] == {"t0": 0.5 + 0.25 * (1 - 0.5)}
-    assert sampler.metrics() == {"tasks/seen": 1, "tasks/solved": 0, "tasks/rate": 0.625}
+    assert sampler.state_dict()["rates"] == {"t0": 0.5 + 0.5 * (1 - 0.5)}
+    assert sampler.metrics() == {"tasks/seen": 1, "tasks/solved": 0, "tasks/rate": 0.75}
 
 
 def test_easy_to_hard_goes_by_falling_rate_from_the_second_pass_on():
@@ -104,9 +104,9 @@ def test_frontier_prefers_tasks_that_are_won_half_the_time():
 
 
 def test_solved_tasks_are_left_out_and_checked_again_now_and_then():
-    sampler = adaptive(skip_solved=0.9, recheck=3)
+    sampler = adaptive(skip_solved=0.9)
     sampler.observe(outcome("t4", 4))
-    passes = [sampler.draw(6) for _ in range(2)]
+    passes = [sampler.draw(6) for _ in range(4)]
     assert all("t4" not in drawn for drawn in passes)
     assert "t4" in sampler.draw(7)
     sampler.observe(outcome("t4", 0))
@@ -115,7 +115,7 @@ def test_solved_tasks_are_left_out_and_checked_again_now_and_then():
 
 
 def test_a_split_that_is_solved_is_played_all_the_same():
-    sampler = adaptive(skip_solved=0.9, recheck=100)
+    sampler = adaptive(skip_solved=0.9)
     for task_id in TASKS:
         sampler.observe(outcome(task_id, 4))
     assert len(sampler.draw(3)) == 3
@@ -132,7 +132,7 @@ def test_a_sampler_goes_on_alike_from_what_a_checkpoint_keeps(order):
                 sampler.observe(outcome(task_id, (int(task_id[1]) + number) % 5))
         return drawn
 
-    section = {"order": order, "skip_solved": 0.8, "recheck": 2}
+    section = {"order": order, "skip_solved": 0.8}
     whole, first, second = (adaptive(**section) for _ in range(3))
     expected = play(whole, range(12))
     begun = play(first, range(5))

@@ -1,4 +1,4 @@
-"""An attention of ours in a transformers model, for some passes only."""
+"""Switches a transformers model to one of our attention functions for a few forward passes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @contextmanager
 def attention_of(model: Any, name: str) -> Iterator[None]:
-    """The model takes the registered attention `name` inside, and stays as it was for whoever else uses it."""
+    """Use the registered attention `name` while the block runs; before and after it the model keeps its own."""
     config = model.config
     before = config._attn_implementation
     config._attn_implementation = name

@@ -1,4 +1,4 @@
-"""What an agent asks of a policy, token in and token out."""
+"""The interface of a policy: token ids in, sampled token ids and log-probs out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SampleRequest:
     stop_ids: tuple[int, ...]
     temperature: float = 1.0  # 0 is greedy
     seed: int = 0
-    policy: str = ""  # who is asked, where several policies play (`RoutedPolicy`)
+    policy: str = ""  # key of the policy that is to answer, where there are several (`RoutedPolicy`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,10 @@ class Policy(Protocol):
     def load(self, weights: Mapping[str, Any], version: int) -> None:
         """Use these weights from now on, under this version; cached rows of older weights are dropped.
 
-        Raises `PolicyError` if they do not fit, or if a request runs and the policy was not made to go on under others.
+        Raises `PolicyError` if they do not fit, or if a request runs and the policy does not accept weights then.
         """
         ...
 
     def close(self) -> None:
-        """Give back what the policy holds outside this object, such as processes."""
+        """Release what the policy holds outside this object, such as processes."""
         ...

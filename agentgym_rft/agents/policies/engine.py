@@ -1,4 +1,4 @@
-"""Continuous batching, one step at a time: admits requests into slots, feeds what rows lack, samples a token each."""
+"""Continuous batching: each step puts waiting requests into free slots, feeds new tokens and samples a token a row."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from agentgym_rft.errors import PolicyError
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """A request on its way: `tokens` is the prompt and what was sampled, of which the cache holds `fed`."""
+    """A running request: `tokens` are its prompt and sampled tokens; the cache holds the first `fed` of them."""
 
     request: SampleRequest
     tokens: list[int]
@@ -45,7 +45,7 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 class Engine:
-    """The rows that run and those that wait. Knows nothing of asyncio: `step` does one forward pass and returns."""
+    """Holds the running and the waiting rows. It knows nothing of asyncio: `step` does one forward pass and returns."""
 
     def __init__(self, model: RaggedModel, max_concurrency: int, step_tokens: int) -> None:
         """`step_tokens`: prompt tokens fed in one step; rows that generate always take part."""
@@ -71,7 +71,7 @@ class Engine:
         self._waiting.append(row)
 
     def discard(self, row: Row) -> None:
-        """Stops a row that nobody waits for any more; what was fed stays cached. A row that ended is left alone."""
+        """Stop a row whose caller was cancelled. Its fed tokens stay cached. A row that has ended is left alone."""
         if row in self._running:
             self._running.remove(row)
             self._park(row)
@@ -83,7 +83,7 @@ class Engine:
         self._slots.release(key)
 
     def renew(self, version: int) -> None:
-        """The model has other weights: drops all cached keys and values; rows that run are fed again and go on."""
+        """Drop all cached keys and values after the weights changed. Running rows are fed again and continue."""
         for row in self._running:
             self._park(row)
             row.slot, row.fed = None, 0
@@ -169,7 +169,7 @@ class Engine:
         assert row.slot is not None
         if row.error is None:
             row.slot.ids = row.tokens[: row.fed]
-        else:  # its keys may be NaN, which no mask would hide from the slot's next row
+        else:  # its keys may be NaN, and masking does not remove NaN, so the slot's next row would see it
             row.slot.ids = []
             self._model.pool.wipe(slice(row.slot.index, row.slot.index + 1))
         self._slots.park(row.slot, self._num_steps)

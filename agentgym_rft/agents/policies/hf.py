@@ -1,8 +1,8 @@
 """Policy `hf`: any Hugging Face causal LM in this process, on CPU or one GPU, sampling for many episodes at once.
 
-There is no barrier between turns. A task in the caller's event loop runs one forward pass after another: each feeds
-the prompt tokens that newly arrived rows lack together with one token for every row that generates, then lets the
-episodes whose action is complete step their environment and come back before the next pass. No threads, so that one
+There is no barrier between turns. A task in the caller's event loop runs one forward pass after another. Each pass
+feeds the new prompt tokens of some rows together with one token for every row that generates. Then the episodes whose
+action is complete step their environments, and their next requests join the next pass. There are no threads, so one
 seed gives one run.
 """
 
@@ -43,12 +43,13 @@ class HFPolicy:
         version: of the weights that the model has now.
         num_threads: torch threads while it samples; by default as many as torch has. With passive OpenMP
             threads a small model is faster with one.
-        spans_versions: new weights may come while requests run; these go on under them, their rows fed again.
-        is_invariant: a completion is a function of weights and request alone, to the last bit, whatever else runs. Then
-            it samples with one thread, whatever `num_threads` says.
+        spans_versions: allow new weights while requests run. Running rows are then fed again and continue with the
+            new weights.
+        is_invariant: make a completion depend on weights and request alone, bit for bit, whatever else is in the
+            batch. Sampling then uses one thread, whatever `num_threads` says.
     Raises:
-        PolicyError: the model cannot be served, or not so that it is invariant.
-        ConfigError: it cannot be served up to `max_context`.
+        PolicyError: this sampler cannot serve the model, or cannot make it invariant.
+        ConfigError: the model cannot take rows of `max_context` tokens.
     """
 
     def __init__(
@@ -148,7 +149,7 @@ class HFPolicy:
         self._engine.renew(version)
 
     def close(self) -> None:
-        """Nothing is held outside this object."""
+        """Do nothing: nothing is held outside this object."""
 
     def _check(self, request: SampleRequest) -> None:
         check_request(request, self._max_context, self._vocab_size)
@@ -180,7 +181,7 @@ class HFPolicy:
                     if self._num_arrived - num_before >= num_ended:
                         break
                     await asyncio.sleep(0)
-        except RuntimeError as error:  # what torch raises, memory included; which row is at fault cannot be told
+        except RuntimeError as error:  # torch's errors, out of memory included; they do not say which row caused them
             self._abandon(f"The model failed while sampling: {error}")
         finally:
             if self._futures and number == self._num_tasks:

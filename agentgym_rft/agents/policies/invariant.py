@@ -1,14 +1,14 @@
-"""Products whose rows do not depend on each other to the last bit: what batch-invariant sampling is made of.
+"""Matrix products whose rows do not depend on each other, bit for bit: the basis of batch-invariant sampling.
 
-A matrix product of n rows is computed by another routine for another n, and sums in another order. Here products have
-fixed shapes instead, so that a row always meets the same routine:
+A library picks the routine of a matrix product, and with it the order of its sums, by the number of rows. Here
+products have fixed shapes instead, so that a row always goes through the same routine:
 
 - a linear layer multiplies tiles of `TOKENS` rows, the last one padded;
 - queries meet keys in multiples of `ROWS` rows and `KEYS` keys, whose sums run over the head's size alone;
 - weights meet values in blocks of `KEYS` positions, added one after another; positions beyond a row add zeros.
 
-The number of packed tokens is a multiple of `TOKENS`, too: torch computes what is left over of a vector of numbers by
-another routine than the vector, which rounds functions such as exp differently.
+The number of packed tokens is a multiple of `TOKENS`, too: torch computes most of a tensor in vectors of fixed size and
+the few numbers left over by another routine, which rounds functions such as exp differently.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 TOKENS = 32
-ROWS = 4  # fewer rows are another routine: a product of vectors
+ROWS = 4  # with fewer rows the library uses another routine, a product of vectors
 KEYS = 128
 
 
 class TiledLinear(TorchFunctionMode):
-    """Inside, linear layers (`F.linear`, and `torch.addmm` of a bias) compute tile by tile."""
+    """Makes linear layers (`F.linear`, and `torch.addmm` of a bias) compute tile by tile while it is active."""
 
     def __torch_function__(
         self,

@@ -1,4 +1,4 @@
-"""Key-value cache of many rows: one slot for each episode, tensors that grow as rows do."""
+"""Key-value cache of many rows: one slot for each episode, in tensors that grow with the longest row."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _CAPACITY_STEP = 128  # tokens; small enough to waste little, large enough to gr
 class KVPool:
     """Keys and values of every layer, [slots, kv heads, capacity, head dim], position by position of each slot's row.
 
-    Tensors are made when a layer first writes, with that layer's own head count and sizes, and are zero where nothing
-    was written: attention multiplies masked positions by zero, which would not hide a NaN.
+    A layer's tensors are made when it first writes, with its own head count and sizes. Positions that were never
+    written are zero: attention multiplies masked positions by zero, and zero times NaN would still be NaN.
     """
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class Slot:
 
 
 class SlotTable:
-    """Which episode owns which slot. Idle owners lose theirs, least recently used first, when slots run out."""
+    """Says which episode owns which slot. When slots run out, the least recently used idle owner loses its slot."""
 
     def __init__(self, max_slots: int) -> None:
         self._max_slots = max_slots

@@ -1,4 +1,4 @@
-"""A policy's name: the model, and before it, with a colon, what samples from it where that is not the default."""
+"""Names of policies: `MODEL` is sampled in this process (policy `hf`), `vllm:MODEL` by vLLM."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ def is_vllm(name: str) -> bool:
 
 
 def model_name(name: str) -> str:
-    """The name without what samples."""
+    """The name of the model, without the `vllm:` before it."""
     return name.removeprefix(VLLM)
 
 
 def renamed(name: str, model: str) -> str:
-    """The name of another model, sampled from in the same way as `name`."""
+    """The name of another model that is sampled by the same engine as `name`."""
     return f"{VLLM}{model}" if is_vllm(name) else model

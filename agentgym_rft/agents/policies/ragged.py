@@ -36,13 +36,13 @@ class Segment:
 
 
 class RaggedBatch:
-    """Where each packed token belongs, and the masks; shared by the layers of one forward pass.
+    """The row and position of each packed token, and the masks; shared by the layers of one forward pass.
 
     The first `num_decode` tokens are segments of one token in rising slot order, which attend in one batched product
     over the slots `low` to `high`; each later segment attends on its own, at its exact length.
 
-    `is_invariant`: all sizes are rounded up, so that what a token gets is the same to the last bit in any batch. Then
-    there are tokens at the end that belong to no row.
+    `is_invariant`: all sizes are rounded up, so that a token's result is the same in any batch, bit for bit. The
+    padding tokens at the end then belong to no row.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class RaggedBatch:
     def decode_mask(self, window: int | None) -> torch.Tensor:
         """0 where a slot's newest token may look, -inf elsewhere, [high - low, 1, decode_length]."""
         if window not in self._decode_masks:
-            # Slots that take no part see their first position: any finite value will do, it is thrown away.
+            # Slots that take no part attend to their first position. Any finite value will do: it is thrown away.
             lengths = torch.ones(self.high - self.low, dtype=torch.long, device=self._device)
             lengths[self.decode_slots] = self._tensor(self._lengths)
             columns = torch.arange(self.decode_length, device=self._device)
@@ -151,8 +151,8 @@ def ragged_attention(
     Args:
         query: [1, heads, tokens, head dim].
         key, value: [1, kv heads, tokens, head dim], of the new tokens only.
-        options: `kv_batch` is the `RaggedBatch`; `scaling`, `sliding_window` and `softcap` are the layer's own. What
-            else transformers passes along is about other kinds of attention.
+        options: `kv_batch` is the `RaggedBatch`; `scaling`, `sliding_window` and `softcap` are the layer's own.
+            Anything else that transformers passes is for other kinds of attention.
     """
     batch: RaggedBatch = options["kv_batch"]
     layer = int(module.layer_idx)  # type: ignore[arg-type]  # every attention module of transformers has one
@@ -235,7 +235,7 @@ def _additive(hidden: torch.Tensor) -> torch.Tensor:
 class RaggedModel:
     """A causal LM with a pool of cached rows: feeds segments, returns the next-token logits of each.
 
-    `is_invariant`: to the last bit, they are a function of the weights and the row's tokens alone, see `invariant`.
+    `is_invariant`: the logits depend on the weights and the row's tokens alone, bit for bit; see `invariant.py`.
     """
 
     def __init__(self, model: Any, *, is_invariant: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Several policies as one: each request names the one that it is for."""
+"""Several policies behind one: each request names the policy that is to answer it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class RoutedPolicy:
 
     @property
     def version(self) -> int:
-        """Of the trained weights."""
+        """The version of the trained weights."""
         return self._policies[self._trained[0]].version
 
     def add(self, key: str, policy: Policy) -> None:
-        """From now on there is such a policy, which is not trained; one that had the key is closed."""
+        """Add a policy that is not trained. A policy that had the key before is closed."""
         self.remove(key)
         self._policies[key] = policy
 
@@ -38,7 +38,7 @@ class RoutedPolicy:
             self._policies.pop(key).close()
 
     async def sample(self, request: SampleRequest) -> Completion:
-        """Sample one action of the policy that the request names. Raises `PolicyError`, where there is none, too."""
+        """Sample an action of the policy that the request names. Raises `PolicyError`, also for an unknown name."""
         policy = self._policies.get(request.policy)
         if policy is None:
             raise PolicyError(f"There is no policy '{request.policy}' here; expected one of {sorted(self._policies)}.")
@@ -51,7 +51,7 @@ class RoutedPolicy:
             policy.release(cache_key)
 
     def load(self, weights: Mapping[str, Any], version: int) -> None:
-        """New weights for what is trained. Raises `PolicyError` if they do not fit."""
+        """Give new weights to the trained policies. Raises `PolicyError` if they do not fit."""
         for key, own in split_weights(weights, self._trained).items():
             self._policies[key].load(own, version)
 

@@ -1,4 +1,4 @@
-"""How the `hf` policy draws tokens: one random stream for each request, all rows of a step at once."""
+"""Draws the tokens of the `hf` policy: all rows of a step at once, each with the random stream of its request."""
 
 from __future__ import annotations
 

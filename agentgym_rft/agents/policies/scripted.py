@@ -1,4 +1,4 @@
-"""A policy that plays given actions through the token interface: for rule-based experts and for tests."""
+"""A policy that answers by a function instead of a model: for rule-based experts and for tests."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from agentgym_rft.agents.policies.base import Completion, SampleRequest
 
 
 class ScriptedPolicy:
-    """Answers each prompt with what `respond` makes of its ids, with log-probs 0.
+    """Answers each prompt with the ids that `respond` returns for it, with log-probs 0.
 
-    An answer longer than `max_new_tokens` is cut there and one past a stop id after it, as a model's would be.
+    An answer is cut after `max_new_tokens` ids and after its first stop id, as a model's would be.
 
     Args:
         respond: from prompt ids to action ids, the end-of-turn id included.
@@ -33,11 +33,11 @@ class ScriptedPolicy:
         return Completion(ids, (0.0,) * len(ids), "length" if end is None else "stop", self._version)
 
     def release(self, cache_key: str) -> None:
-        """Nothing is cached."""
+        """Do nothing: nothing is cached."""
 
     def load(self, weights: Mapping[str, Any], version: int) -> None:
         """Takes over the version; a script has no weights."""
         self._version = version
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: nothing is held."""

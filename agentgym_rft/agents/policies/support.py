@@ -1,4 +1,4 @@
-"""Refuses models that the packed forward pass would not serve exactly, and requests that none can answer."""
+"""Refuses models whose packed forward pass gives other results than their own, and requests that are not valid."""
 
 from __future__ import annotations
 

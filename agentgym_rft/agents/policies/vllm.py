@@ -1,7 +1,7 @@
 """Policy `vllm`: a model directory served by vLLM's asynchronous engine, token in and token out.
 
-The engine is in this process's care, on a thread of its own; its model runs in processes that vLLM starts. New weights
-are taken up without a restart, and every hand-over is checked against transformers with the same weights.
+The engine runs on a thread of this process, its model in processes that vLLM starts. New weights are loaded without a
+restart. After every load the engine is compared with transformers' forward pass with the same weights.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from agentgym_rft.agents.policies.vllm_engine import Adapter, EngineThread, Samp
 from agentgym_rft.agents.policies.vllm_install import check_head_size, check_vllm
 from agentgym_rft.agents.policies.vllm_probe import Drift, ModelReference, Reference, measure_drift, probe_request
 from agentgym_rft.agents.policies.vllm_weights import handed_over, merged
-from agentgym_rft.config.run import VLLMSection
+from agentgym_rft.config.policy import VLLMSection
 from agentgym_rft.errors import ConfigError, PolicyError
 
 _TOLERANCE = {torch.float32: 5e-3, torch.bfloat16: 0.25, torch.float16: 0.1}  # nats
@@ -41,9 +41,10 @@ class VLLMPolicy:
         max_concurrency: requests that run at once; further ones wait in the engine.
         max_context: longest row in tokens, prompt and action; by default the model's own limit.
         version: of the weights in `model_dir`.
-        spans_versions: new weights may come while requests run; these go on under them, their rows fed again.
-        reference: what the engine is compared with after each hand-over; by default transformers' forward pass.
+        spans_versions: allow new weights while requests run. Running requests then continue with the new weights.
+        reference: what the engine is compared with after each load; by default transformers' forward pass.
         model: the model of `model_dir`, which the engine is compared with at the start; by default it is loaded.
+        max_lora_rank: largest rank, at most 512, of the adapters that `load_adapter` takes; 0: none.
     Raises:
         ConfigError: vLLM is missing, of another version, or of another device; or it cannot serve `max_context`.
         DataError: `model_dir` holds no usable model.
@@ -62,6 +63,7 @@ class VLLMPolicy:
         spans_versions: bool = False,
         reference: Reference | None = None,
         model: Any | None = None,
+        max_lora_rank: int = 0,
     ) -> None:
         settings = settings or VLLMSection()
         kind = _check_device(check_vllm(), device)
@@ -71,6 +73,7 @@ class VLLMPolicy:
         if kind == "cpu":
             check_head_size(model.config)
         self._settings, self._model_dir, self._dtype = settings, model_dir, dtype
+        self._max_lora_rank = max_lora_rank
         self._max_context = context_limit(model.config, max_context)
         self._vocab_size: int = model.get_input_embeddings().num_embeddings
         self._spans_versions = spans_versions
@@ -84,7 +87,7 @@ class VLLMPolicy:
         self._adapter: Adapter | None = None
         self._num_adapters = 0
         self._is_base = True  # the engine has the weights of `model_dir`
-        self._lock = threading.Lock()  # one hand-over at a time
+        self._lock = threading.Lock()  # one load at a time
         self._drift = Drift(0.0, 0.0)
         self._engine = EngineThread(self._arguments(kind, max_concurrency), version)
         try:
@@ -104,7 +107,7 @@ class VLLMPolicy:
 
     @property
     def drift(self) -> Drift:
-        """What the probe found after the last hand-over."""
+        """The result of the check after the last load."""
         return self._drift
 
     async def sample(self, request: SampleRequest) -> Completion:
@@ -112,7 +115,7 @@ class VLLMPolicy:
 
         Raises:
             PolicyError: the request is not valid, the row would be longer than `max_context`, another request of the
-                same `cache_key` runs, the key is released meanwhile, the engine fails, or the last hand-over did.
+                same `cache_key` runs, the key is released meanwhile, the engine fails, or the last load failed.
         """
         self._check(request)
         key, adapter = request.cache_key, self._adapter
@@ -158,7 +161,7 @@ class VLLMPolicy:
             with handed_over(kept, self._settings.sync, self._settings.sync_dir) as path:
                 try:
                     missing = self._engine.call(lambda: self._engine.replace_weights(path, version))
-                except Exception as error:  # of vLLM's processes; the weights may be half there
+                except Exception as error:  # from vLLM's processes; the weights may be loaded in part
                     self._fault = f"vLLM did not take the weights of version {version}: {error}"
                     raise PolicyError(self._fault) from error
             if missing:
@@ -173,12 +176,12 @@ class VLLMPolicy:
         Requests that run end under the adapter that they began with.
 
         Raises:
-            ConfigError: `policy.vllm.max_lora_rank` is 0.
+            ConfigError: the policy was made with `max_lora_rank` 0.
             DataError: there is no plain LoRA adapter of this model.
             PolicyError: `load` has replaced the weights that it belongs to; or the engine does not sample from it.
         """
-        if not self._settings.max_lora_rank:
-            raise ConfigError("The policy serves no adapters. Set policy.vllm.max_lora_rank to their rank.")
+        if not self._max_lora_rank:
+            raise ConfigError("The policy serves no adapters. Give VLLMPolicy their rank as max_lora_rank.")
         if not self._is_base:
             raise PolicyError("The adapter belongs to the weights of the model directory, which `load` has replaced.")
         with self._lock:
@@ -215,12 +218,12 @@ class VLLMPolicy:
             "enable_log_requests": False,
             "seed": 0,  # unused: every request has its own
         }
-        if settings.max_lora_rank:
-            arguments |= {"enable_lora": True, "max_lora_rank": _room(settings.max_lora_rank), "max_loras": 2}
+        if self._max_lora_rank:
+            arguments |= {"enable_lora": True, "max_lora_rank": _room(self._max_lora_rank), "max_loras": 2}
         if kind == "cuda":
             return arguments | {"gpu_memory_utilization": settings.gpu_memory}
         # With chunked prefill a seeded request whose prompt is cut kills vLLM 0.32's CPU worker: torch's CPU generator
-        # cannot be wound back.
+        # cannot be set back.
         whole = {"enable_chunked_prefill": False, "max_num_batched_tokens": max(self._max_context, 2048)}
         return arguments | whole | {"kv_cache_memory_bytes": int(settings.kv_cache_gb * _GIB)}
 

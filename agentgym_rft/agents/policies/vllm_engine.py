@@ -1,4 +1,4 @@
-"""vLLM's asynchronous engine on an event loop of its own thread, for callers on any other loop, or on none."""
+"""Runs vLLM's asynchronous engine in a thread with its own event loop, for callers on any other loop or on none."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from agentgym_rft.agents.policies.vllm_worker_names import LOAD, OWNER, PID, WOR
 from agentgym_rft.errors import PolicyError
 
 T = TypeVar("T")
-_SHUTDOWN_S = 4.0  # vLLM's processes hold nothing worth a longer wait; those that take longer are killed
+_SHUTDOWN_S = 4.0  # vLLM's processes have nothing to save; those that take longer are killed
 _MASK = (1 << 63) - 1
 _ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",  # nothing is reported to anybody
@@ -41,7 +41,10 @@ class Adapter:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """What the engine gives for a request; `versions` are the labels of the weights, first token to last."""
+    """The result of a request.
+
+    `versions` are the weights' versions that sampled its tokens, from the first to the last.
+    """
 
     ids: tuple[int, ...]
     logprobs: tuple[float, ...]
@@ -76,7 +79,7 @@ class EngineThread:
             raise
 
     def call(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """What a coroutine gives that runs on the engine's loop."""
+        """Run a coroutine on the engine's loop and return its result."""
         future = self.submit(work)
         try:
             return future.result()
@@ -124,7 +127,7 @@ class EngineThread:
     async def replace_weights(self, path: Path, version: int) -> list[str]:
         """Load a safetensors file between two steps of generation. Returns the parameters that it lacked.
 
-        Requests that run stay: they are fed again, and go on under the new weights. Caches of the old are dropped.
+        Running requests continue with the new weights: their tokens are fed again. Older caches are dropped.
         """
         await self._engine.pause_generation(mode="keep", clear_cache=True)
         try:
@@ -147,8 +150,8 @@ class EngineThread:
             self._loop.close()
 
     def _serve(self) -> None:
-        # Children inherit the mask: Ctrl-C in a terminal reaches the whole process group, and a run that finishes its
-        # step first still needs the engine.
+        # Ctrl-C in a terminal reaches the whole process group, and a run that finishes its step first still needs the
+        # engine. So it is blocked here: child processes inherit the mask.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
@@ -194,7 +197,7 @@ def _sampled(output: Any) -> Sampled:
 
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """These environment variables inside, where the user has not set them; what vLLM sets is taken back after."""
+    """Set these environment variables while the block runs, unless the user has set them. Undo what vLLM sets."""
     before = dict(os.environ)
     os.environ.update({name: value for name, value in values.items() if name not in before or name == OWNER})
     try:

@@ -25,7 +25,7 @@ _CPU_FLAG = "avx2"  # of x86; the wheel has kernels for AVX2 and AVX-512
 
 
 def check_vllm() -> Literal["cpu", "cuda"]:
-    """What the installed vLLM computes on.
+    """Return the kind of device that the installed vLLM computes on.
 
     Raises:
         ConfigError: vLLM is missing; it, torch and transformers do not belong together; or it cannot run here.

@@ -1,7 +1,7 @@
 """Checks that an engine samples from the weights it was given, by a forward pass of transformers with the same weights.
 
-An engine that takes new weights wrongly answers fluently and reports no error, see `vllm_worker`; so this is done after
-every hand-over.
+An engine that loaded weights wrongly still answers fluently and reports no error (see `vllm_worker.py`). So this check
+runs after every load.
 """
 
 from __future__ import annotations
@@ -22,15 +22,21 @@ _NUM_NAMED = 3  # names shown in a message
 
 
 class Reference(Protocol):
-    """Log-probs by other means than the engine's."""
+    """Computes log-probs without the engine."""
 
     def logprobs(self, weights: Mapping[str, torch.Tensor], ids: Sequence[int]) -> torch.Tensor:
-        """Of the token after each of `ids`, in nats, [len(ids), vocabulary]. Raises `PolicyError` for other weights."""
+        """Return log-probs of the token after each of `ids`, [len(ids), vocabulary].
+
+        Raises `PolicyError` for other weights.
+        """
         ...
 
 
 class ModelReference:
-    """The forward pass of a transformers model with any weights. It keeps the model's structure, not its weights."""
+    """Computes log-probs by a transformers model with given weights.
+
+    It keeps the model's structure, not its weights.
+    """
 
     def __init__(self, model: Any) -> None:
         tied: dict[int, list[str]] = {}
@@ -82,10 +88,10 @@ def _hollow(parameter: torch.nn.Parameter) -> torch.nn.Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """How far an engine is from the reference on the probe's tokens, in nats.
+    """The distance of an engine from the reference on the probe's tokens, in nats.
 
-    `logprob`: the largest difference of a sampled token's log-prob. `greedy`: by how much the reference prefers another
-    token than the one that the engine found most likely; 0 if it never does.
+    `logprob`: the largest difference of a sampled token's log-prob. `greedy`: how much likelier, for the reference, its
+    own best token is than the engine's best token; 0 where both agree.
     """
 
     logprob: float

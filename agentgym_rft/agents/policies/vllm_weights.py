@@ -1,4 +1,4 @@
-"""Weights on their way to vLLM's processes: one safetensors file in shared memory or on disk."""
+"""Hands weights to vLLM's processes: as one safetensors file in shared memory or on disk."""
 
 from __future__ import annotations
 

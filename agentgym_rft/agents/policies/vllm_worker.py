@@ -1,8 +1,8 @@
-"""What runs inside vLLM's own worker processes: taking up new weights without a restart, and ending with their owner.
+"""Code inside vLLM's worker processes: it loads new weights without a restart, and ends them with their owner.
 
-vLLM imports this module by name in every worker before it loads the model. On a CPU its linear layers pack their
-weights for the matrix kernels at load and drop the originals, after which vLLM's own reload returns without an error
-and the model samples nonsense. So here they keep the originals, and are packed again after each update.
+vLLM imports this module by name in every worker before it loads the model. On a CPU, its linear layers repack their
+weights for the matrix kernels and drop the originals. vLLM's own reload then raises no error, but the model samples
+nonsense. So here the layers keep the originals, and are packed again after each update.
 """
 
 from __future__ import annotations

@@ -1,22 +1,18 @@
-"""Any gymnasium environment with text on both sides as a `TextEnv`."""
+"""Adapts any gymnasium environment with text on both sides to `TextEnv`."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from pettingzoo.utils.env import AECEnv, ParallelEnv
 
-from agentgym_rft.envs.adapters.pettingzoo import text_game
-from agentgym_rft.envs.adapters.seeded_games import MAX_STEPS, SEEDS, seed_ids, seed_of
+from agentgym_rft.envs.adapters.seeds import MAX_STEPS, SEEDS, SeedTasks, seed_of
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.envs.multi_agent import TextAECEnv
 from agentgym_rft.envs.turns import TurnsEnv
 from agentgym_rft.errors import ConfigError, EnvError
 
@@ -35,10 +31,14 @@ def as_text_env(env: object, id: str, arguments: Mapping[str, Any]) -> TextEnv:
     """
     if isinstance(env, TextEnv):
         return env
-    if isinstance(env, (AECEnv, ParallelEnv)):
-        game = env if isinstance(env, TextAECEnv) else text_game(env, id, arguments)
-        return TurnsEnv(game, _spec_of(id, arguments))
     if not isinstance(env, gym.Env):
+        from agentgym_rft.envs.adapters.pettingzoo import (
+            text_game,  # imports PettingZoo, which one agent has no use for
+        )
+
+        game = text_game(env, id, arguments)
+        if game is not None:
+            return TurnsEnv(game, _spec_of(id, arguments))
         raise ConfigError(
             f"Environment '{id}' makes a {type(env).__name__}, expected an agentgym_rft.envs.TextEnv "
             "or a gymnasium.Env with text on both sides."
@@ -52,7 +52,7 @@ def as_text_env(env: object, id: str, arguments: Mapping[str, Any]) -> TextEnv:
     return GymTextEnv(env, arguments)
 
 
-class GymTextEnv(TextEnv):
+class GymTextEnv(SeedTasks, TextEnv):
     """A plain gymnasium environment whose tasks are seeds: `seed-0` to `seed-9999` train, the next 1,000 test.
 
     What the environment puts into `info` stays; the keys that it leaves out are filled:
@@ -63,22 +63,13 @@ class GymTextEnv(TextEnv):
     The content of a task is the class, its arguments and the seed, however the environment was named.
     """
 
-    splits: ClassVar[tuple[str, ...]] = tuple(SEEDS)
-
     def __init__(self, env: gym.Env[Any, Any], arguments: Mapping[str, Any]) -> None:
         self.env, self.spec, self.render_mode = env, env.spec, env.render_mode
         made = type(env.unwrapped)
-        self._name = made.__name__
-        self._content = json.dumps([made.__module__, made.__qualname__, dict(arguments)], sort_keys=True, default=repr)
-        self._history = hashlib.blake2b(digest_size=16)
+        content = json.dumps([made.__module__, made.__qualname__, dict(arguments)], sort_keys=True, default=repr)
+        self.name_tasks(made.__name__, content)
         self._task_id, self._return, self._num_steps = "", 0.0, 0
         self._is_over, self._is_closed = True, False
-
-    def task_ids(self, split: str) -> Sequence[str]:
-        return seed_ids(split, self._name)
-
-    def task_content(self, task_id: str) -> bytes:
-        return f"{self._content} {seed_of(task_id)}".encode()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Start a task; its seed is what the environment is reset with. Other options are passed to it."""
@@ -91,7 +82,7 @@ class GymTextEnv(TextEnv):
         if not isinstance(result, tuple) or len(result) != 2:
             raise EnvError(f"{self._name}.reset gave {_shape(result)}, expected (observation, info).")
         self._task_id, self._return, self._num_steps, self._is_over = task_id, 0.0, 0, False
-        self._history = hashlib.blake2b(self.task_content(task_id), digest_size=16)
+        self._forget(task_id)
         observation = self._text(result[0])
         return observation, self._info(result[1], won=False)
 
@@ -114,7 +105,7 @@ class GymTextEnv(TextEnv):
         return text, reward, terminated, truncated, self._info(result[4], won=terminated and reward >= 1)
 
     def render(self) -> Any:
-        """What the environment renders."""
+        """Return what the environment renders."""
         return self.env.render()
 
     def close(self) -> None:
@@ -130,10 +121,6 @@ class GymTextEnv(TextEnv):
         text = observation.encode("utf-8", "replace").decode()
         self._remember(text)
         return text
-
-    def _remember(self, text: str) -> None:
-        data = text.encode("utf-8", "surrogatepass")
-        self._history.update(len(data).to_bytes(8, "little") + data)
 
     def _info(self, given: object, *, won: bool) -> dict[str, Any]:
         """The info with the keys of the contract; `won` is what holds if the environment does not say."""

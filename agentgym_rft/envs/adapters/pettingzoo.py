@@ -1,4 +1,4 @@
-"""Any PettingZoo environment as text, through a renderer that the user writes."""
+"""Adapts any PettingZoo environment to text, with a renderer that the user writes."""
 
 from __future__ import annotations
 
@@ -11,18 +11,23 @@ from gymnasium import spaces
 from pettingzoo.utils.conversions import parallel_to_aec
 from pettingzoo.utils.env import AECEnv, ParallelEnv
 
-from agentgym_rft.envs.adapters.seeded_games import MAX_STEPS, SeededGame, match_outcome
+from agentgym_rft.envs.adapters.seeded_games import SeededGame, match_outcome
+from agentgym_rft.envs.adapters.seeds import MAX_STEPS
+from agentgym_rft.envs.multi_agent import TextAECEnv
 from agentgym_rft.errors import ConfigError, EnvError
 
 _LONGEST_ECHO = 80
 
 
 class Renderer(ABC):
-    """How an environment is read and played in words. `env` is the one that was given to `PettingZooText`."""
+    """Puts an environment into words and reads actions from words.
+
+    `env` is the one that was given to `PettingZooText`.
+    """
 
     @abstractmethod
     def observe(self, env: Any, agent: str) -> str:
-        """What an agent reads before its turn, and once more when it is out."""
+        """Return what an agent reads before its turn, and once more when it is out."""
 
     @abstractmethod
     def parse(self, env: Any, agent: str, text: str) -> Any | None:
@@ -157,12 +162,14 @@ class PettingZooText(SeededGame):
         return self._renderer.outcome(self.game, agent, returns)
 
 
-def text_game(env: Any, id: str, arguments: Mapping[str, Any]) -> PettingZooText:
-    """A PettingZoo environment whose spaces are all text, in an adapter.
+def text_game(env: object, id: str, arguments: Mapping[str, Any]) -> TextAECEnv | None:
+    """Return a PettingZoo environment whose spaces are all text, in an adapter if need be; None for anything else.
 
     Raises:
         ConfigError: a space is not text, so that a renderer is needed.
     """
+    if isinstance(env, TextAECEnv) or not isinstance(env, (AECEnv, ParallelEnv)):
+        return env if isinstance(env, TextAECEnv) else None
     game = _as_aec(env)
     for agent in game.possible_agents:
         for name, space in (

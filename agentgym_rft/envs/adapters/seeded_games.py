@@ -1,35 +1,13 @@
-"""What games of other libraries share: their tasks are seeds, and a snapshot is the log of the actions so far."""
+"""Base of adapters of other libraries' games: a task is a seed, and a snapshot is the log of the actions so far."""
 
 from __future__ import annotations
 
-import hashlib
-import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
+from agentgym_rft.envs.adapters.seeds import SeedTasks, seed_of
 from agentgym_rft.envs.multi_agent import TeamTaskEnv
-from agentgym_rft.errors import DataError
-
-MAX_STEPS = 1000
-SEEDS = {"train": range(10_000), "test": range(10_000, 11_000)}
-_TASK_ID = re.compile(r"seed-(0|[1-9][0-9]{0,8})")
-
-
-def seed_ids(split: str, name: str) -> list[str]:
-    """The task ids `seed-0`, `seed-1`, ... of a split. Raises `DataError` for an unknown split."""
-    if split not in SEEDS:
-        raise DataError(f"{name} has no split '{split}'; expected one of {', '.join(SEEDS)}.")
-    return [f"seed-{seed}" for seed in SEEDS[split]]
-
-
-def seed_of(task_id: str) -> int:
-    """The seed that a task id names. Raises `DataError` for any other text."""
-    match = _TASK_ID.fullmatch(task_id)
-    if match is None or not any(int(match[1]) in seeds for seeds in SEEDS.values()):
-        last = SEEDS["test"].stop - 1
-        raise DataError(f"There is no task '{task_id}'; expected seed-0 to seed-{last}.")
-    return int(match[1])
 
 
 def match_outcome(agent: str, returns: Mapping[str, float]) -> tuple[bool, float]:
@@ -44,12 +22,11 @@ def match_outcome(agent: str, returns: Mapping[str, float]) -> tuple[bool, float
     return False, min((min(max(own, -1.0), 1.0) + 1) / 2, 0.99)
 
 
-class SeededGame(TeamTaskEnv):
+class SeededGame(SeedTasks, TeamTaskEnv):
     """Base of adapters of games that another library plays.
 
     A task is the seed that the game is reset with. `snapshot` keeps the actions since then and `restore` plays them
     again, so it takes as long as the episode so far, and is exact where the game is deterministic given its seed.
-    `state_key` is a hash of all actions, so equal keys mean equal states; the reverse is not known.
 
     Args:
         name: of the game, for errors.
@@ -57,16 +34,13 @@ class SeededGame(TeamTaskEnv):
         agents, split, max_steps: those of `TeamTaskEnv`.
     """
 
-    splits: ClassVar[tuple[str, ...]] = tuple(SEEDS)
-
     def __init__(self, name: str, content: str, agents: Sequence[str], split: str, max_steps: int) -> None:
         super().__init__(agents, split, max_steps, {"game": content, "max_steps": max_steps})
-        self._name, self._content = name, content
+        self.name_tasks(name, content)
         self._log: list[str] = []
         self._returns: dict[str, float] = {}
         self._losers: set[str] = set()
         self._next: str | None = None
-        self._history = hashlib.blake2b(digest_size=16)
 
     @abstractmethod
     def _open(self, seed: int) -> str:
@@ -81,30 +55,23 @@ class SeededGame(TeamTaskEnv):
         return match_outcome(agent, returns)
 
     def _legal(self, agent: str) -> list[str] | None:
-        """What the agent whose turn it is may do; None where the game does not list it."""
+        """Return the legal actions of the agent whose turn it is; None where the game does not list them."""
         return None
 
     def forfeit(self, agent: str) -> None:
         """The agent has lost, whatever its return."""
         self._losers.add(agent)
 
-    def task_ids(self, split: str) -> Sequence[str]:
-        return seed_ids(split, self._name)
-
-    def task_content(self, task_id: str) -> bytes:
-        return f"{self._content} {seed_of(task_id)}".encode()
-
     def _begin(self, task_id: str) -> str:
         self._log, self._losers = [], set()
         self._returns = dict.fromkeys(self.possible_agents, 0.0)
-        self._history = hashlib.blake2b(self.task_content(task_id), digest_size=16)
+        self._forget(task_id)
         self._next = first = self._open(seed_of(task_id))
         return first
 
     def _act(self, agent: str, action: str) -> str | None:
         self._log.append(action)
-        data = action.encode("utf-8", "surrogatepass")
-        self._history.update(len(data).to_bytes(8, "little") + data)
+        self._remember(action)
         self._next = self._play(agent, action)
         for seat, reward in self.rewards.items():
             self._returns[seat] += reward

@@ -1,4 +1,4 @@
-"""Games of two players of TextArena (extra `multi`), whose rules, prompts and messages stay as they are."""
+"""Adapts TextArena's games for two players (extra `multi`). Rules, prompts and messages stay as they are."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from agentgym_rft.envs.adapters.seeded_games import MAX_STEPS, SeededGame
+from agentgym_rft.envs.adapters.seeded_games import SeededGame
+from agentgym_rft.envs.adapters.seeds import MAX_STEPS
 from agentgym_rft.errors import ConfigError, EnvError, did_you_mean
 
 _GLOBAL_GENERATORS = threading.Lock()
-_GAME = -1  # who speaks in TextArena's messages where no player does
+_GAME = -1  # the sender of TextArena's messages that come from no player
 _UNREADABLE = "it cannot be read."
 
 

@@ -16,7 +16,7 @@ from agentgym_rft.envs.alfworld.state import State
 
 
 class Body(NamedTuple):
-    """What is an agent's own where several share a house: its location and the object in its hand (-1: none).
+    """The state of one agent where several share a house: its location and the object in its hand (-1: none).
 
     While an agent is out, what it holds is nowhere. `inside` and `at` are the places that the object keeps all the
     same, as some real games put an object into several.

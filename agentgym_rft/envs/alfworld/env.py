@@ -15,7 +15,7 @@ from agentgym_rft.envs.alfworld.pddl import task_text
 from agentgym_rft.envs.alfworld.rules import NOTHING_HAPPENS
 from agentgym_rft.envs.alfworld.tasks import compiled, task_source
 from agentgym_rft.envs.alfworld.textworld_backend import RealWorld
-from agentgym_rft.envs.base import SPLITS, Lesson
+from agentgym_rft.envs.base import SPLITS, Lesson, RandomActions
 from agentgym_rft.envs.task_env import Outcome, TaskEnv
 from agentgym_rft.errors import ConfigError, EnvError, UnsupportedGameError, did_you_mean
 
@@ -24,7 +24,7 @@ _UNKNOWN_TYPE = "other"
 
 
 class Household(Protocol):
-    """What the environment needs of an engine."""
+    """The interface of an engine."""
 
     def observation(self) -> str: ...
     def step(self, command: str) -> str: ...
@@ -34,17 +34,6 @@ class Household(Protocol):
     def state_key(self) -> str: ...
     def snapshot(self) -> bytes: ...
     def restore(self, snapshot: bytes) -> None: ...
-
-
-class RandomCommands:
-    """Any admissible command, each as likely."""
-
-    def __init__(self, world: Household, rng: np.random.Generator) -> None:
-        self._world, self._rng = world, rng
-
-    def act(self, observation: str) -> str:
-        commands = self._world.admissible()
-        return commands[int(self._rng.integers(len(commands)))]
 
 
 class ALFWorldEnv(TaskEnv):
@@ -106,9 +95,9 @@ class ALFWorldEnv(TaskEnv):
             raise EnvError("The oracle plans with the own engine, in a running episode: backend='engine', then reset.")
         return Oracle(self._world)
 
-    def random_player(self, rng: np.random.Generator) -> RandomCommands:
+    def random_player(self, rng: np.random.Generator) -> RandomActions:
         """Picks among the admissible commands, also where `info` does not list them."""
-        return RandomCommands(self._running(), rng)
+        return RandomActions(self._running().admissible, rng)
 
     def lesson(self, observation: str, steps: Sequence[tuple[str, str]], pivot: int | None) -> Lesson:
         return lesson(observation, steps, pivot)

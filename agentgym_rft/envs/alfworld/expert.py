@@ -55,7 +55,7 @@ def kind_of(name: str) -> str:
 
 @dataclass(slots=True)
 class Memory:
-    """What was seen so far."""
+    """The places and objects that were seen so far."""
 
     order: tuple[str, ...]  # receptacles as listed at the start
     seen: dict[str, list[str]] = field(default_factory=dict)  # contents of the receptacles looked into
@@ -126,7 +126,7 @@ class SearchExpert:
     Args:
         first_observation: the text of the reset: the list of receptacles and the task.
         rng: source of the random actions; needed if `noise` is above 0.
-        noise: chance that an action is a random plausible one instead; the player notices and goes on from there.
+        noise: chance that an action is a random plausible one instead; the player notices and continues from there.
         late_kinds: receptacle types that are searched after all others; empty for plain listing order.
     Raises:
         DataError: the observation holds no known task.

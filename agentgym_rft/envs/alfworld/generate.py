@@ -46,7 +46,7 @@ _COLD_START = 0.18  # share of kitchens where something in the fridge is cool al
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a task id stands for."""
+    """The task that an id names."""
 
     split: str
     goal: Goal
@@ -62,7 +62,7 @@ class Task:
 
 @cache
 def _slots(scene: int, object_type: str, goal: Goal | None) -> tuple[tuple[float, ...], tuple[int, ...]]:
-    """Where the object type may lie in the scene: cumulative weights and receptacle indices; both may be empty.
+    """Return where the object type may lie in the scene: cumulative weights and receptacle indices; both may be empty.
 
     With a goal the objects are those that it asks for. If the table knows no place for them here, any that can contain
     the type will do.
@@ -112,7 +112,7 @@ def _catalogue(split: str) -> Mapping[str, Task]:
         cumulative = tuple(accumulate(weight for _, _, weight in goals))
         draws = Draws(f"tasks/{split}/{task_type.name}")
         for _ in range(count):
-            goal, number, _ = goals[draws.pick(cumulative)]
+            goal, number, _ = goals[draws.weighted(cumulative)]
             tasks.append(Task(split, goal, number, len(tasks)))
     by_id = {task.task_id: task for task in tasks}
     panel = sorted(by_id, key=lambda task_id: hashlib.sha256(task_id.encode()).digest())
@@ -133,7 +133,7 @@ def generated_task_ids(split: str) -> tuple[str, ...]:
 
 
 def find_task(task_id: str) -> Task:
-    """What a task id stands for. Raises `DataError` for an id that is not in a split."""
+    """Return the task that an id stands for. Raises `DataError` for an id that is not in a split."""
     split = task_id.split("/", 1)[0]
     task = _catalogue(split).get(task_id) if split in TASK_MIX else None
     if task is None:
@@ -146,13 +146,13 @@ def find_task(task_id: str) -> Task:
 
 
 def _numbers(task: Task, habits: Mapping[str, Habit], draws: Draws) -> Iterator[tuple[str, int]]:
-    """How many objects of each type the game has."""
+    """Return the number of objects of each type in the game."""
     goal = task.goal
     least = {goal.object_type: 2 if goal.task_type is TaskType.TWO else 1}
     if goal.task_type is TaskType.LIGHT:
         least[goal.target_type] = 1
     for object_type, habit in habits.items():
-        is_present, number = draws.uniform() < habit.presence, 1 + draws.pick(habit.counts)
+        is_present, number = draws.chance(habit.presence), 1 + draws.weighted(habit.counts)
         yield object_type, max(number if is_present else 0, least.get(object_type, 0))
 
 
@@ -167,7 +167,7 @@ def _place_objects(task: Task, draws: Draws) -> list[tuple[str, str, int]]:
             key = new_key(object_type, draws)
             while key in placed:
                 key = new_key(object_type, draws)
-            placed[key] = (key, object_type, indices[draws.pick(cumulative)])
+            placed[key] = (key, object_type, indices[draws.weighted(cumulative)])
     return [placed[key] for key in sorted(placed)]
 
 
@@ -203,7 +203,7 @@ def _cold(scene: Scene, facts: Mapping[str, list[tuple[str, ...]]], draws: Draws
     fridges = {receptacle.key for receptacle in scene.receptacles if receptacle.kind == "Fridge"}
     inside = {key for key, receptacle in facts["inReceptacle"] if receptacle in fridges}
     candidates = [row for row in facts.get("coolable", []) if row[0] in inside]
-    return [candidates[draws.below(len(candidates))]] if candidates else []
+    return [draws.one(candidates)] if candidates else []
 
 
 def generate_game(task_id: str) -> Game:
@@ -215,7 +215,7 @@ def generate_game(task_id: str) -> Game:
     task = find_task(task_id)
     goal, scene = task.goal, scenes()[task.scene]
     draws = Draws(f"game/{task_id}")
-    start = scene.starts[draws.below(len(scene.starts))]
+    start = draws.one(scene.starts)
     sentence = _SENTENCES[goal.task_type][draws.below(2)]
     placed = _place_objects(task, draws)
     facts = _object_facts(scene, placed)

@@ -1,4 +1,4 @@
-"""What an episode teaches, in words made only of what its player read: goal, places, objects seen and commands.
+"""The lesson of an episode, in words that its player has read: goal, places, objects and commands.
 
 The phrases are short and regular, so that a small model can learn to write and to follow them.
 """
@@ -23,7 +23,7 @@ Sightings = dict[str, tuple[int, str]]  # object -> turn whose observation showe
 
 
 def lesson(first_observation: str, steps: Sequence[tuple[str, str]], pivot: int | None) -> Lesson:
-    """What the episode teaches about its turn `pivot`; None: no single turn was wrong, so that it is about the start.
+    """Return the lesson about turn `pivot`; None: no single turn was wrong, and the lesson is about the start.
 
     Args:
         first_observation: the text of the reset.
@@ -78,12 +78,12 @@ def _object_kinds() -> tuple[str, ...]:
 
 
 def _cite(name: str, turn: int, place: str, num_turns: int) -> str:
-    """Where an object was seen. What the last action led to belongs to no turn that could be cited."""
+    """Return where an object was seen. The last observation belongs to no turn and cannot be cited."""
     return f"{name} on {place}" + (f" [{turn}]" if turn < num_turns else "")
 
 
 def _sightings(player: SearchExpert, steps: Sequence[tuple[str, str]]) -> Sightings:
-    """Where the goal's objects and lamps were first seen. The player takes in the episode."""
+    """Return where the goal's objects and lamps were first seen. The player reads the episode meanwhile."""
     kinds = {player.object_kind, player.target_kind}
     found: Sightings = {}
     for turn, step in enumerate(steps):

@@ -77,7 +77,7 @@ def _things(world: World, places: tuple[Place, ...]) -> tuple[Thing, ...]:
 
 
 def view_of(world: World) -> View:
-    """What a plan of the agent that is in the world depends on."""
+    """Return what a plan of the current agent depends on."""
     game: CompiledGame = world.game
     win, held = game.win, world.holding
     places = _places(world)

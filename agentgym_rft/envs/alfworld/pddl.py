@@ -102,7 +102,7 @@ def read_document(document: str | Mapping[str, Any], source: str) -> Mapping[str
 
 
 def task_text(grammar: str, source: str) -> str:
-    """What follows "Your task is to: " in a grammar. Raises `DataError` if there is no such line."""
+    """Return the text after "Your task is to: " in a grammar. Raises `DataError` if there is no such line."""
     match = _TASK.search(grammar)
     if match is None:
         raise DataError(f'{source} has a grammar without the line "Your task is to: ..."; copy the game file again.')

@@ -50,7 +50,7 @@ class Lamp:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a plan depends on.
+    """The part of the state that a plan depends on.
 
     `things` are the objects of the goal's type that may count, the held one included; `held` names what is in the hand,
     of any type; `spots` are the places that accept it, empty when nothing is held.

@@ -42,7 +42,7 @@ _BASINS = {"SinkBasin": "Sink", "BathtubBasin": "Bathtub"}
 
 @dataclass(frozen=True, slots=True)
 class Habit:
-    """How an object type occurs in a room kind."""
+    """The statistics of an object type in a room kind."""
 
     presence: float  # chance that a game has at least one
     counts: tuple[float, ...]  # cumulative weights of having 1, 2, ... of it
@@ -155,7 +155,7 @@ def _new_location(taken: set[str], draws: Draws) -> str:
 
 def _draw_counts(kind: str, draws: Draws) -> Counter[str]:
     while True:
-        counts = Counter({t: n[draws.pick(w)] for t, (n, w) in tables().rooms[kind].receptacles.items()})
+        counts = Counter({t: n[draws.weighted(w)] for t, (n, w) in tables().rooms[kind].receptacles.items()})
         if MIN_RECEPTACLES <= counts.total() <= MAX_RECEPTACLES:
             return +counts
 
@@ -166,10 +166,10 @@ def _build(number: int, kind: str, counts: Counter[str], draws: Draws) -> Scene:
     latest: dict[str, str] = {}
     for receptacle_kind in sorted(counts.elements()):
         partner, share = _SHARES.get(receptacle_kind, ("", 0.0))
-        location = latest.get(partner) if draws.uniform() < share else None
+        location = latest.get(partner) if draws.chance(share) else None
         location = location or _new_location(taken, draws)
         latest[receptacle_kind] = location
-        is_openable = draws.uniform() < tables().openable.get(receptacle_kind, 0.0)
+        is_openable = draws.chance(tables().openable.get(receptacle_kind, 0.0))
         key = ""
         while not key or key in built:
             key = new_key(_BASINS.get(receptacle_kind, receptacle_kind), draws)

@@ -1,4 +1,4 @@
-"""What changes while a household game is played."""
+"""The state of a household game: all that changes while it is played."""
 
 from __future__ import annotations
 

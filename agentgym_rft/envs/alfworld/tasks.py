@@ -1,4 +1,4 @@
-"""Where household games come from: the official data folder, or the generator."""
+"""Sources of household games: the official data folder, or the generator."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from agentgym_rft.envs.alfworld.compiling import compile_game
 from agentgym_rft.envs.alfworld.game import Game
 from agentgym_rft.envs.alfworld.pddl import game_document, parse_game, read_document
 from agentgym_rft.envs.base import SPLITS
+from agentgym_rft.envs.task_selection import check_split
 from agentgym_rft.errors import DataError, UnsupportedGameError
 
 LAYOUT = "json_2.1.1"
@@ -54,7 +55,7 @@ class GeneratedTasks:
     def task_ids(self, split: str) -> tuple[str, ...]:
         from agentgym_rft.envs.alfworld.generate import generated_task_ids
 
-        check_split(split)
+        check_split(split, SPLITS)
         return generated_task_ids(split)
 
     def game(self, task_id: str) -> Game:
@@ -81,7 +82,7 @@ class OfficialTasks:
     root: Path
 
     def task_ids(self, split: str) -> tuple[str, ...]:
-        check_split(split)
+        check_split(split, SPLITS)
         return _official_ids(self.root, split)
 
     def game(self, task_id: str) -> Game:
@@ -132,12 +133,6 @@ def task_source(data: str | os.PathLike[str] | None) -> TaskSource:
 def compiled(source: TaskSource, task_id: str) -> CompiledGame:
     """The compiled game of a task, shared by all environments that play it (about 75 kB a game)."""
     return compile_game(source.game(task_id))
-
-
-def check_split(split: str) -> None:
-    """Raises `DataError` for a name that is no split."""
-    if split not in SPLITS:
-        raise DataError(f"There is no split '{split}'; expected one of {', '.join(SPLITS)}.")
 
 
 @functools.lru_cache(maxsize=16)

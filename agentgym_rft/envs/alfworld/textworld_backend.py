@@ -1,8 +1,7 @@
-"""The real ALFWorld engine (extra `alfworld`) behind the same calls as the own one.
+"""The real ALFWorld engine (extra `alfworld`), with the same interface as our own.
 
-Slow (tens of steps a second) and large: every `RealWorld` loads a copy of the planner library that the process keeps,
-so one is used for many games. For games whose rules the own engine does not know, and
-to compare the two.
+It is for games whose rules our engine does not know, and for comparing the two. It is slow (tens of steps a second) and
+large: every `RealWorld` loads a copy of the planner library that the process keeps, so one is used for many games.
 """
 
 from __future__ import annotations

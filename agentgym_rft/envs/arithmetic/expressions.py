@@ -65,6 +65,6 @@ def _fractions(draws: Draws) -> str:
     terms = [f"{1 + draws.below(11)}/{2 + draws.below(11)}" for _ in range(2)]
     operator = "+-*/"[draws.below(4)]
     pair = f"({terms[0]}) {operator} ({terms[1]})"
-    if draws.uniform() < 0.5:
+    if draws.chance(0.5):
         return pair
     return f"({pair}) {'+-'[draws.below(2)]} {1 + draws.below(9)}"

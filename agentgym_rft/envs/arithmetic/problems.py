@@ -69,7 +69,7 @@ def make_problem(level: int, seed: int) -> Problem:
     draws = Draws(f"arithmetic {VERSION} {level} {seed}")
     told = [story for story in STORIES if story.level == level]
     if told:
-        return _told(told[draws.below(len(told))], draws)
+        return _told(draws.one(told), draws)
     expression = random_expression(level, draws)
     return Problem(f"{_ASK}{expression}.", evaluate(expression), level)
 
@@ -79,7 +79,7 @@ def _told(story: Story, draws: Draws) -> Problem:
         numbers = {name: low + draws.below(high - low + 1) for name, (low, high) in story.ranges.items()}
         if story.condition(**numbers):
             break
-    words = {"who": NAMES[draws.below(len(NAMES))], "thing": THINGS[draws.below(len(THINGS))]}
+    words = {"who": draws.one(NAMES), "thing": draws.one(THINGS)}
     return Problem(story.text.format(**numbers, **words), Fraction(story.answer(**numbers)), story.level)
 
 

@@ -39,7 +39,7 @@ def read_answer(text: str) -> Fraction | None:
 
 
 def _boxes(text: str) -> list[str]:
-    r"""What is in each closed `\boxed{...}`, braces inside it balanced."""
+    r"""Return the content of each closed `\boxed{...}` with balanced braces."""
     found = []
     start = text.find(_BOXED)
     while start >= 0:
@@ -53,7 +53,7 @@ def _boxes(text: str) -> list[str]:
 
 
 def _closing(text: str, start: int) -> int | None:
-    """Where the brace that is open at `start` is closed."""
+    """Return the place where the brace that opens at `start` is closed."""
     depth = 1
     for match in _BRACE.finditer(text, start):
         depth += 1 if match[0] == "{" else -1

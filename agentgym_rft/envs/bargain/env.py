@@ -46,8 +46,6 @@ class BargainEnv(TeamTaskEnv):
     def __init__(self, split: str = "train", max_steps: int = 10, render_mode: str | None = None) -> None:
         if max_steps < 2:
             raise ConfigError(f"max_steps is {max_steps}; expected at least 2, an offer and an answer.")
-        if render_mode not in (None, "ansi"):
-            raise ConfigError(f"There is no render mode '{render_mode}'; expected 'ansi' or none.")
         super().__init__(SEATS, split, max_steps, {"max_steps": max_steps}, render_mode)
         self._instance: Instance | None = None
         self._offer: Amounts | None = None  # what the proposer takes
@@ -90,11 +88,11 @@ class BargainEnv(TeamTaskEnv):
         return RandomBargainer(self, agent, rng)
 
     def values(self, agent: str) -> Amounts:
-        """What one item of each kind is worth to an agent."""
+        """Return the value of one item of each kind to an agent."""
         return self.instance.values[SEATS.index(agent)]
 
     def standing_offer(self, agent: str) -> Amounts | None:
-        """What an agent gets if it accepts now; None where there is nothing to accept."""
+        """Return what an agent gets if it accepts now; None if there is nothing to accept."""
         if self._offer is None or self._proposer == agent or self._deal is not None or self._has_quit:
             return None
         return rest_of(self.instance.counts, self._offer)

@@ -1,4 +1,4 @@
-"""What is bargained for: items of three kinds, with values that each of two agents knows only for itself.
+"""The items that are divided: three kinds, with values that each of two agents knows only for itself.
 
 As in Lewis et al. 2017, Deal or No Deal, arXiv 1706.05125, section 2: books, hats and balls, 5 to 7 in all, all of them
 worth 10 to each agent, every kind worth something to one and some kind to both. Ours are at least 1 and at most 4 of a
@@ -45,12 +45,12 @@ class Instance:
 
 
 def worth(values: Amounts, items: Amounts) -> int:
-    """What items are worth to an agent of these values."""
+    """Return the worth of items to an agent with these values."""
     return sum(value * number for value, number in zip(values, items, strict=True))
 
 
 def rest_of(counts: Amounts, items: Amounts) -> Amounts:
-    """What is left for the other agent."""
+    """Return the items that are left for the other agent."""
     book, hat, ball = (count - number for count, number in zip(counts, items, strict=True))
     return book, hat, ball
 

@@ -29,7 +29,7 @@ class Move:
 
 
 def read_action(text: str, counts: Amounts) -> Move:
-    """What an action means where these items are divided; of kind `wrong`, with the reason, where it means nothing."""
+    """Return the meaning of an action for these items; of kind `wrong`, with the reason, if it has none."""
     if len(text) > _MAX_ACTION:
         return Move("wrong", words=f"That is too long; a message has at most {MAX_MESSAGE} characters.")
     bare = text.strip().rstrip(".!").lower()
@@ -70,17 +70,17 @@ def values_text(values: Amounts) -> str:
 
 
 def opening_text(counts: Amounts, values: Amounts) -> str:
-    """What an agent reads first: the items, its values, and what it may write."""
+    """Return the first observation of an agent: the items, its values, and the possible actions."""
     return f"Items: {items_text(counts)}. Your values: {values_text(values)}. {FORMS}"
 
 
 def offer_text(items: Amounts, value: int) -> str:
-    """What an agent reads of an offer that gives it these items."""
+    """Return the text of an offer that gives the reader these items."""
     return f"They offer: you get {items_text(items)}, worth {value} to you."
 
 
 def turns_text(number: int) -> str:
-    """How many turns are left, both agents' together, this one included."""
+    """Return the line about the turns that are left, both agents' together, this one included."""
     return f"Turns left: {number}."
 
 

@@ -13,7 +13,7 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Optima:
-    """What can be reached at best. A division is what agent_1 gets; agent_2 gets the rest.
+    """The best results that can be reached. A division is what agent_1 gets; agent_2 gets the rest.
 
     Attributes:
         max_joint: the largest sum of both agents' values.
@@ -37,7 +37,7 @@ def divisions(counts: Amounts) -> tuple[Amounts, ...]:
 
 
 def values_of(instance: Instance, division: Amounts) -> Pair:
-    """What a division is worth to agent_1 and to agent_2."""
+    """Return the worth of a division to agent_1 and to agent_2."""
     first, second = instance.values
     return worth(first, division), worth(second, rest_of(instance.counts, division))
 

@@ -51,7 +51,7 @@ class Negotiator:
         return self._offer(asked)
 
     def _asked(self, turns: int) -> float:
-        """What a deal has to be worth now."""
+        """Return the least worth that a deal must have now."""
         own_left = (turns + 1) // 2 - 1  # own turns after this one
         share = own_left / (self._num_own_turns - 1) if self._num_own_turns > 1 else 0.0
         return RESERVE + (TOTAL - RESERVE) * share

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from agentgym_rft.envs.check.rules import check_observation
-from agentgym_rft.envs.check.runs import NUM_STEPS
-from agentgym_rft.envs.check.subject import Observed, RandomActor, Subject, fail, play, require, short
+from agentgym_rft.envs.check.subject import Observed, Subject, fail, record, require, short
 
 # Digits are among them: Python calls '²' a digit and reads no number from it, nor from more than 4,300 digits.
 _ODD_TEXTS = (
@@ -77,8 +76,7 @@ def state_keys_tell_states_apart(subject: Subject) -> None:
         f"info['state_key'] is {short(keys[0])} at the start of two tasks; put the task in.",
     )
     for seed in range(3):
-        start = subject.start(env, seed=seed)
-        seen = [start, *(after for _, after in play(env, start, RandomActor(seed), NUM_STEPS))]
+        _, seen = record(env, subject.start(env, seed=seed), seed)
         stays = len({point.info["state_key"] for point in seen}) == 1
         scores = {(point.info["score"], point.info["won"]) for point in seen}
         require(

@@ -1,4 +1,4 @@
-"""The check of the contract in a process of its own: it survives an environment that hangs or ends the process."""
+"""Checks the contract in a process of its own, and so survives an environment that hangs or ends the process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NOT_CHECKED = "not checked, because a rule above that it builds on is broken"
 
 @dataclass(frozen=True, slots=True)
 class RuleResult:
-    """How a rule fared: its function's name, and a note, or the sentence about how it is broken."""
+    """The result of a rule: its function's name, and a note or the sentence that says how it is broken."""
 
     name: str
     outcome: Outcome
@@ -35,8 +35,8 @@ class RuleRunner(TextEnv):
     hosts it: deadlines, crashes and cleaning up are solved there.
 
     The answer to a rule is its note; `info["broken"]` says whether it is the sentence of a broken rule, and
-    `info["applies"]` whether the rule is one for this environment. A wrong name, option or data folder is no broken
-    rule but raised.
+    `info["applies"]` whether the rule applies to this environment. A wrong name, option or data folder is not a broken
+    rule: it raises an error.
     """
 
     def __init__(self, id: str, options: Mapping[str, Any], split: str, settings: CheckSettings) -> None:
@@ -94,7 +94,7 @@ def check_report(
 
 
 def _run(runner: ProcessEnv, name: str, settings: CheckSettings) -> RuleResult | None:
-    """How a rule fares; None if it is about several agents and there is one."""
+    """The result of a rule; None if it is about several agents and there is one."""
     began = time.monotonic()
     try:
         runner.reset()  # starts another process if the last rule ended it

@@ -1,4 +1,4 @@
-"""Rules of the environment contract about what stays behind: files, threads, processes, memory; and about time."""
+"""Rules of the environment contract about leaks of files, threads, processes and memory, and about time."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from pathlib import Path
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.check.subject import RandomActor, Subject, play, require
 
-_CYCLE = 10  # different episodes, which are repeated: what is kept for each of them is a cache, not a leak
+_CYCLE = 10  # different episodes, which are repeated: memory kept for each of them is a cache, not a leak
 _EPISODE_STEPS = 20
 _NUM_TRACED = 400
 _KEPT_BYTES = 64  # of Python objects, an episode
-_NOISE_BYTES = 4096  # growth between two looks that says nothing
+_NOISE_BYTES = 4096  # smaller growth between two measurements is noise
 _KEPT_RESIDENT = 8 * 1024  # of resident memory, an episode; a leak outside Python
-_NOISE_RESIDENT = 16 * 2**20  # growth of resident memory that says nothing
-_SLACK = 3  # files, threads, processes that may come late, once
+_NOISE_RESIDENT = 16 * 2**20  # smaller growth of resident memory is noise
+_SLACK = 3  # files, threads or processes that may appear once, late
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What this process holds: counts, and resident memory in bytes. Zero where the system does not tell."""
+    """The resources of this process: counts, and resident memory in bytes. Zero where the system does not tell."""
 
     files: int
     threads: int
@@ -37,7 +37,7 @@ class Held:
 
 
 def held() -> Held:
-    """What this process holds now."""
+    """Return the resources that this process holds now."""
     gc.collect()
     return Held(_entries("/dev/fd"), _num_threads(), _num_children(), _resident())
 
@@ -138,12 +138,12 @@ def _kept_bytes(subject: Subject, env: TextEnv, num_rounds: int, deadline: float
     sizes: list[int] = []
     tracemalloc.start()
     try:
-        for _ in range(4):  # in the first stretch, what is replaced was not counted before
+        for _ in range(4):  # the first stretch replaces objects that were not counted yet
             number = _repeat(lambda number: _episode(subject, env, number), max(1, num_rounds // 4) * _CYCLE, deadline)
             gc.collect()
             sizes.append(tracemalloc.get_traced_memory()[0])
             if time.monotonic() > deadline:
-                return 0.0  # too slow to say
+                return 0.0  # too slow to measure
     finally:
         tracemalloc.stop()
     grown = min(after - before for before, after in pairwise(sizes))

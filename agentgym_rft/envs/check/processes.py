@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.envs.check.runs import NUM_STEPS
-from agentgym_rft.envs.check.subject import (
-    NamedEnv,
-    Observed,
-    RandomActor,
-    Subject,
-    play,
-    replay,
-    require,
-    require_equal,
-)
+from agentgym_rft.envs.check.subject import NamedEnv, Observed, Subject, record, replay, require, require_equal
 from agentgym_rft.envs.panels import panel_hash
 from agentgym_rft.envs.process.env import ProcessEnv
 
@@ -52,17 +43,15 @@ def _compare_tasks(env: TextEnv, elsewhere: TextEnv) -> None:
 
 
 def _compare_episodes(subject: Subject, env: TextEnv, elsewhere: TextEnv) -> None:
-    start = subject.start(env, seed=11)
-    log = play(env, start, RandomActor(11), NUM_STEPS)
-    actions, seen = [action for action, _ in log], [start, *(after for _, after in log)]
+    actions, seen = record(env, subject.start(env, seed=11), 11)
     again = [subject.start(elsewhere, seed=11), *replay(elsewhere, actions)]
     require_equal(_plain(seen), _plain(again), "an episode played in another process differs")
     if env.can_snapshot:
         subject.start(env, seed=11)
         cut = len(actions) // 2
         replay(env, actions[:cut])
-        restored = Observed.from_reset(*elsewhere.restore(env.snapshot()))
-        before = Observed(seen[cut].observation, seen[cut].info)
+        restored = Observed.from_restore(elsewhere, env.snapshot())
+        before = seen[cut].as_restored()
         what = "a snapshot restored in another process"
         require_equal(_plain([before]), _plain([restored]), f"{what} does not give the same observation and info")
         require_equal(
@@ -71,10 +60,5 @@ def _compare_episodes(subject: Subject, env: TextEnv, elsewhere: TextEnv) -> Non
 
 
 def _plain(seen: Sequence[Observed]) -> list[Observed]:
-    """With the info by its repr, because objects of an info may have no equality across processes."""
-    return [
-        Observed(
-            o.observation, {key: repr(value) for key, value in o.info.items()}, o.reward, o.terminated, o.truncated
-        )
-        for o in seen
-    ]
+    """Return what passes between processes: no books, and of info the reprs, as objects may not be equal there."""
+    return [replace(each, info={key: repr(value) for key, value in each.info.items()}, books=None) for each in seen]

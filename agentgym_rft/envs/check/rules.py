@@ -1,16 +1,26 @@
-"""Rules of the environment contract about what single calls give."""
+"""Rules of the environment contract about the results of single calls."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import combinations
 from typing import Any
 
 from gymnasium import spaces
 
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.envs.check.subject import RandomActor, Subject, fail, is_number, require, short
+from agentgym_rft.envs.check.subject import (
+    RandomActor,
+    Subject,
+    books_of,
+    fail,
+    is_number,
+    require,
+    require_refused,
+    short,
+)
 from agentgym_rft.envs.panels import assert_disjoint
+from agentgym_rft.envs.turns import TurnsEnv
 from agentgym_rft.errors import AgentGymError, DataError
 
 _UNKNOWN = "no such name, 7f3a"
@@ -23,7 +33,12 @@ def is_a_text_env(subject: Subject) -> None:
     """It is a `TextEnv` with text on both sides."""
     env: Any = subject.factory()
     require(isinstance(env, TextEnv), f"{type(env).__name__} is not an agentgym_rft.envs.TextEnv; inherit from it.")
-    for name, space in (("observation_space", env.observation_space), ("action_space", env.action_space)):
+    found = [("observation_space", env.observation_space), ("action_space", env.action_space)]
+    if isinstance(env, TurnsEnv):
+        for agent in env.seats:
+            found.append((f"observation_space of '{agent}'", env.env.observation_space(agent)))
+            found.append((f"action_space of '{agent}'", env.env.action_space(agent)))
+    for name, space in found:
         require(isinstance(space, spaces.Text), f"{name} is {space!r}, expected a Text space such as AnyText().")
 
 
@@ -100,13 +115,7 @@ def unknown_names_are_refused(subject: Subject) -> None:
         "reset to an unknown task": lambda: env.reset(options={"task_id": _UNKNOWN}),
     }
     for what, call in calls.items():
-        try:
-            call()
-        except AgentGymError:
-            continue
-        except Exception as error:  # whatever it is, it is the wrong one, and the rule says so
-            fail(f"{what} raises {type(error).__name__}, expected DataError.")
-        fail(f"{what} is not refused, expected DataError.")
+        require_refused(call, what, AgentGymError, DataError)
 
 
 def reset_gives_observation_and_info(subject: Subject) -> None:
@@ -120,6 +129,7 @@ def reset_gives_observation_and_info(subject: Subject) -> None:
         )
         check_observation(env, result[0], "reset")
         _check_info(result[1], "reset")
+        _check_agents(env, "reset")
         require(result[1]["won"] is False, "info['won'] is True right after reset.")
 
 
@@ -135,7 +145,7 @@ def reset_draws_a_task_by_its_seed(subject: Subject) -> None:
     """Without a task, `reset` draws a listed one with the env's own generator, which goes on where no seed is given."""
     env, other = subject.make(), subject.make()
     known = {task_id for split in env.splits for task_id in env.task_ids(split)}
-    number = 5 if len(known) > _MANY_TASKS else 20  # so many draws do not all give one task by chance
+    number = 5 if len(known) > _MANY_TASKS else 20  # so many draws are hardly ever all the same task
     drawn = [env.reset(seed=seed)[1]["task_id"] for seed in range(number)]
     unlisted = next((task_id for task_id in drawn if task_id not in known), None)
     require(unlisted is None, f"reset drew task '{unlisted}', which task_ids lists in no split.")
@@ -158,41 +168,55 @@ def reset_draws_a_task_by_its_seed(subject: Subject) -> None:
 def step_gives_five_values(subject: Subject) -> None:
     """`step` gives `(observation, reward, terminated, truncated, info)` of the right types, all episode long."""
     env = subject.make()
-    for seed in range(3):
-        seen = subject.start(env, seed=seed)
-        actor = RandomActor(seed)
-        for _ in range(30):
-            result: Any = env.step(actor.act(seen))
-            require(
-                isinstance(result, tuple) and len(result) == 5,
-                f"step gives {_shape(result)}, expected (observation, reward, terminated, truncated, info).",
-            )
-            observation, reward, terminated, truncated, _ = result
-            check_observation(env, observation, "step")
-            require(is_number(reward), f"reward is {short(reward)}, expected a finite number.")
-            for name, value in (("terminated", terminated), ("truncated", truncated)):
-                require(isinstance(value, bool), f"{name} is a {type(value).__name__}, expected bool.")
-            if terminated or truncated:
-                break
+    for _, result in _steps(subject, env):
+        require(
+            isinstance(result, tuple) and len(result) == 5,
+            f"step gives {_shape(result)}, expected (observation, reward, terminated, truncated, info).",
+        )
+        observation, reward, terminated, truncated, _ = result
+        check_observation(env, observation, "step")
+        require(is_number(reward), f"reward is {short(reward)}, expected a finite number.")
+        for name, value in (("terminated", terminated), ("truncated", truncated)):
+            require(isinstance(value, bool), f"{name} is a {type(value).__name__}, expected bool.")
 
 
 def step_info_has_its_keys(subject: Subject) -> None:
     """Every `info` has the fixed keys, of the task that was reset to."""
     env = subject.make()
+    for task_id, (_, _, _, _, info) in _steps(subject, env):
+        _check_info(info, "step")
+        require(info["task_id"] == task_id, f"info['task_id'] is '{info['task_id']}' in an episode of '{task_id}'.")
+        _check_agents(env, "step")
+
+
+def _steps(subject: Subject, env: TextEnv) -> Iterator[tuple[str, Any]]:
+    """Yield the task and what each step of three random episodes gives."""
     for seed in range(3):
         seen = subject.start(env, seed=seed)
         actor = RandomActor(seed)
         for _ in range(30):
-            _, _, terminated, truncated, info = env.step(actor.act(seen))
-            _check_info(info, "step")
-            task_id = seen.info["task_id"]
-            require(info["task_id"] == task_id, f"info['task_id'] is '{info['task_id']}' in an episode of '{task_id}'.")
-            if terminated or truncated:
+            result: Any = env.step(actor.act(seen))
+            yield seen.info["task_id"], result
+            if result[2] or result[3]:
                 break
 
 
-def check_observation(env: TextEnv, observation: Any, where: str) -> None:
+def _check_agents(env: TextEnv, where: str) -> None:
+    """Raise the broken rule unless all that several agents are shown after a reset or step is of the right types."""
+    books = books_of(env)
+    if books is None or not isinstance(env, TurnsEnv):
+        return
+    for agent in books.agents:
+        require(agent in books.rewards, f"rewards lacks '{agent}', who plays.")
+        check_observation(env, books.observations[agent], f"{where} for '{agent}'", env.env.observation_space(agent))
+        _check_info(books.infos[agent], f"{where} for '{agent}'", f"infos['{agent}']")
+    for agent, reward in books.rewards.items():
+        require(is_number(reward), f"the reward of '{agent}' is {short(reward)}, expected a finite number.")
+
+
+def check_observation(env: TextEnv, observation: Any, where: str, own: spaces.Space[str] | None = None) -> None:
     """Raise the broken rule unless an observation is text of the space that can be encoded."""
+    space = own or env.observation_space
     require(
         isinstance(observation, str), f"the observation of {where} is a {type(observation).__name__}, expected str."
     )
@@ -201,28 +225,28 @@ def check_observation(env: TextEnv, observation: Any, where: str) -> None:
     except UnicodeEncodeError:
         fail(f"the observation of {where} holds a lone surrogate, which cannot be written to a file; replace it.")
     require(
-        env.observation_space.contains(observation),
-        f"the observation of {where}, of {len(observation)} characters, is not in {env.observation_space!r}.",
+        space.contains(observation),
+        f"the observation of {where}, of {len(observation)} characters, is not in {space!r}.",
     )
 
 
-def _check_info(info: Any, where: str) -> None:
+def _check_info(info: Any, where: str, name: str = "info") -> None:
     require(isinstance(info, dict), f"the info of {where} is a {type(info).__name__}, expected dict.")
     for key, kind in (("task_id", str), ("won", bool), ("state_key", str), ("invalid_action", bool)):
         require(key in info, f"the info of {where} lacks '{key}'.")
-        require(isinstance(info[key], kind), f"info['{key}'] is {short(info[key])}, expected a {kind.__name__}.")
+        require(isinstance(info[key], kind), f"{name}['{key}'] is {short(info[key])}, expected a {kind.__name__}.")
     require("score" in info, f"the info of {where} lacks 'score'.")
     require(
         is_number(info["score"]) and 0 <= info["score"] <= 1,
-        f"info['score'] is {short(info['score'])}, expected a number from 0 to 1.",
+        f"{name}['score'] is {short(info['score'])}, expected a number from 0 to 1.",
     )
     actions = info.get("admissible_actions", [])
     require(
         isinstance(actions, list) and all(isinstance(action, str) for action in actions),
-        "info['admissible_actions'] is not a list of str.",
+        f"{name}['admissible_actions'] is not a list of str.",
     )
     for key in _OPTIONAL_TEXTS:
-        require(isinstance(info.get(key, ""), str), f"info['{key}'] is {short(info.get(key))}, expected a str.")
+        require(isinstance(info.get(key, ""), str), f"{name}['{key}'] is {short(info.get(key))}, expected a str.")
 
 
 def _shape(result: object) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
-from pettingzoo.utils.env import AECEnv, ParallelEnv
 
 from agentgym_rft import registry
 from agentgym_rft.envs.adapters.gym import as_text_env
@@ -17,7 +16,9 @@ from agentgym_rft.envs.check import actions, leaks, multi_agent, processes, rule
 from agentgym_rft.envs.check.subject import THOROUGH, CheckSettings, NamedEnv, Subject
 from agentgym_rft.errors import AgentGymError, EnvContractError
 
-_INSTANCES = (gym.Env, AECEnv, ParallelEnv)
+if TYPE_CHECKING:
+    from pettingzoo.utils.env import AECEnv
+
 Rule = Callable[[Subject], str | None]  # returns a note, or None; raises EnvContractError
 
 # While one of these is broken, the others cannot be judged.
@@ -75,16 +76,15 @@ def check_env(
     Raises:
         EnvContractError: one sentence about the first broken rule.
     """
-    subject = Subject(_factory(env), split or "", settings, is_fresh=not isinstance(env, _INSTANCES))
-    rules = list(RULES)
-    for rule in RULES:
+    subject = Subject(_factory(env), split or "", settings, is_fresh=not _is_instance(env))
+    names = []
+    for rule in (*RULES, *multi_agent.MULTI_RULES):
+        if rule in multi_agent.MULTI_RULES and not multi_agent.has_several_agents(subject):
+            break
         check_rule(rule, subject)
-    if multi_agent.has_several_agents(subject):
-        rules += multi_agent.MULTI_RULES
-        for rule in multi_agent.MULTI_RULES:
-            check_rule(rule, subject)
+        names.append(rule.__name__)
     subject.close_all()
-    return [rule.__name__ for rule in rules]
+    return names
 
 
 def check_rule(rule: Rule, subject: Subject) -> str:
@@ -108,13 +108,21 @@ def shown_name(rule: Rule) -> str:
 def _factory(env: Any) -> Callable[[], TextEnv]:
     if isinstance(env, str):
         return NamedEnv(env)
-    if isinstance(env, _INSTANCES):
+    if _is_instance(env):
         return _twin_factory(env)
     if not callable(env):
         raise EnvContractError(f"A {type(env).__name__} is not an environment: pass a name, a class or an instance.")
     if isinstance(env, type) and _is_at_top_level(env):
         return NamedEnv(f"{env.__module__}:{env.__name__}")
     return lambda: _adapted(env())
+
+
+def _is_instance(env: object) -> bool:
+    if isinstance(env, (gym.Env, str, type)):
+        return isinstance(env, gym.Env)
+    from pettingzoo.utils.env import AECEnv, ParallelEnv
+
+    return isinstance(env, (AECEnv, ParallelEnv))
 
 
 def _is_at_top_level(made: type) -> bool:

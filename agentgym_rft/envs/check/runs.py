@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import zip_longest
 
 import numpy as np
 
@@ -14,39 +16,39 @@ from agentgym_rft.envs.check.subject import (
     Observed,
     RandomActor,
     Subject,
+    books_of,
     fail,
     play,
+    record,
     replay,
     require,
     require_equal,
+    require_refused,
 )
 from agentgym_rft.errors import EnvError
 
-NUM_STEPS = 20
 _NUM_LONG = 200
 
 
 def same_seed_gives_the_same_episode(subject: Subject) -> None:
     """Equal seeds and actions give equal episodes, in two instances and twice in one."""
     first, second = subject.make(), subject.make()
-    start = Observed.from_reset(*first.reset(seed=7))
-    log = play(first, start, RandomActor(7), NUM_STEPS)
-    actions, expected = [action for action, _ in log], [seen for _, seen in log]
+    actions, expected = record(first, Observed.from_reset(first, seed=7), 7)
     for what, env in (("another instance", second), ("the same instance", first)):
-        again = Observed.from_reset(*env.reset(seed=7))
-        require_equal([start], [again], f"a reset with the same seed in {what} differs")
-        require_equal(expected, replay(env, actions), f"an episode with the same seed and actions in {what} differs")
+        again = Observed.from_reset(env, seed=7)
+        require_equal(expected[:1], [again], f"a reset with the same seed in {what} differs")
+        require_equal(
+            expected[1:], replay(env, actions), f"an episode with the same seed and actions in {what} differs"
+        )
 
 
 def action_logs_replay(subject: Subject) -> None:
     """Long episodes are played again from seed, task and actions, in an instance that played others before."""
     first, second = subject.make(), subject.make()
-    play(second, subject.start(second, subject.tasks()[-1], seed=9), RandomActor(9), NUM_STEPS)
+    record(second, subject.start(second, subject.tasks()[-1], seed=9), 9)
     for seed in range(5):
-        start = subject.start(first, seed=seed)
-        log = play(first, start, RandomActor(seed), _NUM_LONG)
-        expected = [start, *(seen for _, seen in log)]
-        again = [subject.start(second, seed=seed), *replay(second, (action for action, _ in log))]
+        actions, expected = record(first, subject.start(first, seed=seed), seed, _NUM_LONG)
+        again = [subject.start(second, seed=seed), *replay(second, actions)]
         require_equal(expected, again, "the replay of an action log in a used instance differs")
 
 
@@ -65,8 +67,7 @@ def _episode_under_global_seed(subject: Subject, seed: int) -> list[Observed]:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
     env = subject.make()
-    start = Observed.from_reset(*env.reset(seed=3))
-    episode = [start, *(seen for _, seen in play(env, start, RandomActor(3), NUM_STEPS))]
+    _, episode = record(env, Observed.from_reset(env, seed=3), 3)
     drawn = (random.random(), np.random.random_sample())  # noqa: NPY002
     untouched = (random.Random(seed).random(), np.random.RandomState(seed).random_sample())
     require(
@@ -77,27 +78,22 @@ def _episode_under_global_seed(subject: Subject, seed: int) -> list[Observed]:
 
 def instances_do_not_share_state(subject: Subject) -> None:
     """Two instances stepped in turns each play as if alone."""
-    tasks = subject.tasks()
     envs = [subject.make(), subject.make()]
-    logs = []
-    for seed, task_id in enumerate((tasks[0], tasks[-1])):
-        logs.append(play(envs[seed], subject.start(envs[seed], task_id, seed), RandomActor(seed), NUM_STEPS))
-    for seed, task_id in enumerate((tasks[0], tasks[-1])):
-        subject.start(envs[seed], task_id, seed)
-    together: list[list[Observed]] = [[], []]
-    for point in range(max(len(log) for log in logs)):
-        for index, env in enumerate(envs):
-            if point < len(logs[index]):
-                together[index].append(Observed.from_step(env, logs[index][point][0]))
-    for index in (0, 1):
-        expected = [seen for _, seen in logs[index]]
-        require_equal(expected, together[index], "an instance plays differently while another one is stepped")
+    starts = list(enumerate((subject.tasks()[0], subject.tasks()[-1])))
+    alone = [record(envs[seed], subject.start(envs[seed], task_id, seed), seed) for seed, task_id in starts]
+    together = [[subject.start(envs[seed], task_id, seed)] for seed, task_id in starts]
+    for actions in zip_longest(*(actions for actions, _ in alone)):
+        for seen, env, action in zip(together, envs, actions, strict=True):
+            if action is not None:
+                seen.append(Observed.from_step(env, action))
+    for (_, expected), seen in zip(alone, together, strict=True):
+        require_equal(expected, seen, "an instance plays differently while another one is stepped")
 
 
 def calls_may_come_from_any_thread(subject: Subject) -> None:
     """An episode is the same when its calls come from different threads, one at a time, as with deadlines."""
     env, start = subject.new(seed=4)
-    log = play(env, start, RandomActor(4), NUM_STEPS)
+    actions, expected = record(env, start, 4)
 
     def elsewhere(action: str | None) -> Observed:
         with ThreadPoolExecutor(1) as thread:
@@ -106,27 +102,28 @@ def calls_may_come_from_any_thread(subject: Subject) -> None:
             return thread.submit(Observed.from_step, env, action).result()
 
     try:
-        seen = [elsewhere(None), *(elsewhere(action) for action, _ in log)]
+        seen = [elsewhere(action) for action in (None, *actions)]
     except Exception as error:  # any error here breaks the rule
         fail(f"a call from another thread raises {type(error).__name__}: {error}.")
-    require_equal([start, *(after for _, after in log)], seen, "an episode differs when its calls change threads")
+    require_equal(expected, seen, "an episode differs when its calls change threads")
 
 
 def returned_info_is_a_copy(subject: Subject) -> None:
     """Changing a returned info does not change the episode."""
     env, start = subject.new()
-    log = play(env, start, RandomActor(0), NUM_STEPS)
-    _, info = env.reset(seed=0, options={"task_id": subject.tasks()[0]})
-    seen = []
-    for action, _ in log:
+    actions, played = record(env, start, 0)
+    observation, info = env.reset(seed=0, options={"task_id": subject.tasks()[0]})
+    seen = [Observed(observation, {}, books=books_of(env))]
+    for action in actions:
         for value in info.values():
             if isinstance(value, list):
                 value.clear()
         info.clear()
         observation, reward, terminated, truncated, info = env.step(action)
-        seen.append(Observed(observation, {}, reward, terminated, truncated))
-    expected = [Observed(s.observation, {}, s.reward, s.terminated, s.truncated) for _, s in log]
-    require_equal(expected, seen, "an episode changes when the info it returned is changed")
+        seen.append(Observed(observation, {}, reward, terminated, truncated, books_of(env)))
+    require_equal(
+        [replace(each, info={}) for each in played], seen, "an episode changes when the info it returned is changed"
+    )
 
 
 def wins_end_the_episode_with_full_score(subject: Subject) -> str:
@@ -147,7 +144,7 @@ def wins_end_the_episode_with_full_score(subject: Subject) -> str:
 
 
 def _outcome(subject: Subject, env: TextEnv, name: str, make_player: Callable[[str], Expert]) -> str:
-    """How an episode of a scripted player ends."""
+    """Return the end of a scripted player's episode."""
     seen = subject.start(env)
     try:
         player = make_player(seen.observation)
@@ -183,19 +180,9 @@ def episodes_end_and_stay_ended(subject: Subject) -> str:
             bool(log) and log[-1][1].is_over,
             f"an episode did not end within {MAX_EPISODE_STEPS} steps; add a step limit.",
         )
-        _refuses_step(env, "a step after the end")
+        require_refused(lambda: env.step("look"), "a step after the end")
         lengths.append(len(log))
         require_equal([start], [subject.start(env, seed=seed)], "an instance reset after the end of an episode differs")
     if subject.is_fresh:
-        _refuses_step(subject.make(), "a step before the first reset")
+        require_refused(lambda: subject.make().step("look"), "a step before the first reset")
     return f"random episodes of {min(lengths)} to {max(lengths)} steps"
-
-
-def _refuses_step(env: TextEnv, what: str) -> None:
-    try:
-        env.step("look")
-    except EnvError:
-        return
-    except Exception as error:  # whatever it is, it is the wrong one
-        fail(f"{what} raises {type(error).__name__}, expected EnvError.")
-    fail(f"{what} is answered, expected EnvError.")

@@ -1,24 +1,29 @@
-"""What the rules of `check_env` look at: instances of one environment, and episodes played with them."""
+"""Helpers of the rules of `check_env`: instances of one environment, and episodes played with them."""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.making import make_env
-from agentgym_rft.errors import EnvContractError
+from agentgym_rft.envs.turns import TurnsEnv
+from agentgym_rft.errors import EnvContractError, EnvError
+
+if TYPE_CHECKING:
+    from agentgym_rft.envs.multi_agent import TextAECEnv
 
 MAX_EPISODE_STEPS = 2000
+NUM_STEPS = 20  # of a short episode
 _WORDS = ("look", "inventory", "help", "wait", "up", "yes", "7", "42", "search[red]")
 
 
 @dataclass(frozen=True, slots=True)
 class CheckSettings:
-    """How much is checked: episodes and instances that the leak rules play, and limits in seconds."""
+    """The extent of a check: episodes and instances for the leak rules, and limits in seconds."""
 
     num_episodes: int = 1000
     num_instances: int = 50
@@ -27,7 +32,7 @@ class CheckSettings:
 
     @property
     def budget_s(self) -> float:
-        """How long a leak rule plays at most."""
+        """The longest time that a leak rule plays."""
         return self.timeout_s / 4
 
 
@@ -37,7 +42,7 @@ QUICK = CheckSettings(num_episodes=50, num_instances=5)
 
 @dataclass(frozen=True, slots=True)
 class NamedEnv:
-    """An environment as another process can make it: a name and options."""
+    """The name and options by which another process can make an environment."""
 
     id: str
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -48,7 +53,7 @@ class NamedEnv:
 
 @dataclass(slots=True)
 class Subject:
-    """The environment under test, as a way to make instances, and the split that tasks are taken from.
+    """The environment under test: makes instances of it, and names the split that tasks are taken from.
 
     Without a split, it is the environment's first. `is_fresh` is False where instances are copies of a used one.
     """
@@ -73,7 +78,7 @@ class Subject:
 
     def start(self, env: TextEnv, task_id: str | None = None, seed: int = 0) -> Observed:
         """Reset an instance to a task (default: the first)."""
-        return Observed.from_reset(*env.reset(seed=seed, options={"task_id": task_id or self.tasks()[0]}))
+        return Observed.from_reset(env, seed=seed, options={"task_id": task_id or self.tasks()[0]})
 
     def tasks(self) -> list[str]:
         """The first two tasks of the split; one if it has no more."""
@@ -97,27 +102,73 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
+class Books:
+    """All that AEC shows of a point of an episode of several agents, to those whose turn it is not as well."""
+
+    selected: str
+    agents: tuple[str, ...]
+    observations: dict[str, str]
+    infos: dict[str, dict[str, Any]]
+    rewards: dict[str, float]
+    cumulative: dict[str, float]
+    terminations: dict[str, bool]
+    truncations: dict[str, bool]
+
+    @classmethod
+    def of(cls, game: TextAECEnv) -> Books:
+        return cls(
+            game.agent_selection if game.agents else "",
+            tuple(game.agents),
+            {agent: game.observe(agent) for agent in game.possible_agents},
+            {agent: frozen(game.infos[agent]) for agent in game.agents},
+            dict(game.rewards),
+            dict(game._cumulative_rewards),
+            dict(game.terminations),
+            dict(game.truncations),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
-    """What one reset or step gave; equal if the environment behaved equally."""
+    """The result of a reset or step; two are equal if the environment behaved equally.
+
+    `books` are there for several agents.
+    """
 
     observation: str
     info: dict[str, Any]
     reward: float = 0.0
     terminated: bool = False
     truncated: bool = False
+    books: Books | None = None
 
     @classmethod
-    def from_reset(cls, observation: str, info: dict[str, Any]) -> Observed:
-        return cls(observation, frozen(info))
+    def from_reset(cls, env: TextEnv, *, seed: int, options: dict[str, Any] | None = None) -> Observed:
+        observation, info = env.reset(seed=seed, options=options)
+        return cls(observation, frozen(info), books=books_of(env))
 
     @classmethod
     def from_step(cls, env: TextEnv, action: str) -> Observed:
         observation, reward, terminated, truncated, info = env.step(action)
-        return cls(observation, frozen(info), reward, terminated, truncated)
+        return cls(observation, frozen(info), reward, terminated, truncated, books_of(env))
+
+    @classmethod
+    def from_restore(cls, env: TextEnv, snapshot: bytes) -> Observed:
+        observation, info = env.restore(snapshot)
+        return cls(observation, frozen(info), books=books_of(env))
 
     @property
     def is_over(self) -> bool:
         return self.terminated or self.truncated
+
+    def as_restored(self) -> Observed:
+        """Return what a restore to this point is to give."""
+        return replace(self, reward=0.0, terminated=False, truncated=False)
+
+
+def books_of(env: TextEnv) -> Books | None:
+    """Return the books of an environment that shows several agents' turns as one stream; None for any other."""
+    return Books.of(env.env) if isinstance(env, TurnsEnv) else None
 
 
 def frozen(info: dict[str, Any]) -> dict[str, Any]:
@@ -132,27 +183,38 @@ class RandomActor:
         self._random = random.Random(seed)
 
     def act(self, seen: Observed) -> str:
-        """The next action."""
+        """Return the next action."""
         return self.choose(seen.info)
 
     def choose(self, info: Mapping[str, Any]) -> str:
-        """The next action, after an info."""
+        """Return the next action after an info."""
         actions: Sequence[str] = info.get("admissible_actions") or _WORDS
         return self._random.choice(actions)
 
 
-def play(env: TextEnv, seen: Observed, actor: RandomActor, num_steps: int) -> list[tuple[str, Observed]]:
-    """Up to `num_steps` actions with what followed each; stops where the episode ends."""
-    log: list[tuple[str, Observed]] = []
-    while len(log) < num_steps and not seen.is_over:
+def walk(env: TextEnv, seen: Observed, actor: RandomActor, num_steps: int) -> Iterator[tuple[str, Observed]]:
+    """Yield up to `num_steps` actions with what followed each; stops where the episode ends."""
+    for _ in range(num_steps):
+        if seen.is_over:
+            return
         action = actor.act(seen)
         seen = Observed.from_step(env, action)
-        log.append((action, seen))
-    return log
+        yield action, seen
+
+
+def play(env: TextEnv, seen: Observed, actor: RandomActor, num_steps: int) -> list[tuple[str, Observed]]:
+    """Return up to `num_steps` actions with what followed each."""
+    return list(walk(env, seen, actor, num_steps))
+
+
+def record(env: TextEnv, start: Observed, seed: int, num_steps: int = NUM_STEPS) -> tuple[list[str], list[Observed]]:
+    """Return up to `num_steps` random actions, and what was seen at each point: `start`, then what followed each."""
+    log = play(env, start, RandomActor(seed), num_steps)
+    return [action for action, _ in log], [start, *(seen for _, seen in log)]
 
 
 def replay(env: TextEnv, actions: Iterable[str]) -> list[Observed]:
-    """What each action gave."""
+    """Play actions and return the result of each."""
     return [Observed.from_step(env, action) for action in actions]
 
 
@@ -167,26 +229,36 @@ def require(condition: bool, sentence: str) -> None:
         fail(sentence)
 
 
+def require_refused(
+    call: Callable[[], object], what: str, accepted: type[Exception] = EnvError, shown: type[Exception] = EnvError
+) -> None:
+    """Raise the broken rule unless a call raises what is accepted; `shown` is what the sentence asks for."""
+    try:
+        call()
+    except accepted:
+        return
+    except Exception as error:  # any other error breaks the rule
+        fail(f"{what} raises {type(error).__name__}, expected {shown.__name__}.")
+    fail(f"{what} is not refused, expected {shown.__name__}.")
+
+
 def require_equal(expected: Sequence[Observed], actual: Sequence[Observed], what: str) -> None:
     """Raise `what`, followed by the first difference."""
     for index, (left, right) in enumerate(zip(expected, actual, strict=True)):
         if left != right:
-            fail(f"{what}: {_difference(left, right)} at point {index} of the episode.")
+            fail(f"{what}: {difference(left, right)} at point {index} of the episode.")
 
 
-def _difference(left: Observed, right: Observed) -> str:
-    """The first part in which two unequal outcomes differ."""
-    parts = {
-        "observation": (left.observation, right.observation),
-        "reward": (left.reward, right.reward),
-        "terminated": (left.terminated, right.terminated),
-        "truncated": (left.truncated, right.truncated),
-    }
-    for name, (a, b) in parts.items():
-        if a != b:
-            return f"{name} {short(a)} against {short(b)}"
-    key = next(key for key in {**left.info, **right.info} if left.info.get(key) != right.info.get(key))
-    return f"info['{key}'] {short(left.info.get(key))} against {short(right.info.get(key))}"
+def difference(left: Observed | Books, right: Observed | Books) -> str:
+    """Return the first part in which two unequal outcomes of a kind differ, with both of its values."""
+    name = next(each.name for each in fields(left) if getattr(left, each.name) != getattr(right, each.name))
+    a, b = getattr(left, name), getattr(right, name)
+    if isinstance(a, Books) and isinstance(b, Books):
+        return difference(a, b)
+    if name != "info":
+        return f"{name} {short(a)} against {short(b)}"
+    key = next(key for key in {**a, **b} if a.get(key) != b.get(key))
+    return f"info['{key}'] {short(a.get(key))} against {short(b.get(key))}"
 
 
 def short(value: object) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from agentgym_rft.envs.alfworld.rules import NOTHING_HAPPENS
 from agentgym_rft.envs.alfworld.tasks import compiled, task_source
-from agentgym_rft.envs.base import SPLITS, Expert
+from agentgym_rft.envs.base import SPLITS, Expert, RandomActions
 from agentgym_rft.envs.household_team import speech
 from agentgym_rft.envs.household_team.experts import LOOK, TASK_LINE, WAIT, PlannerExpert, WorkerExpert
 from agentgym_rft.envs.household_team.house import House
@@ -117,21 +117,21 @@ class HouseholdTeamEnv(TeamTaskEnv):
 
     def random_player(self, agent: str, rng: np.random.Generator) -> Expert:
         """Picks among the admissible actions, also where `info` does not list them."""
-        return _RandomActions(self, agent, rng)
+        return RandomActions(lambda: self.admissible_actions(agent), rng)
 
     def close(self) -> None:
         super().close()
         self._house = None
 
     def planned(self, agent: str) -> str:
-        """What the agent does next in the team's plan. Raises `EnvError` where no plan wins."""
+        """Return the agent's next action in the team's plan. Raises `EnvError` if no plan wins."""
         plan = self._plan()
         if plan is None:
             raise EnvError(f"No plan of the oracle wins '{self._goal}' from here; restart the game.")
         return next(iter(plan.commands.get(agent, ())), self.noop(agent))
 
     def briefing(self) -> str:
-        """What a planner says that knows the task; a wait where messages are too short for it."""
+        """Return the message of a planner that knows the task; a wait if messages may not be that long."""
         text = f"{TASK_LINE}{self._goal}"
         return f"say: {text}" if len(text) <= self._max_say else WAIT
 
@@ -247,17 +247,6 @@ class _Oracle:
             self._is_silent = True
             return self._env.briefing()
         return self._env.planned(self._agent)
-
-
-class _RandomActions:
-    """Any admissible action of a seat, each as likely."""
-
-    def __init__(self, env: HouseholdTeamEnv, agent: str, rng: np.random.Generator) -> None:
-        self._env, self._agent, self._rng = env, agent, rng
-
-    def act(self, observation: str) -> str:
-        actions = self._env.admissible_actions(self._agent)
-        return actions[int(self._rng.integers(len(actions)))]
 
 
 def _check_team(num_agents: int, roles: str, max_say: int) -> None:

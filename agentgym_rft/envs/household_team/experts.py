@@ -1,4 +1,4 @@
-"""Scripted players of the seats: a planner, workers that know only what they read, and an oracle's planner."""
+"""Scripted players of the team: a planner, workers that know only what they read, and an oracle's planner."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class PlannerExpert:
 class WorkerExpert:
     """ALFWorld's `SearchExpert` for one of several workers; without a task in its opening it waits to be told one.
 
-    It takes in only what its own commands led to; of messages it reads the first that holds a task. Where it finds the
-    house other than it remembers, because somebody else was there, it looks again. The house is shared out: each of
-    several workers first looks into every n-th place of the search order.
+    It takes in only what its own commands led to; of messages it reads the first that holds a task. If the house
+    differs from its memory, because another agent was there, it looks again. The workers share the search: each of n
+    first looks into every n-th place of the search order.
 
     Args:
         opening: its first observation.

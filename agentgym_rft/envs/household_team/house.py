@@ -1,4 +1,7 @@
-"""One household with several agents in it. The engine knows one agent; the others are kept beside it meanwhile."""
+"""One household with several agents in it.
+
+The engine knows one agent at a time; the state of the others is kept here.
+"""
 
 from __future__ import annotations
 

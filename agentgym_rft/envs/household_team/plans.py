@@ -14,7 +14,7 @@ from agentgym_rft.envs.household_team.house import House
 
 @dataclass(frozen=True, slots=True)
 class TeamPlan:
-    """What each agent is to do, and after how many turns of all agents together it has won. The others wait."""
+    """The commands of each agent, and the number of turns, all agents' together, until the win. The others wait."""
 
     turns: int
     commands: Mapping[str, Sequence[str]]
@@ -31,12 +31,12 @@ class _Part:
 def team_plan(house: House, order: Sequence[str]) -> TeamPlan | None:
     """The cheapest plan from a state that is not won, None if there is none.
 
-    One agent does it all, or, for two objects, two agents bring one each; the rest wait. That somebody opens a door for
-    somebody else, or hands something over, is not considered, so a team may need fewer turns. Who follows the plan wins
-    after exactly `turns`, or sooner.
+    One agent does it all, or, for two objects, two agents bring one each; the rest wait. Plans in which one agent opens
+    a door for another, or hands something over, are not considered, so a team may need fewer turns. A team that follows
+    the plan wins after `turns` turns or sooner.
 
     Args:
-        order: all seats, from the one whose turn it is on; those that are not in the house only take their turns.
+        order: all agents, from the one whose turn it is on; those that are not in the house only take their turns.
     """
     places = {agent: place for place, agent in enumerate(order)}
     views: dict[str, View] = {}

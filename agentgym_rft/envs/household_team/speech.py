@@ -1,4 +1,4 @@
-"""What agents say to each other: actions that speak, and the lines in which the others read it."""
+"""Messages between agents: the actions that send them, and the lines in which the others read them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def spoken(action: str) -> str | None:
 
 
 def line(speaker: str, message: str) -> str:
-    """How the others read a message."""
+    """Return a message as the others read it."""
     return f"{speaker} says: {message}"
 
 
 def read(observation: str) -> tuple[str, list[tuple[str, str]]]:
-    """What the house says in an observation, and the messages in it as (speaker, message)."""
+    """Split an observation into the house's text and the messages, as (speaker, message)."""
     own: list[str] = []
     messages: list[tuple[str, str]] = []
     for text in observation.split("\n"):

@@ -11,7 +11,7 @@ from agentgym_rft.envs.kuhn_poker.exact import KuhnTheory
 from agentgym_rft.envs.kuhn_poker.players import MindReader, StrategyPlayer
 from agentgym_rft.envs.kuhn_poker.theory import ALL_INFOSETS, DEALS, chips, equilibrium, is_over
 from agentgym_rft.envs.multi_agent import TeamTaskEnv
-from agentgym_rft.errors import ConfigError, DataError
+from agentgym_rft.errors import DataError
 
 SEATS = ("player_1", "player_2")
 CARD_NAMES = {"J": "jack", "Q": "queen", "K": "king"}
@@ -51,8 +51,6 @@ class KuhnPokerEnv(TeamTaskEnv):
     snapshot_kind: ClassVar[str] = "kuhn-poker-1"
 
     def __init__(self, split: str = "train", render_mode: str | None = None) -> None:
-        if render_mode not in (None, "ansi"):
-            raise ConfigError(f"There is no render mode '{render_mode}'; expected 'ansi' or none.")
         super().__init__(SEATS, split, _MAX_TURNS, {}, render_mode)
         self._cards = DEALS[0]
         self._moves = ""
@@ -130,7 +128,7 @@ class KuhnPokerEnv(TeamTaskEnv):
         self._moves = saved["moves"]
 
     def _chips(self, agent: str) -> int:
-        """What an agent has won; 0 while the game goes on."""
+        """Return the chips that an agent has won; 0 while the game goes on."""
         won = chips(self._cards, self._moves)
         return won if agent == SEATS[0] else -won
 

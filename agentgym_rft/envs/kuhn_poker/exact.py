@@ -1,4 +1,4 @@
-"""What is known exactly about Kuhn poker, for the evaluation of any policy."""
+"""Exact values of Kuhn poker for any policy, for its evaluation."""
 
 from __future__ import annotations
 

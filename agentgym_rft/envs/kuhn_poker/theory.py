@@ -35,7 +35,7 @@ GAME_VALUE = Fraction(-1, 18)  # of seat 1, in chips
 
 
 def chips(cards: tuple[str, str], moves: str) -> int:
-    """What seat 1 wins, in chips, when a game of these cards ends with these moves; 0 while it is not over."""
+    """Return the chips that seat 1 wins with these cards and moves; 0 while the game is not over."""
     stake = {"pp": 1, "bb": 2, "pbb": 2}.get(moves)
     if stake is None:
         return {"bp": 1, "pbp": -1}.get(moves, 0)
@@ -48,7 +48,7 @@ def is_over(moves: str) -> bool:
 
 
 def expected_value(strategy_1: Strategy, strategy_2: Strategy) -> Number:
-    """What seat 1 wins on average, in chips; seat 2 wins its negative.
+    """Return the mean chips that seat 1 wins; seat 2 wins the negative.
 
     Each strategy needs the six information sets of its seat. Raises `ConfigError` where one is missing, or is no
     probability.
@@ -59,7 +59,7 @@ def expected_value(strategy_1: Strategy, strategy_2: Strategy) -> Number:
 
 
 def best_response_value(strategy: Strategy, seat: int) -> Number:
-    """What a best response wins on average, in chips, in seat `seat` against `strategy` in the other seat.
+    """Return the mean chips of a best response in seat `seat` against `strategy` in the other seat.
 
     The responder knows its card, so the best of its four pure plays is found for each card by itself.
     Raises `ConfigError` for another seat than 1 or 2, or as `expected_value` does.
@@ -114,7 +114,7 @@ def _seat_value(cards: tuple[str, str], play: Strategy, other: Strategy, seat: i
 
 
 def _deal_value(cards: tuple[str, str], strategy_1: Strategy, strategy_2: Strategy, moves: str = "") -> Number:
-    """What seat 1 wins on average, of these cards, after these moves."""
+    """Return the mean chips that seat 1 wins with these cards after these moves."""
     if is_over(moves):
         return Fraction(chips(cards, moves))
     seat = 1 + len(moves) % 2

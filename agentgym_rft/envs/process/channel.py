@@ -12,7 +12,7 @@ _CHUNK = 65536  # bytes; small enough for malloc's own heap, large enough for mo
 class Channel:
     """Sends and takes messages of any length; each is preceded by its length in 8 bytes.
 
-    On a socket that blocks, `flush` and `take` wait; on one that does not, they do what can be done now.
+    On a blocking socket `flush` and `take` wait. On a non-blocking one they do what is possible at once.
     """
 
     def __init__(self, socket: socket.socket) -> None:

@@ -1,7 +1,7 @@
-"""What runs in the process of a `ProcessEnv`: environments, called one request at a time.
+"""The program in the process of a `ProcessEnv`: it hosts environments and answers one request at a time.
 
-Requests and replies are pickled over a socket that is nobody's standard output, so an environment may print what it
-likes. The process is the leader of a session of its own: whatever it has started ends with it.
+Requests and replies are pickled and sent over a socket, not over standard output, so an environment may print. The
+process leads a session of its own, so all processes that it started end with it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PLAYERS = ("expert", "oracle", "random_player", "resumed_expert", "seat_player")
 
 
 class Request(NamedTuple):  # these three are tuples because they are pickled three times as fast as dataclasses
-    """A call: the number of the environment, the name of an operation and its arguments."""
+    """A request: the number of the environment, the name of an operation and its arguments."""
 
     env: int
     name: str
@@ -44,7 +44,7 @@ class Failure(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What a call gave, and the state of the environment's generator after it; None: as after the last call."""
+    """The result of a request, and the state of the environment's random generator after it; None: unchanged."""
 
     value: Any
     rng_state: Mapping[str, Any] | None = None
@@ -52,7 +52,7 @@ class Reply(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a `TextEnv` says about itself."""
+    """The attributes of a `TextEnv` that do not change."""
 
     splits: tuple[str, ...]
     can_snapshot: bool
@@ -83,13 +83,13 @@ def serve(channel: Channel) -> None:
         while not messages:
             messages.extend(channel.take())
         channel.put(pickled(host.answer(messages.popleft())))
-        channel.flush()  # at once: an answer that waited behind a call that hangs or crashes would be lost with it
+        channel.flush()  # at once: if the next call hangs or crashes, a waiting answer would be lost
 
 
 def _watch(descriptor: int) -> None:
-    """End when nobody is left to answer. In a thread, because an environment may be busy, or hang, just then."""
+    """End the process when its owner is gone. This runs in a thread, because an environment may be busy or hang."""
     poll = select.poll()
-    poll.register(descriptor, 0)  # of what may happen, only the hang-up, which is always reported
+    poll.register(descriptor, 0)  # no events but the hang-up, which is always reported
     poll.poll()
     _end()
 
@@ -110,7 +110,7 @@ def pickled(reply: Reply | Failure) -> bytes:
 
 @dataclass(slots=True)
 class Hosted:
-    """An environment, the players that it was asked for, and what its owner knows of its generator."""
+    """An environment, the players made from it, and the generator state that its owner knows."""
 
     env: TextEnv
     players: list[Expert] = field(default_factory=list)
@@ -135,7 +135,7 @@ class Host:
         """Carry out a pickled `Request`."""
         try:
             return self._call(pickle.loads(message))
-        except (Exception, SystemExit) as error:  # the border of the process: whatever is raised becomes data
+        except (Exception, SystemExit) as error:  # the edge of the process: any error is sent as data
             return failure(error)
 
     def _call(self, request: Request) -> Reply:
@@ -185,7 +185,7 @@ def _act(players: list[Expert], player: int, observation: str) -> str:
 
 
 def _methods(env: TextEnv) -> dict[str, Callable[..., Any]]:
-    """What can be asked for, by name."""
+    """Return the operations by name."""
     return {
         "task_ids": env.task_ids,
         "task_content": env.task_content,

@@ -1,4 +1,4 @@
-"""Any environment in a process of its own: what it breaks, leaks or hangs in stays there."""
+"""Runs any environment in a process of its own, so that crashes, leaks and hangs stay there."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from agentgym_rft.envs.process.pool import Processes, now
 from agentgym_rft.envs.process.worker import Worker
 from agentgym_rft.errors import ConfigError, EnvError
 
-_IN_EPISODE = frozenset(("step", "snapshot", "remaining", "noop", *PLAYERS))  # what needs a running episode
+_IN_EPISODE = frozenset(("step", "snapshot", "remaining", "noop", *PLAYERS))  # calls that need a running episode
 
 
 class ProcessEnv(AwaitableEnv):
     """An environment that runs in a process of its own and behaves like the one it hosts.
 
-    For engines that are not thread-safe, that leak, crash or hang. What the environment raises is raised here: the
-    package's own errors as they are, anything else as an `EnvError` that names it. A call that takes too long or a
-    process that dies raises once; the next `reset` starts another process. The environment's generator goes on where
-    it was, in whichever process: a seed gives the same episodes with and without processes.
+    For engines that are not thread-safe, or that leak, crash or hang. Errors of the environment are raised here: the
+    package's own as they are, any other as an `EnvError` that names it. A call that takes too long or a process that
+    dies raises once; the next `reset` starts another process. The state of the environment's random generator moves
+    with it, so a seed gives the same episodes with and without processes.
 
     Args:
         id: a registered id, short name, or `module:Class`. The class has to be importable from its module.
@@ -31,9 +31,9 @@ class ProcessEnv(AwaitableEnv):
         timeout_s: deadline in seconds of each call, of making the environment too; None: no deadline.
         recycle_after: replace the process after so many resets, for engines whose memory grows; None: never.
         hash_seed: PYTHONHASHSEED of the process, for engines that depend on the order of sets; None: random.
-        lazy: start the process when it is first needed, not at once; errors of the options come then, too.
-        processes: live in one of these, with other environments, instead of a process of its own; the deadline, the
-            recycling and the hash seed are theirs then.
+        lazy: start the process when it is first needed, not at once. Wrong options are then refused only there.
+        processes: share one of these with other environments instead of a process of its own. They then set the
+            deadline, the recycling and the hash seed.
     Raises:
         ConfigError: an argument is wrong, or the environment does not take these options.
         RegistryError: there is no such environment.
@@ -151,7 +151,7 @@ class ProcessEnv(AwaitableEnv):
         return now(self._do(name, args, is_blocking=True))
 
     async def _do(self, name: str, args: tuple[Any, ...], *, is_blocking: bool, timeout_s: float | None = None) -> Any:
-        """What a call gives. All calls come here, those of `ask` and, with `is_blocking`, those of the methods."""
+        """Make a call and return its result. `ask` calls this and, with `is_blocking`, so do the methods."""
         if name == "close":
             return await self._leave(is_blocking)
         if name == "act":
@@ -175,7 +175,7 @@ class ProcessEnv(AwaitableEnv):
         return reply.value
 
     async def _ready(self, is_blocking: bool) -> Worker:
-        """The process that the environment is in, joined if it is in none."""
+        """The process of the environment; joins one if it has none."""
         if self._worker is not None and self._worker.is_alive:
             return self._worker
         self._worker = None
@@ -208,7 +208,7 @@ class ProcessEnv(AwaitableEnv):
 
 
 class _Player:
-    """A player that lives beside its environment, in the other process."""
+    """A player that runs in the process of its environment."""
 
     def __init__(self, env: ProcessEnv, worker: Worker, number: int) -> None:
         self._env = env

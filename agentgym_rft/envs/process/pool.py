@@ -1,4 +1,4 @@
-"""The processes that environments share, several environments in each."""
+"""Processes that environments share: several environments in each."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ T = TypeVar("T")
 
 
 class Processes:
-    """At most so many processes for environments, started when they are first needed.
+    """Starts at most so many processes for environments, each when it is first needed.
 
-    Environments of one process are called one after the other, and lose their episodes when one of them ends it, by a
-    crash or a hang. Another process takes its place.
+    The environments in a process are called one after the other. If one of them crashes or hangs, the process is
+    replaced, and all of them lose their episodes.
 
     Args:
-        num_processes: at once; those that had their share of resets end when their last environment leaves them.
+        num_processes: most at once. One with `recycle_after` resets ends when its last environment leaves it.
         timeout_s: deadline in seconds of each call, of making an environment too; None: no deadline.
         recycle_after: replace a process after so many resets; None: never.
         hash_seed: PYTHONHASHSEED of the processes; None: random.
@@ -89,7 +89,7 @@ class Processes:
         return self._recycle_after is not None and worker.num_resets >= self._recycle_after
 
     def close(self) -> None:
-        """End all processes. What goes wrong with that is over with them."""
+        """End all processes. Errors while they end are ignored."""
         workers, self._workers = self._workers, []
         for worker in workers:
             with contextlib.suppress(AgentGymError):
@@ -101,7 +101,7 @@ class Processes:
 
 
 def now(work: Coroutine[Any, Any, T]) -> T:
-    """What a coroutine gives that never waits on an event loop, because it blocks instead."""
+    """Run a coroutine that blocks instead of waiting on an event loop, and return its result."""
     try:
         work.send(None)
     except StopIteration as done:

@@ -1,4 +1,4 @@
-"""The owner's side of a process that hosts environments: it starts it, asks it, and ends it."""
+"""The owner's side of a process that hosts environments: starts it, sends it requests, and ends it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ START_TIMEOUT_S = 120.0  # to start Python and import this package, on a machine
 _STARTING = "starting"
 _CLOSE_TIMEOUT_S = 5.0
 _EXIT_TIMEOUT_S = 2.0  # from the answer to "close" to the end of the process
-_LOOK_S = 0.5  # how often those who wait look at the clock, and whether the process is still there
+_LOOK_S = 0.5  # how often a waiting caller checks the deadline and the process
 _CLOSED = "The environment was closed."
 _NEXT = "The next reset starts another."
 # A fresh interpreter, not a fork (engines do not survive one) and not multiprocessing's "spawn", which would run the
@@ -39,14 +39,14 @@ _MAIN = (
 
 
 class Call:
-    """A request under way: its deadline, who waits for it on an event loop, and what came back."""
+    """A request that was sent: its deadline, the future that waits for it, and its answer."""
 
     __slots__ = ("answer", "began", "future", "name", "thread", "timeout_s")
 
     def __init__(self, name: str, timeout_s: float | None, future: asyncio.Future[None] | None = None) -> None:
         self.name, self.timeout_s, self.future = name, timeout_s, future
         self.thread = threading.get_ident()
-        self.began = time.monotonic()  # set again when those before it are answered
+        self.began = time.monotonic()  # set again when the calls before it are answered
         self.answer: bytes | Exception | None = None
 
     @property
@@ -67,12 +67,12 @@ class Call:
 
 
 def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():  # who waited may have been cancelled
+    if not future.done():  # the waiting task may have been cancelled
         future.set_result(None)
 
 
 class Worker:
-    """A process with environments, which it calls one after the other.
+    """A process that hosts environments and answers one call after the other.
 
     Calls are answered in the order in which they were asked. The deadline is that of the call that runs; if it comes
     too late, the process is killed, and calls behind it fail, too. A call is awaited on an event loop (one at a time)
@@ -86,16 +86,16 @@ class Worker:
 
     def __init__(self, id: str, timeout_s: float | None, hash_seed: int | None) -> None:
         self.id = id
-        self.ending = ""  # what ended it
-        self.num_envs = self.num_made = self.num_resets = 0  # counted by those who use it
+        self.ending = ""  # why it ended
+        self.num_envs = self.num_made = self.num_resets = 0  # counted by its users
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._process, self._channel = _start(hash_seed)
         self._finalizer = weakref.finalize(self, _end, self._process, os.getpid())
-        self._calls = deque([Call(_STARTING, START_TIMEOUT_S)])  # those without an answer; the first one runs
-        self._loop: asyncio.AbstractEventLoop | None = None  # the one that looks for replies
+        self._calls = deque([Call(_STARTING, START_TIMEOUT_S)])  # calls without an answer; the first one runs
+        self._loop: asyncio.AbstractEventLoop | None = None  # the event loop that reads replies
         self._timer: asyncio.TimerHandle | None = None
-        self._is_writing = False  # the socket was full
+        self._is_writing = False  # the socket was full, so the loop waits until it can be written
         self._poller = select.poll()
 
     @property
@@ -108,9 +108,9 @@ class Worker:
         return self._process.pid
 
     async def ask(self, request: Request, *, is_blocking: bool, timeout_s: float | None = None) -> Reply:
-        """What a request gives; `timeout_s` can tighten the deadline.
+        """Send a request and return its result; `timeout_s` can shorten the deadline.
 
-        Raises the error that it raises, `EnvTimeoutError` after the deadline, and `EnvError` if the process ended.
+        Raises the environment's error, `EnvTimeoutError` after the deadline, and `EnvError` if the process ended.
         """
         reply = await self._answer(request, is_blocking, timeout_s)
         if isinstance(reply, Failure):
@@ -125,7 +125,7 @@ class Worker:
         if not self.is_alive:
             return
         if not self._lock.acquire(blocking=False):
-            self._finalizer()  # whoever waits for a call in another thread will see it
+            self._finalizer()  # a caller that waits in another thread will notice
             return
         try:
             if self._calls:
@@ -136,9 +136,9 @@ class Worker:
         reply: Reply | Failure = Reply(None)
         try:
             reply = await self._answer(Request(0, "close"), is_blocking, _CLOSE_TIMEOUT_S)
-            await self._exit(is_blocking)  # what it registered with `atexit` may run
+            await self._exit(is_blocking)  # functions registered with `atexit` may run first
         except EnvError:
-            pass  # it is gone already or does not end by itself; the next lines see to it
+            pass  # it has ended already, or does not end by itself and is killed below
         finally:
             with self._lock:
                 self._finish(EnvError(_CLOSED), _CLOSED)
@@ -151,7 +151,7 @@ class Worker:
             self._finish(EnvError(_CLOSED), _CLOSED)
 
     def post(self, request: Request) -> None:
-        """Send a request whose reply nobody waits for, to a process that is alive or not."""
+        """Send a request without waiting for the reply. The process may have ended."""
         with self._lock:
             if self.is_alive:
                 self._send(Call(request.name, self._timeout_s), _pickled(request))
@@ -191,7 +191,7 @@ class Worker:
                 f"What '{call.name}' of environment '{self.id}' returned cannot be read: {error}."
             ) from error
 
-    # What follows is done under the lock.
+    # The methods below are called with the lock held.
 
     def _send(self, call: Call, message: bytes) -> None:
         if not self.is_alive:
@@ -210,7 +210,7 @@ class Worker:
                 self._advance()
                 if call.answer is None:
                     self._look()
-        except BaseException as problem:  # a Ctrl-C: nobody may take the answer for that of the next call
+        except BaseException as problem:  # Ctrl-C: the late answer must not be taken for that of the next call
             self._finish(EnvError(f"Interrupted: {problem!r}"), "The process was ended by an interrupt.")
             raise
 
@@ -224,7 +224,7 @@ class Worker:
             self._lose()
             return
         for message in messages:
-            if self._calls:  # else the process was given up between two of its answers
+            if self._calls:  # otherwise the process was ended between two of its answers
                 self._calls.popleft().end(message)
         if messages and self._calls:
             self._calls[0].began = time.monotonic()

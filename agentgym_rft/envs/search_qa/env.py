@@ -14,11 +14,11 @@ from agentgym_rft.envs.search_qa.player import GuessingPlayer, OraclePlayer, Rea
 from agentgym_rft.envs.search_qa.questions import Question, question, questions
 from agentgym_rft.envs.search_qa.world import make_world
 from agentgym_rft.envs.task_env import Outcome, TaskEnv
-from agentgym_rft.envs.webshop.search import SearchIndex
+from agentgym_rft.envs.text_search.index import SearchIndex
 from agentgym_rft.errors import ConfigError, EnvError
 
 NUM_SHOWN = 3
-MAX_QUERY = 1000  # characters; what follows is not searched for
+MAX_QUERY = 1000  # characters; the rest of a query is ignored
 RULES = (
     "Answer the question. The facts are in a small encyclopedia; look them up.\n"
     "Actions: search[words] shows the documents that fit best, answer[text] ends with your answer."

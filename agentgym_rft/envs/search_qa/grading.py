@@ -1,4 +1,4 @@
-"""How an answer is compared with the right ones.
+"""Compares an answer with the right ones.
 
 Source: Rajpurkar et al. 2016, arXiv 1606.05250, section 6.1: exact match and F1 over words, both after normalisation.
 """

@@ -1,4 +1,4 @@
-"""What can be said of an entity: how a document says it, and how a question asks for it."""
+"""The facts about entities: their sentences in documents, and their words in questions."""
 
 from __future__ import annotations
 

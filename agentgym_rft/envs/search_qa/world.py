@@ -96,7 +96,7 @@ def _facts(id: str, kind: str, members: dict[str, list[str]], draws: Draws) -> d
             if relation.object == kind:
                 values = values[: values.index(id)]
             if values:
-                facts[relation.name] = values[draws.below(len(values))]
+                facts[relation.name] = draws.one(values)
         else:
             facts[relation.name] = _literal(relation, draws)
     return facts
@@ -104,7 +104,7 @@ def _facts(id: str, kind: str, members: dict[str, list[str]], draws: Draws) -> d
 
 def _literal(relation: Relation, draws: Draws) -> str:
     if relation.object == "product":
-        return words.PRODUCTS[draws.below(len(words.PRODUCTS))]
+        return draws.one(words.PRODUCTS)
     low, high = relation.range
     return str(low + draws.below(high - low + 1))
 
@@ -115,14 +115,12 @@ def _document(kind: str, name: str, shown: dict[str, str], draws: Draws) -> str:
     sentences = []
     for relation in shuffled(list(shown), draws):
         forms = RELATIONS[relation].sentences
-        sentences.append(forms[draws.below(len(forms))].format(o=shown[relation]))
+        sentences.append(draws.one(forms).format(o=shown[relation]))
     return " ".join([opening, *sentences, closing])
 
 
 def _frame(kind: str, name: str, draws: Draws) -> tuple[str, str]:
-    def one(options: Sequence[str]) -> str:
-        return options[draws.below(len(options))]
-
+    one = draws.one
     if kind == "person":
         profession = one(words.PROFESSIONS)
         article = "an" if profession[0] in "aeiou" else "a"

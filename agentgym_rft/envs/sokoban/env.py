@@ -28,7 +28,7 @@ _TYPE_WIDTH = 10  # moves; task types are ranges of the shortest solution's leng
 class SokobanEnv(TaskEnv):
     """Generated, solvable levels. Reward 1 on winning, else 0; score is the share of boxes on targets.
 
-    A position from which nothing can be won goes on until the step limit.
+    An episode that cannot be won any more continues until the step limit.
 
     Args:
         width, height: size of the room in cells, its walls included.

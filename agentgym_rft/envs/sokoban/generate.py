@@ -24,7 +24,7 @@ _TASK_ID = re.compile(r".+/(train|test)/(0|[1-9][0-9]{0,5})")
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What the levels of an environment have in common. Sizes count the surrounding walls."""
+    """The settings that all levels of an environment share. Sizes include the surrounding walls."""
 
     width: int
     height: int

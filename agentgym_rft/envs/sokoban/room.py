@@ -15,7 +15,7 @@ DIRECTIONS = ("up", "down", "left", "right")
 
 
 class Position(NamedTuple):
-    """What changes: the cell of the player and the cells of the boxes, both as masks."""
+    """The state of a level: the cell of the player and the cells of the boxes, both as masks."""
 
     player: int
     boxes: int
@@ -23,7 +23,7 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What stays: the size, the cells that are no wall, and the targets."""
+    """The fixed part of a level: the size, the cells that are no wall, and the targets."""
 
     width: int
     height: int

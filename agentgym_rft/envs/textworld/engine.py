@@ -159,7 +159,7 @@ def _is_meta(command: str) -> bool:
 
 
 def _readable(feedback: str) -> str:
-    """What a player reads: without the title's letters, the status line and the interpreter's questions at the end."""
+    """Return the text for a player: without the title, the status line and the interpreter's closing questions."""
     text = _QUESTION.sub("", _STATUS_LINE.sub("", feedback))
     lines = [line.strip() for line in _BANNER.sub("", text).split("\n")]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()

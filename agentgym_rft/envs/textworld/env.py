@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from agentgym_rft.envs.base import TRAIN_AND_TEST
 from agentgym_rft.envs.process.env import ProcessEnv
-from agentgym_rft.envs.task_env import TRAIN_AND_TEST
+from agentgym_rft.envs.task_selection import check_split
 from agentgym_rft.envs.textworld.games import HASH_SEED, default_cache, engine_version
 from agentgym_rft.envs.textworld.tasks import DEFAULT_GAMES, FIRST_TEST_SEED, check_game, panel, read_task
-from agentgym_rft.errors import ConfigError, DataError
+from agentgym_rft.errors import ConfigError
 
 RECYCLE_AFTER = 500  # resets; the engine's memory grows with the games that it has loaded
 
@@ -71,7 +72,7 @@ class TextWorldEnv(ProcessEnv):
         )
 
     def task_ids(self, split: str) -> Sequence[str]:
-        _check_split(split)
+        check_split(split, self.splits)
         return panel(self._games, split, self._sizes[split])
 
     def task_content(self, task_id: str) -> bytes:
@@ -79,7 +80,7 @@ class TextWorldEnv(ProcessEnv):
         return read_task(task_id).content(self._engine_version)
 
     def _check(self, split: str, max_steps: int) -> None:
-        _check_split(split)
+        check_split(split, self.splits)
         if max_steps < 1:
             raise ConfigError(f"max_steps is {max_steps}; expected at least 1.")
         if not self._games:
@@ -91,8 +92,3 @@ class TextWorldEnv(ProcessEnv):
         for name, size in self._sizes.items():
             if not 1 <= size <= FIRST_TEST_SEED:
                 raise ConfigError(f"num_{name} is {size}; expected 1 to {FIRST_TEST_SEED:,}.")
-
-
-def _check_split(split: str) -> None:
-    if split not in TRAIN_AND_TEST:
-        raise DataError(f"There is no split '{split}'; expected one of {', '.join(TRAIN_AND_TEST)}.")

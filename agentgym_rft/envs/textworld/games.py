@@ -94,7 +94,7 @@ def _generate(task: Task, folder: Path) -> None:
         compile_game(game, options)
     except Exception as error:  # the generators raise anything, down to KeyError, for what they cannot build
         raise DataError(f"TextWorld cannot make the game '{task.id}': {type(error).__name__}: {error}.") from error
-    (folder / "game.ni").unlink(missing_ok=True)  # the source, which nobody reads
+    (folder / "game.ni").unlink(missing_ok=True)  # the source, which is not needed any more
     story = bytearray((folder / "game.z8").read_bytes())
     story[_SERIAL] = _FIXED_SERIAL
     (folder / "game.z8").write_bytes(story)

@@ -1,4 +1,4 @@
-"""Which games there are: families, levels and seeds. Needs no engine: a game is made when it is first played."""
+"""The games by family, level and seed. No engine is needed here: a game is made when it is first played."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ class Task:
         return self.seed >= FIRST_TEST_SEED
 
     def settings(self) -> dict[str, Any]:
-        """What TextWorld's generator of the family is called with."""
+        """Return the arguments of TextWorld's generator of the family."""
         return _FAMILIES[self.family][1](self)
 
     def content(self, engine_version: str) -> bytes:
-        """What the game is made from: the same on every machine, and known before it is made."""
+        """Return what the game is made from: it is known before the game is made, and equal on every machine."""
         made_from = {
             "family": self.family,
             "settings": self.settings(),

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 
+from agentgym_rft.envs.text_search.index import Search, SearchIndex
 from agentgym_rft.envs.webshop.files import data_folder, entries, find_files, fingerprint
 from agentgym_rft.envs.webshop.goal_list import RowTable, TableBuilder
 from agentgym_rft.envs.webshop.goals import Wishes, WishStore
@@ -16,7 +17,6 @@ from agentgym_rft.envs.webshop.kept import kept_folder, load_table, save_table
 from agentgym_rft.envs.webshop.nouns import NounTagger, SpacyNouns, lexicon_nouns
 from agentgym_rft.envs.webshop.products import Product, search_document
 from agentgym_rft.envs.webshop.records import RecordStore, write_records
-from agentgym_rft.envs.webshop.search import Search, SearchIndex
 from agentgym_rft.envs.webshop.synth import CATALOG_VERSION, SyntheticStore
 from agentgym_rft.errors import ConfigError, EnvError, did_you_mean
 
@@ -31,7 +31,7 @@ _OPENING = Lock()
 
 @dataclass(frozen=True, slots=True)
 class CatalogOptions:
-    """What makes a catalogue; equal options give the same object. `num_products` None: all, or `DEFAULT_SIZE`."""
+    """The options of a catalogue; equal options give the same object. `num_products` None: all, or `DEFAULT_SIZE`."""
 
     data: str | None = None
     num_products: int | None = None
@@ -174,7 +174,7 @@ def _built(rows: Iterable[tuple[Product, Wishes]], search: str, folder: Path | N
 
     index: Search
     if search == "tantivy":
-        from agentgym_rft.envs.webshop.tantivy_search import TantivyIndex
+        from agentgym_rft.envs.text_search.tantivy_index import TantivyIndex
 
         index = TantivyIndex.build(documents(), asins, folder and folder / search)
     else:
@@ -188,7 +188,7 @@ def _load(folder: Path) -> tuple[RowTable, Search]:
     """Table and index that lie in a folder. Raises `DataError` if they are damaged or of another version."""
     table = load_table(folder)
     if (folder / "tantivy").is_dir():
-        from agentgym_rft.envs.webshop.tantivy_search import TantivyIndex
+        from agentgym_rft.envs.text_search.tantivy_index import TantivyIndex
 
         return table, TantivyIndex.open(folder / "tantivy")
     return table, SearchIndex.open(folder / "bm25")

@@ -31,7 +31,7 @@ from agentgym_rft.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class RowTable:
-    """What goals and splits need of every product without reading it; each array `[number of products]`."""
+    """The data of all products that goals and splits need without reading them; each array `[number of products]`."""
 
     num_variants: NDArray[np.int64]  # combinations of options of the template goal; 0 without one
     num_distinct: NDArray[np.int64]  # the same without repeated values
@@ -61,7 +61,10 @@ class TableBuilder:
 
 @dataclass(frozen=True, slots=True)
 class GoalRules:
-    """Which goals there are. `max_variants`: at most so many option combinations of a product, repeated values once."""
+    """The rules by which goals are made.
+
+    `max_variants`: most option combinations of a product, repeated values once.
+    """
 
     kinds: tuple[str, ...] = (TEMPLATE,)
     max_variants: int | None = None

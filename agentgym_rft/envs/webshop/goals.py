@@ -1,4 +1,4 @@
-"""What customers want: goals made of products and of the two instruction files, by the original's rules."""
+"""Goals of customers, made of products and of the two instruction files by the original's rules."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class WishStore(ProductStore, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What to buy, and at most for how much. `id` is `<kind>/<asin>/<variant>`."""
+    """A product to buy, its options, and the highest price. `id` is `<kind>/<asin>/<variant>`."""
 
     id: str
     asin: str
@@ -132,7 +132,7 @@ def read_humans(entries: Sequence[Mapping[str, Any]], asin: str) -> tuple[Wish, 
 
 
 def count_variants(product: Product, wishes: Wishes) -> tuple[int, int]:
-    """How many combinations of options the template goal has, with and without repeated values."""
+    """Return the number of option combinations of the template goal, with and without repeated values."""
     if wishes.template is None:
         return 0, 0
     groups = [values for _, values in product.options]

@@ -1,4 +1,4 @@
-"""The cache on disk: what is slow to make is made once for each content and format, and opened from then on."""
+"""The cache on disk: data that is slow to make is made once for each content and format, and opened from then on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an episode teaches, in words of the instruction, of the pages that its player read, and of actions.
+"""The lesson of an episode, in words of the instruction, of the pages that its player read, and of actions.
 
 The phrases are short and regular, so that a small model can learn to write and to follow them.
 """
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agentgym_rft.envs.base import Expert, Lesson
-from agentgym_rft.envs.webshop.analyzer import analyze
+from agentgym_rft.envs.text_search.analyzer import analyze
 from agentgym_rft.envs.webshop.players import BACK, BUY, NEXT, PREVIOUS, values_to_click
 from agentgym_rft.envs.webshop.reading import Result, View, Wanted
 from agentgym_rft.envs.webshop.session import SEARCH, parse_action
@@ -48,7 +48,7 @@ class _Story:
 
 
 def lesson(observation: str, steps: Sequence[tuple[str, str]], pivot: int | None) -> Lesson:
-    """What the episode teaches about its turn `pivot`; None: no single turn was wrong, so that it is about the start.
+    """Return the lesson about turn `pivot`; None: no single turn was wrong, and the lesson is about the start.
 
     Where no page shows the instruction (mode `compact`, unless a line `Goal: ...` follows the first page), what is
     wanted is what the player searched. Pages of the modes `url` and `html` are not read.
@@ -69,7 +69,7 @@ def lesson(observation: str, steps: Sequence[tuple[str, str]], pivot: int | None
 
 
 class HeedingPlayer:
-    """Does the commands of a suggestion in their order, each as soon as it is possible, and else what an expert does.
+    """Follows the commands of a suggestion in order, each as soon as it is possible, and otherwise acts as an expert.
 
     Args:
         suggestion: of a `lesson`; other text has no commands.
@@ -114,7 +114,7 @@ def _item(story: _Story, scene: Scene) -> View:
 
 
 def _summary(story: _Story) -> str:
-    """What was bought, or what was opened."""
+    """Return a sentence about the bought product, or about the opened ones."""
     last = story.scenes[-1]
     if last.view.kind == "done":
         chosen = f" with {', '.join(last.chosen.values())}" if last.chosen else ""
@@ -129,7 +129,7 @@ def _summary(story: _Story) -> str:
 
 
 def _fault(story: _Story, pivot: int) -> str:
-    """What was wrong about the action of a turn, as the end of a sentence."""
+    """Return what was wrong with the action of a turn, as the end of a sentence."""
     action, before, after = story.steps[pivot][0], story.scenes[pivot], story.scenes[pivot + 1]
     label = parse_action(action)[1] or ""
     words = searched(action)
@@ -146,7 +146,7 @@ def _fault(story: _Story, pivot: int) -> str:
 
 
 def _blame(story: _Story, scene: Scene, verb: str) -> str:
-    """What is wrong with a product, as far as its pages tell; empty if they do not."""
+    """Return what is wrong with a product, as far as its pages tell; empty if they do not."""
     lacks = story.lacks(scene.product)
     if lacks:
         return f"{verb} a product without {', '.join(lacks)}"

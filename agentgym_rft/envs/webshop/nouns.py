@@ -33,7 +33,7 @@ class NounTagger(Protocol):
 
 
 class LexiconNouns:
-    """Every word of a text that is not in a list of other words and does not end or look like one."""
+    """Takes every word as a noun that is not in a list of other words and does not end or look like one."""
 
     def __init__(self, other_words: Iterable[str], other_endings: tuple[str, ...]) -> None:
         self._other_words = frozenset(other_words)

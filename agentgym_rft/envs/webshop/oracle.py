@@ -1,4 +1,4 @@
-"""A customer that knows the goal's product and its options: what bounds a score from above."""
+"""A customer that knows the goal's product and its options: an upper bound of the score."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ _BLANKS = " \t\n\f\r"
 
 
 class Look(Enum):
-    """What a node is."""
+    """The kind of a node."""
 
     TEXT = 0
     BUTTON = 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from agentgym_rft.envs.webshop.analyzer import analyze
+from agentgym_rft.envs.text_search.analyzer import analyze
 from agentgym_rft.envs.webshop.reading import Result, View, Wanted, read_instruction, read_view
 
 BUY, BACK, PREVIOUS, NEXT = "click[buy now]", "click[back to search]", "click[< prev]", "click[next >]"
@@ -21,7 +21,7 @@ _UNSEEN = 1  # needs that the title of the clearly best product may leave open w
 
 @dataclass(slots=True)
 class Note:
-    """What the expert knows of a product that it opened."""
+    """The expert's notes on a product that it opened."""
 
     number: int  # of the page of results that lists it
     text: str = ""  # title, options and features, in lower case
@@ -32,7 +32,7 @@ class Note:
 
 @dataclass(slots=True)
 class Memory:
-    """What the expert did and read in this episode."""
+    """The expert's memory of this episode: what it did and read."""
 
     notes: dict[str, Note] = field(default_factory=dict)
     results: dict[int, tuple[Result, ...]] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class SearchExpert:
     Args:
         rng: source of slips; needed if `noise` is above 0.
         noise: chance that an action is another plausible one: a poorer search, another product, another option, an
-            unneeded look. The expert notices and goes on from there.
+            unneeded look. The expert notices and continues from there.
         tries: products that it examines before it buys the best of them; two that it only opens count as one.
     Raises:
         ValueError: noise without an rng.

@@ -87,7 +87,7 @@ def clean_product(raw: Mapping[str, Any], attributes: Sequence[str]) -> Product:
 
 
 def search_document(product: Product) -> str:
-    """What the search sees of a product: title, description, the first bullet and the options, in lower case."""
+    """Return a product's text for the search: title, description, first bullet and options, in lower case."""
     options = ", and ".join(f"{group}: {', '.join(values)}" for group, values in product.options)
     first = product.bullets[0] if product.bullets else ""
     return " ".join((product.title, product.description, first, options)).lower()

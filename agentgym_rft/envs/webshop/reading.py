@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from agentgym_rft.envs.webshop.analyzer import analyze
+from agentgym_rft.envs.text_search.analyzer import analyze
 from agentgym_rft.envs.webshop.synth.tables import departments, option_tables
 from agentgym_rft.errors import DataError
 
@@ -52,7 +52,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What an instruction asks for.
+    """The wishes in an instruction.
 
     `names` are words for the thing itself, the one that was used first. `needs` are attributes, to be found letter by
     letter, where the instruction follows the template; else they are the stems of its other content words. `options`
@@ -107,7 +107,7 @@ def read_view(observation: str) -> View:
 
 
 def read_instruction(text: str) -> Wanted:
-    """What an instruction asks for, of the template `Find me ... with color: blue, and price ...` or in free words."""
+    """Read an instruction, by the template `Find me ... with color: blue, and price ...` or in free words."""
     cap_match = _CAP.search(text)
     cap = float(cap_match[1]) if cap_match else float("inf")
     body = text[: cap_match.start()] if cap_match else text
@@ -167,7 +167,7 @@ def _group_names() -> frozenset[str]:
 
 @lru_cache(maxsize=1)
 def _known_names() -> Mapping[str, tuple[str, ...]]:
-    """What a customer knows of the language: that a `hair mask` and a `mask brush` are found among `hair masks`."""
+    """Return what a customer knows of the language: a `hair mask` and a `mask brush` are found among `hair masks`."""
     kinds = [kind for kinds in departments()[0] for kind in kinds]
     names = {name: (name,) for kind in kinds for name in (kind.other, kind.noun)}
     return names | {kind.query: (kind.query, kind.noun, kind.other) for kind in kinds}

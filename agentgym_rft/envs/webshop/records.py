@@ -95,7 +95,7 @@ def encode(product: Product, wishes: Wishes) -> bytes:
 
 
 def decode(line: bytes) -> tuple[Product, Wishes]:
-    """What `encode` was given."""
+    """Return the value that `encode` was given."""
     record: dict[str, Any] = json.loads(line)
     values = dict(zip(_FIELDS, record["product"], strict=True))
     values["options"] = tuple((group, tuple(choices)) for group, choices in values["options"])

@@ -128,13 +128,13 @@ def has_attribute(product: Product, attribute: str) -> bool:
 
 
 def count_options(wanted: Sequence[Option], chosen: Mapping[str, str]) -> int:
-    """How many wanted options are like any chosen value, whatever its group."""
+    """Return the number of wanted options that are like any chosen value, whatever its group."""
     values = [normal_color(value) for value in chosen.values()]
     return sum(any(is_similar(value, option) for value in values) for option in map(_option_text, wanted))
 
 
 def count_exact_options(wanted: Sequence[Option], chosen: Mapping[str, str]) -> int:
-    """How many wanted options were chosen exactly, in their group where one is named."""
+    """Return the number of wanted options that were chosen exactly, in their group where one is named."""
     values = {value.strip().lower() for value in chosen.values()}
     return sum(
         chosen.get(option[0]) == option[1] if isinstance(option, tuple) else option.strip().lower() in values
@@ -148,7 +148,7 @@ def normal_color(text: str) -> str:
 
 
 def _option_text(option: Option) -> str:
-    """What a wanted option is compared as.
+    """Return the text by which a wanted option is compared.
 
     For a (group, value) pair the original looks for a colour that *equals* one of the two, and else compares the
     printed pair.

@@ -27,7 +27,7 @@ _SUB_PAGES = {name.lower(): name for name in pages.SUB_PAGES}
 
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """What all sessions of an environment share."""
+    """The parts that all sessions of an environment share."""
 
     catalog: Catalog
     pricing: Pricing = field(default_factory=Pricing)
@@ -40,7 +40,7 @@ class Shop:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an action did. `is_valid` False: nothing."""
+    """The effect of an action. `is_valid` is False if it had none."""
 
     reward: float = 0.0
     done: bool = False
@@ -113,18 +113,13 @@ class Session:
         return [node.text for node in self._nodes() if node.look is Look.LINK]
 
     @property
-    def can_search(self) -> bool:
-        """True where a search is shown to an agent as possible."""
-        return self._state.page == "index"
-
-    @property
     def instruction_text(self) -> str:
         """The instruction with the prefix that the original gives it."""
         return f"Instruction: {self.goal.instruction}"
 
     @property
     def verdict(self) -> Verdict | None:
-        """How the last purchase was judged; None before one."""
+        """The verdict on the last purchase; None before one."""
         return self._state.verdict
 
     @property

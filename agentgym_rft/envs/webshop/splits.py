@@ -1,4 +1,4 @@
-"""Which goals are for training and which for tests: by position in a shuffled list, or by what they ask for."""
+"""Divides goals into training and test splits: by position in a shuffled list, or by content."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agentgym_rft.envs.webshop.goal_list import Goals, RowTable
-from agentgym_rft.errors import DataError
 
 SPLITS = ("train", "dev", "test")
 Indexes = NDArray[np.int64]
@@ -106,9 +105,3 @@ class TaskIds(Sequence[str]):
         if isinstance(index, slice):
             return [self._name(int(goal)) for goal in self._indexes[index]]
         return self._name(int(self._indexes[index]))
-
-
-def check_split(split: str) -> None:
-    """Raise `DataError` unless it is a split of WebShop."""
-    if split not in SPLITS:
-        raise DataError(f"There is no split '{split}'; expected one of {', '.join(SPLITS)}.")

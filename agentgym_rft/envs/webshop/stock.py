@@ -1,4 +1,4 @@
-"""What all environments of one catalogue and protocol share: the goals and their splits."""
+"""The goals and splits that all environments of one catalogue and protocol share."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ UNREAD = View("unread")
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What the player saw before a turn. `product` is the title of the open product, `chosen` its value by group."""
+    """The page before a turn. `product` is the title of the open product, `chosen` its chosen value by group."""
 
     view: View
     product: str = ""
@@ -60,7 +60,7 @@ def read_scenes(observation: str, steps: Sequence[tuple[str, str]]) -> list[Scen
 
 
 def read_wanted(scenes: Sequence[Scene], steps: Sequence[tuple[str, str]]) -> Wanted:
-    """What the instruction asks for; where no page shows it, what the searches of the player asked for."""
+    """Return the wishes in the instruction; if no page shows it, those in the player's searches."""
     text = next((scene.view.instruction for scene in scenes if scene.view.instruction), "")
     if not text:
         searches = (argument for action, _ in steps for argument in [searched(action)] if argument)

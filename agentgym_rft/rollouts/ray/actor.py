@@ -1,4 +1,4 @@
-"""What runs in a Ray worker: many episodes at once, played by `LocalWorkers`."""
+"""The Ray actor that plays episodes: many at once, by `LocalWorkers`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from agentgym_rft.rollouts.workers.local import make_local_workers
 
 
 class RolloutWorker:
-    """The actor. Its episodes share one event loop, as those of a run without Ray do."""
+    """The actor. Its episodes share one event loop, as in a run without Ray."""
 
     def __init__(self) -> None:
         self._workers: Workers | None = None
@@ -28,7 +28,10 @@ class RolloutWorker:
         self._ended = asyncio.Event()
 
     async def start(self, setup: Setup, packed: Packed | None, version: int) -> Location:
-        """Make environment and policy. Raises what keeps this process from playing. Returns where it is."""
+        """Make the environments and the policy.
+
+        Returns where this process runs; raises whatever keeps it from playing.
+        """
         config = setup.config
         make_env(config.env.id, config.env.options).close()
         if setup.has_policy:
@@ -40,7 +43,7 @@ class RolloutWorker:
         return location()
 
     async def live(self) -> None:
-        """Returns when the actor is closed; its caller learns of a death by the error."""
+        """Wait until the actor is closed. If its process dies, Ray raises an error for the caller."""
         await self._ended.wait()
 
     async def record(self, spec: EpisodeSpec, start: Fork | None) -> Answer:
@@ -48,7 +51,10 @@ class RolloutWorker:
         return self._answer(await self._ready().record(spec, start))
 
     async def play(self, spec: EpisodeSpec) -> Answer:
-        """One episode without what only a fork of it would need, which is much of what would be sent."""
+        """Play one episode and return only its trajectory.
+
+        What a fork would need is left out: it is large, and would be sent.
+        """
         played = await self._ready().record(spec)
         return self._answer(replace(played, observations=(), snapshots=(), remaining=()))
 
@@ -57,11 +63,11 @@ class RolloutWorker:
         return self._answer(await self._ready().reply(request))
 
     async def load(self, packed: Packed, version: int) -> None:
-        """New weights for a policy of this worker's own. Raises `PolicyError` if they do not fit."""
+        """Load new weights into this worker's own policy. Raises `PolicyError` if they do not fit."""
         await self._ready().load(unpack(packed), version)
 
     async def set_replicas(self, replicas: Mapping[int, Any]) -> None:
-        """The policies that there are now, by number."""
+        """Take the current policy replicas, by number."""
         assert self._replicas is not None, "only workers without a policy of their own are told of replicas"
         self._replicas.set_replicas(replicas)
 

@@ -1,4 +1,4 @@
-"""Actors of one kind that are replaced when they are lost."""
+"""A group of Ray actors of one kind; an actor that is lost is replaced."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agentgym_rft.errors import ConfigError, WorkersError
 from agentgym_rft.rollouts.ray.failures import first_line, own_error, refusal
 from agentgym_rft.rollouts.ray.setup import Location
 
-_CLOSE_S = 10.0  # for environments to close; after that the process is ended anyway
+_CLOSE_S = 10.0  # for environments to close; after that the process is killed
 
 
 @dataclass(slots=True, eq=False)
@@ -34,7 +34,7 @@ class Member:
 
 @dataclass(slots=True)
 class Newest:
-    """The weights that play, as a reference into the object store; None: those of the policy's directory."""
+    """The newest weights, as a reference into the object store. None: those of the policy's directory."""
 
     packed: Any = None
     version: int = 0
@@ -42,7 +42,7 @@ class Newest:
 
 @dataclass(slots=True)
 class Budget:
-    """Replacements that are left, of all kinds together."""
+    """The number of replacements that are left, for all groups together."""
 
     allowed: int
     used: int = 0
@@ -59,13 +59,13 @@ class Budget:
 
 @dataclass(slots=True)
 class ActorGroup:
-    """The actors, how one is made and what it is told.
+    """A group of actors: starts them, gives them new weights, and replaces lost ones.
 
     Args:
-        kind: `worker` or `replica`, as faults are counted.
+        kind: `worker` or `replica`; the names of fault counters begin with it.
         spawn: makes an actor.
         setup: reference to the `Setup` that it starts with.
-        newest: the weights that it starts with; shared with who publishes them.
+        newest: the weights that it starts with. The object is shared with the code that publishes weights.
     """
 
     kind: str
@@ -91,7 +91,7 @@ class ActorGroup:
 
         Raises:
             ConfigError: the cluster has no room for them, or one cannot be set up there.
-            AgentGymError: what their start refused, as it would be refused without Ray.
+            AgentGymError: an actor's start failed; the error is the one that a run without Ray would raise.
         """
         try:
             places = ray.get([member.started for member in self.members], timeout=self.timeout_s)
@@ -109,12 +109,12 @@ class ActorGroup:
     async def become_ready(self, member: Member) -> None:
         """Wait until a replacement is ready and has the newest weights.
 
-        As long as others are ready there is no deadline: they do its work.
+        While other actors are ready there is no deadline, since they take over its work.
 
         Raises:
             RayActorError: it was lost meanwhile.
             WorkersError: none was ready in time.
-            AgentGymError: what its start refused.
+            AgentGymError: its start failed.
         """
         started = asyncio.ensure_future(answer_of(member.started))
         while not (await asyncio.wait([started], timeout=self.timeout_s))[0]:
@@ -130,7 +130,10 @@ class ActorGroup:
         self._note_ready(member, where)
 
     async def hand_over(self, member: Member) -> None:
-        """Give an actor the newest weights. Raises what it refuses them with, or `RayActorError`."""
+        """Give an actor the newest weights.
+
+        Raises the actor's own error if it refuses them, or `RayActorError` if it is lost.
+        """
         version = self.newest.version
         try:
             await answer_of(member.handle.load.remote(self.newest.packed, version))
@@ -143,11 +146,11 @@ class ActorGroup:
         self.pids.add(where.pid)
 
     def is_gone(self, member: Member) -> bool:
-        """Whether Ray knows that an actor that was ready is lost."""
+        """Whether Ray reports that an actor is lost."""
         return bool(ray.wait([member.life], timeout=0)[0])
 
     def note_loss(self, member: Member) -> bool:
-        """Count a lost actor and end it, for one that only cannot be reached must not go on. False: it was done."""
+        """Count a lost actor and kill it: it may only be unreachable and still run. False if it was counted before."""
         if member.is_lost:
             return False
         member.is_lost, member.is_ready = True, False
@@ -156,7 +159,7 @@ class ActorGroup:
         return True
 
     def replace(self, member: Member, reason: Exception) -> Member:
-        """Another actor in the place of a lost one. Raises `WorkersError` where too many were lost."""
+        """Start another actor in place of a lost one. Raises `WorkersError` if too many were lost."""
         self.budget.spend(self.kind, first_line(reason))
         self.faults[f"{self.kind}_restarted"] += 1
         self.members[member.number] = self._make(member.number)
@@ -178,11 +181,14 @@ class ActorGroup:
 
 
 def _resources() -> str:
-    """What the cluster has, as words."""
+    """Return the resources of the cluster in words."""
     totals = ray.cluster_resources()
     return f"{totals.get('CPU', 0):g} CPUs and {totals.get('GPU', 0):g} GPUs"
 
 
 async def answer_of(reference: Any) -> Any:
-    """What Ray's reference comes to. Who stops to wait leaves Ray's own future alone, which does not expect that."""
+    """Wait for the result of a Ray call.
+
+    If the waiting task is cancelled, Ray's future is not: Ray does not expect that.
+    """
     return await asyncio.shield(asyncio.wrap_future(reference.future()))

@@ -1,4 +1,7 @@
-"""Connects to a Ray cluster, or starts Ray on this machine; what does not answer is said within a deadline."""
+"""Connects to a Ray cluster, or starts Ray on this machine.
+
+If the cluster does not answer in time, it raises an error.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +26,13 @@ except Exception as error:
     sys.exit((str(error).strip().splitlines() or [type(error).__name__])[-1])
 """
 _RETRY_S = 0.5
+CONNECT_S = 30.0  # in which an address must answer
 
 
 def connect(section: RaySection) -> Callable[[], None]:
-    """Connect; what it returns ends the connection, and Ray with it where it was started here.
+    """Connect to Ray. Returns a function that ends the connection, and Ray itself if it was started here.
 
-    Where this process is connected already, that connection is used and stays.
+    If this process is already connected, that connection is used and stays open.
 
     Raises:
         ConfigError: Ray is not installed, the address does not answer in time, or this machine has too few CPUs.
@@ -46,20 +50,20 @@ def connect(section: RaySection) -> Callable[[], None]:
         _check_cpus(section)
         ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     else:
-        probe(section.address, section.connect_timeout_s)
+        probe(section.address, CONNECT_S)
         ray.init(address=section.address, log_to_driver=False, logging_level="ERROR")
     shutdown: Callable[[], None] = ray.shutdown
     return shutdown
 
 
 def _check_cpus(section: RaySection) -> None:
-    """Ray would wait for ever for CPUs that this machine does not have."""
-    wanted = section.num_workers * section.num_cpus + section.policy_replicas * section.policy_cpus
+    """Refuse to ask for more CPUs than this machine has: Ray would wait for them for ever."""
+    wanted = (section.num_workers + section.policy_replicas) * section.num_cpus
     there = os.cpu_count() or 1
     if wanted > there:
         raise ConfigError(
-            f"rollout.ray asks for {wanted:g} CPUs ({section.num_workers} workers of {section.num_cpus:g}, "
-            f"{section.policy_replicas} replicas of {section.policy_cpus:g}); this machine has {there}. Lower the "
+            f"rollout.ray asks for {wanted:g} CPUs ({section.num_workers} workers and {section.policy_replicas} "
+            f"replicas of {section.num_cpus:g}); this machine has {there}. Lower the "
             "numbers, for example rollout.ray.num_cpus=0.5, or give rollout.ray.address of a larger cluster."
         )
 
@@ -67,7 +71,7 @@ def _check_cpus(section: RaySection) -> None:
 def probe(address: str, timeout_s: float) -> None:
     """Raise `ConfigError` if no cluster answers at an address.
 
-    It is tried in a process that can be ended: Ray itself tries for minutes, and then ends the process it runs in.
+    The attempt runs in a process of its own: Ray itself tries for minutes, and then ends the process it runs in.
     """
     deadline = time.monotonic() + timeout_s
     refused = (
@@ -95,7 +99,7 @@ def probe(address: str, timeout_s: float) -> None:
 
 
 def _await_listener(host: str, port: int, deadline: float) -> None:
-    """Return when somebody listens there, for a cluster that is just starting. Raises the last `OSError`."""
+    """Wait until the address accepts connections, since a cluster may just be starting. Raises the last `OSError`."""
     while True:
         try:
             socket.create_connection((host, port), max(deadline - time.monotonic(), 0.1)).close()

@@ -1,4 +1,4 @@
-"""What Ray raises, in the package's own words."""
+"""Turns Ray's exceptions into the package's own."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from ray.exceptions import ObjectLostError, ObjectStoreFullError, OutOfDiskError
 
 from agentgym_rft.errors import AgentGymError, ConfigError, WorkersError
 
-LOST = (RayActorError, ObjectLostError)  # nothing came back: the process, or its node with the answer
+LOST = (RayActorError, ObjectLostError)  # no answer: the process died, or the node that held its answer
 NO_ROOM = (ObjectStoreFullError, OutOfDiskError)
 _WHY = "The actor is dead because"
 _MAX_LINE = 300
 
 
 def own_error(error: RayTaskError) -> AgentGymError:
-    """What an actor raised: the package's own errors as they are, any other by type and message."""
+    """The error that an actor raised: the package's own as it is, any other by its type and message."""
     if isinstance(error.cause, AgentGymError):
         return error.cause
     if isinstance(error, NO_ROOM):
@@ -22,7 +22,7 @@ def own_error(error: RayTaskError) -> AgentGymError:
 
 
 def refusal(error: RayTaskError | RayActorError, kind: str) -> AgentGymError:
-    """Why an actor cannot be set up."""
+    """The error that says why an actor cannot be set up."""
     cause = error.cause if isinstance(error, RayTaskError) else error
     if isinstance(cause, AgentGymError):
         return cause

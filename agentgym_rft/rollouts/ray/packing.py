@@ -1,4 +1,4 @@
-"""Weights as plain arrays: Ray's object store holds them once a node, and every process reads them in place."""
+"""Weights as plain arrays. Ray's object store holds one copy on each node, which every process there reads in place."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 @dataclass(frozen=True, slots=True)
 class PackedTensor:
-    """A tensor as bytes, so that bfloat16, which numpy lacks, goes the same way."""
+    """A tensor as bytes, because numpy has no bfloat16."""
 
     data: np.ndarray[Any, np.dtype[np.uint8]]
     dtype: torch.dtype
@@ -23,7 +23,7 @@ Packed = Mapping[str, PackedTensor]
 
 
 def pack(weights: Mapping[str, Any]) -> dict[str, PackedTensor]:
-    """The weights by name; of names that share one tensor only the first, which is all that `Policy.load` needs."""
+    """The weights by name. Where several names share a tensor, only the first is kept: `Policy.load` needs no more."""
     packed: dict[str, PackedTensor] = {}
     seen: set[tuple[int, torch.Size]] = set()
     for name, tensor in weights.items():
@@ -38,7 +38,7 @@ def pack(weights: Mapping[str, Any]) -> dict[str, PackedTensor]:
 
 
 def unpack(packed: Packed) -> dict[str, torch.Tensor]:
-    """The weights as tensors of their own: what lies in the object store may not be written to."""
+    """The weights as copied tensors, since the object store is read-only."""
     return {name: _tensor(each) for name, each in packed.items()}
 
 

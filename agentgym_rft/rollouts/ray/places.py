@@ -1,4 +1,4 @@
-"""The free places of all workers: whoever waits longest gets the next one."""
+"""The free places of all workers: the episode that has waited longest gets the next one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Places(Generic[K]):
-    """Places are pulled, so a slow worker, which frees few, gets few episodes. Of several the emptiest is taken.
+    """Gives each episode a place in the worker with the most free places.
+
+    A slow worker frees few places and gets few episodes.
 
     Belongs to one event loop.
     """
@@ -22,7 +24,7 @@ class Places(Generic[K]):
         self._failure: Exception | None = None
 
     async def take(self) -> K:
-        """The worker that has a place, as soon as one has. Raises what `fail` was given."""
+        """Wait for a free place and return its worker. Raises the error that `fail` was called with."""
         if self._failure is not None:
             raise self._failure
         worker = max(self._free, key=lambda each: self._free[each], default=None)
@@ -35,27 +37,27 @@ class Places(Generic[K]):
             return await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None:
-                self.give(future.result())  # it came in the very turn of the loop in which nobody wanted it any more
+                self.give(future.result())  # cancelled after the place was given: give it back
             raise
 
     def give(self, worker: K) -> None:
-        """A place is free again; ignored for a worker that is no more."""
+        """Give a place back. Does nothing if its worker is gone."""
         if worker not in self._free:
             return
         self._free[worker] += 1
         self._hand_out()
 
     def add(self, worker: K, number: int) -> None:
-        """A worker with so many free places."""
+        """Add a worker with so many free places."""
         self._free[worker] = number
         self._hand_out()
 
     def remove(self, worker: K) -> None:
-        """The worker is gone, and its places with it."""
+        """Remove a lost worker with its places."""
         self._free.pop(worker, None)
 
     def fail(self, error: Exception) -> None:
-        """There will be no more places: everybody who waits gets the error, and so does who comes later."""
+        """Raise an error for all who wait for a place, and for all who ask later: there will be no more places."""
         self._failure = error
         while self._waiting:
             future = self._waiting.popleft()

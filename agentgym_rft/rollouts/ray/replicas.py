@@ -1,4 +1,4 @@
-"""Policies that all workers share: the actor that holds one, and what stands in for it in a worker."""
+"""Policies that all workers share: the actor that holds one, and the policy in each worker that asks it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PolicyReplica:
         return location()
 
     async def live(self) -> None:
-        """Returns when the actor is closed; its caller learns of a death by the error."""
+        """Wait until the actor is closed. If its process dies, Ray raises an error for the caller."""
         await self._ended.wait()
 
     async def sample(self, request: SampleRequest) -> Completion:
@@ -53,14 +53,14 @@ class PolicyReplica:
 
 
 class ReplicaPolicy:
-    """A policy for one worker whose requests go to replicas; an episode stays with the one that has its row cached.
+    """Sends a worker's requests to replicas. All requests of an episode go to the replica that has its row cached.
 
     Args:
-        max_replays: times a request is begun again because its replica was lost.
-        timeout_s: how long a request waits for a replica where there is none.
+        max_replays: how often a request may be repeated because its replica was lost.
+        timeout_s: how long a request waits while there is no replica.
     """
 
-    version = 0  # completions carry that of the replica
+    version = 0  # unused: completions have the version of their replica
 
     def __init__(self, max_replays: int, timeout_s: float) -> None:
         self._replicas: dict[int, Any] = {}
@@ -70,7 +70,7 @@ class ReplicaPolicy:
         self._num_repeated = 0
 
     def set_replicas(self, replicas: Mapping[int, Any]) -> None:
-        """The replicas that there are, by number."""
+        """Take the current replicas, by number."""
         self._replicas = dict(replicas)
         self._changed.set()
 
@@ -92,25 +92,25 @@ class ReplicaPolicy:
         )
 
     def release(self, cache_key: str) -> None:
-        """The episode is over: its replica forgets it, whenever it comes to that."""
+        """Tell the replica to forget the episode, without waiting for its answer."""
         number = self._owner(cache_key)
         if number is not None:
             self._replicas[number].release.remote(cache_key)
 
     def load(self, weights: Mapping[str, Any], version: int) -> None:
-        """Weights go to the replicas themselves."""
+        """Do nothing: the driver gives new weights to the replicas directly."""
         raise PolicyError("The weights of replicas are loaded by the driver.")
 
     def close(self) -> None:
-        """The driver ends the replicas."""
+        """Do nothing: the driver ends the replicas."""
 
     def take_faults(self) -> dict[str, int]:
-        """Requests that were begun again since the last call."""
+        """The number of repeated requests since the last call."""
         count, self._num_repeated = self._num_repeated, 0
         return {"request_repeated": count} if count else {}
 
     def _owner(self, cache_key: str) -> int | None:
-        """Rendezvous hashing: where a replica is lost, only its own episodes move."""
+        """The replica of an episode, by rendezvous hashing: if a replica is lost, only its own episodes move."""
         return max(self._replicas, key=lambda number: derive_seed(cache_key, number), default=None)
 
     async def _choose(self, cache_key: str) -> tuple[int, Any]:

@@ -1,4 +1,4 @@
-"""What every actor is told when it begins, and how it makes its policy."""
+"""The settings that every actor starts with, and how it makes its policy."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from agentgym_rft.rollouts.ray.packing import Packed, unpack
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """The run's configuration as this kind of actor needs it, and what does not follow from it."""
+    """The settings of an actor: the run's configuration, changed for this kind of actor, and what is not part of it."""
 
     config: Config
     tokenizer: Any
     dtype: torch.dtype | None
-    has_policy: bool  # False: a worker whose policy is behind replicas
+    has_policy: bool  # False: the worker's requests go to replicas
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where an actor runs: the process on its node, and Ray's id of that node."""
+    """The location of an actor: the process on its node, and Ray's id of that node."""
 
     pid: int
     node: str
 
 
 def location() -> Location:
-    """Where the actor runs in which this is called."""
+    """The location of the actor that calls this."""
     import ray
 
     return Location(os.getpid(), str(ray.get_runtime_context().get_node_id()))
@@ -41,17 +41,17 @@ def location() -> Location:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an episode gave, and the faults that a worker counted since its last answer."""
+    """The result of a call, and the faults that the worker counted since its last answer."""
 
     value: Any
     faults: dict[str, int]
 
 
 def open_policy(setup: Setup, packed: Packed | None, version: int) -> Policy:
-    """The policy of the configuration, with the newest weights if there are newer ones than its directory has.
+    """Make the policy of the configuration, with newer weights than those of its directory if there are any.
 
-    New weights may come while it samples: what was cut off by the driver may still be running then. Policies that only
-    play in some seats are beside it.
+    It accepts new weights while it samples, because requests that the driver has given up may still run. Policies that
+    are not trained and play some of the agents are loaded beside it.
     """
     model, _ = load_policy_model(setup.config.policy, setup.dtype)
     own = serve(model, policy_section(setup.config), spans_versions=True)

@@ -1,4 +1,4 @@
-"""From a configuration to workers on Ray. Ray itself is imported only after it is known to be there."""
+"""Starts workers on Ray from a configuration. Ray is imported only after a check that it is installed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from agentgym_rft.rollouts.workers.base import Workers
 if TYPE_CHECKING:
     from agentgym_rft.rollouts.ray.actor_group import ActorGroup
 
-_SPARE_CALLS = 16  # beside episodes: weights, replicas, the pending sign of life
+_SPARE_CALLS = 16  # calls beside episodes: weights, replicas, and `live`, which never returns while the actor lives
 
 
 def open_ray_workers(
@@ -28,12 +28,12 @@ def open_ray_workers(
     """Connect to Ray, or start it, and bring up workers and replicas as `rollout.ray` says.
 
     Args:
-        reflector: who reflects on episodes, in this process; by default the policy itself.
+        reflector: reflects on episodes, in this process; by default the policy itself.
         dtype: of the policy's weights; default: bfloat16 on CUDA, float32 elsewhere.
     Raises:
         ConfigError: the card is wrong; Ray is missing, does not answer, or has no room; a worker cannot be set up.
         DataError: the tokenizer's chat template cannot be used.
-        AgentGymError: what the environment or policy of a worker refused.
+        AgentGymError: a worker cannot make its environment or policy.
     """
     card = load_card(config.agent)
     with refused_as_data(config.policy.path):
@@ -56,7 +56,7 @@ def start_actors(config: Config, tokenizer: Any, dtype: torch.dtype | None) -> t
 
     Raises:
         ConfigError: the cluster has no room for them, or one cannot be set up there.
-        AgentGymError: what the environment or policy of one refused.
+        AgentGymError: an actor cannot make its environment or policy.
     """
     import ray
 
@@ -68,21 +68,19 @@ def start_actors(config: Config, tokenizer: Any, dtype: torch.dtype | None) -> t
     has_policy = section.policy_replicas == 0
     newest, budget, faults = Newest(), Budget(section.max_worker_restarts), Counter[str]()
 
-    def group(
-        kind: str, actor: type, num_cpus: float, num_gpus: float, num_calls: int, max_concurrency: int
-    ) -> ActorGroup:
-        actor_config = _actor_config(config, num_cpus, num_gpus, max_concurrency)
+    def group(kind: str, actor: type, num_gpus: float, num_calls: int, max_concurrency: int) -> ActorGroup:
+        actor_config = _actor_config(config, num_gpus, max_concurrency)
         setup = ray.put(Setup(actor_config, tokenizer, dtype, has_policy))
-        limits = {"num_cpus": num_cpus, "num_gpus": num_gpus, "max_concurrency": num_calls + _SPARE_CALLS}
+        limits = {"num_cpus": section.num_cpus, "num_gpus": num_gpus, "max_concurrency": num_calls + _SPARE_CALLS}
         spawn = ray.remote(actor).options(**limits, scheduling_strategy="SPREAD").remote
         return ActorGroup(kind, spawn, setup, newest, budget, faults, section.start_timeout_s)
 
     at_once = section.episodes_per_worker
-    workers = group("worker", RolloutWorker, section.num_cpus, section.num_gpus, at_once, at_once)
+    workers = group("worker", RolloutWorker, section.num_gpus if has_policy else 0.0, at_once, at_once)
     replicas = None
     if not has_policy:
         rows, calls = config.policy.max_concurrency, at_once * section.num_workers
-        replicas = group("replica", PolicyReplica, section.policy_cpus, section.policy_gpus, calls, rows)
+        replicas = group("replica", PolicyReplica, section.num_gpus, calls, rows)
     try:
         workers.begin(section.num_workers)
         if replicas is not None:
@@ -99,16 +97,15 @@ def start_actors(config: Config, tokenizer: Any, dtype: torch.dtype | None) -> t
     return workers, replicas
 
 
-def _actor_config(config: Config, num_cpus: float, num_gpus: float, max_concurrency: int) -> Config:
-    """The configuration of one actor: it plays in its own process, on the device that Ray sets aside for it."""
-    section, policy = config.rollout.ray, config.policy
+def _actor_config(config: Config, num_gpus: float, max_concurrency: int) -> Config:
+    """The run's configuration, changed for an actor: it plays in its own process, on the device that Ray gives it."""
+    rollout, policy = config.rollout, config.policy
     changes = {
-        "num_threads": section.num_threads or max(1, int(num_cpus)),
+        "num_threads": max(1, int(rollout.ray.num_cpus)),
         "max_concurrency": max_concurrency,
         "device": "cpu" if num_gpus == 0 and policy.device == "auto" else policy.device,
     }
-    rollout = config.rollout.model_copy(update={"workers": "local"})
-    if section.env_processes:  # an environment that hangs or crashes then costs its process, not the worker
-        processes = rollout.processes.model_copy(update={"num_processes": section.env_processes})
-        rollout = rollout.model_copy(update={"workers": "processes", "processes": processes})
-    return config.model_copy(update={"policy": policy.model_copy(update=changes), "rollout": rollout})
+    # In a process of its own, an environment that hangs or crashes takes that down, not the worker.
+    workers = "local" if rollout.processes.num_processes is None else "processes"
+    own = rollout.model_copy(update={"workers": workers})
+    return config.model_copy(update={"policy": policy.model_copy(update=changes), "rollout": own})

@@ -1,4 +1,4 @@
-"""Rollouts on Ray, seen from the driver: episodes go to whichever worker has a free place, and come back one by one."""
+"""The driver's side of rollouts on Ray: sends each episode to a worker with a free place and waits for its result."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from agentgym_rft.rollouts.seats import Agents, only_agent
 from agentgym_rft.rollouts.workers.event_loop import EventLoop, Work
 
 T = TypeVar("T")
-_SPARE_CALLS = 16  # beside episodes: weights, replicas, the pending sign of life
+_SPARE_CALLS = 16  # calls beside episodes: weights, replicas, and `live`, which never returns while the actor lives
 
 
 class RayWorkers:
     """Runs episodes in worker processes that Ray places and connects.
 
-    A worker hosts many episodes on one event loop. Its policy is its own, or one of the replicas that all share.
+    A worker plays many episodes on one event loop. It samples from a policy of its own or from shared replicas.
 
     Args:
         config: of the run.
         workers, replicas: the actors, all ready.
-        reflector: who reflects on episodes, in this process; by default the policy itself.
+        reflector: reflects on episodes, in this process; by default the policy itself.
         disconnect: ends the connection to Ray.
         agents: those of an environment that names them; by default one agent with the card.
     """
@@ -71,11 +71,11 @@ class RayWorkers:
         self._loop = EventLoop()
         self._places: tuple[asyncio.AbstractEventLoop, Places[Member]] | None = None
         self._attendants: set[asyncio.Task[None]] = set()
-        self._failure: Exception | None = None  # from then on nothing is played
+        self._failure: Exception | None = None  # once set, nothing is played any more
 
     @property
     def version(self) -> int:
-        """Of the weights that play."""
+        """The version of the weights that play."""
         return self._newest.version
 
     @property
@@ -89,7 +89,7 @@ class RayWorkers:
         return {each.where.pid: each.where.node for each in members if each.where is not None}
 
     def run(self, work: Work[T]) -> T:
-        """What a coroutine that plays episodes gives."""
+        """Run a coroutine that plays episodes and return its result."""
         return self._loop.run(work)
 
     def start(self) -> None:
@@ -107,8 +107,8 @@ class RayWorkers:
     async def record(self, spec: EpisodeSpec, start: Fork | None = None) -> EpisodeRecord:
         """One episode, from its beginning or from a fork, in whichever worker has a place.
 
-        Where its worker is lost it is begun again in another one, from the same seed, `max_replays` times at most;
-        after that it is an errored trajectory of type `WorkerLost`.
+        If its worker is lost, another one plays it again from the same seed, `max_replays` times at most. After that it
+        is an errored trajectory of type `WorkerLost`.
 
         Raises `WorkersError` where too many workers were lost.
         """
@@ -145,13 +145,13 @@ class RayWorkers:
         raise PolicyError(f"'{request.key}' lost its worker {self._section.max_replays + 1} times.")
 
     async def reflect(self, played: EpisodeRecord) -> Reflection:
-        """What the reflector says about an episode."""
+        """Return the reflector's report on an episode."""
         return await self._reflector.reflect(played)
 
     async def load(self, weights: Mapping[str, Any], version: int) -> None:
         """Play with these weights from now on: they go into the object store once, and every policy takes them.
 
-        An actor that is lost meanwhile has them before it plays again.
+        An actor that replaces a lost one starts with them.
 
         Raises:
             PolicyError: a policy refuses them.
@@ -186,7 +186,10 @@ class RayWorkers:
         return [self._workers] if self._replicas is None else [self._workers, self._replicas]
 
     def _attend(self) -> Places[Member]:
-        """The places of this event loop. In a new loop, every actor gets an attendant that waits for its death."""
+        """The places of this event loop.
+
+        A new loop also starts a task for each actor, which replaces it when it is lost.
+        """
         if self._failure is not None:
             raise self._failure
         loop = asyncio.get_running_loop()
@@ -220,14 +223,14 @@ class RayWorkers:
                         return
                     self._lose(group, member, places)
                     member = group.replace(member, error)
-        except Exception as error:  # there is nobody else to tell: all that play or wait get it
+        except Exception as error:  # no caller would see it here, so all that play or wait raise it
             self._failure = error
             places.fail(error)
             for worker in self._workers.members:
                 ray.kill(worker.handle)
 
     async def _introduce(self, group: ActorGroup, member: Member, places: Places[Member]) -> None:
-        """A replacement is ready: give it work, or tell the workers of it."""
+        """Give a new worker its places, or tell the workers of a new replica."""
         if group is self._replicas:
             for worker in self._workers.handles().values():
                 worker.set_replicas.remote(group.handles())
@@ -244,11 +247,11 @@ class RayWorkers:
     async def _hand_over(self, group: ActorGroup, member: Member) -> None:
         try:
             await group.hand_over(member)
-        except RayActorError:  # its replacement starts with them
+        except RayActorError:  # lost: its replacement starts with the new weights
             self._lose(group, member, self._attend())
 
     async def _ask(self, send: Callable[[Any], Any]) -> Any:
-        """What a worker answers. Raises `RayActorError` if it is lost meanwhile."""
+        """Call a worker and return its result. Raises `RayActorError` if it is lost meanwhile."""
         places = self._attend()
         member = await places.take()
         answer = None

@@ -1,4 +1,4 @@
-"""Free-standing chat replies of a policy, such as reflections, and the check that every completion goes through."""
+"""Chat replies of a policy outside an episode, such as reflections."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from agentgym_rft.rollouts.episode.boundary import check_completion
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """A conversation to be answered once. `key` names it while the policy samples; `seed` is its random state."""
+    """A conversation that needs one reply.
+
+    `key` is its cache key while the policy samples; `seed` is its random state.
+    """
 
     key: str
     messages: Sequence[Message]
@@ -23,7 +26,7 @@ class ChatRequest:
 
 
 class Completer:
-    """A policy and its chat format."""
+    """Answers chat requests with a policy and its chat format."""
 
     def __init__(self, chat: ChatFormat, policy: Policy, max_context: int) -> None:
         self._chat = chat

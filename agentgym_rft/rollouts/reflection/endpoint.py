@@ -1,4 +1,4 @@
-"""An OpenAI-compatible chat endpoint, as reflector and as player. Only text comes back, so none of it is trained."""
+"""Asks an OpenAI-compatible chat endpoint for reflections or actions. It returns text only, so nothing is trained."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ChatEndpoint:
         model: name that the endpoint knows.
         url: up to and without `/chat/completions`, for example `http://localhost:8000/v1`.
         timeout_s: of one request.
-        retries: repeats of a request that failed in a way that may pass.
+        retries: how often a request is repeated after a failure that may be temporary.
         backoff_s: wait before the first of them; each later one waits twice as long.
     Raises:
         ConfigError: `url` is not an http address.
@@ -104,7 +104,7 @@ def _used(reply: Any, kind: str) -> int | None:
 
 
 def _may_pass(error: Exception) -> bool:
-    """A refused request is refused again; a busy, broken or unreachable server may recover."""
+    """Whether a failure may pass: a busy or unreachable server may recover, a refused request is refused again."""
     return (
         error.code in _PASSING
         if isinstance(error, HTTPError)

@@ -1,4 +1,4 @@
-"""Where an episode went wrong, by the environment's own measure of what is left to do.
+"""Finds where an episode went wrong by the environment's own count of the steps that are left.
 
 The actions are replayed in an environment of the same task, which must tell the length of the shortest completion
 (`TextEnv.remaining`). No model is involved.
@@ -14,7 +14,7 @@ from agentgym_rft.agents.reflect import Outcome, Report
 from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.base import Lesson, TextEnv
 
-MIN_EXCESS = 8  # turns beyond the shortest win that make a win inefficient
+MIN_EXCESS = 8  # a win is inefficient from so many turns beyond the shortest win
 
 
 def remaining_after(env: TextEnv, trajectory: Trajectory) -> list[int] | None:
@@ -42,14 +42,14 @@ def pivot_of(left: Sequence[int]) -> int:
 
 
 def plain_lesson(observation: str, steps: Sequence[tuple[str, str]], pivot: int | None) -> Lesson:
-    """What can be said about an episode of an environment without lessons: only its pivot."""
+    """The lesson for an environment that gives none of its own: it can only name the pivot."""
     if pivot is None:
         return Lesson("No step led away from the goal.", "Nothing led to the goal.", "Take the shortest way.")
     return Lesson(f"Step {pivot} led away from the goal.", f"Step {pivot} was wrong.", "Take another action there.")
 
 
 def team_lesson(agents: Sequence[str], pivot: int | None) -> Lesson:
-    """What can be said about an episode of several agents: its pivot and whose turn that was.
+    """Return the lesson of an episode of several agents: its pivot and whose turn that was.
 
     Args:
         agents: who took each turn.
@@ -108,7 +108,7 @@ def with_goal(observation: str, info: Mapping[str, Any]) -> str:
 
 
 def read_steps(env: TextEnv, trajectory: Trajectory) -> tuple[str, list[tuple[str, str]]]:
-    """What the environment says to the episode's actions: the first observation and (action, observation) of turns."""
+    """Replay an episode's actions. Returns the first observation, and (action, observation) of each turn."""
     first, info = env.reset(options={"task_id": trajectory.task_id})
     steps: list[tuple[str, str]] = []
     for turn in trajectory.turns:

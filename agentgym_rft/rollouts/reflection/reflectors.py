@@ -1,4 +1,4 @@
-"""Who reflects on an episode: a policy in its own words, or hindsight from the environment's distances."""
+"""Reflectors: a policy that writes a report on an episode, or a rule that uses the environment's distances."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from agentgym_rft.rollouts.seeds import derive_seed
 class Reflection:
     """A report, or why there is none.
 
-    `text` is what it was read from. `turn` is that reply with the prompt as its context; None where its tokens are not
-    known. It is `trainable` if the policy under training sampled it.
+    `text` is the reply that holds the report. `turn` is that reply as tokens, with the prompt as its context; None
+    where its tokens are not known. It is `trainable` if the policy in training sampled it.
     """
 
     report: Report | Refusal
@@ -45,7 +45,7 @@ class SpokenReflector:
     Args:
         card: of the agent.
         reply: samples the answer, for example `LocalWorkers.reply`.
-        is_own: it is the policy under training, so that its reflections may be trained.
+        is_own: the policy is the one in training, so its reflections may be trained.
     """
 
     def __init__(
@@ -76,12 +76,12 @@ class SpokenReflector:
 
 
 class HindsightReflector:
-    """A rule in place of a policy: the pivot is the first turn after which the shortest completion of the task grew.
+    """A rule without a model: the pivot is the first turn after which the shortest completion of the task grew.
 
     Episodes must have recorded what remains (`EpisodeSpec.record_remaining`).
 
     Args:
-        lesson: puts it into words, `TextEnv.lesson` or `plain_lesson`; episodes of several agents have `team_lesson`.
+        lesson: words the report, by `TextEnv.lesson` or `plain_lesson`. Episodes of several agents have `team_lesson`.
     """
 
     def __init__(self, lesson: Callable[[str, Sequence[tuple[str, str]], int | None], Lesson] = plain_lesson) -> None:

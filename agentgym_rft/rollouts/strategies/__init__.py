@@ -1,4 +1,4 @@
-"""How the trajectories of one group come about. A strategy is a coroutine; `STRATEGIES` maps names to them."""
+"""Rollout strategies: how the trajectories of one group are played. `STRATEGIES` maps names to coroutines."""
 
 from agentgym_rft.rollouts.strategies.base import STRATEGIES, GroupPlan, RolloutWorkers, Strategy, register_strategy
 from agentgym_rft.rollouts.strategies.counterfactual import counterfactual

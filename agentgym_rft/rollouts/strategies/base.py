@@ -1,4 +1,4 @@
-"""What every strategy shares: the plan of a group, and what it needs of the workers."""
+"""Shared by all strategies: the plan of a group, and the interface of the workers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from agentgym_rft.rollouts.reflection.reflectors import Reflection
 
 @dataclass(frozen=True, slots=True)
 class GroupPlan:
-    """A group to roll out: `base` with its group id, and how many trajectories."""
+    """A group to roll out: the episode to play (`base`, with the group's id), and how many trajectories."""
 
     base: EpisodeSpec
     group_size: int
@@ -27,7 +27,10 @@ class GroupPlan:
 
 
 class RolloutWorkers(Protocol):
-    """What a strategy needs of the workers: they bound what runs at once, it says what comes after what."""
+    """The part of the workers that a strategy uses.
+
+    The workers limit how much runs at once; the strategy sets the order.
+    """
 
     async def play(self, spec: EpisodeSpec) -> Trajectory: ...
 

@@ -1,4 +1,4 @@
-"""Counterfactual credit: what an episode would have come to, had one agent not done what it did in one turn.
+"""Counterfactual credit: how much better an episode ended than if one agent had acted differently in one turn.
 
 The difference reward of a turn is d = G - mean G', with G the agent's own return in the episode (its share of the
 team's included) and G' that of continuations from a fork in which this turn is replaced: by the environment's no-op
@@ -7,14 +7,14 @@ team's included) and G' that of continuations from a fork in which this turn is 
 
 Difference rewards compare the global utility with that of a world in which an agent is clamped (Wolpert and Tumer 2001,
 Optimal payoff functions for members of collectives, Advances in Complex Systems 4). Ours are sampled: one turn is
-replaced instead of the agent, and after it all play on, so that others react to what they then see. COMA (Foerster et
-al. 2018, arXiv 1705.08926) has the same question, with the agent's other actions averaged by a learned central critic
-while the others' are kept; ours needs no critic, costs episodes, and is noisier. With `by: policy`, d is one sample of
-the turn's advantage under the policy that plays.
+replaced instead of the whole agent; after it all agents play on and react to what they see. COMA (Foerster et al. 2018,
+arXiv 1705.08926) asks the same question, but averages over the agent's other actions with a learned central critic and
+keeps the other agents' actions. Ours needs no critic, costs more episodes, and is noisier. With `by: policy`, d is one
+sample of the turn's advantage under the policy that plays.
 
-The sum of d is not scaled from the `turns` that were drawn to all that the agent took. With `turns: 1` it estimates the
-mean over its turns, which is of the size of a return however long the episode is; the sum over all turns would count a
-shared result as often as there are turns that it hangs on. `coef` is the place to weigh it otherwise.
+The sum of d runs over the `turns` that were drawn; it is not scaled up to all turns of the agent. With `turns: 1` it
+estimates the mean over the agent's turns, which is of the size of a return, however long the episode is. A sum over all
+turns would count a shared result once for each turn that led to it. Use `coef` for another weight.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Replaced:
 async def counterfactual(plan: GroupPlan, workers: RolloutWorkers) -> Group:
     """Independent episodes of one task, each with difference rewards for turns of its trained agents.
 
-    A continuation that broke is left out and counted; a turn without any other gets no difference. What was played is
-    in each trajectory's `info["counterfactual"]`. Continuations are not members of the group.
+    A continuation with an error is left out and counted; a turn without any valid one gets no difference. Each
+    trajectory's `info["counterfactual"]` describes them. Continuations are not members of the group.
 
     Raises:
         ConfigError: `by: noop` with one agent.
@@ -104,7 +104,7 @@ async def _replaced(plan: GroupPlan, workers: RolloutWorkers, played: EpisodeRec
 async def _continued(plan: GroupPlan, workers: RolloutWorkers, start: Fork, sample: int) -> EpisodeRecord:
     """One continuation.
 
-    The first after a no-op has the random state of the episode: who sees nothing of the change does the same again.
+    The first one after a no-op has the random state of the episode, so agents that do not see the change act as before.
     """
     parent = start.parent
     name = f"{parent.trajectory.episode_id}/counterfactual/{start.turn}.{sample}"
@@ -130,7 +130,7 @@ def with_differences(
 def _record(
     agent: str, replaced: Sequence[Replaced], differences: dict[int, float], *, by_noop: bool
 ) -> dict[str, Any]:
-    """What was replaced and what it cost; turns and tokens are those after the forks, of all agents."""
+    """Return the record of the replaced turns and their cost: turns and tokens of all agents after the forks."""
     played = [(each, played) for each in replaced for played in each.continuations]
     new = [turn for each, played in played for turn in played.trajectory.turns[each.turn + by_noop :]]
     return {

@@ -1,4 +1,4 @@
-"""Reflect, then retry: half of the group plays, each episode is reflected upon and, where that helps, tried again.
+"""Reflect, then retry: half of the group is played, each episode is reported on, and the report guides a retry.
 
 One strategy with options (`rollout.reflect`) for three published methods:
 
@@ -6,9 +6,9 @@ One strategy with options (`rollout.reflect`) for three published methods:
 - Reflect-GRPO (baseline of that paper): restart from the first turn, guidance kept in the trained context.
 - Critique-GRPO (arXiv 2506.03106): after every report a restart from the first turn, guidance taken out, best joins.
 
-With several agents the report is about the turns of all, so its pivot names an agent too: that agent alone is guided.
-Where it is not trained, the next turn of one that is takes the pivot's place. What came before is kept, and each agent
-with a turn of its own in the retry gets the retry as a trajectory, with a `pivot` that counts its own turns.
+With several agents the report covers the turns of all, so its pivot also names an agent: only that agent is guided.
+If that agent is not trained, the pivot moves to the next turn of one that is. The turns before the pivot are kept. Each
+agent that takes a turn in the retry gets it as a trajectory, with a `pivot` that counts its own turns.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ AGENT = ("role", "player", "is_trained")  # what says whose a trajectory is, whe
 async def reflect_retry(plan: GroupPlan, workers: RolloutWorkers) -> Group:
     """A group of half as many episodes, and the retries that their reflections led to.
 
-    A report that is not valid, a retry that failed, that had no room or that speaks of its guidance leaves the base
-    episode as it was. What became of each reflection is in its base trajectory's `info["reflection"]`.
+    The base episode stays as it was if its report is not valid, or if its retry failed, had no room, or speaks of its
+    guidance. The base trajectory's `info["reflection"]` says which.
     """
     options = plan.reflect
     num_bases = max(plan.group_size // 2, 1)

@@ -1,4 +1,4 @@
-"""A base episode with the retry that its reflection led to, and how the two are judged."""
+"""A base episode and its retry, and how they are compared."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from agentgym_rft.rollouts.episode.forks import EpisodeRecord, own_turns
 from agentgym_rft.rollouts.reflection.hindsight import pivot_of
 from agentgym_rft.rollouts.reflection.reflectors import Reflection
 
-MAX_REWARD = 1.0  # of the rule of the released code: a return from here on is a success
+MAX_REWARD = 1.0  # the authors' code counts a return of at least this as a success
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPair:
-    """A base episode and what came of it. With several agents, returns and turns are those of the guided one."""
+    """A base episode with its reflection and retry.
+
+    With several agents, returns and turns are those of the guided agent.
+    """
 
     errored: tuple[Trajectory, ...]  # earlier attempts of the base
     base: EpisodeRecord
@@ -47,7 +50,7 @@ class RetryPair:
         return self.guided or next(trained, self.base.agents[0])
 
     def pivot_of(self, agent: str) -> int:
-        """How many turns of an agent base and retry share."""
+        """Return the number of turns of an agent that base and retry share."""
         return own_turns(self.base.trajectory.turns[: self.pivot], agent)
 
     def goes_on(self, agent: str) -> bool:
@@ -91,7 +94,7 @@ def is_correction(pair: RetryPair, options: ReflectSection) -> bool:
 
 
 def record(pair: RetryPair, reflection: Reflection, options: ReflectSection) -> dict[str, Any]:
-    """What became of a reflection, for the metrics and for the trajectory file."""
+    """The outcome of a reflection, for the metrics and for the trajectory file."""
     report, turn = reflection.report, reflection.turn
     base, retry = pair.base, pair.retry
     left = [number for number in base.remaining if number is not None]

@@ -1,4 +1,4 @@
-"""What a training run asks of its workers, wherever they are."""
+"""The interface of rollout workers, in this process or elsewhere."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Workers(Protocol):
 
     @property
     def version(self) -> int:
-        """Of the weights that play."""
+        """The version of the weights that play."""
         ...
 
     def run(self, work: Work[T]) -> T:
-        """What a coroutine that plays episodes gives."""
+        """Run a coroutine that plays episodes and return its result."""
         ...
 
     def start(self) -> None:
@@ -44,7 +44,7 @@ class Workers(Protocol):
         ...
 
     async def play(self, spec: EpisodeSpec) -> Trajectory:
-        """One episode, as soon as there is a place for it. What breaks in it is its stop reason."""
+        """Play one episode, as soon as there is a place for it. An error in it becomes its stop reason."""
         ...
 
     async def record(self, spec: EpisodeSpec, start: Fork | None = None) -> EpisodeRecord:
@@ -56,7 +56,7 @@ class Workers(Protocol):
         ...
 
     async def reflect(self, played: EpisodeRecord) -> Reflection:
-        """What the reflector says about an episode."""
+        """Return the reflector's report on an episode."""
         ...
 
     async def load(self, weights: Mapping[str, Any], version: int) -> None:
@@ -64,7 +64,7 @@ class Workers(Protocol):
         ...
 
     def take_faults(self) -> dict[str, int]:
-        """Faults of the machinery since the last call, by name: workers that died, episodes played again for that."""
+        """Counts of faults since the last call, by name: lost workers, episodes repeated because of them."""
         ...
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Where the environments of a run are made: in this process, or in processes that they share."""
+"""Makes the environments of a run: in this process, or in a few processes that they share."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from agentgym_rft.envs.process.pool import Processes
 def env_maker(config: Config) -> Callable[[], TextEnv]:
     """Makes environments as `rollout.workers` says.
 
-    Those in processes share them: as many as there are cores, unless `rollout.processes.num_processes` says otherwise,
-    and never more than episodes at once. Python's hash seed is the run's seed there, so that the order of a set is the
-    same in all of them. Processes end with their last environment.
+    There are as many processes as cores, unless `rollout.processes.num_processes` says otherwise, and never more than
+    episodes at once. Their Python hash seed is the run's seed, so that sets have the same order in all of them. A
+    process ends with its last environment.
     """
     if config.rollout.workers != "processes":
         return partial(make_env, config.env.id, config.env.options)

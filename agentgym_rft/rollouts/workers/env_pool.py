@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class EnvPool:
-    """Environments are reused between episodes; one whose episode ended with an error is closed and not used again.
+    """Reuses environments between episodes. One whose episode ended with an error is closed instead.
 
     Args:
         make_env: builds one environment.
@@ -29,7 +29,7 @@ class EnvPool:
     def __init__(self, make_env: Callable[[], TextEnv], max_concurrency: int) -> None:
         self._make_env = make_env
         self._max_concurrency = max_concurrency
-        self._idle: deque[TextEnv] = deque()  # in turns, so that none is left behind in a process that had its share
+        self._idle: deque[TextEnv] = deque()  # taken in turn: each process gets its share of episodes
         self.loop = EventLoop()
         self._places: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
 
@@ -74,7 +74,7 @@ class EnvPool:
 
 
 async def _discard(env: TextEnv, timeout_s: float | None) -> None:
-    """Close an environment that broke. What goes wrong with that adds nothing to its error, which is on record."""
+    """Close an environment that broke. Errors of the closing are ignored: the first error is on record."""
 
     async def close() -> StopReason:
         await EnvCalls(env, timeout_s).close()

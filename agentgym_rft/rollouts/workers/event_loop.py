@@ -1,4 +1,4 @@
-"""The event loop that episodes run on: a fresh one for each piece of work, or one that goes on in the background."""
+"""The event loop that episodes run on: a fresh one for each call, or one that keeps running in a thread."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class EventLoop:
         self._thread: threading.Thread | None = None
 
     def run(self, work: Work[T]) -> T:
-        """What a coroutine gives, when it is done. Ctrl-C cancels it."""
+        """Run a coroutine and return its result. Ctrl-C cancels it."""
         if self._loop is not None:
             future = self.submit(work)
             try:
@@ -77,7 +77,7 @@ def _run_in_fresh_loop(work: Work[T]) -> T:
     is_interrupted = False
 
     def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        if not is_interrupted:  # after Ctrl-C every episode is cut off; a traceback for each would say nothing more
+        if not is_interrupted:  # Ctrl-C cancels every episode; a traceback for each would not help
             loop.default_exception_handler(context)
 
     with asyncio.Runner() as runner:

@@ -33,11 +33,11 @@ class LocalWorkers:
 
     Args:
         make_env: builds one environment.
-        card, tokenizer: what the agents are made of.
+        card, tokenizer: those of the agents.
         policy: shared by all episodes.
         max_concurrency: episodes at once; a finished one frees its place immediately.
         max_context: tokens in one row.
-        reflector: who reflects on episodes, where a strategy asks for it; by default the policy itself.
+        reflector: reflects on episodes, if a strategy needs it; by default the policy itself.
         agents: those of an environment that names them; by default one agent with the card.
     """
 
@@ -64,11 +64,11 @@ class LocalWorkers:
 
     @property
     def version(self) -> int:
-        """Of the weights that play."""
+        """The version of the weights that play."""
         return self._policy.version
 
     def run(self, work: Work[T]) -> T:
-        """What a coroutine that plays episodes gives."""
+        """Run a coroutine that plays episodes and return its result."""
         return self._pool.run(work)
 
     def start(self) -> None:
@@ -80,11 +80,14 @@ class LocalWorkers:
         return self._pool.loop.submit(work)
 
     async def load(self, weights: Mapping[str, Any], version: int) -> None:
-        """Play with these weights from now on, see `Policy.load`; episodes that run take them up between two passes."""
+        """Play with these weights from now on, see `Policy.load`.
+
+        Running episodes use them from the next forward pass on.
+        """
         self._policy.load(weights, version)
 
     def take_faults(self) -> dict[str, int]:
-        """None: without other processes, whatever breaks is the outcome of an episode."""
+        """No faults: without other processes, every error is the outcome of an episode."""
         return {}
 
     async def play(self, spec: EpisodeSpec) -> Trajectory:
@@ -105,7 +108,7 @@ class LocalWorkers:
             return await self._completer.reply(request)
 
     async def reflect(self, played: EpisodeRecord) -> Reflection:
-        """What the reflector says about an episode."""
+        """Return the reflector's report on an episode."""
         return await self._reflector.reflect(played)
 
     def close(self) -> None:

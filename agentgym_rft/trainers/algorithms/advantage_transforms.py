@@ -1,4 +1,4 @@
-"""Modulators: stages that change the advantage of single tokens after the baseline was taken off."""
+"""Advantage transforms: stages that change the advantage of single tokens after the baseline was subtracted."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Advantages = baseline x scale x unit, each a pure function over values and a group key.
 
 Statistics are float64 and taken over the global batch. A group whose values are all equal has exactly zero advantage,
-so that rounding cannot turn "no signal" into a gradient.
+so that rounding errors cannot become a gradient.
 """
 
 from __future__ import annotations

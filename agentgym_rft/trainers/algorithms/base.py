@@ -1,4 +1,4 @@
-"""`Algorithm`: the frozen composition of the parts in `stages.py`, and what it needs to run."""
+"""`Algorithm`: a frozen composition of the parts in `parts.py`, and the columns that it needs."""
 
 from __future__ import annotations
 

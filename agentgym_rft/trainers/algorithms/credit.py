@@ -1,6 +1,6 @@
-"""Multi-turn credit: which turn of which trajectory gets how much of an outcome.
+"""Multi-turn credit: how an outcome is divided among the turns of a trajectory.
 
-As in `advantages.py`, statistics are float64 and over the global batch; auxiliary trajectories are in none of them.
+As in `advantages.py`, statistics are float64 and over the global batch. Auxiliary trajectories never enter them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Quantities of a whole next-token distribution, one number a position: what full-vocabulary controls look at.
+"""Statistics of the whole next-token distribution, one number for each position; entropy controls use them.
 
-The scorer computes them from the logits in chunks, in at least float32, once, and only those an algorithm names.
+The scorer computes them from the logits, in chunks, in at least float32, and only those that an algorithm names.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class DistributionStat:
-    """A column made of log-probs and probs [k, V] -> [k]. Its name is the column's."""
+    """A column computed from log-probs and probs [k, V] -> [k]. `name` is the column's name."""
 
     name: str
     fn: Callable[[Tensor, Tensor], Tensor]

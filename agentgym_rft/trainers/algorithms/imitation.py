@@ -1,4 +1,4 @@
-"""Algorithms that imitate beside reinforcement: an expert (MIX), or the policy's own best episodes (SPEAR)."""
+"""Algorithms that also imitate: an expert's demonstrations (MIX) or the policy's own best episodes (SPEAR)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Policy losses of single tokens, and the weights that add them up.
+"""Policy losses of single tokens, and the weights with which they are summed.
 
-Surrogates never take a mean; the aggregation gives each token its weight from counts over the whole batch.
+A surrogate never takes a mean. The aggregation gives each token its weight from counts over the whole batch.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""The kinds of parts that an algorithm is made of. `algorithm.py` composes them.
+"""The kinds of parts that an algorithm is made of. `base.py` composes them.
 
-Three worlds, kept apart on purpose:
+They run at three levels:
 
-* Shapers see a group's trajectories before there is a table, and add named rewards.
+* Reward shaping sees a group's trajectories before there is a table, and changes or adds rewards.
 * Stages and filters see the token table of the whole batch once, without gradient.
-* Differentiable parts (surrogate, regularisers) see the tokens of one micro-batch, return one loss a token, and never
-  take a mean: the update multiplies by global per-token weights, so micro-batches add up to the global loss exactly.
+* Differentiable parts (surrogate, regularisers) see the tokens of one micro-batch and return one loss a token. They
+  never take a mean: the update multiplies by global per-token weights, so micro-batches sum to the global loss.
 
-Controllers remember something from step to step; their state goes into the checkpoint.
+Controllers keep a state from step to step, which is saved in the checkpoint.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from agentgym_rft.trainers.batch.table import TokenTable
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a part may know beside the table: step and seed, for schedules and random choices."""
+    """Information beside the table: step and seed, for schedules and random choices."""
 
     step: int = 0
     seed: int = 0
@@ -33,7 +33,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class RewardShaping:
-    """A function of a whole group (its valid trajectories) that returns it with other rewards, of turns or by name."""
+    """A function that returns a group, of which it sees the valid trajectories, with other rewards."""
 
     name: str
     fn: Callable[[Group], Group]
@@ -41,7 +41,7 @@ class RewardShaping:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A function over the global table that returns token columns [N]; sees and returns no gradient."""
+    """A function that takes the global table and returns token columns [N], without gradient."""
 
     name: str
     fn: Callable[[TokenTable, Context], Mapping[str, Tensor]]
@@ -74,8 +74,8 @@ class TokenFilter:
 class LossInputs:
     """Tokens of one micro-batch, each [K].
 
-    `logprobs` and `log_ratio` carry gradient; a statistic does where a regulariser asked for it. `clip_log_ratio` is
-    what bounds are compared with: the log-ratio of the token's unit of clipping, without gradient.
+    `logprobs` and `log_ratio` carry gradient; a statistic does if a regulariser asks for it. `clip_log_ratio`, the
+    log-ratio of the token's unit of clipping without gradient, is compared with the bounds.
     """
 
     logprobs: Tensor
@@ -100,7 +100,7 @@ class Surrogate:
 
     `scales_with_advantage`: a token of zero advantage has zero gradient, so rows without any advantage need no
     backward pass. `stops_gradient`: tokens that a bound cut off have none either, as in PPO.
-    `uses_ratio`: without, no pass over the batch is needed to know the old policy's log-probs.
+    `uses_ratio`: False if it needs no log-probs of the policy before the update, and so no extra pass.
     """
 
     name: str
@@ -123,7 +123,7 @@ def coefficient(value: float | Coefficient, context: Context) -> float:
 
 
 class Controller(Protocol):
-    """Something that an algorithm remembers from step to step."""
+    """A state that an algorithm keeps from step to step."""
 
     @property
     def name(self) -> str: ...
@@ -133,7 +133,7 @@ class Controller(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """What must survive a restart, as JSON."""
+        """Return the state for a checkpoint, as JSON."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...

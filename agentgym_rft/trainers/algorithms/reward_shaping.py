@@ -1,4 +1,4 @@
-"""Shapers: what a group's rewards become before there are advantages."""
+"""Reward shaping: changes a group's rewards before advantages are computed."""
 
 from __future__ import annotations
 

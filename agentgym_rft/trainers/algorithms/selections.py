@@ -1,4 +1,4 @@
-"""Advantage stages that also choose what a step learns from: the best of a group, or all but its median."""
+"""Advantage stages that also choose trajectories: only the best of a group, or all but its median."""
 
 from __future__ import annotations
 

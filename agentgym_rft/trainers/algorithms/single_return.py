@@ -1,4 +1,4 @@
-"""Algorithms that learn from one return a trajectory (or a turn), beside the GRPO family of `algorithms.py`."""
+"""Algorithms that learn from one return for each trajectory (or turn), other than the GRPO family of `grpo.py`."""
 
 from __future__ import annotations
 

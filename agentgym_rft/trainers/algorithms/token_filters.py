@@ -1,4 +1,4 @@
-"""Which groups, trajectories and tokens a step learns from; those of entropy controls are in `entropy_filters.py`."""
+"""Filters of groups, trajectories and tokens; those of entropy controls are in `entropy/filters.py`."""
 
 from __future__ import annotations
 

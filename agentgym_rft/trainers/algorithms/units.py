@@ -1,16 +1,14 @@
-"""Granularity: the one meaning of `token`, `turn` and `trajectory` everywhere.
+"""Granularity: what `token`, `turn` and `trajectory` mean wherever a setting names them.
 
-A unit says over what a number is taken: an advantage, an importance ratio, a clipping decision, an entropy.
+A unit says for what a number is computed (an advantage, an importance ratio, a clipping decision, an entropy).
 """
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-from agentgym_rft.config.run import AlgorithmSection, Unit
+from agentgym_rft.config.run import AlgorithmSection, Place, Unit
 from agentgym_rft.trainers.batch.table import TokenTable, segment_sum
 
 __all__ = ["Unit", "first_of_unit", "unit_key", "unit_mean", "unit_sum"]
@@ -47,15 +45,6 @@ def first_of_unit(table: TokenTable, unit: Unit) -> Tensor:
     return first
 
 
-Place = Literal["advantage", "ratio", "clip", "entropy"]
-
-
 def unit_of(section: AlgorithmSection, place: Place, default: Unit) -> Unit:
     """The unit of a place: its own setting, else `algorithm.granularity`, else the algorithm's default."""
-    own: dict[Place, Unit | None] = {
-        "advantage": section.units.advantage,
-        "ratio": section.units.ratio,
-        "clip": section.units.clip,
-        "entropy": section.units.entropy,
-    }
-    return own[place] or section.granularity or default
+    return section.units.get(place) or section.granularity or default

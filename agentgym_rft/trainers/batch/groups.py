@@ -1,4 +1,4 @@
-"""Trajectories that are imitated beside a batch: which are, and how they are shared out among its groups."""
+"""Groups of a batch: valid trajectories, those that are compared with each other, and those that are only imitated."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ def imitated(groups: Sequence[Group], mean_returns: Sequence[float]) -> list[Gro
 
 
 def to_imitate(trajectory: Trajectory) -> Group:
-    """A group with nothing that enters a baseline, see `shared_out`."""
+    """A group without trajectories for a baseline: all are auxiliary and only imitated, see `shared_out`."""
     return Group(f"imitated/{trajectory.group_id}", trajectory.task_id, (), (trajectory,))
 
 
 def shared_out(groups: Sequence[Group]) -> list[Group]:
-    """The groups with trajectories; what others bring to be imitated is shared out among them, in turn.
+    """The groups with trajectories. The auxiliary trajectories of all other groups are dealt out among them in turn.
 
-    So every minibatch has some, and something to set it against. Without any such group there is nothing to train.
+    So every minibatch has some trajectories to imitate, and others for its baselines. Without a group that has
+    trajectories there is nothing to train.
     """
     main = [group for group in groups if group.trajectories]
     extra = [trajectory for group in groups if not group.trajectories for trajectory in group.auxiliary]
@@ -74,7 +75,7 @@ def by_seat(groups: Sequence[Group], baseline: Baseline = "seat") -> list[Group]
     """Groups whose trajectories are compared with each other; those of one agent stay as they are.
 
     `seat`: each agent's own trajectories from the same start; `role`: those of all agents of a role; `team`: of all.
-    What is not trained (frozen and scripted players, opponents of a pool) is left out.
+    Agents that are not trained (frozen and scripted ones, opponents of a pool) are left out.
     """
     return [part for group in groups for part in _parts(group, baseline)]
 
@@ -83,7 +84,7 @@ def _parts(group: Group, baseline: Baseline) -> list[Group]:
     if not any("role" in trajectory.info for trajectory in (*group.trajectories, *group.auxiliary)):
         return [group]
     key = _KEYS[baseline]
-    trained = [t for t in group.trajectories if t.info.get("is_trained", True)]  # what was lost whole has no seat
+    trained = [t for t in group.trajectories if t.info.get("is_trained", True)]  # lost episodes have no agent
     extra = [t for t in group.auxiliary if t.info.get("is_trained", True)]
     return [
         replace(

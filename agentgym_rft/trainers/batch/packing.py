@@ -1,4 +1,4 @@
-"""Rows -> minibatches, one for each optimizer step -> micro-batches under a budget of tokens, shared by processes."""
+"""Deals rows out to optimizer steps, and splits them into micro-batches under a budget of tokens for each process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Layout = Literal["padded", "packed"]
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Where the tokens of a packed micro-batch belong: rows of `shape` (rows, longest row), flattened.
+    """Where each token of a packed micro-batch lies in padded rows of `shape` (rows, longest row), flattened.
 
     Example: rows of 3 and 2 tokens -> `shape` (2, 3), `places` [0 1 2 3 4], `positions` [[0 1 2 0 1]].
     """
@@ -86,7 +86,7 @@ def pack(rows: Sequence[Row], micro_batch_tokens: int, layout: Layout = "padded"
 
 
 def deal(rows: Sequence[Row], micro_batch_tokens: int, layout: Layout, rank: int, size: int) -> list[MicroBatch | None]:
-    """The micro-batches of one of `size` processes; None is a pass without rows.
+    """The micro-batches of one of `size` processes; None stands for a pass without rows.
 
     Rows are dealt in order of their length, so that all processes have about as many tokens, and get equally many
     passes.
@@ -100,7 +100,7 @@ def deal(rows: Sequence[Row], micro_batch_tokens: int, layout: Layout, rank: int
 
 
 def padding_fraction(batches: Sequence[MicroBatch], rows: Sequence[Row]) -> float:
-    """Share of the tokens fed in `batches` that are no token of `rows`."""
+    """Share of padding among the tokens that are fed in `batches`."""
     fed = sum(batch.input_ids.numel() for batch in batches)
     return 1 - sum(len(row.ids) - 1 for row in rows) / max(fed, 1)
 

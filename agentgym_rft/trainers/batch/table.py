@@ -238,7 +238,7 @@ def _table(
 
 
 def _state(trajectory: Trajectory, number: int) -> tuple[str, ...]:
-    """What equal states share. A turn without a key, in an environment that cannot tell, is equal to no other."""
+    """Return the key that equal states share. A turn without a state key is equal to no other."""
     key = trajectory.turns[number].state_key
     return (trajectory.task_id, key) if key else (trajectory.task_id, trajectory.episode_id, str(number))
 

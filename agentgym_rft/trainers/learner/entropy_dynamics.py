@@ -1,4 +1,4 @@
-"""Entropy dynamics: where a batch's entropy is, and what the coming update does to it, to first order.
+"""Entropy dynamics: the entropy of a batch by turn and task type, and its change by the coming update, to first order.
 
 At one position with next-token distribution p and entropy H, a logit step a (e_k - p) changes the entropy by
 -a (S_k - N) + O(a^2), with S_i = p_i (H + ln p_i) and N = E_{i~p}[S_i]. The policy loss L pushes the logits at a
@@ -22,7 +22,7 @@ from agentgym_rft.trainers.batch.table import TokenTable
 from agentgym_rft.trainers.learner.objective import Objective, minibatch_weights, unit_log_ratio
 from agentgym_rft.trainers.learner.scoring import Scores
 
-WATCHED = (ENTROPY, MEAN_DISCRIMINATOR)  # of the policy before the update; `dynamics` needs them beside `old_logprobs`
+WATCHED = (ENTROPY, MEAN_DISCRIMINATOR)  # columns that `dynamics` needs beside `old_logprobs`
 
 # First and last turn of each bucket; the last one is open.
 TURN_BUCKETS: dict[str, tuple[int, float]] = {
@@ -52,8 +52,8 @@ def dynamics(algorithm: Algorithm, table: TokenTable, context: Context) -> dict[
 def policy_pull(algorithm: Algorithm, table: TokenTable, context: Context) -> Tensor:
     """-dL/dlp of the policy loss over the whole batch at the policy before the update, [N] float64, nats^-1.
 
-    Positive where the update makes the sampled token likelier. Bounds that stop a token, filters and weights are in it,
-    regularisers are not.
+    Positive where the update makes the sampled token likelier. It includes bounds, filters and weights, but not
+    the regularisers.
     """
     logprobs = table.columns["old_logprobs"].detach().to(torch.float64, copy=True).requires_grad_()
     weights = minibatch_weights(algorithm, table, torch.ones_like(table.columns["old_logprobs"]), context)
@@ -76,14 +76,15 @@ def discriminator_gap(table: TokenTable) -> Tensor:
 
 
 def dropped_fraction(table: TokenTable) -> float:
-    """Share of the tokens of a prepared table, auxiliary ones aside, that filters keep from being trained."""
+    """Share of tokens that filters exclude from training, auxiliary tokens left out."""
     main = table.token_column(AUXILIARY) == 0
     return float((table.columns["mask"][main] == 0).double().mean()) if main.any() else 0.0
 
 
 def logit_delta(pull: Tensor, gap: Tensor) -> float:
-    """The paper's estimate of the batch's mean change of entropy, -sum pull x D, up to the step size, which it leaves
-    open: it is that of one step of size 1 on the logits themselves, as if positions shared no weights.
+    """The paper's estimate of the mean change of entropy, -sum pull x D, for a step of size 1 on the logits themselves.
+
+    It treats positions as if they shared no weights. The paper leaves the step size open.
     """
     return -float((pull * gap).sum())
 

@@ -1,6 +1,6 @@
-"""A fixed set of states on which the change of entropy by each step is measured, beside its first-order prediction.
+"""Measures on fixed states how each step changes the entropy, and compares it with the first-order prediction.
 
-The prediction is exact to first order for any optimizer, because it takes the step as it was made:
+The prediction is exact to first order for any optimizer, because it uses the step that was actually taken:
 
     predicted = g . (theta_after - theta_before),  g = gradient of the states' mean entropy at theta_before
     measured  = mean entropy at theta_after - mean entropy at theta_before
@@ -29,7 +29,7 @@ NUM_ROWS = 8  # a row costs a pass over all its tokens, however few of them are 
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """The model before a step: mean entropy of the probe, its gradient, and the weights, by name."""
+    """The state before a step: mean entropy of the probe, its gradient, and the weights by name."""
 
     entropy: float
     gradient: Mapping[str, Tensor]
@@ -38,10 +38,10 @@ class Before:
 
 @dataclass(slots=True)
 class EntropyProbe:
-    """The states, once chosen, and how to measure them. With `num_states` 0 it measures nothing.
+    """Holds the probed states and measures their entropy. With `num_states` 0 it measures nothing.
 
-    While a step runs it holds two more copies of the weights' size. It works in the weights' own precision, because
-    the change of a step is smaller than what bfloat16 resolves.
+    During a step it holds two more tensors of the weights' size. It works in the weights' own precision, because a
+    step changes less than bfloat16 resolves.
     """
 
     num_states: int
@@ -102,9 +102,9 @@ class EntropyProbe:
 
 
 def choose_states(rows: Sequence[Row], num_states: int, seed: int) -> tuple[Row, ...]:
-    """`num_states` positions drawn from `NUM_ROWS` rows, or as many as hold so many; all there are if that is fewer.
+    """Draw `num_states` positions from `NUM_ROWS` rows, or from more rows if these hold too few. Fewer are all taken.
 
-    Each row ends with its last position that was drawn, and is numbered by itself.
+    Each row is cut after its last drawn position, and its entries are numbered from 0.
     """
     random = np.random.default_rng(seed)
     pool: list[tuple[int, int]] = []
@@ -130,5 +130,5 @@ def _numbered(states: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[Row, ...
 
 
 def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The weights that a step can change, by name."""
+    """The trainable weights, by name."""
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}

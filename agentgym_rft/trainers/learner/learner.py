@@ -1,4 +1,4 @@
-"""What trains: model, optimizer and algorithm, the same in every process of a run, and the things done with them.
+"""Trains a model: holds model, optimizer and algorithm, and takes steps, saves and loads. Every process has one.
 
 Every function here is called by all processes together, with the same arguments (see `group.py`).
 """
@@ -18,7 +18,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from transformers import AutoModelForCausalLM
 
 from agentgym_rft.config.run import Config
-from agentgym_rft.errors import CheckpointError, ConfigError
+from agentgym_rft.errors import CheckpointError
 from agentgym_rft.store.checkpoint import (
     Checkpoint,
     restore,
@@ -67,7 +67,10 @@ class Update:
 
 @dataclass(slots=True)
 class Learner:
-    """A process's share of the training. `model` is the one that was loaded: with adapters in it, or sharded."""
+    """The learner of one process.
+
+    `model` is the loaded one, with adapters inside where these are trained, or sharded.
+    """
 
     config: Config
     model: Any
@@ -93,13 +96,9 @@ def make_learner(config: Config, algorithm: Algorithm, model: Any, tokenizer: An
         ConfigError: the model, the algorithm and the settings under `trainer` do not go together.
     """
     trainer = config.trainer
-    if ranks.is_sharded and trainer.entropy_probe:
-        raise ConfigError(
-            "trainer.entropy_probe needs all weights in each process: write trainer.parallel.strategy=ddp."
-        )
     copied = (
         sharing_copy if trainer.lora.rank and ranks.size == 1 else deepcopy
-    )  # adapters leave the weights as they are
+    )  # with adapters the base weights do not change
     reference = make_scorer(copied(model), bf16=trainer.bf16) if algorithm.needs_reference else None
     if reference is not None:
         reference.model.requires_grad_(False)
@@ -194,7 +193,7 @@ def _head_weights(learner: Learner, head: nn.Module) -> dict[str, Tensor]:
 
 
 def _exported(learner: Learner, weights: Mapping[str, Tensor]) -> Any:
-    """A model of the policy's own kind, without shares and adapters, that holds these weights."""
+    """A whole model of the policy's kind, without adapters, that holds these weights."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(learner.model.config, dtype=learner.model.dtype)
     model.load_state_dict(dict(weights), assign=True)
@@ -203,7 +202,7 @@ def _exported(learner: Learner, weights: Mapping[str, Tensor]) -> Any:
 
 
 def _load_adapter(learner: Learner, checkpoint: Checkpoint) -> None:
-    """The adapters, once the frozen weights are found to be those that the checkpoint's adapters were trained on."""
+    """Load a checkpoint's adapters, after a check that they were trained on the same frozen weights."""
     stored, adapters = stored_weights(checkpoint, learner.model.dtype), stored_adapter(checkpoint.path / "adapter")
     own = learner.model.state_dict()
     base = {name.replace(".base_layer.", "."): tensor for name, tensor in own.items() if ".lora_" not in name}
@@ -218,7 +217,7 @@ def _load_adapter(learner: Learner, checkpoint: Checkpoint) -> None:
 
 
 def _changed(model: nn.Module, stored: Mapping[str, Tensor]) -> str | None:
-    """The first weight without adapter that is another one than the stored. Of a shard only its own part is seen."""
+    """The first frozen weight that differs from the stored one. A sharded process compares only its own part."""
     for name, tensor in model.state_dict().items():
         if ".base_layer." in name or ".lora_" in name:
             continue

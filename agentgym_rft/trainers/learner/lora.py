@@ -1,7 +1,8 @@
-"""Low-rank adapters (LoRA, arXiv 2106.09685) by peft, and the weights that they amount to.
+"""Low-rank adapters (LoRA, arXiv 2106.09685) by peft.
 
-The adapters live inside the model: whoever has the model object (the scorer, the policy that samples from it) uses
-them. Whoever has a model of his own gets merged weights, W + alpha / rank B A, under the base model's names.
+peft puts the adapters into the model object, so all that use this object (the scorer, and the policy that samples from
+it) compute with them. A policy with a model object of its own gets merged weights instead: W + alpha / rank B A, under
+the base model's names.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from agentgym_rft.errors import ConfigError
 from agentgym_rft.store.trainer_state import assign
 
 _A, _B, _BASE = ".lora_A.default.weight", ".lora_B.default.weight", ".base_layer."
-_PREFIX = "base_model.model."  # of names in peft's files
+_PREFIX = "base_model.model."  # of the names in peft's files
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +42,10 @@ class Adapter:
 def add_lora(model: Any, section: LoraSection, seed: int) -> Adapter | None:
     """Put adapters into a model, in place, and freeze all else; None if the section asks for none.
 
-    The first product is 0, so the model computes what it did before.
+    B is 0 at first, so the model's outputs do not change.
 
     Raises:
-        ConfigError: peft is not installed, or a target is not there or no linear layer.
+        ConfigError: peft is not installed, or a target is missing or no linear layer.
     """
     if not section.rank:
         return None
@@ -73,9 +74,9 @@ def add_lora(model: Any, section: LoraSection, seed: int) -> Adapter | None:
 
 
 def sharing_copy(model: Any) -> Any:
-    """A copy with the very same weights and buffers in memory, but adapters of its own, if there are any in the model.
+    """A copy of the model that shares its weights and buffers in memory, but has adapters of its own, if there are any.
 
-    Whoever changes a shared weight changes it in all copies.
+    A change of a shared weight is a change in all copies.
     """
     shared = [*model.named_parameters(), *model.named_buffers()]
     return deepcopy(model, {id(tensor): tensor for name, tensor in shared if ".lora_" not in name})
@@ -93,7 +94,7 @@ def _check_targets(model: nn.Module, targets: tuple[str, ...]) -> None:
 
 
 def adapter_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The adapters' own weights, by peft's names without that of the adapter."""
+    """The adapters' own weights, by peft's names without the part that names the adapter."""
     return {name.replace(".default", ""): tensor for name, tensor in weights.items() if name.endswith((_A, _B))}
 
 

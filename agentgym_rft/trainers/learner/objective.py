@@ -1,4 +1,4 @@
-"""The loss of one minibatch as a sum of per-token losses with global weights, one micro-batch at a time."""
+"""The loss of a minibatch: a weighted sum of per-token losses. Weights are global, so micro-batches simply add up."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ class Weights:
 
 @dataclass(slots=True)
 class Measured:
-    """What a pass over a minibatch measured, without gradient. Filled in place; [N], zero outside the minibatch."""
+    """Values measured in a pass over a minibatch, without gradient.
+
+    Filled in place; [N], zero outside the minibatch.
+    """
 
     logprobs: Tensor
     log_ratio: Tensor
@@ -91,7 +94,7 @@ class Objective:
         return torch.stack(list(losses.values())).sum()
 
     def inputs(self, scores: Scores, index: Tensor) -> LossInputs:
-        """What the differentiable parts see of the tokens `index` [K]."""
+        """Return the inputs of the differentiable parts for the tokens `index` [K]."""
         log_ratio, clip_log_ratio = self._log_ratios(scores.logprobs, index)
         columns = {name: self.table.token_column(name)[index] for name in self.algorithm.loss_columns}
         return LossInputs(scores.logprobs, log_ratio, clip_log_ratio, scores.columns, columns)
@@ -169,7 +172,7 @@ def new_measured(objective: Objective, dtype: torch.dtype) -> Measured:
 
 
 def summed(measured: Measured, ranks: Ranks) -> Measured:
-    """What all processes measured together: each token by the one that had it."""
+    """The measurements of all processes, merged: each token was measured by the process that had it."""
     if ranks.size == 1:
         return measured
     logprobs, log_ratio, is_clipped, *rest = ranks.sum(

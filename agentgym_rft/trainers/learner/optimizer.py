@@ -11,6 +11,8 @@ from torch.distributed.tensor import DTensor
 from agentgym_rft.config.run import TrainerSection
 from agentgym_rft.errors import NumericsError
 
+BETAS = (0.9, 0.95)  # of AdamW
+
 
 def make_optimizer(model: nn.Module, cfg: TrainerSection) -> torch.optim.AdamW:
     """AdamW over the trainable weights of `model`; weight decay only on matrices, not on norms and biases."""
@@ -20,7 +22,7 @@ def make_optimizer(model: nn.Module, cfg: TrainerSection) -> torch.optim.AdamW:
         {"params": [pair for pair in weights if pair[1].ndim < 2], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(groups, lr=cfg.learning_rate, betas=cfg.betas, fused=True)
+    return torch.optim.AdamW(groups, lr=cfg.learning_rate, betas=BETAS, fused=True)
 
 
 def learning_rate(step: int, cfg: TrainerSection) -> float:

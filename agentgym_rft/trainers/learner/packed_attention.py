@@ -1,8 +1,8 @@
 """Attention of rows that lie one after another in one sequence: each token sees its own row alone.
 
-Every layer but attention works on the packed tokens, [1, T]. For attention they are laid out as padded rows, so that
-torch's causal kernel does it in one call, and back. transformers hands this function to any model that takes its
-attention from `ALL_ATTENTION_FUNCTIONS`, and builds no mask for it.
+Every layer but attention works on the packed tokens, [1, T]. For attention they are laid out as padded rows, which
+torch's causal kernel takes in one call, and packed again after it. transformers gives this function to any model that
+takes its attention from `ALL_ATTENTION_FUNCTIONS`, and builds no mask for it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def packed_attention(
         key, value: [1, kv heads, T, head dim].
         options: `packed` says where the tokens belong; `scaling` and `sliding_window` are the layer's own.
     Raises:
-        ConfigError: the layer caps its scores, which torch's kernel cannot.
+        ConfigError: the layer caps its scores, which torch's kernel cannot do.
     """
     packed: Packed = options["packed"]
     if options.get("softcap") is not None:
@@ -57,7 +57,7 @@ def _unpacked(tensor: Tensor, packed: Packed) -> Tensor:
 
 
 def _band(length: int, window: int, device: torch.device) -> Tensor:
-    """Which of the last `window` positions each one sees, [L, L] bool."""
+    """Return the mask by which each position sees the last `window` positions, [L, L] bool."""
     seen = torch.ones(length, length, dtype=torch.bool, device=device).tril()
     return seen & ~seen.tril(-window)
 

@@ -1,4 +1,4 @@
-"""A scorer's model under torch's DDP or FSDP2, such that several processes train as one.
+"""Puts a scorer's model under torch's DDP or FSDP2, so that several processes train as one.
 
 The weights of the loss are global, so the loss is the sum of the processes' losses and gradients are summed, never
 averaged.
@@ -26,9 +26,9 @@ Compute = Callable[[], tuple[Tensor, ...]]
 
 
 class Core(nn.Module):
-    """The model and its critic's head as one module; its forward pass is whatever a scorer computes with the two.
+    """The model and the critic's head as one module. Its forward pass runs a given function on them.
 
-    DDP and FSDP2 act on the outputs of a module's forward pass, and a scorer uses the model's parts one by one.
+    DDP and FSDP2 hook into the outputs of one module's forward pass, but a scorer calls the model part by part.
     """
 
     def __init__(self, model: nn.Module, value_head: nn.Module | None) -> None:
@@ -38,7 +38,7 @@ class Core(nn.Module):
             self.value_head = value_head
 
     def forward(self, compute: Compute) -> tuple[Tensor, ...]:
-        """What `compute` returns, in storage of its own: hooks on a view would be lost to in-place operations."""
+        """Return the outputs of `compute`, with views copied: an in-place operation would drop the hooks of a view."""
         return tuple(tensor.clone() if tensor._is_view() else tensor for tensor in compute())
 
 
@@ -55,7 +55,7 @@ def wrapped(scorer: Scorer, ranks: Ranks, *, is_trained: bool = True) -> Scorer:
 
 
 def trained_module(scorer: Scorer) -> nn.Module:
-    """What an optimizer trains: the model, with the critic's head if there is one."""
+    """Return the module that an optimizer trains: the model, with the critic's head if there is one."""
     return scorer.model if scorer.value_head is None else nn.ModuleList([scorer.model, scorer.value_head])
 
 

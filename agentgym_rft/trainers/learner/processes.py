@@ -1,8 +1,9 @@
-"""The processes of a training run: which one this is, and what they tell each other.
+"""The processes of a training run: the rank of this one, and the messages between them.
 
-torchrun starts one process for each device. Process 0 leads: it rolls out, writes the run directory and hands work to
-the others, which only train. They meet in torch's default process group (NCCL between GPUs, gloo between CPUs). While
-process 0 rolls out the others wait at torch's store for a word that there is an order, which then comes by the group.
+torchrun starts one process for each device. Process 0 leads: it rolls out, writes the run directory and sends orders to
+the others, which only train. They communicate in torch's default process group (NCCL between GPUs, gloo between CPUs).
+A collective has a short deadline, but a rollout may take long. So the others first wait for a key in torch's store,
+which process 0 sets when it has an order, and only then for the order itself in the group.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from agentgym_rft.config.run import ParallelSection
 from agentgym_rft.errors import AgentGymError, ConfigError, ParallelError
 
 Strategy = Literal["none", "ddp", "fsdp2"]
+IDLE_S = 86_400.0  # how long the others wait while process 0 rolls out
 
 
 class OrderBell:
-    """Says that an order comes: process 0 never waits to ring, the others wait as long as a rollout may take."""
+    """Announces orders through torch's store. Process 0 never waits; the others wait as long as a rollout takes."""
 
     def __init__(self, store: Store, patience_s: float) -> None:
         self._store = store
@@ -43,7 +45,10 @@ class OrderBell:
 
 
 class Ranks:
-    """This process among those of the run. Alone (`ALONE`), every method does nothing."""
+    """The rank of this process in the run, and its messages to the others.
+
+    With one process (`ALONE`) there are none.
+    """
 
     def __init__(
         self, rank: int = 0, size: int = 1, strategy: Strategy = "none", bell: OrderBell | None = None
@@ -52,7 +57,7 @@ class Ranks:
         self.size = size
         self.strategy = strategy
         self._bell = bell
-        self._is_listening = bell is not None  # the others wait for an order
+        self._is_listening = bell is not None  # True while the others wait for an order
 
     @property
     def is_sharded(self) -> bool:
@@ -69,20 +74,20 @@ class Ranks:
         return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
     def order(self, message: Any) -> None:
-        """Process 0: tell the others what comes next. They must be told what follows only by `ready`."""
+        """Process 0: send an order to the others. Call `ready` once it is carried out, before the next order."""
         self._is_listening = False
         self._broadcast(message)
 
     def ready(self) -> None:
-        """The last order was carried out; the others wait for the next."""
+        """Process 0: note that the last order was carried out, so the others wait for the next."""
         self._is_listening = True
 
     def await_order(self) -> Any:
-        """The next message of process 0."""
+        """Wait for the next order of process 0."""
         return self._broadcast(None)
 
     def dismiss(self, message: Any) -> None:
-        """Process 0: a last message, if the others wait for one. Where an order failed they fail by themselves."""
+        """Process 0: send a last message, if the others wait for one. After a failed order they fail by themselves."""
         if self._is_listening:
             self._is_listening = False
             with suppress(ParallelError):
@@ -106,7 +111,7 @@ ALONE = Ranks()
 
 @contextmanager
 def peer_failures_named() -> Iterator[None]:
-    """Raises `ParallelError` where a collective failed, because another process ended or did not answer in time."""
+    """Raise `ParallelError` in place of torch's error when another process ended or did not answer in time."""
     try:
         yield
     except RuntimeError as error:
@@ -148,9 +153,9 @@ def choose_strategy(section: ParallelSection) -> Strategy:
 
 @contextmanager
 def joined(section: ParallelSection) -> Iterator[Ranks]:
-    """This process among those of the run, connected while the context lasts.
+    """Connect this process with the others of the run while the context lasts.
 
-    Where process 0 fails between two orders the others are told, and raise `ParallelError`.
+    If process 0 fails between two orders, it tells the others, and they raise `ParallelError`.
 
     Raises:
         ConfigError: the strategy and the number of processes do not go together.
@@ -169,7 +174,7 @@ def joined(section: ParallelSection) -> Iterator[Ranks]:
         group_store = PrefixStore("group", store)
         dist.init_process_group(backend, store=group_store, rank=rank, world_size=size, timeout=timeout)
         _keep_for_ever(dist.group.WORLD)
-    bell = OrderBell(PrefixStore("orders", store), section.idle_timeout_s)
+    bell = OrderBell(PrefixStore("orders", store), IDLE_S)
     ranks = Ranks(rank, size, strategy, bell)
     try:
         yield ranks
@@ -182,14 +187,15 @@ def joined(section: ParallelSection) -> Iterator[Ranks]:
 
 
 def _keep_for_ever(group: Any) -> None:
-    """Never free a process group: its destructor holds the interpreter's lock while it joins threads that may need it.
+    """Never free a process group: its destructor may wait for ever.
 
-    torch 2.13 then waits for ever, most often after a collective that failed.
+    In torch 2.13 it holds the interpreter's lock while it joins threads that may need this lock, most often after a
+    collective that failed.
     """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(group))
 
 
 def local_device(name: str) -> str:
-    """The device of this process: where `name` leaves open which GPU, the one of torchrun's local rank."""
+    """The device of this process. If `name` does not say which GPU, it is the one of torchrun's local rank."""
     is_gpu = name == "cuda" or (name == "auto" and torch.cuda.is_available())
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if is_gpu and "RANK" in os.environ else name

@@ -1,4 +1,4 @@
-"""Log-probs and full-vocabulary columns of the trained tokens, without the logits of all other positions."""
+"""Computes log-probs and full-vocabulary statistics of the trained tokens, without the logits of other positions."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class Scorer:
     """Scores micro-batches with a causal language model. Make it with `make_scorer`."""
 
     model: PreTrainedModel
-    body: nn.Module | None  # decoder without head; None: the model changes its logits after the head
+    body: nn.Module | None  # decoder without its head; None: the model changes its logits after the head
     head: nn.Module | None
     bf16: bool = False
     value_head: nn.Linear | None = None  # of a critic that shares the model's body
     layout: Layout = "padded"
     recomputed: tuple[nn.Module, ...] = ()  # layers that keep no activations for the backward pass
     ranks: Ranks = ALONE
-    root: nn.Module | None = None  # runs a pass such that several processes train as one; see `wrapping.py`
+    root: nn.Module | None = None  # runs a pass under DDP or FSDP2, see `parallelize.py`
 
     @property
     def device(self) -> torch.device:
@@ -50,7 +50,7 @@ class Scorer:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of log-probs and entropies: float32, or float64 for a float64 model."""
+        """The type of log-probs and entropies: float32, or float64 for a float64 model."""
         return torch.promote_types(_weight(self.model).dtype, torch.float32)
 
     def score(
@@ -87,9 +87,11 @@ class Scorer:
         return Scores(logprobs, dict(zip(names, columns, strict=True)))
 
     def idle(self, *, grad: bool, value: bool = False) -> Tensor | None:
-        """A pass without rows, so that the others need not wait for this process; a loss of 0 if `grad`.
+        """Make a pass without rows, so that the other processes need not wait for this one.
 
-        Without gradient it is only needed, and made, where each pass gathers weights.
+        Returns a loss of 0 if `grad`.
+
+        Without gradient it is made only where a pass gathers sharded weights.
         """
         if not grad and not self.ranks.is_sharded:
             return None
@@ -182,7 +184,7 @@ def _recomputable(model: PreTrainedModel) -> tuple[nn.Module, ...]:
 
 
 def _nothing() -> MicroBatch:
-    """One row of one token, for a pass whose results are thrown away."""
+    """A row of one token, for a pass whose results are not used."""
     zero = torch.zeros(1, dtype=torch.int64)
     return MicroBatch(zero[None], zero, zero, zero)
 

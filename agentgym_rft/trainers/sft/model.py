@@ -1,4 +1,4 @@
-"""A policy from nothing: a byte-level BPE tokenizer with a chat template, and a small Qwen3-shaped decoder."""
+"""Initialises a policy: a byte-level BPE tokenizer with a chat template, and a small Qwen3-shaped decoder."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Rows that teach a policy to report on its own episodes and to use a report in a retry.
 
-A starting policy plays; hindsight labels what it did (`rollouts.hindsight`); from each labelled episode come a row
-"episode -> report" and, where it failed, a row "its turns before the pivot, guidance, an expert's turns after it".
+A starting policy plays, and hindsight labels its episodes (`rollouts/reflection/hindsight.py`). Each labelled episode
+gives a row "episode -> report". A failed one also gives a row "turns before the pivot, guidance, an expert's turns".
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from agentgym_rft.rollouts.reflection.hindsight import lesson_report, read_steps
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.rollouts.workers.local import LocalWorkers
-from agentgym_rft.trainers.sft.demonstrations import expert_turns
+from agentgym_rft.trainers.sft.demonstrations import Learner, play_on
 from agentgym_rft.trainers.sft.rows import SftRow, sft_rows
 
 MIN_CUT = 4  # turns of the shortest episode that is cut off early
 SHORT_CUT = 12
-START_SHARE = 0.4  # of the guided retries begin at the first turn whatever the pivot
+START_SHARE = 0.4  # of the guided retries begin at the first turn, whatever the pivot is
 PLACES = 64  # episodes at once
 
 
@@ -130,13 +130,16 @@ def guided_row(
         agent.observe(observation if action else agent.invalid_feedback(parsed), info)
     agent.inject(guidance_text(report))
     expert = env.resumed_expert(first, steps, report.improvement_suggestion or "")
-    turns, stop, _ = expert_turns(env, agent, chat, expert, (observation, info))
-    retry = replace(trajectory, turns=(*prefix, *turns), stop_reason=stop)
+    learner = Learner(agent, chat)
+    stop = play_on(env, {"": learner}, expert, (observation, info))[""]
+    retry = replace(trajectory, turns=(*prefix, *learner.turns), stop_reason=stop)
     rows = list(sft_rows(retry, sys.maxsize))
     if not retry.won or len(rows) != 1:
         return None
     row = rows[0]
-    num_before = sum(len(turn.context_ids) + len(turn.action_ids) for turn in prefix) + len(turns[0].context_ids)
+    num_before = sum(len(turn.context_ids) + len(turn.action_ids) for turn in prefix) + len(
+        learner.turns[0].context_ids
+    )
     is_action = row.is_action & (np.arange(len(row.ids)) >= num_before)
     weights = np.where(is_action, 1.0, context_weight).astype(np.float32)
     weights[:num_before] = 0.0

@@ -1,4 +1,4 @@
-"""The fixed pieces of reports and transcripts as single tokens of a tokenizer, so that a report is short in tokens."""
+"""Adds the fixed phrases of reports and transcripts to a tokenizer, so that a report needs few tokens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SUMMARY, _CAUSE, _SUGGESTION = "§summary§", "§cause§", "§suggestion§"
 
 
 def report_pieces(num_turns: int, phrases: Sequence[str] = ()) -> list[str]:
-    """What reports on episodes of at most `num_turns` turns are made of, besides their words.
+    """Return the fixed phrases of reports on episodes of at most `num_turns` turns.
 
     JSON keys with the punctuation between the texts, one ending for each pivot, the guidance around a report, the
     labels `[k]` of turns, and the given phrases.
@@ -56,7 +56,7 @@ def add_pieces(model: Any, tokenizer: Any, pieces: Sequence[str]) -> int:
         return 0
     old_size = model.get_input_embeddings().num_embeddings
     ids = tokenizer.convert_tokens_to_ids(new)
-    with torch.random.fork_rng(devices=[]):  # it initialises rows that are overwritten below
+    with torch.random.fork_rng(devices=[]):  # resizing draws random rows, which are overwritten below
         model.resize_token_embeddings(max(old_size, len(tokenizer)), mean_resizing=False)
     for weight in _token_matrices(model):
         length = weight[:old_size].float().norm(dim=1).quantile(0.1)

@@ -1,4 +1,4 @@
-"""Rows of tokens with loss weights, which supervised fine-tuning is done on."""
+"""Rows of tokens with loss weights: the training data of supervised fine-tuning."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Supervised fine-tuning on an expert's demonstrations: how the embedded seed policy is made.
 
-Loss on all tokens of an episode, with the context weighted lower: predicting observations is what teaches a small model
-to look things up in its history. Hidden matrices train with Muon, everything else with AdamW.
+The loss covers all tokens of an episode, with a lower weight for the context: predicting observations teaches a small
+model to look things up in its history. Hidden matrices train with Muon, everything else with AdamW.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.agents.policies.loading import load_model
 from agentgym_rft.config.sft import SftConfig, SftSection
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.errors import ConfigError, NumericsError
+from agentgym_rft.errors import NumericsError
 from agentgym_rft.rollouts.policies import policy_dir
-from agentgym_rft.trainers.sft.demonstrations import PlayerKind, asked, demonstrations, player_of
+from agentgym_rft.trainers.sft.demonstrations import PlayerKind, asked, demonstrations, player_of, sft_agents, sft_cards
 from agentgym_rft.trainers.sft.model import build_model, train_tokenizer
 from agentgym_rft.trainers.sft.report_rows import experience_rows, mixed, play_episodes
 from agentgym_rft.trainers.sft.report_tokens import add_pieces, report_pieces
 from agentgym_rft.trainers.sft.rows import SftRow, sft_rows
-from agentgym_rft.trainers.sft.team_demonstrations import sft_agents, sft_cards, team_demonstrations
 
 POOL_ROWS = 512
 
@@ -167,7 +166,7 @@ def start_policy(config: SftConfig, env: TextEnv, card: AgentCard) -> tuple[Any,
     """The model and tokenizer to train: fresh ones, or those of a directory."""
     if config.init != "scratch":
         return load_model(policy_dir(config.init))
-    cards = list(dict.fromkeys(sft_cards(config, env).values())) if env.seats else [card]
+    cards = list(dict.fromkeys(sft_cards(config, env, card).values()))
     section = config.sft
     texts = first_texts(env, cards, config.env.split, section.tokenizer_episodes, config.run.seed, section.player)
     tokenizer = train_tokenizer(texts, config.model.vocab_size)
@@ -184,11 +183,6 @@ def train_sft(
     """
     section, seed = config.sft, config.run.seed
     has_reports = section.reflection_share + section.guided_share > 0
-    if has_reports and env.seats:
-        raise ConfigError(
-            f"'{config.env.id}' has several agents: reports and guided retries are of one. "
-            "Set sft.reflection_share and sft.guided_share to 0."
-        )
     episodes = play_episodes(config, card, env, model, tokenizer) if has_reports else []
     if has_reports:
         add_pieces(model, tokenizer, report_pieces(section.labelled_turns, section.phrases))
@@ -200,11 +194,7 @@ def train_sft(
 
 
 def demonstrated_rows(config: SftConfig, env: TextEnv, card: AgentCard, tokenizer: Any) -> Iterator[SftRow]:
-    """Rows of demonstrations without end; with several agents, those of every trained seat in turn."""
-    split, seed, section = config.env.split, config.run.seed, config.sft
-    if env.seats:
-        agents = sft_agents(config, env, tokenizer)
-        stream = team_demonstrations(env, agents, split=split, seed=seed, section=section)
-    else:
-        stream = demonstrations(env, card, chat_format(tokenizer, card), split=split, seed=seed, section=section)
+    """Return rows of demonstrations without end: with several agents, those of every trained one in turn."""
+    agents = sft_agents(config, env, card, tokenizer)
+    stream = demonstrations(env, agents, split=config.env.split, seed=config.run.seed, section=config.sft)
     return (row for trajectory in stream for row in sft_rows(trajectory, config.model.max_context))

@@ -1,8 +1,8 @@
-"""Other words for the words of an episode, so that a model has to copy them from its context instead of knowing them.
+"""Replaces words of an episode by others, so that a model must copy words from its context instead of knowing them.
 
 A small model that always meets the same few hundred words learns which one comes next; it does not look them up, and
-fails on tasks with new words. In a disguised demonstration some words are replaced by others, the same way everywhere
-in the episode, so that only looking up helps.
+fails on tasks with new words. With word substitution some words are replaced by others, the same way everywhere in
+the episode, so that only looking up helps.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MOST_KEPT = 5000
 
 
 class Wordbook:
-    """Words of earlier episodes, for disguises to draw from; oldest first, at most `_MOST_KEPT`."""
+    """Words of earlier episodes, from which replacements are drawn; oldest first, at most `_MOST_KEPT`."""
 
     def __init__(self) -> None:
         self.words: list[str] = []

@@ -1,7 +1,7 @@
-"""Where the batches of a training run come from: the stages before the trainer, and the queue between the two.
+"""Sources give the batches of a training run: they play episodes, or read stored ones.
 
-A source decides when episodes are played and with which weights; the loop only asks it for the next batch and hands it
-the weights that came out of the last one.
+A source decides when episodes are played and with which weights. The loop only asks it for the next batch, and gives it
+the weights after each step.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any, Protocol
 
 from agentgym_rft.core import Group
 
-Weights = Callable[[], Mapping[str, Any]]  # the trainer's, by name; gathering them costs time, so it is asked for
+Weights = Callable[[], Mapping[str, Any]]  # the trainer's weights by name; called only when needed
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The groups of a step. `is_sampled`: their tokens were sampled for this run, and count as such.
+    """The groups of a step. `is_sampled`: this run sampled their tokens, so they count as sampled.
 
-    `beside`: what is trained with them and was not played for this step, without errored trajectories.
+    `imitation_groups` are trained with them but were not played for this step. They hold no errored trajectories.
     """
 
     groups: list[Group]
@@ -45,11 +45,11 @@ class Source(Protocol):
         ...
 
     def newest(self, version: int, weights: Weights) -> AbstractContextManager[None]:
-        """The workers play with the weights of this version, and nobody changes them, inside; for evaluations."""
+        """Let the workers play with the weights of this version while the block runs; for evaluations."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps, as JSON holds it."""
+        """Return the state for a checkpoint, as JSON values."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
@@ -60,7 +60,7 @@ class Source(Protocol):
 
 
 class SourceAround:
-    """Passes everything on to the source that it is put around; what is derived from it changes the batches."""
+    """Wraps another source and passes all calls on to it. Subclasses change the batches."""
 
     def __init__(self, inner: Source) -> None:
         self._inner = inner

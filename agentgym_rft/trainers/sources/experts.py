@@ -1,4 +1,4 @@
-"""Demonstrations of an environment's scripted expert, beside the batches of a run."""
+"""Plays demonstrations of an environment's scripted expert, which are added to the batches of a run."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.errors import ConfigError, EnvError
 from agentgym_rft.rollouts.sampler import TaskSampler
+from agentgym_rft.rollouts.seats import only_agent
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.store.stored_groups import STORED_VERSION
 from agentgym_rft.trainers.sft.demonstrations import demonstrate
 
-TRIES = 20  # episodes played for each demonstration that is asked for; an expert that wins less gives fewer
+TRIES = 20  # most episodes for each demonstration; an expert that wins more rarely gives fewer demonstrations
 
 
 class Demonstrator:
-    """Gives the demonstrations of each step, from the seed and the step alone.
+    """Gives the demonstrations of each step; they follow from the seed and the step alone.
 
     Raises:
         ConfigError: the environment has no expert.
@@ -28,11 +29,8 @@ class Demonstrator:
 
     def __init__(self, config: Config, card: AgentCard, chat: ChatFormat) -> None:
         self._config = config
-        self._card = card
-        self._chat = chat
+        self._agents = only_agent(card, chat)
         self._env: TextEnv = make_env(config.env.id, config.env.options)
-        if self._env.seats:
-            raise ConfigError("rollout.experts.num is for environments with one agent: set it to 0.")
         self._task_ids = self._env.task_ids(config.env.split)
         try:
             self._play(self._task_ids[0], 0)
@@ -57,8 +55,7 @@ class Demonstrator:
         self._env.close()
 
     def _play(self, task_id: str, seed: int) -> Trajectory:
-        noise = self._config.rollout.experts.noise
-        trajectory = demonstrate(self._env, self._card, self._chat, task_id, seed=seed, noise=noise)
+        (trajectory,) = demonstrate(self._env, self._agents, task_id, seed=seed, noise=0.0)
         turns = tuple(replace(turn, policy_version=STORED_VERSION, off_context=True) for turn in trajectory.turns)
         return replace(trajectory, turns=turns)
 

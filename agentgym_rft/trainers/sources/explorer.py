@@ -1,6 +1,4 @@
-"""From the task sampler to groups of episodes, the half of a training step that plays, and the source that does so in
-step with the trainer.
-"""
+"""The playing half of a training step: draws tasks and has groups of episodes played, in step with the trainer."""
 
 from __future__ import annotations
 
@@ -26,9 +24,15 @@ from agentgym_rft.trainers.sources.opponents import OpponentPool
 
 @dataclass(frozen=True, slots=True)
 class Explorer:
-    """Draws tasks, plans groups and has them played."""
+    """Draws tasks, plans groups and has them played.
+
+    Args:
+        groups_per_step: that are played; fewer than `rollout.num_tasks` where a store gives the rest of a batch.
+        pool: opponents from the run's past.
+    """
 
     config: Config
+    groups_per_step: int
     workers: Workers
     strategy: Strategy
     sampler: TaskSampler
@@ -38,14 +42,14 @@ class Explorer:
     async def collect(self, step: int) -> list[Group]:
         """The groups of a step. Groups without signal are replaced by other tasks, `max_resample` times at most."""
         groups: list[Group] = []
-        num_wanted = self.config.rollout.num_tasks
+        num_wanted = self.groups_per_step
         for attempt in range(self.config.rollout.max_resample + 1):
             plans = self._plans(f"{step}.{attempt}", step, num_wanted)
             played = await asyncio.gather(*(self.strategy(plan, self.workers) for plan in plans))
             for group in played:  # in the order of their plans, so that the sampler's state follows from the seed
                 self.sampler.observe(group)
             groups += played
-            num_wanted = self.config.rollout.num_tasks - sum(map(self.gives_signal, groups))
+            num_wanted = self.groups_per_step - sum(map(self.gives_signal, groups))
             if num_wanted <= 0:
                 break
         return groups
@@ -59,7 +63,10 @@ class Explorer:
         return any(map(has_signal, by_seat([group], self.config.team.baseline)))
 
     def _plans(self, name: str, step: int, number: int) -> list[GroupPlan]:
-        """Plans of the next tasks. One that comes twice, where a pass ends and the next begins, gets two names."""
+        """Plans of the next tasks.
+
+        A task that comes twice, at the end of one pass and the start of the next, gets two names.
+        """
         tasks = self.sampler.draw(number)
         before = [tasks[:place].count(task_id) for place, task_id in enumerate(tasks)]
         names = [f"{name}.{times}" if times else name for times in before]
@@ -74,7 +81,7 @@ class Explorer:
     def plan(self, name: str, task_id: str, step: int) -> GroupPlan:
         """The plan of a group. All its random draws follow from the run's seed, `name` and the task.
 
-        Who of an opponent pool plays in it follows from the state of the pool, too.
+        Which member of an opponent pool plays in it also follows from the state of the pool.
         """
         rollout, team = self.config.rollout, self.config.team
         group_id = f"{name}/{task_id}"

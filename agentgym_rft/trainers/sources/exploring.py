@@ -1,4 +1,4 @@
-"""Playing without training: groups go into an experience store, for a run that trains on it now or later.
+"""Plays without training: groups are written to an experience store, and another run trains on it now or later.
 
     process 1   agentgym train --store.replay_share=1 --store.path=S --out=RUN     takes groups, writes checkpoints
     process 2   agentgym explore --follow=RUN                                      takes up checkpoints, writes groups
@@ -22,7 +22,7 @@ from agentgym_rft.agents.policies.loading import load_model
 from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.making import make_env
-from agentgym_rft.errors import AgentGymError, ConfigError, PolicyError
+from agentgym_rft.errors import AgentGymError, PolicyError
 from agentgym_rft.rollouts.make import make_reflector, make_workers
 from agentgym_rft.rollouts.outcome import why_unplayed
 from agentgym_rft.rollouts.policies import load_policy_model, policy_section, serve
@@ -33,7 +33,7 @@ from agentgym_rft.store.checkpoint import checkpoint_folders, load_checkpoint
 from agentgym_rft.store.experience import Accounting, ExperienceStore, vocabulary_of
 from agentgym_rft.store.stored_groups import STORED_VERSION
 from agentgym_rft.trainers.algorithms import build_algorithm
-from agentgym_rft.trainers.checks import check_credit
+from agentgym_rft.trainers.checks import check_exploration
 from agentgym_rft.trainers.sources.explorer import Explorer
 from agentgym_rft.trainers.sources.stored import EXPLORER, StoreFile
 
@@ -43,13 +43,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Exploration:
-    """What to play.
+    """The settings of an exploration.
 
     Args:
         config: its `store.path` is the file.
         num_groups: groups in all, those of earlier parts included; None: until the run that trains on them ends.
         follow: run whose newest checkpoint plays; None: the policy stays as it is.
-        is_start_of_run: the configured policy is what the followed run starts with, so version 0 of its weights.
+        is_start_of_run: the configured policy is the one that the followed run starts with, so it has version 0.
     """
 
     config: Config
@@ -60,7 +60,7 @@ class Exploration:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What is known after each round: groups begun in all, and the weights that played last."""
+    """The state after a round: the number of groups begun so far, and the version of the weights that played last."""
 
     num_begun: int
     version: int
@@ -70,20 +70,18 @@ class Round:
 def explore(plan: Exploration, *, is_stopped: Callable[[], bool], on_round: Callable[[Round], None]) -> Accounting:
     """Play groups into the store until there are enough, its reader has ended, or `is_stopped`.
 
-    Only in the first case the store is said to be complete. A second call on the same store goes on.
+    Only in the first case the store is marked as complete. A second call on the same store continues.
 
     Raises:
         ConfigError, DataError, CheckpointError: refused before the first episode.
         PolicyError: every episode of a round failed.
     """
     config = plan.config
-    if config.store.path is None:
-        raise ConfigError("agentgym explore writes to an experience store: name a file with --store.")
     algorithm = build_algorithm(config.algorithm)
     strategy = STRATEGIES.lookup(config.rollout.strategy).play
-    check_credit(config)
+    check_exploration(config)
     model, tokenizer = load_policy_model(config.policy, dtype=torch.float32)
-    file = StoreFile(Path(config.store.path), vocabulary_of(tokenizer), EXPLORER)
+    file = StoreFile(Path(str(config.store.path)), vocabulary_of(tokenizer), EXPLORER)
     file.check()
     policy = None if config.rollout.workers == "ray" else serve(model, policy_section(config))
     workers = make_workers(config, tokenizer, policy, make_reflector(config), dtype=torch.float32)
@@ -94,7 +92,7 @@ def explore(plan: Exploration, *, is_stopped: Callable[[], bool], on_round: Call
         if not plan.is_start_of_run:
             workers.run(lambda: workers.load(model.state_dict(), STORED_VERSION))
         sampler = TaskSampler(_task_ids(config), config.run.seed, section=config.rollout.tasks)
-        explorer = Explorer(config, workers, strategy, sampler, algorithm)
+        explorer = Explorer(config, config.rollout.num_tasks, workers, strategy, sampler, algorithm)
         return _Rounds(plan, explorer, store).run(is_stopped, on_round)
     finally:
         store.close()
@@ -102,7 +100,7 @@ def explore(plan: Exploration, *, is_stopped: Callable[[], bool], on_round: Call
 
 
 class _Rounds:
-    """One exploration under way."""
+    """The state of a running exploration."""
 
     def __init__(self, plan: Exploration, explorer: Explorer, store: ExperienceStore) -> None:
         self._plan = plan
@@ -112,7 +110,7 @@ class _Rounds:
         self._num_begun = int(state.get("begun", 0))
         if "sampler" in state:
             explorer.sampler.load_state_dict(state["sampler"])
-        self._had_reader = store.reader_left  # of an earlier run, which is not the one to end with
+        self._had_reader = store.reader_left  # an earlier run has ended; its end must not end this exploration
 
     def run(self, is_stopped: Callable[[], bool], on_round: Callable[[Round], None]) -> Accounting:
         workers = self._explorer.workers
@@ -129,7 +127,7 @@ class _Rounds:
         return self._store.accounting()
 
     def _num_left(self) -> int:
-        most = self._explorer.config.rollout.num_tasks
+        most = self._explorer.groups_per_step
         return most if self._plan.num_groups is None else min(self._plan.num_groups - self._num_begun, most)
 
     def _is_reader_gone(self) -> bool:
@@ -165,7 +163,7 @@ class _Rounds:
 
 
 def _take_up(run_dir: Path, workers: Workers) -> None:
-    """Play with the newest good checkpoint of a run; what cannot be read now, because it is replaced, is read later."""
+    """Play with the newest good checkpoint of a run. One that is just being replaced is read later."""
     found = checkpoint_folders(run_dir / "checkpoints")
     if not found or found[-1][0] <= workers.version:
         return

@@ -1,4 +1,4 @@
-"""The source of a run, as its configuration says: what plays or reads, and what is put around it."""
+"""Makes the source of a run from its configuration: one that plays or reads, and others that wrap it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agentgym_rft.agents.agent import chat_format
 from agentgym_rft.agents.card import load_card
 from agentgym_rft.agents.policies.base import Policy
 from agentgym_rft.agents.policies.names import is_vllm
-from agentgym_rft.config.run import Config, num_fresh, plays_nothing
+from agentgym_rft.config.run import Config, plays_nothing
 from agentgym_rft.rollouts.policies import policy_section, serve
 from agentgym_rft.store.experience import vocabulary_of
 from agentgym_rft.store.stored_groups import GroupStore
@@ -28,13 +28,6 @@ from agentgym_rft.trainers.sources.stored import (
     StoreFile,
     StoreSource,
 )
-
-
-def played_config(config: Config) -> Config:
-    """The configuration with only as many groups a step as are played, for who plays them."""
-    if plays_nothing(config):
-        return config
-    return config.model_copy(update={"rollout": config.rollout.model_copy(update={"num_tasks": num_fresh(config)})})
 
 
 def make_source(config: Config, explorer: Explorer, stored: GroupStore | None, tokenizer: Any, run_dir: Path) -> Source:
@@ -64,7 +57,10 @@ def _base(config: Config, explorer: Explorer, stored: GroupStore | None, tokeniz
 
 
 def plays_trained_model(config: Config, *, is_sharded: bool) -> bool:
-    """Whether the policy that plays is the trained model itself: where it is in this process, whole, and never lags."""
+    """Whether the policy samples from the trained model itself.
+
+    It does if the model is in this process, whole, and never lags.
+    """
     trainer, is_partial = config.trainer, config.rollout.overprovision > 0
     if is_vllm(config.policy.path) or config.rollout.workers == "ray":
         return False
@@ -72,13 +68,13 @@ def plays_trained_model(config: Config, *, is_sharded: bool) -> bool:
 
 
 def keeps_journal(config: Config) -> bool:
-    """Whether completions are recorded for a resume: where every one of them is of the batch of the step."""
+    """Whether completions are recorded for a resume: only if all of them belong to the batch of the step."""
     is_sync = config.trainer.mode == "sync" and not config.rollout.overprovision
     return config.run.journal and is_sync and config.rollout.workers != "ray"
 
 
 def sampling_policy(config: Config, model: Any, *, is_shared: bool) -> Policy:
-    """The policy that plays: of the trained model itself, or of a copy; vLLM makes its own."""
+    """The policy that plays. It samples from the trained model itself or from a copy; vLLM loads its own."""
     spans_versions = config.trainer.mode == "async" or config.rollout.overprovision > 0
     is_read_only = is_shared or is_vllm(config.policy.path)
     return serve(model if is_read_only else deepcopy(model), policy_section(config), spans_versions=spans_versions)
@@ -90,9 +86,9 @@ def source_of(explorer: Explorer) -> Source:
     if trainer.mode == "one_step_off":
         return LaggedSource(explorer, interval=trainer.sync_interval, offset=trainer.sync_offset)
     if trainer.mode == "async":
-        ahead = trainer.max_staleness * rollout.num_tasks
+        ahead = trainer.max_staleness * explorer.groups_per_step
         return AsyncSource(explorer, ahead=ahead, max_staleness=trainer.max_staleness)
     if rollout.overprovision:
-        ahead = math.ceil(rollout.overprovision * rollout.num_tasks)
+        ahead = math.ceil(rollout.overprovision * explorer.groups_per_step)
         return AsyncSource(explorer, ahead=ahead, max_staleness=trainer.max_staleness, pauses=True)
     return SyncSource(explorer)

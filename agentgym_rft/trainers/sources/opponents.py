@@ -1,4 +1,4 @@
-"""A pool of opponents: the run's own past policies, which play the other seats of some groups (`team.pool`)."""
+"""A pool of opponents (`team.pool`): the run's own past policies, which play the other agents in some groups."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from agentgym_rft.store.trainer_state import assign
 from agentgym_rft.trainers.learner.lora import sharing_copy
 
 Rule = Literal["uniform", "latest", "prioritised"]
-UNKNOWN = 0.5  # success against a member that nobody has played yet: an even match
+UNKNOWN = 0.5  # success against a member that has not played yet: an even match
 NEWEST_WEIGHT = 0.2  # of the newest group in the moving average of the success against a member
 _PREFIX = "pool/"  # of the members' keys in the routed policy
 
 
-def draw_weights(rule: Rule, successes: Sequence[float], power: float) -> np.ndarray:
+def draw_weights(rule: Rule, successes: Sequence[float]) -> np.ndarray:
     """Probability of each member of a pool, oldest first, [members].
 
-    `prioritised` is in proportion to (1 - p) ** power, p being the own success against the member, and uniform where
+    `prioritised` is in proportion to (1 - p) ** 2, p being the own success against the member, and uniform where
     all are beaten for certain. `latest` takes the newest.
 
     Source: Vinyals et al. 2019, AlphaStar (doi 10.1038/s41586-019-1724-z), prioritized fictitious self-play, f_hard.
     """
-    weights = (1.0 - np.asarray(successes)) ** power if rule == "prioritised" else np.ones(len(successes))
+    weights = (1.0 - np.asarray(successes)) ** 2 if rule == "prioritised" else np.ones(len(successes))
     if rule == "latest":
         weights[:-1] = 0.0
     return np.asarray(weights / weights.sum()) if weights.sum() > 0 else np.full(len(successes), 1 / len(successes))
@@ -54,7 +54,7 @@ def kept_members(members: Sequence[int], step: int, size: int) -> list[int]:
 
 
 def own_success(group: Group) -> float | None:
-    """Mean score of what was trained in a group, in [0, 1]; None if every episode broke.
+    """Mean score of the trained agents of a group, in [0, 1]; None if every episode broke.
 
     The score, not `won`, so that a draw counts half, and a deal or a hand of cards by what it brought.
     """
@@ -93,7 +93,7 @@ def past_model(model: Any, weights: Mapping[str, Tensor]) -> Any:
 
 
 class OpponentPool:
-    """The members, who of them plays in a group, and how the trained policy does against each.
+    """Keeps the members of the pool, chooses one for a group, and records the trained policy's success against each.
 
     Snapshots lie in `folder` as `step-NNNNNN.safetensors`, as long as a checkpoint may need them.
 
@@ -119,7 +119,7 @@ class OpponentPool:
         self._model, self._routed, self._make_policy = model, routed, make_policy
         self._folder, self._checkpoints = run_dir / "opponents", run_dir / "checkpoints"
         self._success: dict[int, float] = {}  # of the members, by step, oldest first
-        self._left: dict[int, int] = {}  # those that left the pool, and after which step
+        self._left: dict[int, int] = {}  # former members, and the step after which they left
         self._num_groups = 0  # planned against the pool
 
     @property
@@ -130,7 +130,7 @@ class OpponentPool:
     def begin(self, version: int) -> None:
         """Put the members into the routed policy; a new run's first is the starting policy. Raises CheckpointError."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        for path in self._folder.iterdir():  # of a start that finished no step, or of steps that are done again
+        for path in self._folder.iterdir():  # left by a start that finished no step, or by steps that are repeated
             if path not in {self._file(step) for step in (*self._success, *self._left)}:
                 path.unlink()
         for step in self._success:
@@ -139,11 +139,11 @@ class OpponentPool:
             self._join(version)
 
     def players(self, group_id: str) -> dict[str, str]:
-        """Who plays which agents in a group, untrained: a member plays all but one, or nobody is replaced."""
+        """The member that plays each agent of a group, untrained: one plays all agents but one, or none plays."""
         random = np.random.default_rng(derive_seed(self._seed, "pool", group_id))
         if random.random() >= self._section.share:
             return {}
-        weights = draw_weights(self._section.rule, list(self._success.values()), self._section.power)
+        weights = draw_weights(self._section.rule, list(self._success.values()))
         member = self.members[int(random.choice(len(weights), p=weights))]
         own = self._agents[self._num_groups % len(self._agents)]
         self._num_groups += 1
@@ -164,13 +164,13 @@ class OpponentPool:
         }
 
     def publish(self, version: int) -> None:
-        """The policy after `version` steps joins, if it is its turn. Raises StorageError."""
+        """Add the policy after `version` steps to the pool, if its turn has come. Raises StorageError."""
         if version % self._section.every == 0:
             self._join(version)
         self._forget()
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps beside the snapshots, as JSON holds it."""
+        """Return the state for a checkpoint, beside the snapshots, as JSON values."""
         return {
             "success": [[step, success] for step, success in self._success.items()],
             "left": [[step, after] for step, after in self._left.items()],
@@ -202,7 +202,7 @@ class OpponentPool:
         self._routed.add(_key(step), self._make_policy(past_model(self._model, weights)))
 
     def _forget(self) -> None:
-        """Remove the snapshots of which no checkpoint knows any more."""
+        """Remove the snapshots that no checkpoint needs any more."""
         found = checkpoint_folders(self._checkpoints)
         oldest = found[0][0] if found else 0
         for step in [step for step, after in self._left.items() if after <= oldest]:

@@ -31,9 +31,9 @@ def scheduled_version(batch: int, interval: int, offset: int) -> int:
 
 
 class LaggedSource:
-    """Plays batches in order, `offset` of them ahead of the trainer, each with the weights that the schedule says.
+    """Plays batches in order, `offset` of them ahead of the trainer, each with the weights that the schedule names.
 
-    No episode sees two versions, so a run is as reproducible as one in step: the same seed gives the same weights.
+    Each episode is sampled by one version, so the same seed gives the same weights, as with `sync`.
     """
 
     def __init__(self, explorer: Explorer, *, interval: int, offset: int) -> None:
@@ -74,7 +74,7 @@ class LaggedSource:
         yield
 
     def state_dict(self) -> dict[str, Any]:
-        """The sampler as it was before the first batch that was not trained: what was begun is played again."""
+        """The sampler's state before the first untrained batch, so that a resume plays the begun batches again."""
         if self._rolling:
             first = min(self._rolling)
             self._rolling[first].exception()
@@ -85,7 +85,7 @@ class LaggedSource:
         self._explorer.sampler.load_state_dict(state["sampler"])
 
     def close(self) -> None:
-        """Nothing is held; the workers cancel what goes on."""
+        """Do nothing: the workers cancel what runs."""
 
     def _begin_batch(self, number: int) -> Future[list[Group]]:
         version = max(scheduled_version(number, self._interval, self._offset), self._first_version)
@@ -107,7 +107,7 @@ class LaggedSource:
 
 @dataclass(frozen=True, slots=True)
 class _Planned:
-    """A group that was drawn and is not trained yet: its place among all, its task, the step that it was drawn in."""
+    """A group that was drawn and is not trained yet: its number, its task, and the step it was drawn in."""
 
     number: int
     task_id: str
@@ -115,14 +115,15 @@ class _Planned:
 
 
 class AsyncSource:
-    """Plays groups without a break; a batch is the first of them to finish. New weights reach episodes in mid-way.
+    """Plays groups without a break; a batch is the first of them to finish. Running episodes take up new weights.
 
     A group whose oldest turn lags more than `max_staleness` versions behind the weights that would be trained on it is
     dropped and counted, and another takes its place. Every group that was drawn is trained once, dropped with a reason,
     or pending, which the metrics `queue/...` say at every step.
 
-    With `pauses`, nobody plays while the trainer trains: partial rollouts. More groups are begun than a step needs, the
-    step ends with the last that it needs, and the others go on under the next weights. Source: APRIL, arXiv 2509.18521.
+    With `pauses` (partial rollouts) nothing is played while the trainer trains. More groups are begun than a step
+    needs; playing stops when enough of them are done, and the others continue under the next weights. Source: APRIL,
+    arXiv 2509.18521.
 
     Args:
         ahead: groups that may be under way or waiting while the trainer trains.
@@ -138,20 +139,21 @@ class AsyncSource:
         self._finished: queue.SimpleQueue[tuple[_Planned, Group | Exception]] = queue.SimpleQueue()
         self._num_drawn = 0
         self._counts: Counter[str] = Counter()
-        self._gate: threading.Event | None = None  # what the paused event loop waits for
+        self._gate: threading.Event | None = None  # the paused event loop waits for it
         self._loading: Future[None] | None = None
 
     def begin(self, version: int, weights: Weights) -> None:
         if self._workers.version != version:
             self._workers.run(lambda: self._workers.load(weights(), version))
         self._workers.start()
-        for planned in self._pending.values():  # of the run that this one goes on with
+        for planned in self._pending.values():  # groups that the resumed run had drawn
             self._play(planned)
 
     def batch(self, step: int) -> Batch:
         self._go_on()
         groups: list[Group] = []
-        num_tasks, most = self._rollout.num_tasks, self._rollout.num_tasks * (self._rollout.max_resample + 1)
+        num_tasks = self._explorer.groups_per_step
+        most = num_tasks * (self._rollout.max_resample + 1)
         num_useful = 0
         while num_useful < num_tasks and len(groups) < most:
             self._top_up(step, num_tasks - num_useful)
@@ -159,7 +161,7 @@ class AsyncSource:
             if isinstance(outcome, Exception):
                 raise outcome
             del self._pending[planned.number]
-            self._explorer.sampler.observe(outcome)  # here, since the sampler is of this thread
+            self._explorer.sampler.observe(outcome)  # here, because only this thread uses the sampler
             if staleness(outcome, step) > self._max_staleness:
                 self._counts["dropped_stale"] += 1
                 continue
@@ -172,7 +174,7 @@ class AsyncSource:
         return Batch(groups, metrics=staleness_metrics(groups, step) | self._queue_metrics())
 
     def publish(self, version: int, weights: Weights) -> None:
-        """Episodes take the weights up between two passes; while nobody plays, before the first pass after that."""
+        """Give the workers new weights; running episodes use them from the next forward pass on."""
         if version % self._interval == 0:
             self._loading = self._workers.submit(lambda: self._workers.load(weights(), version))
             if self._gate is None:
@@ -186,7 +188,7 @@ class AsyncSource:
         yield
 
     def state_dict(self) -> dict[str, Any]:
-        """Groups that were drawn and not trained are drawn no more, but played again."""
+        """The state with the groups that were drawn and not trained. A resume plays these before it draws new ones."""
         pending = [[planned.number, planned.task_id, planned.step] for planned in self._pending.values()]
         sampler = self._explorer.sampler.state_dict()
         return {"sampler": sampler, "pending": pending, "drawn": self._num_drawn, "counts": dict(self._counts)}
@@ -198,7 +200,7 @@ class AsyncSource:
         self._counts = Counter(state["counts"])
 
     def close(self) -> None:
-        """Lets a paused event loop go, so that the workers can cancel what goes on."""
+        """Release a paused event loop, so that the workers can cancel what runs."""
         self._release()
 
     def _top_up(self, step: int, num_missing: int) -> None:
@@ -218,7 +220,7 @@ class AsyncSource:
         async def play() -> None:
             try:
                 self._finished.put((planned, await self._explorer.strategy(plan, self._workers)))
-            except Exception as error:  # handed over to the trainer, which raises it
+            except Exception as error:  # the trainer's thread raises it
                 self._finished.put((planned, error))
 
         self._workers.submit(play)
@@ -237,7 +239,7 @@ class AsyncSource:
             self._gate = None
 
     def _go_on(self) -> None:
-        """Play on, with the weights that were published."""
+        """Continue to play, with the published weights."""
         self._release()
         if self._loading is not None:
             self._loading.result()
@@ -253,7 +255,7 @@ class AsyncSource:
 
 
 def staleness(group: Group, version: int) -> int:
-    """How many versions the oldest sampled turn of a group lags behind; 0 for a group without a turn."""
+    """Return by how many versions the oldest sampled turn of a group lags; 0 for a group without a turn."""
     oldest = [trajectory.oldest_version for trajectory in group.trajectories]
     return version - min((number for number in oldest if number is not None), default=version)
 

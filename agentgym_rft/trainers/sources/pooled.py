@@ -1,4 +1,4 @@
-"""A source whose groups are in part played against a pool of opponents."""
+"""A source of which some groups are played against a pool of opponents."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agentgym_rft.trainers.sources.opponents import OpponentPool
 
 
 class PooledSource(SourceAround):
-    """Tells the pool what came of its groups and when there are new weights; the explorer asks it who plays."""
+    """Reports results and new weights to the pool. The explorer asks the pool who plays."""
 
     def __init__(self, inner: Source, pool: OpponentPool) -> None:
         super().__init__(inner)

@@ -1,4 +1,4 @@
-"""Sources whose batches come, in whole or in part, from groups that were stored: offline, from a store, and replay."""
+"""Sources that take some or all groups of a batch from storage: offline, from an experience store, and replay."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from agentgym_rft.trainers.sources.explorer import Explorer, SyncSource
 from agentgym_rft.trainers.sources.pipelined import staleness
 
 BASELINE_GROUPS = 10_240  # newest groups whose mean returns make the baseline of self-imitation; SPEAR's number
-EXPLORER = "agentgym explore"  # owner of the stores that it fills
+EXPLORER = "agentgym explore"  # the owner that this command writes into its stores
 _POLL_S = 0.05
 
 
 class SourceEnded(Exception):
-    """There is no further batch, and none will come: the run is done."""
+    """Raised when there will be no further batch: the run is done."""
 
 
 class StoredSource(SourceAround):
@@ -42,12 +42,12 @@ class StoredSource(SourceAround):
         return Batch(self._stored.groups(keys), is_sampled=False)
 
     def publish(self, version: int, weights: Weights) -> None:
-        """Nobody plays between evaluations."""
+        """Do nothing: nothing is played between evaluations."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreFile:
-    """An experience store that a run opens when it begins; `owner` is who writes it."""
+    """An experience store that a run opens at its start. `owner` is the program that writes it."""
 
     path: Path
     vocabulary: str
@@ -77,8 +77,8 @@ class StoreSource(SourceAround):
     """Trains on what another process puts into a store (`agentgym explore`); the workers play evaluations only.
 
     A batch waits for `rollout.num_tasks` groups. Once the store is complete, the last batch may be smaller, and
-    `SourceEnded` follows. Uses of steps that this run has not done are given back first, so a run that goes on takes
-    the groups that it lost, and a new run begins with all.
+    `SourceEnded` follows. At the start, uses by steps that this run has not done are undone. So a resumed run can
+    take the groups of its lost steps again, and a new run begins with all.
     """
 
     def __init__(self, explorer: Explorer, file: StoreFile) -> None:
@@ -100,7 +100,7 @@ class StoreSource(SourceAround):
         groups: list[Group] = []
         known, since = -1, time.monotonic()
         while len(groups) < self._config.rollout.num_tasks:
-            is_finished = store.is_finished  # read before the look into the store: nothing comes after it
+            is_finished = store.is_finished  # read before the groups are: once it is True, no group is added
             missing = self._config.rollout.num_tasks - len(groups)
             waiting = store.num_waiting(section.max_uses)
             if waiting >= missing or is_finished:
@@ -124,17 +124,17 @@ class StoreSource(SourceAround):
         return Batch(groups, is_sampled=False, metrics=_replay_metrics(store, groups, len(groups), step))
 
     def publish(self, version: int, weights: Weights) -> None:
-        """Nobody plays here between evaluations; explorers look at the checkpoints."""
+        """Do nothing: nothing is played here between evaluations, and explorers read the checkpoints."""
 
     def close(self) -> None:
         self._stack.close()
 
 
 class ReplaySource(SourceAround):
-    """Writes what another source plays to a store, and trains some of what was written before beside it.
+    """Writes the groups of another source to a store, and adds some groups of earlier steps to each batch.
 
-    A run that goes on removes what it had written for the steps that it lost, and gives back their uses, so that it
-    goes on as if it had not been stopped.
+    A resumed run removes the groups that it had written for its lost steps and undoes their uses, so that it continues
+    as if it had not been stopped.
     """
 
     def __init__(self, inner: Source, config: Config, file: StoreFile) -> None:
@@ -173,7 +173,7 @@ class ReplaySource(SourceAround):
 
 
 class ExpertSource(SourceAround):
-    """Puts demonstrations beside the batches of another source, to be imitated (see `Demonstrator`)."""
+    """Adds demonstrations to the batches of another source, to be imitated (see `Demonstrator`)."""
 
     def __init__(self, inner: Source, demonstrator: Demonstrator) -> None:
         super().__init__(inner)

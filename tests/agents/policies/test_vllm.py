@@ -25,7 +25,7 @@ from agentgym_rft.agents.policies.loading import load_model  # noqa: E402
 from agentgym_rft.agents.policies.seeds import seed_policy_path  # noqa: E402
 from agentgym_rft.agents.policies.vllm import VLLMPolicy  # noqa: E402
 from agentgym_rft.agents.policies.vllm_probe import ModelReference  # noqa: E402
-from agentgym_rft.config.run import VLLMSection  # noqa: E402
+from agentgym_rft.config.policy import VLLMSection  # noqa: E402
 from agentgym_rft.errors import ConfigError, DataError, PolicyError  # noqa: E402
 from tests.light_switch import MODEL, make_policy  # noqa: E402
 
@@ -61,9 +61,16 @@ def reference(model: Any) -> SpoilableReference:
 
 @pytest.fixture(scope="module")
 def engine(reference: SpoilableReference) -> Iterator[VLLMPolicy]:
-    settings = VLLMSection(kv_cache_gb=0.5, max_lora_rank=4)
+    settings = VLLMSection(kv_cache_gb=0.5)
     policy = VLLMPolicy(
-        FOLDER, settings, device="cpu", max_context=1024, version=0, spans_versions=True, reference=reference
+        FOLDER,
+        settings,
+        device="cpu",
+        max_context=1024,
+        version=0,
+        spans_versions=True,
+        reference=reference,
+        max_lora_rank=4,
     )
     yield policy
     policy.close()
@@ -161,7 +168,7 @@ def test_a_stop_id_ends_the_action_and_is_part_of_it_with_its_log_prob(policy: V
 def test_new_weights_are_sampled_from_without_a_restart(
     sync: str, policy: VLLMPolicy, model: Any, monkeypatch, tmp_path
 ):
-    settings = VLLMSection(sync=sync, sync_dir=str(tmp_path), max_lora_rank=4)
+    settings = VLLMSection(sync=sync, sync_dir=str(tmp_path))
     monkeypatch.setattr(policy, "_settings", settings)
     before = [answer.ids for answer in ask(policy)]
     workers = {process.pid for process in psutil.Process().children(recursive=True)}

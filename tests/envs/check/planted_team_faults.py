@@ -26,6 +26,13 @@ class RewardAtReset(CountingTeam):
         self.rewards["seat_1"] = float("nan")
 
 
+class TellsNumbers(WithoutSnapshots):
+    """Who waits reads a number."""
+
+    def observe(self, agent):
+        return super().observe(agent) if agent == self.agent_selection else 7
+
+
 class ChangesOrder(CountingTeam):
     def step(self, action):
         super().step(action)

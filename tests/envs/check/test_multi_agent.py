@@ -1,4 +1,4 @@
-"""Every fault planted into a good environment of several agents is found, by the rule that is about it alone."""
+"""Every fault planted into a good environment of several agents is found, by the rule that is about it."""
 
 import pytest
 
@@ -15,45 +15,61 @@ from tests.envs.counter_env import CounterEnv
 FEW = CheckSettings(num_episodes=2, num_instances=2)
 APART = ("other_processes_play_the_same",)  # starts a process
 FAULTS = {
-    "NumbersIn": ("seats_read_and_write_text", "action_space of 'seat_0' is Discrete(3), expected text."),
-    "RewardAtReset": ("rewards_are_finite_numbers", "the reward of 'seat_1' is nan, expected a finite number."),
+    "NumbersIn": ("is_a_text_env", "action_space of 'seat_0' is Discrete(3), expected a Text space such as AnyText()."),
+    "RewardAtReset": (
+        "reset_gives_observation_and_info",
+        "the reward of 'seat_1' is nan, expected a finite number.",
+    ),
+    "ScoresBeyondOne": (
+        "reset_gives_observation_and_info",
+        "infos['seat_1']['score'] is -0.5, expected a number from 0 to 1.",
+    ),
+    "TellsNumbers": (
+        "reset_gives_observation_and_info",
+        "the observation of reset for 'seat_1' is a int, expected str.",
+    ),
+    "ShowsInstance": (
+        "same_seed_gives_the_same_episode",
+        "a reset with the same seed in another instance differs: observations {",
+    ),
+    "LosesSums": (
+        "snapshots_continue_the_episode",
+        "restore in another instance does not give the observation and info of the snapshot: cumulative {",
+    ),
     "ChangesOrder": ("agents_only_leave", "agents is ['seat_1', 'seat_0'], expected ['seat_0', 'seat_1']"),
     "ChangesRoles": ("roles_are_stable", "the role of 'seat_0' was 'beginner' and is 'counter'; roles stay."),
-    "ScoresBeyondOne": ("outcomes_have_scores", "'seat_1' has score -0.5, expected a number from 0 to 1."),
     "ForgetsTheSum": ("passes_the_api_test_of_pettingzoo", "PettingZoo's api_test fails: reward returned by last is"),
     "DiffersForOneSeed": ("passes_the_seed_test_of_pettingzoo", "PettingZoo's seed_test fails: Incorrect info."),
     "AnyoneActs": ("turns_out_of_place_are_refused", "'seat_1' may act in the turn of 'seat_0', expected EnvError."),
     "ReadOnce": ("observing_changes_nothing", "what 'seat_1' observes changes when somebody observes."),
-    "ShowsInstance": ("every_seat_plays_the_same_again", "observations differs in another instance with the same seed"),
-    "LosesSums": ("snapshots_keep_the_books", "cumulative differs after restore: "),
-    "LosesTurn": ("snapshots_keep_the_books", "selected differs after restore and the step of one that is out: "),
+    "LosesTurn": (
+        "snapshots_keep_the_books",
+        "books differ after restore and the step of one that is out: selected ",
+    ),
 }
 
 
-def broken_rules(env):
-    """Names and sentences of all rules that are broken."""
+def first_broken(env):
+    """Name and sentence of the first rule that is broken."""
     subject = Subject(NamedEnv(f"{env.__module__}:{env.__name__}"), settings=FEW)
-    found = {}
     for rule in (*RULES, *MULTI_RULES):
         if rule.__name__ in APART:
             continue
         try:
             check_rule(rule, subject)
         except EnvContractError as error:
-            found[rule.__name__] = str(error)
-    return found
+            return rule.__name__, str(error)
+    return None, None
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_planted_fault_is_found_by_its_rule_alone_with_its_sentence(name):
-    rule, sentence = FAULTS[name]
-    found = broken_rules(vars(planted)[name])
-    assert list(found) == [rule], found
-    assert found[rule].startswith(sentence)
+def test_a_planted_fault_is_found_by_its_rule_with_its_sentence(name):
+    broken, said = first_broken(vars(planted)[name])
+    assert (broken, said[: len(FAULTS[name][1])]) == FAULTS[name]
 
 
-def test_every_rule_about_several_agents_has_a_planted_fault():
-    assert {rule.__name__ for rule in MULTI_RULES} == {rule for rule, _ in FAULTS.values()}
+def test_every_rule_about_several_agents_alone_has_a_planted_fault():
+    assert {rule.__name__ for rule in MULTI_RULES} <= {rule for rule, _ in FAULTS.values()}
 
 
 def test_every_rule_holds_for_a_good_environment_by_class_and_by_instance():

@@ -90,8 +90,8 @@ FAULTS = {
         "HalfAWin": "info['won'] is True but info['score'] is 0.5; a win has score 1.",
     },
     "episodes_end_and_stay_ended": {
-        "StepBeforeReset": "a step before the first reset is answered, expected EnvError.",
-        "StepsAfterEnd": "a step after the end is answered, expected EnvError.",
+        "StepBeforeReset": "a step before the first reset is not refused, expected EnvError.",
+        "StepsAfterEnd": "a step after the end is not refused, expected EnvError.",
         "RuntimeErrorAfterEnd": "a step after the end raises RuntimeError, expected EnvError.",
         "NeverEnds": "an episode did not end within 2000 steps; add a step limit.",
     },

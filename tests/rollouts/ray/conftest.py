@@ -44,7 +44,7 @@ def ray_config(policy: Path, env: str, *, options: dict[str, Any] | None = None,
             "policy": {"path": str(policy), "max_context": 64, "num_threads": 1, "device": "cpu"},
             "rollout": {
                 "workers": "ray",
-                "ray": {"num_cpus": 0, "policy_cpus": 0, "episodes_per_worker": 4, **section},
+                "ray": {"num_cpus": 0, "episodes_per_worker": 4, **section},
             },
         }
     )

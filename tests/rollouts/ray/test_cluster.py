@@ -48,7 +48,7 @@ def test_too_few_cpus_and_a_missing_package_are_refused_before_anything_is_start
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=240)
     cpus, missing = done.stdout.splitlines()
-    assert "rollout.ray asks for 3000 CPUs (3 workers of 1000, 0 replicas of 1)" in cpus
+    assert "rollout.ray asks for 3000 CPUs (3 workers and 0 replicas of 1000)" in cpus
     assert "pip install 'agentgym-rft[ray]'" in missing
 
 

@@ -41,7 +41,7 @@ def team_data(policy: str, env: str, **section: object) -> dict[str, Any]:
             "group_size": 4,
             "max_steps": 9,
             "workers": "ray",
-            "ray": {"num_cpus": 0, "policy_cpus": 0, **section},
+            "ray": {"num_cpus": 0, **section},
         },
         "trainer": {"steps": 2, "learning_rate": 1e-2, "warmup_steps": 0},
         "team": {"seats": {"b": {"policy": policy}}},

@@ -22,7 +22,7 @@ from tests.trainers.test_loop import assert_equal_weights, switch_config
 
 def on_ray(config: Config, **section: object) -> Config:
     data = config.model_dump()
-    data["rollout"] |= {"workers": "ray", "ray": {"num_cpus": 0, "policy_cpus": 0, **section}}
+    data["rollout"] |= {"workers": "ray", "ray": {"num_cpus": 0, **section}}
     return Config.model_validate(data)
 
 

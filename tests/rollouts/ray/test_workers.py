@@ -163,7 +163,10 @@ def test_environments_that_break_or_hang_end_their_own_episode_only(workers):
 
 
 def test_with_processes_of_its_own_a_deadly_environment_costs_no_worker(cluster, switch_policy):
-    workers = opened(ray_config(switch_policy, FAULTY, num_workers=1, env_processes=2))
+    config = ray_config(switch_policy, FAULTY, num_workers=1)
+    processes = config.rollout.processes.model_copy(update={"num_processes": 2})
+    rollout = config.rollout.model_copy(update={"processes": processes})
+    workers = opened(config.model_copy(update={"rollout": rollout}))
     pids = set(workers.living())
     wanted = [*specs(workers, [DEADLY, *range(4)]), *specs(workers, [HANGING], step_timeout_s=0.5)]
     played = play(workers, wanted)

@@ -14,8 +14,9 @@ from agentgym_rft.envs.process.env import ProcessEnv
 from agentgym_rft.errors import ConfigError, PolicyError
 from agentgym_rft.rollouts.strategies import GroupPlan, counterfactual, plain
 from agentgym_rft.rollouts.workers.local import LocalWorkers
+from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.batch.groups import by_seat
-from agentgym_rft.trainers.checks import check_credit
+from agentgym_rft.trainers.checks import check_config
 from agentgym_rft.trainers.loop import train
 from agentgym_rft.trainers.metrics import generation_metrics
 from tests.rollouts.episode import test_run
@@ -231,10 +232,12 @@ def config_of(env, policy="seed", **changes):
 )
 def test_an_environment_without_a_no_op_is_refused(env):
     refused = config_of(env, rollout={"strategy": "counterfactual"})
+    algorithm = build_algorithm(refused.algorithm)
     with pytest.raises(ConfigError, match="has no action that does nothing"):
-        check_credit(refused)
-    check_credit(config_of(env, rollout={"strategy": "counterfactual"}, team={"counterfactual": {"by": "policy"}}))
-    check_credit(config_of(env))
+        check_config(refused, algorithm)
+    by_policy = {"counterfactual": {"by": "policy"}}
+    check_config(config_of(env, rollout={"strategy": "counterfactual"}, team=by_policy), algorithm)
+    check_config(config_of(env), algorithm)
 
 
 def without_noop(**options):

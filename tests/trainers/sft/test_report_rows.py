@@ -269,16 +269,9 @@ def test_a_run_with_reports_trains_from_the_seed_policy_and_extends_its_tokenize
     assert len(tokenizer.encode("[49]")) == len(tokenizer.encode(" was wrong.")) == 1
 
 
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        ([(["init"], "seed"), (["sft"], {"reflection_share": 0.7, "guided_share": 0.6})], "add up to more than 1"),
-        ([(["sft"], {"guided_share": 0.1})], "need a policy that plays"),
-    ],
-)
-def test_shares_that_cannot_be_are_refused(overrides, message):
-    with pytest.raises(ConfigError, match=message):
-        load_sft_config(None, overrides)
+def test_shares_of_more_than_all_rows_are_refused():
+    with pytest.raises(ConfigError, match="add up to more than 1"):
+        load_sft_config(None, [(["sft"], {"reflection_share": 0.7, "guided_share": 0.6})])
 
 
 def test_a_card_of_another_name_makes_no_difference_to_the_pieces():

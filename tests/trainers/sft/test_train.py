@@ -10,6 +10,7 @@ from agentgym_rft.agents.agent import chat_format
 from agentgym_rft.agents.card import parse_card
 from agentgym_rft.config.sft import ModelSection, SftConfig, SftSection
 from agentgym_rft.core import StopReason, Trajectory, Turn
+from agentgym_rft.rollouts.seats import only_agent
 from agentgym_rft.trainers.sft.demonstrations import demonstrate
 from agentgym_rft.trainers.sft.model import build_model, train_tokenizer
 from agentgym_rft.trainers.sft.train import (
@@ -88,12 +89,12 @@ def test_every_weight_is_in_exactly_one_optimizer_and_only_matrices_use_muon():
 def test_a_demonstration_is_tokens_that_a_policy_could_have_sampled():
     tokenizer = train_tokenizer(["red", "blue", "Task 12, 2 turns left."] * 3, 300)
     chat = chat_format(tokenizer, CARD)
-    played = demonstrate(Undecided(), CARD, chat, "4", seed=1, noise=0.0)
+    agents = only_agent(CARD, chat)
+    (played,) = demonstrate(Undecided(), agents, "4", seed=1, noise=0.0)
     assert played.won
     assert all(turn.action_ids[-1] == chat.stop_ids[0] for turn in played.turns)
     assert {chat.text(turn.action_ids) for turn in played.turns} <= {"red", "blue"}
-    again = demonstrate(Undecided(), CARD, chat, "4", seed=1, noise=0.0)
-    assert again == played
+    assert demonstrate(Undecided(), agents, "4", seed=1, noise=0.0) == (played,)
 
 
 def test_the_same_seed_trains_the_same_model_and_leaves_the_global_stream_alone():

@@ -13,6 +13,7 @@ from agentgym_rft.agents.card import AgentCard, parse_card
 from agentgym_rft.config.load import find_yaml, read_yaml
 from agentgym_rft.config.sft import SftSection
 from agentgym_rft.envs.webshop.env import WebShopEnv
+from agentgym_rft.rollouts.seats import only_agent
 from agentgym_rft.trainers.sft.demonstrations import demonstrations
 from agentgym_rft.trainers.sft.model import train_tokenizer
 from agentgym_rft.trainers.sft.word_substitution import Wordbook, WordSubstitution
@@ -67,7 +68,7 @@ def texts(shop: WebShopEnv, section: SftSection) -> list[tuple[str, list[str]]]:
     card: AgentCard = parse_card(read_yaml(find_yaml("agents", "shop")))
     tokenizer = train_tokenizer(["search[a] click[b] Goal: Find me"], 300)
     chat = chat_format(tokenizer, card)
-    stream = demonstrations(shop, card, chat, split="train", seed=0, section=section)
+    stream = demonstrations(shop, only_agent(card, chat), split="train", seed=0, section=section)
     return [
         (
             "".join(chat.text(turn.context_ids) for turn in trajectory.turns),

@@ -31,16 +31,14 @@ def pool_sections(**pool: object) -> dict[str, dict[str, object]]:
 
 def test_members_are_drawn_by_the_rule():
     successes = [0.0, 0.5, 0.75]
-    assert draw_weights("uniform", successes, 2.0).tolist() == [1 / 3, 1 / 3, 1 / 3]
-    assert draw_weights("latest", successes, 2.0).tolist() == [0, 0, 1]
+    assert draw_weights("uniform", successes).tolist() == [1 / 3, 1 / 3, 1 / 3]
+    assert draw_weights("latest", successes).tolist() == [0, 0, 1]
     # (1 - p)^2 is 1, 1/4, 1/16: of 21 sixteenths
-    np.testing.assert_allclose(draw_weights("prioritised", successes, 2.0), [16 / 21, 4 / 21, 1 / 21])
-    # (1 - p)^1 is 1, 1/2, 1/4: of seven quarters
-    np.testing.assert_allclose(draw_weights("prioritised", successes, 1.0), [4 / 7, 2 / 7, 1 / 7])
+    np.testing.assert_allclose(draw_weights("prioritised", successes), [16 / 21, 4 / 21, 1 / 21])
 
 
 def test_of_members_that_are_all_beaten_each_is_as_likely():
-    assert draw_weights("prioritised", [1.0, 1.0], 2.0).tolist() == [0.5, 0.5]
+    assert draw_weights("prioritised", [1.0, 1.0]).tolist() == [0.5, 0.5]
 
 
 def test_the_first_member_stays_and_the_oldest_of_the_others_leaves():

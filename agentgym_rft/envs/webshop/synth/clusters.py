@@ -37,7 +37,7 @@ class OptionPool:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What siblings have in common."""
+    """The properties that siblings share."""
 
     name: str
     first: int  # index of its first product

@@ -1,4 +1,4 @@
-"""What people ask for: synthetic instructions by the template of the original, and ones in the style of people."""
+"""Synthetic instructions: some by the original's template, some in the style of people."""
 
 from __future__ import annotations
 

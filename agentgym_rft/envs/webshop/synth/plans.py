@@ -1,4 +1,4 @@
-"""What one product is: its attributes and where they can be read, its options, its price."""
+"""The plan of one product: its attributes and where they can be read, its options, its price."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def phrases() -> Mapping[str, tuple[str, ...]]:
 
 @lru_cache(maxsize=1)
 def reworded() -> Mapping[str, str]:
-    """How people write some attributes."""
+    """Return some attributes in people's wording."""
     return dict(_read("phrases")["reworded"])
 
 

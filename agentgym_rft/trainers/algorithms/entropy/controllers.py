@@ -1,6 +1,6 @@
-"""Controllers of entropy: what they saw in earlier steps, and the number or column that follows from it.
+"""Controllers of entropy: they remember earlier steps and set a coefficient, a temperature or a column from them.
 
-Each takes in a step's prepared table (the policy before the update) and its metrics, and saves its state as JSON.
+Each reads a step's prepared table (of the policy before the update) and its metrics. Its state is saved as JSON.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class EntropyHistory:
 
 
 class EntropyAnchor:
-    """The first step's value of a measured entropy; none before. Source: SIREN, arXiv 2509.25133."""
+    """Keeps the entropy that was measured in the first step. Source: SIREN, arXiv 2509.25133."""
 
     name = "siren"
 

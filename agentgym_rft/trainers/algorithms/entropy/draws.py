@@ -1,4 +1,4 @@
-"""Random numbers of tokens that depend on what a token is, not on where it lies in the batch."""
+"""Pseudo-random numbers for tokens: they depend on the token and its trajectory, not on their place in the batch."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Entropy controls that drop or weigh tokens of the policy loss.
+"""Entropy controls that drop or weight tokens of the policy loss.
 
-Statistics are over the units of the global batch that still count, under the policy before the update. The released
-codes of Clip-Cov and STEER take them in each micro-batch, with the policy of that moment.
+Statistics are over those units of the global batch that no earlier filter dropped, under the policy before the update.
+The authors' code of Clip-Cov and STEER takes them over each micro-batch, under the current policy.
 """
 
 from __future__ import annotations

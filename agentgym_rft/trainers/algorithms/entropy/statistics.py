@@ -1,4 +1,4 @@
-"""What entropy controls measure on the global batch. Float64, each unit once, auxiliary trajectories left out.
+"""Statistics of entropy controls over the global batch: float64, each unit counted once, no auxiliary trajectories.
 
 Values of a unit above the token: entropies are means over its tokens, discriminators and covariances are sums.
 """
@@ -11,7 +11,7 @@ from torch import Tensor
 from agentgym_rft.trainers.algorithms.units import Unit, first_of_unit, unit_sum
 from agentgym_rft.trainers.batch.table import TokenTable, segment_sum
 
-FLAT = 1e-12  # a spread below this is no spread
+FLAT = 1e-12  # a smaller spread counts as 0
 
 
 def main_tokens(table: TokenTable) -> Tensor:
@@ -82,7 +82,7 @@ def segment_quantile(values: Tensor, key: Tensor, num_segments: int, q: float) -
     ranked = torch.cat([values[order].double(), values.new_zeros(1, dtype=torch.float64)])
     counts = torch.bincount(key, minlength=num_segments)
     starts = counts.cumsum(0) - counts
-    at = (q * (counts - 1).clamp_min(0).double() * 1e9).round() / 1e9  # 0.1 * 30 is not 3, which is a rank
+    at = (q * (counts - 1).clamp_min(0).double() * 1e9).round() / 1e9  # 0.1 * 30 is not exactly 3, a rank
     below = at.floor().long()
     above = torch.minimum(below + 1, (counts - 1).clamp_min(0))
     low, high = ranked[starts + below], ranked[starts + above]
@@ -90,7 +90,7 @@ def segment_quantile(values: Tensor, key: Tensor, num_segments: int, q: float) -
 
 
 def equal_units(table: TokenTable, unit: Unit) -> Tensor:
-    """What to multiply token losses by so that a mean over tokens is a mean over units of their means, [N] float64.
+    """Return factors of token losses that turn a mean over tokens into a mean over units of their means, [N] float64.
 
     Ones for single tokens. Main trajectories only.
     """

@@ -1,7 +1,7 @@
-"""Entropy controls that act in the differentiable part of the loss: their columns, terms and surrogates.
+"""Entropy controls in the differentiable part of the loss: columns, loss terms and surrogates.
 
-A decision that needs a whole turn, trajectory or batch is taken once, with the policy before the update, and given to
-the loss as a column. In a single optimizer step that is exact; in further ones the decision is as old as the batch.
+A decision about a whole turn, trajectory or batch is taken once, under the policy before the update, and passed to the
+loss as a column. With one optimizer step a batch this is exact. Further steps still use the first decision.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from agentgym_rft.trainers.algorithms.units import Unit, first_of_unit, unit_mea
 from agentgym_rft.trainers.batch.table import TokenTable, segment_sum
 
 ENTROPY = frozenset({"entropy"})
-ROUNDING = 1e-4  # nats between two scorings of the same token by the same weights
+ROUNDING = 1e-4  # nats; two scorings of the same token by the same weights differ by less
 Among = Literal["all", "negative"]
 Phase = Literal["constant", "rising", "released"]
 
@@ -117,7 +117,9 @@ def unclipped(inner: Surrogate) -> Surrogate:
 
 
 def entropy_band(low: float, high: float, means: Callable[[TokenTable], Tensor], unit: Unit) -> Stage:
-    """Where entropy should stay: `epo_low` and `epo_high`, `low` and `high` times the mean so far at the turn number.
+    """Return EPO's band of entropy:
+
+    `epo_low` and `epo_high` are `low` and `high` times the mean so far at the turn number.
 
     Without a mean so far there is no bound. Above tokens the bounds are the unit's means, and the stage judges the
     unit's mean entropy: `epo_side` is 1 above the band, -1 below, 0 inside, times the weight of the unit.

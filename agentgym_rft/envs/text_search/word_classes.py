@@ -1,4 +1,4 @@
-"""Which part a character can play in a word (Unicode Standard Annex 29), as one letter each.
+"""The word-break class of each character (Unicode Standard Annex 29), as a letter.
 
 The standard library holds no word-break property, so the class is derived from the general category and the name of a
 character. That gives the property's value except for signs such as Tangut, radicals and squared katakana. The classes:
@@ -97,7 +97,7 @@ def _class_of_letter(name: str) -> str:
 
 
 class _Table(dict[int, str]):
-    """What `str.translate` reads: ASCII stored, the rest derived, so that the table never grows."""
+    """A table for `str.translate`: ASCII is stored, the rest computed, so that the table never grows."""
 
     def __missing__(self, code: int) -> str:
         return word_class(chr(code))

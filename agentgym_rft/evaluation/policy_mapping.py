@@ -1,4 +1,4 @@
-"""Which policy plays which agent of an evaluation, from what the command line says."""
+"""The policy mapping of an evaluation: which policy plays which agent, from what the command line says."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from agentgym_rft.errors import ConfigError, did_you_mean
 from agentgym_rft.rollouts.seats import TRAINED, seat_section
 
 
-def seat_policies(
-    agents: Mapping[str, str], given: Sequence[str], rest: str | None, sections: Mapping[str, SeatSection]
+def policy_mapping(
+    roles: Mapping[str, str], given: Sequence[str], rest: str | None, sections: Mapping[str, SeatSection]
 ) -> dict[str, str]:
-    """The policy of each agent.
+    """Return the policy of each agent.
 
     Args:
-        agents: names with their roles.
-        given: `NAME=POLICY` or `ROLE=POLICY`.
+        roles: agents' names with their roles; none where the environment has one agent.
+        given: `AGENT=POLICY` or `ROLE=POLICY`.
         rest: who plays the others, unless `sections` has another policy than the trained one there.
         sections: the configuration's, by agent or role.
     Raises:
-        ConfigError: there is no such seat, or one has two policies or none.
+        ConfigError: there is no such agent or role, or an agent has two policies or none.
     """
     named: dict[str, str] = {}
     for text in given:
         name, mark, policy = text.partition("=")
         if not (mark and name and policy):
             raise ConfigError(f"--seat is '{text}'; expected AGENT=POLICY or ROLE=POLICY.")
-        _check_seat(name, agents)
-        for agent in [agent for agent, role in agents.items() if name in (agent, role)]:
+        _check_name(name, roles)
+        for agent in [agent for agent, role in roles.items() if name in (agent, role)]:
             if agent in named:
                 both = f"'{named[agent]}' and '{policy}'"
                 raise ConfigError(f"Two policies for one seat: --seat gives '{agent}' both {both}. Keep one of them.")
             named[agent] = policy
-    return {agent: named.get(agent) or _rest(agent, role, rest, sections) for agent, role in agents.items()}
+    return {agent: named.get(agent) or _rest(agent, role, rest, sections) for agent, role in roles.items()}
 
 
 def policy_for(name: str, role: str) -> str:
-    """The policy that a name means in a seat: of a run that trained one for each role, that of the seat's role."""
+    """Return the policy that a name means for a role: of a run that trained one for each role, that of this role."""
     path = Path(model_name(name))
     if not (path / "config.yaml").is_file() or (path / "model").is_dir():
         return name
@@ -50,9 +50,9 @@ def policy_for(name: str, role: str) -> str:
     return f"{name}{MARK}{role}" if several else name
 
 
-def _check_seat(name: str, agents: Mapping[str, str]) -> None:
-    known = list(dict.fromkeys([*agents, *agents.values()]))
-    if not agents:
+def _check_name(name: str, roles: Mapping[str, str]) -> None:
+    known = list(dict.fromkeys([*roles, *roles.values()]))
+    if not roles:
         raise ConfigError("This environment has one agent: name its policy with --policy, and leave out --seat.")
     if name not in known:
         raise ConfigError(f"There is no seat '{name}'.{did_you_mean(name, dict.fromkeys(known))}")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from agentgym_rft.envs.webshop.analyzer import MAX_WORD, STOP_WORDS, analyze, words
-from agentgym_rft.envs.webshop.porter import stem
-from agentgym_rft.envs.webshop.word_classes import word_classes
+from agentgym_rft.envs.text_search.analyzer import MAX_WORD, STOP_WORDS, analyze, words
+from agentgym_rft.envs.text_search.porter import stem
+from agentgym_rft.envs.text_search.word_classes import word_classes
 
 
 @pytest.mark.parametrize(

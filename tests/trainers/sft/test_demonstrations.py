@@ -5,23 +5,21 @@ import pytest
 import torch
 
 from agentgym_rft.agents.card import load_card
-from agentgym_rft.config.load import validate_config
 from agentgym_rft.config.run import AgentSection
 from agentgym_rft.config.sft import SftConfig, SftSection
 from agentgym_rft.core import StopReason
 from agentgym_rft.envs.multi_agent import TeamTaskEnv
 from agentgym_rft.envs.turns import TurnsEnv
 from agentgym_rft.errors import ConfigError, EnvError
-from agentgym_rft.trainers.sft.demonstrations import demonstrate, demonstrations
+from agentgym_rft.trainers.sft.demonstrations import demonstrate, demonstrations, sft_agents
 from agentgym_rft.trainers.sft.model import train_tokenizer
-from agentgym_rft.trainers.sft.team_demonstrations import demonstrate_team, sft_agents, team_demonstrations
 from agentgym_rft.trainers.sft.train import demonstrated_rows, start_policy, train_sft
 from agentgym_rft.trainers.sft.word_substitution import Wordbook, WordSubstitution
-from agentgym_rft.trainers.sources.experts import Demonstrator
 from tests.light_switch import COLOURS, LightSwitch
 from tests.team_switch import TeamSwitch
 
 SECTION = SftSection(noise=0.0)
+CARD = load_card(AgentSection())
 
 
 class Orders(TeamTaskEnv):
@@ -80,7 +78,7 @@ class Repeating:
 
 def config_of(**changes):
     sections = {
-        "env": {"id": "tests.trainers.sft.test_team_demonstrations:Orders"},
+        "env": {"id": "tests.trainers.sft.test_demonstrations:Orders"},
         "model": {"vocab_size": 300, "hidden_size": 16, "intermediate_size": 32, "num_layers": 1, "num_heads": 2}
         | {"head_dim": 8, "max_context": 96},
         "team": {
@@ -108,14 +106,14 @@ def text_of(trajectory):
 
 
 def stream(env, config=None, **section):
-    agents = sft_agents(config or config_of(), env, TOKENIZER)
-    return team_demonstrations(env, agents, split="train", seed=0, section=SECTION.model_copy(update=section))
+    agents = sft_agents(config or config_of(), env, CARD, TOKENIZER)
+    return demonstrations(env, agents, split="train", seed=0, section=SECTION.model_copy(update=section))
 
 
 def test_every_seat_gives_its_own_trajectory_under_its_own_card():
     env = TurnsEnv(Orders())
-    agents = sft_agents(config_of(), env, TOKENIZER)
-    leader, helper = demonstrate_team(env, agents, "train-blue-0", seed=3, section=SECTION)
+    agents = sft_agents(config_of(), env, CARD, TOKENIZER)
+    leader, helper = demonstrate(env, agents, "train-blue-0", seed=3, noise=0.0)
     assert text_of(leader) == "<|system|>You lead.<|user|>The colour is blue<|assistant|>blue<|end|>"
     assert text_of(helper) == "<|system|>You help.<|user|>You are told blue<|assistant|>blue<|end|>"
     assert (leader.agent_id, leader.info["role"], leader.rewards) == ("leader", "leader", {"env": 0.5})
@@ -126,8 +124,8 @@ def test_every_seat_gives_its_own_trajectory_under_its_own_card():
 
 def test_each_seat_keeps_its_conversation_over_its_turns():
     env = TurnsEnv(TeamSwitch())
-    agents = sft_agents(config_of(team={}), env, TOKENIZER)
-    of_a, of_b = demonstrate_team(env, agents, "1", seed=0, section=SECTION)
+    agents = sft_agents(config_of(team={}), env, CARD, TOKENIZER)
+    of_a, of_b = demonstrate(env, agents, "1", seed=0, noise=0.0)
     assert len(of_a.turns) == len(of_b.turns) == 2
     assert text_of(of_a).count("<|user|>") == 2
     assert text_of(of_a).count("Task 1, 2 turns left.") == 2
@@ -157,14 +155,13 @@ def test_random_play_picks_among_the_listed_actions_where_there_is_no_player():
         def _info(self):
             return {**super()._info(), "admissible_actions": ["red", "green"]}
 
-    card = load_card(AgentSection())
-    chat = sft_agents(config_of(team={}), TurnsEnv(TeamSwitch()), TOKENIZER)[0].chat
+    agents = sft_agents(config_of(), Listing(), CARD, TOKENIZER)
     section = SECTION.model_copy(update={"player": "random"})
-    played = demonstrations(Listing(), card, chat, split="train", seed=0, section=section)
+    played = demonstrations(Listing(), agents, split="train", seed=0, section=section)
     said = {TOKENIZER.decode(turn.action_ids[:-1]) for _, t in zip(range(20), played, strict=False) for turn in t.turns}
     assert said == {"red", "green"}
     with pytest.raises(EnvError, match="lists no actions and has no random player"):
-        demonstrate(LightSwitch(), card, chat, "1", seed=0, noise=0.0, player="random")
+        demonstrate(LightSwitch(), agents, "1", seed=0, noise=0.0, player="random")
 
 
 def test_seats_that_others_play_are_not_learnt_from():
@@ -178,8 +175,8 @@ def test_seats_that_others_play_are_not_learnt_from():
 def test_a_disguise_is_the_same_for_all_seats_and_hides_the_words_from_them_alone():
     env = TurnsEnv(Orders())
     substitution = WordSubstitution(np.random.default_rng(0), 1.0, ("You", "lead", "help"), Wordbook())
-    agents = sft_agents(config_of(), env, TOKENIZER)
-    leader, helper = demonstrate_team(env, agents, "train-red-0", seed=0, section=SECTION, substitution=substitution)
+    agents = sft_agents(config_of(), env, CARD, TOKENIZER)
+    leader, helper = demonstrate(env, agents, "train-red-0", seed=0, noise=0.0, substitution=substitution)
     assert leader.won
     assert helper.won
     word = TOKENIZER.decode(leader.turns[0].action_ids[:-1])
@@ -204,18 +201,3 @@ def test_a_model_learns_both_roles():
     texts = [tokenizer.decode(row.ids.tolist()) for row, _ in zip(rows, range(4), strict=False)]
     assert ["You lead." in text for text in texts] == [True, False] * 2
     assert ["You help." in text for text in texts] == [False, True] * 2
-
-
-def test_what_is_for_one_agent_is_refused():
-    config = config_of(init="seed")
-    config = config.model_copy(update={"sft": replace_shares(config.sft)})
-    env = TurnsEnv(Orders())
-    with pytest.raises(ConfigError, match="has several agents: reports and guided retries are of one"):
-        train_sft(config, env, load_card(config.agent), None, None, lambda row: None)
-    run = validate_config({"env": {"id": config.env.id}, "rollout": {"experts": {"num": 1}}})
-    with pytest.raises(ConfigError, match="is for environments with one agent: set it to 0"):
-        Demonstrator(run, load_card(run.agent), None)
-
-
-def replace_shares(section):
-    return section.model_copy(update={"reflection_share": 0.5})

@@ -11,8 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agentgym_rft.envs.webshop.analyzer import analyze
-from agentgym_rft.envs.webshop.search import LONGEST_KEPT, RANKINGS_KEPT, query_terms
+from agentgym_rft.envs.text_search.analyzer import analyze
+from agentgym_rft.envs.text_search.index import LONGEST_KEPT, RANKINGS_KEPT, query_terms
 from agentgym_rft.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

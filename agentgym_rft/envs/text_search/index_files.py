@@ -1,7 +1,7 @@
 """Arrays of a search index as files that can be mapped into memory.
 
 A folder holds one `.npy` file per array, and `header.json` with the format version and the size and SHA-256 of each
-file. The header is written last, so a folder whose writing was cut short is refused.
+file. The header is written last, so an incomplete folder is refused.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From text to search terms as Lucene's English analyzer does it, with the standard library only.
+"""Turns text into search terms as Lucene's English analyzer does, with the standard library only.
 
 Words by Unicode Standard Annex 29, without a final 's, in lower case, without 33 stop words, stemmed. Source: Lucene 9
 (StandardTokenizer, EnglishPossessiveFilter, LowerCaseFilter, StopFilter, PorterStemFilter), which Anserini's
@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from agentgym_rft.envs.webshop.porter import stem
-from agentgym_rft.envs.webshop.word_classes import word_classes
+from agentgym_rft.envs.text_search.porter import stem
+from agentgym_rft.envs.text_search.word_classes import word_classes
 
 _STOP_WORDS = (
     "a an and are as at be but by for if in into is it no not of on or such that the their then there these they this "

@@ -21,16 +21,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from agentgym_rft.envs.webshop import index_files
-from agentgym_rft.envs.webshop.analyzer import analyze
+from agentgym_rft.envs.text_search import index_files
+from agentgym_rft.envs.text_search.analyzer import analyze
 from agentgym_rft.errors import DataError
 
 K1 = np.float32(0.9)
 B = np.float32(0.4)
 RANKINGS_KEPT = 4096
 TERMS_KEPT = 65536  # places of terms in the vocabulary
-LONGEST_QUERY = 1024  # terms; what follows is not read (Lucene refuses queries with more)
-LONGEST_TEXT = 1 << 16  # characters of a query; what follows is not read
+LONGEST_QUERY = 1024  # terms; the rest is ignored (Lucene refuses queries with more)
+LONGEST_TEXT = 1 << 16  # characters of a query; the rest is ignored
 LONGEST_KEPT = 64  # distinct terms; rankings of longer queries are not kept
 _BLOCKS = 64  # groups of rows whose best scores bound the k-th best
 _CHUNK = 1 << 20  # postings that are sorted at once
@@ -40,7 +40,7 @@ Query = tuple[tuple[Place, int], ...]  # (place of a term, how often it occurs),
 
 
 class Search(Protocol):
-    """What the environment asks of a search backend."""
+    """The interface of a search backend."""
 
     def top(self, query: str, k: int = 50) -> tuple[int, ...]:
         """At most k rows, best first."""
