@@ -97,12 +97,12 @@ def make_agents(
         ConfigError: two policies for one agent.
     """
     chats = {card: chat_format(tokenizer, card) for card in set(cards.values())}
-    seats = []
+    agents = []
     for agent, role in roles.items():
         section = seat_section(agent, role, sections)
         card = cards[agent]
-        seats.append(AgentSpec(agent, role, card, chats[card], keys[agent], section.policy == TRAINED))
-    return tuple(seats)
+        agents.append(AgentSpec(agent, role, card, chats[card], keys[agent], section.policy == TRAINED))
+    return tuple(agents)
 
 
 def only_agent(card: AgentCard, chat: ChatFormat) -> Agents:
@@ -123,7 +123,7 @@ def with_players(agents: Agents, players: Mapping[str, str]) -> Agents:
     """
     if not players:
         return agents
-    by_name = {seat.agent: seat for seat in agents}
+    by_name = {each.agent: each for each in agents}
     for agent, player in players.items():
         by_name[agent] = replace(by_name[agent], player=player, is_trained=False)
     return tuple(by_name.values())

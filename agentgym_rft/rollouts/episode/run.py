@@ -13,13 +13,7 @@ from agentgym_rft.agents.policies.base import Completion, Policy, SampleRequest
 from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.errors import EnvError
-from agentgym_rft.rollouts.episode.boundary import (
-    check_completion,
-    checked_info,
-    checked_step,
-    guarded,
-    is_stepped,
-)
+from agentgym_rft.rollouts.episode.boundary import check_completion, checked_info, checked_step, guarded, is_stepped
 from agentgym_rft.rollouts.episode.ending import Ending
 from agentgym_rft.rollouts.episode.env_calls import EnvCalls
 from agentgym_rft.rollouts.episode.forks import EpisodeRecord, Fork, Observation, go_back, own_turns

@@ -1,4 +1,4 @@
-"""What an episode is to be: its task, its seed and its limits."""
+"""The task, the seed and the limits of an episode."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from agentgym_rft.core import Turn
 
 @dataclass(frozen=True, slots=True)
 class EpisodeSpec:
-    """What to play and under which limits. The step limit counts the turns of all agents."""
+    """The task of an episode and its limits. The step limit counts the turns of all agents."""
 
     task_id: str
     group_id: str

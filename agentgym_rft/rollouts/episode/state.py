@@ -14,7 +14,7 @@ from agentgym_rft.rollouts.seats import AgentSpec
 
 
 class AgentState:
-    """What one agent has seen, done and got so far.
+    """The conversation, turns and rewards of one agent so far.
 
     A guided agent has an unguided twin, which is fed the same observations and the same sampled ids: it gives the
     context that the actions are later trained under. No text is tokenised again.
