@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.rollouts.episode.env_calls import EnvCalls
+from agentgym_rft.rollouts.episode.forks import EpisodeRecord
 from agentgym_rft.rollouts.episode.players import MakePlayer, Player, Reply
 from agentgym_rft.rollouts.episode.run import run_episode
 from agentgym_rft.rollouts.episode.spec import EpisodeSpec
@@ -36,6 +37,7 @@ class AgentWorkers:
     agents: Agents
     max_context: int
     on_close: Callable[[], None]
+    make_player: MakePlayer | None = None
 
     def run(self, work: Work[T]) -> T:
         """Return what a coroutine that plays episodes gives."""
@@ -43,8 +45,11 @@ class AgentWorkers:
 
     async def play(self, spec: EpisodeSpec) -> Trajectory:
         """Play one episode, as soon as there is a place for it; of several agents, return the turns of all."""
-        played = self.pool.play(lambda env: run_episode(env, self.agents, self.policy, spec), spec.step_timeout_s)
-        return (await played).trajectory
+
+        def episode(env: TextEnv) -> Awaitable[EpisodeRecord]:
+            return run_episode(env, self.agents, self.policy, spec, make_player=self.make_player)
+
+        return (await self.pool.play(episode, spec.step_timeout_s)).trajectory
 
     def close(self) -> None:
         """Close what these workers were made of."""
@@ -54,8 +59,8 @@ class AgentWorkers:
 def text_workers(make_env: Callable[[], TextEnv], make_player: MakePlayer, *, max_concurrency: int) -> AgentWorkers:
     """Return workers that play environments of one agent with a player; the turns have no token ids."""
     pool = EnvPool(make_env, max_concurrency)
-    agents = (scripted_agent("", "", "player", make_player),)
-    return AgentWorkers(pool, RoutedPolicy({}, ()), agents, 0, pool.close)
+    agents = (scripted_agent("", "", "player"),)
+    return AgentWorkers(pool, RoutedPolicy({}, ()), agents, 0, pool.close, make_player)
 
 
 class EndpointPlayer:

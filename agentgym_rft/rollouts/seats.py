@@ -15,7 +15,6 @@ from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.config.team import SeatSection, TeamSection
 from agentgym_rft.envs.making import seats_of
 from agentgym_rft.errors import ConfigError, did_you_mean
-from agentgym_rft.rollouts.episode.players import MakePlayer
 
 TRAINED = "trained"
 SCRIPTS = ("oracle", "expert", "random")  # of the environment
@@ -26,8 +25,8 @@ class AgentSpec:
     """One agent of an episode.
 
     `agent` is "" for the only agent of an environment that does not name it. `player` is a key of the routed policy
-    (see `RoutedPolicy`) or one of `SCRIPTS`, unless `make_player` makes the player. `is_trained`: what it does is
-    trained. A scripted agent needs no tokens, and its chat format is not used.
+    (see `RoutedPolicy`) or one of `SCRIPTS`. `is_trained`: its actions are trained. An agent that a script plays has no
+    tokens and does not use its chat format.
     """
 
     agent: str
@@ -36,11 +35,10 @@ class AgentSpec:
     chat: ChatFormat
     player: str
     is_trained: bool
-    make_player: MakePlayer | None = None
 
     @property
     def is_scripted(self) -> bool:
-        return self.make_player is not None or self.player in SCRIPTS
+        return self.player in SCRIPTS
 
 
 Agents = tuple[AgentSpec, ...]
@@ -99,12 +97,12 @@ def make_agents(
         ConfigError: two policies for one agent.
     """
     chats = {card: chat_format(tokenizer, card) for card in set(cards.values())}
-    seats = []
+    agents = []
     for agent, role in roles.items():
         section = seat_section(agent, role, sections)
         card = cards[agent]
-        seats.append(AgentSpec(agent, role, card, chats[card], keys[agent], section.policy == TRAINED))
-    return tuple(seats)
+        agents.append(AgentSpec(agent, role, card, chats[card], keys[agent], section.policy == TRAINED))
+    return tuple(agents)
 
 
 def only_agent(card: AgentCard, chat: ChatFormat) -> Agents:
@@ -112,10 +110,10 @@ def only_agent(card: AgentCard, chat: ChatFormat) -> Agents:
     return (AgentSpec("", "", card, chat, "", is_trained=True),)
 
 
-def scripted_agent(agent: str, role: str, script: str, make_player: MakePlayer | None = None) -> AgentSpec:
-    """Return an agent without tokens, card or chat format, played by a script of the environment or a player."""
+def scripted_agent(agent: str, role: str, script: str) -> AgentSpec:
+    """Return an agent that a script plays, without a card, a chat format or tokens."""
     no_chat: Any = None
-    return AgentSpec(agent, role, AgentCard(name=script), no_chat, script, is_trained=False, make_player=make_player)
+    return AgentSpec(agent, role, AgentCard(name=script), no_chat, script, is_trained=False)
 
 
 def with_players(agents: Agents, players: Mapping[str, str]) -> Agents:
@@ -125,7 +123,7 @@ def with_players(agents: Agents, players: Mapping[str, str]) -> Agents:
     """
     if not players:
         return agents
-    by_name = {seat.agent: seat for seat in agents}
+    by_name = {each.agent: each for each in agents}
     for agent, player in players.items():
         by_name[agent] = replace(by_name[agent], player=player, is_trained=False)
     return tuple(by_name.values())

@@ -20,7 +20,7 @@ Step = tuple[str, float, bool, bool, dict[str, Any]]
 async def guarded(
     play: Callable[[], Awaitable[StopReason]], num_turns: Callable[[], int]
 ) -> tuple[StopReason, dict[str, Any] | None]:
-    """How an episode ended, and for one that broke the type, message and turn of its error. Never raises for that."""
+    """Play, and return how it ended; after an error also its type, message and turn. Never raises for one."""
 
     def described(problem: Exception) -> dict[str, Any]:
         return {"type": type(problem).__name__, "message": str(problem)[:500], "turn": num_turns()}
@@ -36,7 +36,7 @@ async def guarded(
 
 
 async def call(function: Callable[[], T], timeout_s: float | None) -> T:
-    """What a call gives; with a deadline, it runs in a thread of its own. Raises `TimeoutError` after the deadline.
+    """Return what a call gives; with a deadline, it runs in a thread. Raises `TimeoutError` after the deadline.
 
     A thread that hangs is left behind: it blocks neither later calls nor the end of the process.
     """
@@ -49,7 +49,7 @@ async def call(function: Callable[[], T], timeout_s: float | None) -> T:
 
 
 async def in_thread(function: Callable[[], T]) -> T:
-    """What a call gives that would block the event loop, from a thread of its own."""
+    """Make a call that would block the event loop in a thread, and return what it gives."""
     answer: Future[tuple[T | None, Exception | None]] = Future()
     answer.set_running_or_notify_cancel()  # from now on it cannot be cancelled, so a late answer finds its place
 
@@ -67,7 +67,7 @@ async def in_thread(function: Callable[[], T]) -> T:
 
 
 def checked_step(step: Step) -> Step:
-    """What `step` gave, with plain types. Raises `EnvError` for a reward that is no finite number."""
+    """Return what `step` gave, with plain types. Raises `EnvError` for a reward that is no finite number."""
     observation, reward, terminated, truncated, info = step
     if not math.isfinite(float(reward)):
         raise EnvError(f"The environment gave reward {reward}, expected a finite number.")
@@ -75,7 +75,7 @@ def checked_step(step: Step) -> Step:
 
 
 def checked_info(observation: str, info: Mapping[str, Any]) -> dict[str, Any]:
-    """`info` with defaults for `won` and `score`. Raises `EnvError` for a wrong score or observation."""
+    """Return `info` with defaults for `won` and `score`. Raises `EnvError` for a wrong score or observation."""
     if not isinstance(observation, str):
         raise EnvError(f"The environment gave an observation of type {type(observation).__name__}, expected str.")
     complete = {"won": False, "score": 0.0, **info}
@@ -85,7 +85,7 @@ def checked_info(observation: str, info: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def outcome_info(info: Mapping[str, Any], last_observation: str, max_steps: int, reset_seed: int) -> dict[str, Any]:
-    """What a trajectory says about how its episode ended, and the seed to begin it again with."""
+    """Return what a trajectory says about how its episode ended, and the seed to begin it again with."""
     return {
         "won": bool(info.get("won", False)),
         "score": float(info.get("score", 0.0)),

@@ -1,4 +1,4 @@
-"""What is left of an episode that ended: a trajectory of each agent, and one with the turns of all."""
+"""The trajectories of an episode that ended: one of each agent, and one with the turns of all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TEAM = "team"  # agent_id of the trajectory that has the turns of all
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How an episode ended. `last` is what was observed last; `failed` is the agent whose error it is, if one's."""
+    """The end of an episode. `last` is the last observation; `failed` the agent whose error it is, if it is one's."""
 
     spec: EpisodeSpec
     start: Fork | None

@@ -61,7 +61,7 @@ class EnvCalls:
         return await self._call(partial(self.env.noop, agent), "noop", agent)
 
     async def act(self, player: Expert, observation: str) -> str:
-        """What a player of this environment does."""
+        """Ask a script of this environment for its action."""
         return await self._call(partial(player.act, observation), "act", player, observation)
 
     async def close(self) -> None:

@@ -19,7 +19,7 @@ _NO_PROMPT, _NO_TOKENS = Prompt((), (), restart=False), Completion((), (), "stop
 
 
 class Reply(NamedTuple):
-    """What an agent does in one turn.
+    """The move of an agent in one turn.
 
     `error` says why a `text` holds no action; `feedback` is then the observation that may answer it. `counts` are the
     numbers of tokens that a player without token ids knows of.

@@ -13,17 +13,11 @@ from agentgym_rft.agents.policies.base import Completion, Policy, SampleRequest
 from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.errors import EnvError
-from agentgym_rft.rollouts.episode.boundary import (
-    check_completion,
-    checked_info,
-    checked_step,
-    guarded,
-    is_stepped,
-)
+from agentgym_rft.rollouts.episode.boundary import check_completion, checked_info, checked_step, guarded, is_stepped
 from agentgym_rft.rollouts.episode.ending import Ending
 from agentgym_rft.rollouts.episode.env_calls import EnvCalls
 from agentgym_rft.rollouts.episode.forks import EpisodeRecord, Fork, Observation, go_back, own_turns
-from agentgym_rft.rollouts.episode.players import Reply, scripted
+from agentgym_rft.rollouts.episode.players import MakePlayer, Reply, scripted
 from agentgym_rft.rollouts.episode.spec import EpisodeSpec
 from agentgym_rft.rollouts.episode.state import AgentState
 from agentgym_rft.rollouts.seats import Agents, with_players
@@ -31,7 +25,13 @@ from agentgym_rft.rollouts.seeds import derive_seed
 
 
 async def run_episode(
-    env: TextEnv, agents: Agents, policy: Policy, spec: EpisodeSpec, start: Fork | None = None
+    env: TextEnv,
+    agents: Agents,
+    policy: Policy,
+    spec: EpisodeSpec,
+    start: Fork | None = None,
+    *,
+    make_player: MakePlayer | None = None,
 ) -> EpisodeRecord:
     """Play one episode of one or more agents to its end, from the beginning or from a fork of an earlier one.
 
@@ -39,8 +39,11 @@ async def run_episode(
     breaks is that agent's error; the others who still played are `abandoned`, and an agent that was out before keeps
     its outcome. What the environment breaks is everybody's error. Where a fork cannot be reached because the replay
     went another way, the error is `ReplayDiverged`.
+
+    Args:
+        make_player: makes players without tokens, which play instead of the policy and of scripts.
     """
-    episode = Episode(env, agents, policy, spec, start)
+    episode = Episode(env, agents, policy, spec, start, make_player)
     try:
         stop, error = await guarded(episode.play, lambda: len(episode.turns))
     finally:
@@ -58,11 +61,20 @@ class Episode:
     """
 
     def __init__(
-        self, env: TextEnv, agents: Agents, policy: Policy, spec: EpisodeSpec, start: Fork | None = None
+        self,
+        env: TextEnv,
+        agents: Agents,
+        policy: Policy,
+        spec: EpisodeSpec,
+        start: Fork | None = None,
+        make_player: MakePlayer | None = None,
     ) -> None:
         self.env = EnvCalls(env, spec.step_timeout_s)
-        self.policy, self.spec, self.start = policy, spec, start
-        self.states = {each.agent: AgentState(each, spec) for each in with_players(agents, spec.players)}
+        self.policy, self.spec, self.start, self.make_player = policy, spec, start, make_player
+        self.states = {
+            each.agent: AgentState(each, spec, has_tokens=make_player is None and not each.is_scripted)
+            for each in with_players(agents, spec.players)
+        }
         self.only = self.states.get("")  # the agent that the environment does not name
         self.reset_seed = spec.seed % 2**31 if start is None else start.parent.reset_seed
         self.records = spec.record_snapshots or spec.record_remaining
@@ -161,7 +173,7 @@ class Episode:
         """Return what a player without tokens does."""
         self.failed = state
         if state.player is None:
-            make = state.spec.make_player or scripted(state.spec.player, state.name)
+            make = self.make_player or scripted(state.spec.player, state.name)
             state.player = await make(self.env, self.observation, self.spec)
         reply = await state.player.act(self.observation, self.info, len(self.turns))
         self.failed = None
@@ -191,7 +203,7 @@ class Episode:
         won = self.info["won"]
         if terminated or (won and state is self.only):
             return StopReason.SUCCESS if won else StopReason.FAILURE
-        self.stopped = _broken_rule(state.turns, self.spec)
+        self.stopped = self.spec.broken_rule(state.turns)
         if self.stopped:
             return StopReason.FAILURE
         return StopReason.STEP_LIMIT if truncated else None
@@ -281,11 +293,3 @@ class Episode:
                 shared = own_turns(self.start.parent.trajectory.turns[: self.start.turn], state.name)
                 return replace(trajectory, turns=state.unguided_turns(shared))
         return None
-
-
-def _broken_rule(turns: Sequence[Turn], spec: EpisodeSpec) -> str:
-    """Return the rule of the run that an agent's last turn broke, which ends its episode; "" if none."""
-    if spec.stop_invalid and turns[-1].info["invalid_action"]:
-        return "invalid action"
-    last = [turn.info["action"] for turn in turns[-spec.stop_repeated :]] if spec.stop_repeated else []
-    return "repeated action" if last and len(last) == spec.stop_repeated and len(set(last)) == 1 else ""

@@ -14,17 +14,17 @@ from agentgym_rft.rollouts.seats import AgentSpec
 
 
 class AgentState:
-    """What one agent has seen, done and got so far.
+    """The conversation, turns and rewards of one agent so far.
 
     A guided agent has an unguided twin, which is fed the same observations and the same sampled ids: it gives the
     context that the actions are later trained under. No text is tokenised again.
     """
 
-    def __init__(self, agent: AgentSpec, spec: EpisodeSpec) -> None:
+    def __init__(self, agent: AgentSpec, spec: EpisodeSpec, *, has_tokens: bool) -> None:
         self.spec = agent
         self.name = agent.agent
         self.cache_key = f"{spec.episode_id}#{agent.agent}" if agent.agent else spec.episode_id
-        self.chat_agent = None if agent.is_scripted else ChatAgent(agent.card, agent.chat)
+        self.chat_agent = ChatAgent(agent.card, agent.chat) if has_tokens else None
         self.unguided: ChatAgent | None = None
         self.unguided_prompts: dict[int, Prompt] = {}  # by own turn
         self.player: Player | None = None  # of an agent without tokens, from its first turn on

@@ -41,7 +41,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What came of a replay. `note` says what could not be compared."""
+    """The result of a replay. `note` says what could not be compared."""
 
     difference: Difference | None
     note: str = ""
@@ -49,7 +49,7 @@ class Replayed:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What episodes are replayed with: as in the run that stored them.
+    """The settings of the run that stored the episodes, to replay them with.
 
     `card`: of an agent that its environment does not name. `chat`: compare the token ids of its prompts, too.
     `invalid_penalty`: `rollout.invalid_penalty` of the run.
