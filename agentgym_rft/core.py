@@ -102,7 +102,7 @@ class Trajectory:
         return sum(len(turn.action_ids) for turn in self.turns)
 
     def rows(self) -> Iterator[tuple[Turn, ...]]:
-        """Turns that share one growing row of tokens; a rewritten history (`restart`) opens the next row."""
+        """Yield turns that share one growing row of tokens; a rewritten history (`restart`) opens the next row."""
         row: list[Turn] = []
         for turn in self.turns:
             if turn.restart and row:

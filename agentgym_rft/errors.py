@@ -71,7 +71,7 @@ class EnvContractError(EnvError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A sentence part: the closest known name, else the list of all. Starts with a space."""
+    """Return a sentence part: the closest known name, else the list of all. Starts with a space."""
     names = sorted(known)
     close = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=1, cutoff=0.6)
     if close:

@@ -22,7 +22,7 @@ class Prompt:
 
 
 def chat_format(tokenizer: Any, card: AgentCard) -> ChatFormat:
-    """The chat format of a tokenizer, probed with a reply in the card's grammar."""
+    """Return the chat format of a tokenizer, probed with a reply in the card's grammar."""
     return ChatFormat(tokenizer, format_reply("look", "t", card.action))
 
 
@@ -63,7 +63,7 @@ class ChatAgent:
         self._note, self._note_turn = note, len(self._replies)
 
     def prompt(self) -> Prompt:
-        """The context of the next action."""
+        """Return the context of the next action."""
         is_growing = self.card.context.strategy == "full" and self._chat.is_growing
         if is_growing and self._replies:
             note = self._note if self._note_turn == len(self._replies) else ""
@@ -75,7 +75,7 @@ class ChatAgent:
         return Prompt(added, self._row, restart=bool(self._replies))
 
     def act(self, ids: Sequence[int]) -> tuple[str, Parsed]:
-        """The reply's text and the action in it."""
+        """Return the reply's text and the action in it."""
         text = self._chat.text(ids)
         parsed = parse_reply(text, self.card.action)
         self._row.extend(ids)
@@ -85,7 +85,7 @@ class ChatAgent:
         return text, parsed
 
     def invalid_feedback(self, parsed: Parsed) -> str:
-        """The observation that answers a reply without an action."""
+        """Return the observation that answers a reply without an action."""
         return invalid_feedback(self.card, parsed)
 
     def _messages(self) -> list[Message]:
@@ -117,7 +117,7 @@ class TextAgent:
         return conversation(self.card.system, self._history, self._replies, self.card.context, _plainly_shown)
 
     def act(self, text: str) -> Parsed:
-        """The action in a reply."""
+        """Return the action in a reply."""
         parsed = parse_reply(text, self.card.action)
         self._replies.append(text)
         self._history.add_action(parsed.action or text.strip())
@@ -129,5 +129,5 @@ def _plainly_shown(turn: int, observation: str) -> list[Message]:
 
 
 def invalid_feedback(card: AgentCard, parsed: Parsed) -> str:
-    """The observation that answers a reply without an action."""
+    """Return the observation that answers a reply without an action."""
     return card.invalid_feedback.replace("{error}", parsed.error.value if parsed.error else "")

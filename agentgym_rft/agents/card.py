@@ -62,7 +62,7 @@ class AgentCard(Part):
 
 
 def parse_card(data: Mapping[str, Any]) -> AgentCard:
-    """The card in a plain mapping. Raises `ConfigError` with one sentence."""
+    """Return the card in a plain mapping. Raises `ConfigError` with one sentence."""
     try:
         return AgentCard.model_validate(data)
     except ValidationError as error:
@@ -70,7 +70,7 @@ def parse_card(data: Mapping[str, Any]) -> AgentCard:
 
 
 def card_label(card: AgentCard) -> str:
-    """Name and content hash of a card, for example `plain@0123456789ab`: equal labels mean equal cards."""
+    """Return name and content hash of a card, for example `plain@0123456789ab`: equal labels mean equal cards."""
     return f"{card.name}@{hashlib.sha256(card.model_dump_json().encode()).hexdigest()[:12]}"
 
 
@@ -88,5 +88,5 @@ def _sentence(error: ValidationError) -> str:
 
 
 def load_card(section: AgentSection) -> AgentCard:
-    """The agent card of a run: the named one with the overrides laid over it. Raises `ConfigError`."""
+    """Return the agent card of a run: the named one with the overrides laid over it. Raises `ConfigError`."""
     return parse_card(merge(read_yaml(find_yaml("agents", section.card)), section.overrides))

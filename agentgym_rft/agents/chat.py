@@ -65,7 +65,7 @@ class ChatFormat:
         return self._between is not None
 
     def render(self, messages: Sequence[Message]) -> str:
-        """The conversation as text, ready for the assistant's next reply."""
+        """Return the conversation as text, ready for the assistant's next reply."""
         try:
             text = self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
         except TemplateError as error:
@@ -75,11 +75,11 @@ class ChatFormat:
         return text
 
     def opening(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Token ids of a whole conversation up to the assistant's next reply."""
+        """Return token ids of a whole conversation up to the assistant's next reply."""
         return self._encode(self.render(messages))
 
     def following(self, user_text: str, last_id: int | None, note: str = "") -> tuple[int, ...]:
-        """Token ids between a reply and the next one, for a growing row.
+        """Return token ids between a reply and the next one, for a growing row.
 
         Args:
             user_text: the next message of the user.
@@ -100,7 +100,7 @@ class ChatFormat:
     def extension(
         self, messages: Sequence[Message], reply: str, later: Sequence[Message], last_id: int | None
     ) -> tuple[int, ...] | None:
-        """Token ids between a reply and the next one, whatever messages stand between.
+        """Return token ids between a reply and the next one, whatever messages stand between.
 
         Args:
             messages: the conversation that the reply answered.
@@ -114,7 +114,7 @@ class ChatFormat:
         return _without_repeated(self._encode(whole[len(head) :]), last_id) if whole.startswith(head) else None
 
     def noted(self, note: str, user_text: str) -> list[Message]:
-        """A note before a message of the user, within a conversation.
+        """Return a note before a message of the user, within a conversation.
 
         A system message of its own; where the template refuses that or puts it elsewhere, it tops the user's message.
         """
@@ -123,11 +123,11 @@ class ChatFormat:
         return [{"role": "system", "content": note}, {"role": "user", "content": user_text}]
 
     def reply(self, text: str) -> tuple[int, ...]:
-        """Token ids of a reply as a policy would sample it, the end-of-turn token included."""
+        """Return token ids of a reply as a policy would sample it, the end-of-turn token included."""
         return (*self._encode(text), self.stop_ids[0])
 
     def text(self, ids: Sequence[int]) -> str:
-        """The text of sampled ids, without special tokens."""
+        """Return the text of sampled ids, without special tokens."""
         return self._decode(tuple(ids))
 
     def _encode_text(self, text: str) -> tuple[int, ...]:
@@ -137,7 +137,9 @@ class ChatFormat:
         return self._tokenizer.decode(list(ids), skip_special_tokens=True)
 
     def _fragment(self, reply: str, num_turns: int) -> tuple[str, str] | None:
-        """The template's text around the user's message after `num_turns` replies, or None if it rewrote history."""
+        """Return the template's text around the user's message after `num_turns` replies, or None if it rewrote
+        history.
+        """
         messages: list[Message] = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
         for turn in range(num_turns):
             if turn:
@@ -153,7 +155,7 @@ class ChatFormat:
         return before, after
 
     def _note_fragment(self, reply: str) -> tuple[str, str, str] | None:
-        """The template's text around a system note and the user's message after a reply.
+        """Return the template's text around a system note and the user's message after a reply.
 
         None if the template refuses such a note, drops it, moves it or, where a conversation grows, rewrites history
         for it. Where a conversation does not grow, only the fact that it is not None is of use.
@@ -177,7 +179,7 @@ class ChatFormat:
         return (start, middle, end) if self._between is None or whole.startswith(head) else None
 
     def _stop_ids(self, reply: str) -> tuple[int, ...]:
-        """The template's own end-of-turn token first, then the tokenizer's end-of-sequence token."""
+        """Return the template's own end-of-turn token first, then the tokenizer's end-of-sequence token."""
         eos = self._tokenizer.eos_token_id
         ids: list[int] = []
         if self._between is not None:
@@ -192,7 +194,7 @@ class ChatFormat:
 
 
 def _without_repeated(ids: tuple[int, ...], last_id: int | None) -> tuple[int, ...]:
-    """The ids of the text after a reply, without the end token if the reply already has it."""
+    """Return the ids of the text after a reply, without the end token if the reply already has it."""
     return ids[1:] if last_id is not None and ids and ids[0] == last_id else ids
 
 

@@ -41,7 +41,7 @@ class History:
 
 
 def without_goal(observation: str) -> str:
-    """An observation without the goal that `show_goal` put at its end."""
+    """Return an observation without the goal that `show_goal` put at its end."""
     head, mark, goal = observation.rpartition(_GOAL)
     return head if mark and "\n" not in goal else observation
 
@@ -53,7 +53,7 @@ def conversation(
     card: ContextCard,
     shown: Callable[[int, str], list[Message]],
 ) -> list[Message]:
-    """The messages that the next action answers.
+    """Return the messages that the next action answers.
 
     Args:
         system: without one, there is no system message.
@@ -70,7 +70,7 @@ def conversation(
 
 
 def single_prompt(history: History, card: ContextCard) -> str:
-    """The user message of the `window` and `notes` strategies: one message with all that is shown."""
+    """Return the user message of the `window` and `notes` strategies: one message with all that is shown."""
     num_past = len(history.actions)
     first = max(num_past - card.num_turns, 0)
     lines = [history.observations[0]]
@@ -89,7 +89,9 @@ def _last_turns(history: History, first: int) -> list[str]:
 
 
 def _notes(history: History, first: int) -> list[str]:
-    """Return notes on turns before the shown ones: the last result of each distinct action, and actions never tried."""
+    """Return return notes on turns before the shown ones: the last result of each distinct action, and actions never
+    tried.
+    """
     seen: dict[str, str] = {}
     for action, result in zip(history.actions[:first], history.observations[1:], strict=False):
         seen[action] = result

@@ -32,7 +32,7 @@ class Parsed:
 
 
 def parse_reply(text: str, card: ActionCard) -> Parsed:
-    """The action in a reply under a card's grammar. Never raises."""
+    """Return the action in a reply under a card's grammar. Never raises."""
     if card.grammar == "plain":
         return _checked(text, "", card)
     actions = _ACTION.findall(text)
@@ -57,7 +57,7 @@ def _checked(raw: str, think: str, card: ActionCard) -> Parsed:
 
 
 def format_reply(action: str, think: str, card: ActionCard) -> str:
-    """The reply a perfect agent would write: what demonstrations are made of. `parse_reply` inverts it."""
+    """Return the reply a perfect agent would write: what demonstrations are made of. `parse_reply` inverts it."""
     if card.grammar == "plain":
         return action
     return (f"<think>{think}</think>" if card.think else "") + f"<action>{action}</action>"

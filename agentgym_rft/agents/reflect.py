@@ -32,7 +32,7 @@ _LEAK = re.compile(
 
 
 class Outcome(StrEnum):
-    """How the episode ended, in the words of a report."""
+    """The ends of an episode, in the words of a report."""
 
     SUCCESS = "success"
     SUCCESS_BUT_INEFFICIENT = "success_but_inefficient"
@@ -69,7 +69,7 @@ class Report:
 
 
 def parse_report(text: str, num_turns: int) -> Report | Refusal:
-    """The report in a reply about an episode of `num_turns` turns, or why there is none. Never raises.
+    """Return the report in a reply about an episode of `num_turns` turns, or why there is none. Never raises.
 
     The text from the first `{` to the last `}` is read. A pivot written as a string ("7") or as a whole float counts as
     its integer; a boolean does not. Fields that are not known are ignored.
@@ -127,17 +127,18 @@ def _integer(value: object) -> int | None:
 
 
 def format_report(report: Report) -> str:
-    """The report as one line of JSON, with its keys in a fixed order. `parse_report` inverts it."""
+    """Return the report as one line of JSON, with its keys in a fixed order. `parse_report` inverts it."""
     return json.dumps(asdict(report), ensure_ascii=False)
 
 
 def wants_retry(report: Report) -> bool:
-    """True if the report asks for a retry: it names a pivot, which only a report of success does not."""
+    """Return True if the report asks for a retry: it names a pivot, which only a report of success does not."""
     return report.retry_from_step is not None
 
 
 def reflection_messages(card: AgentCard, trajectory: Trajectory) -> list[dict[str, str]]:
-    """The conversation that asks for a report: the card's reflection prompt, then the transcript as one user message.
+    """Return the conversation that asks for a report: the card's reflection prompt, then the transcript as one user
+    message.
 
     Example of a transcript (the agent's own instructions first, if it has some; the goal is not repeated):
 
@@ -170,7 +171,7 @@ def _transcript(card: AgentCard, trajectory: Trajectory) -> str:
 
 
 def _result(trajectory: Trajectory) -> str:
-    """The last line. The step limit is in the trajectory's `info["max_steps"]`."""
+    """Return the last line. The step limit is in the trajectory's `info["max_steps"]`."""
     reward = 0.0 if trajectory.is_error else trajectory.episode_return
     num_invalid = sum(bool(turn.info.get("invalid_action")) for turn in trajectory.turns)
     limit = trajectory.info.get("max_steps", len(trajectory.turns))
@@ -181,7 +182,7 @@ def _result(trajectory: Trajectory) -> str:
 
 
 def guidance_text(report: Report) -> str:
-    """The note that guides a retry."""
+    """Return the note that guides a retry."""
     return (
         f"An earlier attempt had issues; here is the reflection: {format_report(report)} "
         "Use the lesson; do not mention this note."
@@ -189,5 +190,7 @@ def guidance_text(report: Report) -> str:
 
 
 def leaks(text: str) -> bool:
-    """True if a reply speaks of the note that guided it, which a policy without the note must not learn to do."""
+    """Return True if a reply speaks of the note that guided it, which a policy without the note must not learn to
+    do.
+    """
     return _LEAK.search(text) is not None

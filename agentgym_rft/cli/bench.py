@@ -71,7 +71,7 @@ def _policies(run: Path, base: dict[str, Any], every: int) -> list[tuple[int, st
 
 
 def _evaluated(config: Config, name: str, samples: int, path: Path) -> dict[str, Any]:
-    """The summary of one policy: the one in the file if it is of the same protocol, else a new one."""
+    """Return the summary of one policy: the one in the file if it is of the same protocol, else a new one."""
     from rich.console import Console
 
     from agentgym_rft.evaluation.partial import partial_path

@@ -73,6 +73,6 @@ def _lines(leaf: Leaf, width: int) -> list[str]:
 
 
 def _choices(leaf: Leaf) -> str:
-    """The type of a key whose default does not show it."""
+    """Return the type of a key whose default does not show it."""
     is_plain = leaf.default is not None and leaf.default != () and get_origin(leaf.annotation) is not Literal
     return "" if is_plain else type_name(leaf.annotation)

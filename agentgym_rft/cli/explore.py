@@ -83,7 +83,7 @@ def _followed_config(run_dir: Path, settings: Sequence[Override]) -> Config:
 
 @contextmanager
 def _stopped() -> Iterator[Event]:
-    """An event that the first Ctrl-C sets; a second one interrupts at once."""
+    """Return an event that the first Ctrl-C sets; a second one interrupts at once."""
     event = Event()
 
     def on_interrupt(number: int, frame: FrameType | None) -> None:

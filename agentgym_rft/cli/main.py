@@ -47,7 +47,7 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 def make_app(chosen: str | None = None) -> typer.Typer:
-    """The command line. Only the chosen command is imported; the others are there by name and help."""
+    """Return the command line. Only the chosen command is imported; the others are there by name and help."""
     app = typer.Typer(
         help="Train LLM agents by reinforcement fine-tuning in multi-turn text environments.",
         no_args_is_help=True,
@@ -126,7 +126,7 @@ def _usage_sentence(error: Exception) -> str:
 
 
 def _failure_sentence(error: Exception) -> str:
-    """The message of the package's own errors; for any other, its type and how to get a traceback."""
+    """Return the message of the package's own errors; for any other, its type and how to get a traceback."""
     if isinstance(error, AgentGymError):
         return str(error)
     text = f"{type(error).__name__}: {error}".rstrip(": .")

@@ -60,7 +60,7 @@ def parse_option(leaf: Leaf, text: str) -> Any:
 
 
 def mapping_overrides(args: Sequence[str], config_leaves: Sequence[Leaf], own_options: Sequence[str]) -> list[Override]:
-    """`--env.options.data=DIR` or `--env.options.data DIR` for keys below a mapping.
+    """Return `--env.options.data=DIR` or `--env.options.data DIR` for keys below a mapping.
 
     Raises:
         ConfigError: an argument is no option, lacks its value, or names nothing known.
@@ -88,7 +88,7 @@ def _closest(option: str, config_leaves: Sequence[Leaf], own_options: Sequence[s
 
 
 def _parameter(leaf: Leaf) -> inspect.Parameter:
-    """The option of a leaf; hidden, because `ConfigCommand` shows it."""
+    """Return the option of a leaf; hidden, because `ConfigCommand` shows it."""
     return inspect.Parameter(
         leaf.parameter,
         inspect.Parameter.KEYWORD_ONLY,

@@ -50,7 +50,7 @@ def replay_command(
 
 
 def _config(file: Path, env: str | None, data: str | None) -> Config:
-    """The configuration of the run that the file lies in, with the environment that was given."""
+    """Return the configuration of the run that the file lies in, with the environment that was given."""
     run_dir = next((folder for folder in (file.parent, file.parent.parent) if (folder / "config.yaml").is_file()), None)
     if run_dir is None and env is None:
         raise ConfigError(f"'{file}' lies in no run directory: name the environment with --env.")
@@ -63,7 +63,7 @@ def _config(file: Path, env: str | None, data: str | None) -> Config:
 
 
 def _chosen(file: Path, episode: str | None) -> tuple[Sequence[Trajectory], int]:
-    """The episodes to replay, and how many others of the file cannot be."""
+    """Return the episodes to replay, and how many others of the file cannot be."""
     from agentgym_rft.rollouts.replay.run import why_not_replayable
     from agentgym_rft.store.trajectories import read_trajectories
 
@@ -78,7 +78,7 @@ def _chosen(file: Path, episode: str | None) -> tuple[Sequence[Trajectory], int]
 
 
 def _episodes(trajectories: Sequence[Trajectory]) -> list[list[Trajectory]]:
-    """The trajectories by episode: one each, or those of all its agents."""
+    """Return the trajectories by episode: one each, or those of all its agents."""
     episodes: dict[object, list[Trajectory]] = {}
     for number, each in enumerate(trajectories):
         episodes.setdefault(each.episode_id if "role" in each.info else number, []).append(each)

@@ -85,7 +85,7 @@ def serve_command(
 
 
 def _config(policy: str) -> Config:
-    """The configuration of the run that is served, or the defaults with the policy in them.
+    """Return the configuration of the run that is served, or the defaults with the policy in them.
 
     A run without a checkpoint yet is served with the policy that it starts from.
     """
@@ -149,7 +149,7 @@ def _say(status: dict[str, Any]) -> None:
 
 @contextmanager
 def _stopping() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets; a second Ctrl-C interrupts at once."""
+    """Return an event that Ctrl-C or SIGTERM sets; a second Ctrl-C interrupts at once."""
     event = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:

@@ -20,7 +20,9 @@ DEFAULT_ENV = "agentgym/ALFWorld-v0"
 
 
 def default_recipe(env: str) -> str | None:
-    """The shipped recipe named like an environment, if there is one. Raises `RegistryError` for an unknown one."""
+    """Return the shipped recipe named like an environment, if there is one.
+    Raises `RegistryError` for an unknown one.
+    """
     env_id = registry.resolve_env_id(env)
     if ":" in env_id:
         return None
@@ -29,7 +31,8 @@ def default_recipe(env: str) -> str | None:
 
 
 def fresh_config(env: str | None, recipe: str | None, overrides: Sequence[Override]) -> Config:
-    """The configuration of a new run: the environment's own recipe, recipe, environment, overrides, in this order.
+    """Return the configuration of a new run: the environment's own recipe, recipe, environment, overrides, in this
+    order.
 
     `env.id` is the full id afterwards. Raises `ConfigError` or `RegistryError`.
     """
@@ -41,7 +44,7 @@ def fresh_config(env: str | None, recipe: str | None, overrides: Sequence[Overri
 def with_shorthands(
     paths: Mapping[str, tuple[str, ...]], values: Mapping[str, str | int | None], overrides: Sequence[Override]
 ) -> list[Override]:
-    """The overrides together with the short options that were given, by their names.
+    """Return the overrides together with the short options that were given, by their names.
 
     Raises `ConfigError` if a key is given by its short and by its long name.
     """
@@ -54,7 +57,7 @@ def with_shorthands(
 
 
 def resumed_config(run_dir: Path, overrides: Sequence[Override]) -> Config:
-    """The configuration of a run that goes on in its own directory, with overrides laid over it.
+    """Return the configuration of a run that goes on in its own directory, with overrides laid over it.
 
     Raises:
         CheckpointError: the directory holds no run, or a supervised one.
@@ -98,12 +101,12 @@ def check_out(out: Path) -> None:
 
 
 def is_run_dir(path: Path) -> bool:
-    """True for the directory of a training run, false for that of a model or of a supervised run."""
+    """Return True for the directory of a training run, false for that of a model or of a supervised run."""
     return (path / "config.yaml").is_file() and not (path / "model").is_dir()
 
 
 def with_full_names(config: Config) -> Config:
-    """The configuration with `env.id` and the environment's seed policy resolved. Raises `RegistryError`."""
+    """Return the configuration with `env.id` and the environment's seed policy resolved. Raises `RegistryError`."""
     env_id = registry.resolve_env_id(config.env.id)
     update: dict[str, object] = {"env": config.env.model_copy(update={"id": env_id})}
     path = full_policy_name(config.policy.path, env_id)

@@ -74,7 +74,7 @@ def run_sft(config: SftConfig) -> None:
 
 
 def _out(config: SftConfig) -> Path:
-    """The output directory: the given one, or a new one named after environment and time."""
+    """Return the output directory: the given one, or a new one named after environment and time."""
     name = f"sft-{config.env.id.rpartition('/')[2].rpartition(':')[2].lower()}-{time.strftime('%Y%m%d-%H%M%S')}"
     return Path(config.run.out or f"runs/{name}")
 

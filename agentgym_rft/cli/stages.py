@@ -47,18 +47,18 @@ class Stage:
 
 
 def staged_recipe(recipe: str | None) -> dict[str, Any] | None:
-    """The content of a recipe with stages; None for any other recipe."""
+    """Return the content of a recipe with stages; None for any other recipe."""
     data = {} if recipe is None else read_yaml(find_yaml("trainers", recipe))
     return data if "stages" in data else None
 
 
 def is_staged_run(run_dir: Path) -> bool:
-    """Whether a directory holds a run with stages."""
+    """Return whether a directory holds a run with stages."""
     return (run_dir / FILE).is_file()
 
 
 def read_stages(data: Mapping[str, Any]) -> list[Stage]:
-    """The stages of a recipe. Raises `ConfigError` with the name of the stage that is wrong."""
+    """Return the stages of a recipe. Raises `ConfigError` with the name of the stage that is wrong."""
     unknown = [key for key in data if key not in (*_SHARED, "stages")]
     if unknown:
         raise ConfigError(
@@ -138,7 +138,9 @@ def _run(stages: Sequence[Stage], out: Path) -> None:
 
 
 def _placed(stage: Stage, folder: Path, last: Path | None) -> Config | SftConfig:
-    """The stage's configuration with its directory and, unless it names a model, the model of the stage before."""
+    """Return the stage's configuration with its directory and, unless it names a model, the model of the stage
+    before.
+    """
     config = stage.config
     start = str(last) if stage.starts_from_last and last is not None else None
     if isinstance(config, SftConfig):

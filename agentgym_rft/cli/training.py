@@ -17,7 +17,7 @@ INTERRUPTED = 130
 
 
 def is_leading() -> bool:
-    """True in the first of the processes that torchrun started, and without torchrun."""
+    """Return True in the first of the processes that torchrun started, and without torchrun."""
     return os.environ.get("RANK", "0") == "0"
 
 

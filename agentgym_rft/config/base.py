@@ -1,4 +1,4 @@
-"""What all sections of a configuration share."""
+"""The base of all sections of a configuration and of all options."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ AnyOptions = TypeVar("AnyOptions", bound=Options)
 
 
 def read_options(model: type[AnyOptions], data: Mapping[str, Any], owner: str) -> AnyOptions:
-    """The options in a plain mapping; `owner` is what they belong to, as in "Algorithm 'grpo'".
+    """Return the options in a plain mapping; `owner` is what they belong to, as in "Algorithm 'grpo'".
 
     Raises:
         ConfigError: an unknown option or a value of the wrong kind.

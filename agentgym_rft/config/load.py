@@ -26,14 +26,16 @@ _log = logging.getLogger(__name__)
 
 
 def shipped_dir(kind: Literal["agents", "trainers"]) -> Path:
-    """The folder of shipped cards or recipes: inside the wheel, or at the repository root in a source checkout."""
+    """Return the folder of shipped cards or recipes: inside the wheel, or at the repository root in a source
+    checkout.
+    """
     package = Path(str(resources.files("agentgym_rft")))
     inside = package / "_shipped" / kind
     return inside if inside.is_dir() else package.parent / kind
 
 
 def find_yaml(kind: Literal["agents", "trainers"], name: str) -> Path:
-    """The YAML file of a shipped name or a path. Raises `ConfigError` naming the closest shipped one."""
+    """Return the YAML file of a shipped name or a path. Raises `ConfigError` naming the closest shipped one."""
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
         if path.is_file():
@@ -47,7 +49,7 @@ def find_yaml(kind: Literal["agents", "trainers"], name: str) -> Path:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises `ConfigError` if it is not one."""
+    """Return the mapping in a YAML file. Raises `ConfigError` if it is not one."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -84,7 +86,7 @@ def _yaml_problem(error: UnicodeDecodeError | yaml.YAMLError) -> str:
 
 
 def parse_override(text: str) -> tuple[list[str], Any]:
-    """`section.key=value` -> path and YAML value."""
+    """Return `section.key=value` -> path and YAML value."""
     key, sep, value = text.partition("=")
     if not sep or "." not in key:
         raise ConfigError(f"'{text}' is not an override. Write section.key=value, for example trainer.steps=20.")
@@ -92,7 +94,7 @@ def parse_override(text: str) -> tuple[list[str], Any]:
 
 
 def parse_value(key: str, value: str) -> Any:
-    """The value of a key's text, read as YAML."""
+    """Return the value of a key's text, read as YAML."""
     try:
         return yaml.safe_load(value)
     except yaml.YAMLError as error:
@@ -100,7 +102,7 @@ def parse_value(key: str, value: str) -> Any:
 
 
 def merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `update` laid over it, mapping by mapping."""
+    """Return `base` with `update` laid over it, mapping by mapping."""
     result = dict(base)
     for key, value in update.items():
         old = result.get(key)
@@ -109,7 +111,7 @@ def merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def nest(path: Sequence[str], value: Any) -> dict[str, Any]:
-    """`["a", "b"], 1` -> `{"a": {"b": 1}}`."""
+    """Return `["a", "b"], 1` -> `{"a": {"b": 1}}`."""
     for key in reversed(path):
         value = {key: value}
     return dict(value)
@@ -118,7 +120,7 @@ def nest(path: Sequence[str], value: Any) -> dict[str, Any]:
 def load_config(
     recipe: str | None = None, overrides: Sequence[tuple[Sequence[str], Any]] = (), base: str | None = None
 ) -> Config:
-    """The resolved configuration of a recipe (shipped name or file) with overrides laid over it, in order.
+    """Return the resolved configuration of a recipe (shipped name or file) with overrides laid over it, in order.
 
     A recipe that names no environment is a method: it is laid over the recipe `base` of an environment, whose section
     `algorithm` it replaces as a whole.
@@ -131,12 +133,14 @@ def load_config(
 
 
 def load_sft_config(recipe: str | None = None, overrides: Sequence[tuple[Sequence[str], Any]] = ()) -> SftConfig:
-    """Like `load_config`, for a supervised run."""
+    """Return the configuration of a supervised run, loaded as `load_config` does."""
     return _validate(SftConfig, merge_overrides(_read_recipe(recipe, SftConfig), overrides))
 
 
 def _read_recipe(recipe: str | None, model: type[Section]) -> dict[str, Any]:
-    """What a recipe holds, {} for none. It is checked by itself, so that an override cannot hide its mistakes."""
+    """Return what a recipe holds, {} for none.
+    It is checked by itself, so that an override cannot hide its mistakes.
+    """
     if recipe is None:
         return {}
     path = find_yaml("trainers", recipe)
@@ -149,7 +153,7 @@ def _read_recipe(recipe: str | None, model: type[Section]) -> dict[str, Any]:
 
 
 def merge_overrides(data: Mapping[str, Any], overrides: Sequence[tuple[Sequence[str], Any]]) -> dict[str, Any]:
-    """`data` with the value at each path replaced, in order."""
+    """Return `data` with the value at each path replaced, in order."""
     result = dict(data)
     for path, value in overrides:
         result = merge(result, nest(path, value))
@@ -157,7 +161,7 @@ def merge_overrides(data: Mapping[str, Any], overrides: Sequence[tuple[Sequence[
 
 
 def validate_config(data: Mapping[str, Any]) -> Config:
-    """The configuration in a plain mapping. Raises `ConfigError` with one sentence about the first problem."""
+    """Return the configuration in a plain mapping. Raises `ConfigError` with one sentence about the first problem."""
     return _validate(Config, data)
 
 

@@ -76,7 +76,7 @@ def _copied(value: Any) -> Any:
 
 
 def _section(data: dict[str, Any], path: list[str], *, make: bool = False) -> dict[str, Any] | None:
-    """The mapping at a path; None where there is none, unless it is to be made."""
+    """Return the mapping at a path; None where there is none, unless it is to be made."""
     section = data
     for name in path:
         if make and name not in section:

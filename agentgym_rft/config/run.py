@@ -263,16 +263,16 @@ class Config(Section):
 
 
 def plays_nothing(config: Config) -> bool:
-    """Whether every batch comes from a store that others fill."""
+    """Return whether every batch comes from a store that others fill."""
     return config.store.replay_share == 1 and config.store.replay_as == "groups"
 
 
 def num_replayed(config: Config) -> int:
-    """Groups of a batch that come from the store."""
+    """Return groups of a batch that come from the store."""
     return round(config.store.replay_share * config.rollout.num_tasks)
 
 
 def num_fresh(config: Config) -> int:
-    """Groups of a batch that are played; what is replayed for imitation comes on top."""
+    """Return groups of a batch that are played; what is replayed for imitation comes on top."""
     replayed = num_replayed(config) if config.store.replay_as == "groups" else 0
     return config.rollout.num_tasks - replayed

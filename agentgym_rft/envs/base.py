@@ -42,7 +42,7 @@ class Expert(Protocol):
     """A scripted player of one episode, for demonstrations and baselines."""
 
     def act(self, observation: str) -> str:
-        """The action that answers an observation."""
+        """Return the action that answers an observation."""
         ...
 
 
@@ -69,7 +69,7 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True)
 class InformationSet:
-    """What a player knows at one of its turns, and a way to get there; for games that can list all of these.
+    """A player's knowledge at one of its turns, and a way to get there; for games that can list all of these.
 
     `actions` are those of all players that lead there in task `task_id`; the player is the one whose turn it is then.
     `choices` has the replies that mean each action. Other replies may be possible and are not counted.
@@ -88,15 +88,17 @@ class Theory(Protocol):
     """Exact values of a game that is small enough to be solved."""
 
     def information_sets(self) -> Sequence[InformationSet]:
-        """All of them, of all seats."""
+        """Return all of them, of all seats."""
         ...
 
     def of_script(self, kind: str) -> Strategy | None:
-        """The strategy of `oracle`, `expert` or `random`; None if it depends on more than the information set."""
+        """Return the strategy of `oracle`, `expert` or `random`; None if it depends on more than the information
+        set.
+        """
         ...
 
     def analyse(self, strategy: Strategy) -> Mapping[str, float]:
-        """Named numbers about a strategy of all seats, such as its exploitability."""
+        """Return named numbers about a strategy of all seats, such as its exploitability."""
         ...
 
 
@@ -157,29 +159,31 @@ class TextEnv(TextTasks, gym.Env[str, str]):
         raise EnvError(f"{type(self).__name__} cannot restore; use reset and replay instead.")
 
     def expert(self, observation: str, rng: np.random.Generator, noise: float = 0.0) -> Expert:
-        """A player for the episode that began with `observation`, which knows only what it observes.
+        """Return a player for the episode that began with `observation`, which knows only what it observes.
 
         At rate `noise` it does something else that is plausible, and recovers.
         """
         raise EnvError(f"{type(self).__name__} has no scripted expert.")
 
     def oracle(self) -> Expert:
-        """A player that goes on from the current state and knows everything: what bounds a score from above."""
+        """Return a player that goes on from the current state and knows everything: what bounds a score from above."""
         raise EnvError(f"{type(self).__name__} has no oracle.")
 
     def random_player(self, rng: np.random.Generator) -> Expert | None:
-        """A player that acts at random from the current state: the baseline from below.
+        """Return a player that acts at random from the current state: the baseline from below.
 
         None: anyone picks among `info["admissible_actions"]`. For environments that list none, or not all.
         """
         return None
 
     def seat_player(self, kind: str, agent: str, observation: str, rng: np.random.Generator) -> Expert | None:
-        """The scripted player `oracle`, `expert` or `random` of one of `seats`; None as `random_player` says it."""
+        """Return the scripted player `oracle`, `expert` or `random` of one of `seats`; None as `random_player` says
+        it.
+        """
         raise EnvError(f"{type(self).__name__} has one agent, and no seat '{agent}'.")
 
     def noop(self, agent: str) -> str:
-        """An action of one of `seats` that changes as little as possible."""
+        """Return an action of one of `seats` that changes as little as possible."""
         raise EnvError(f"{type(self).__name__} has one agent, and no seat '{agent}'.")
 
     def lesson(self, observation: str, steps: Sequence[tuple[str, str]], pivot: int | None) -> Lesson:
@@ -193,14 +197,14 @@ class TextEnv(TextTasks, gym.Env[str, str]):
     def quiz(
         self, observation: str, steps: Sequence[tuple[str, str]], rng: np.random.Generator, number: int
     ) -> list[tuple[str, str]]:
-        """Random questions about an episode and their answers, in the words of lessons; may be none.
+        """Return random questions about an episode and their answers, in the words of lessons; may be none.
 
         They train what a lesson needs: to find things again in a long transcript.
         """
         return []
 
     def resumed_expert(self, observation: str, steps: Sequence[tuple[str, str]], suggestion: str) -> Expert:
-        """A player that goes on after the `steps` of somebody else and follows the suggestion of a `lesson`."""
+        """Return a player that goes on after the `steps` of somebody else and follows the suggestion of a `lesson`."""
         raise EnvError(f"{type(self).__name__} has no expert that goes on after somebody else.")
 
 

@@ -12,7 +12,7 @@ _MAX_CANDIDATES = 200_000
 
 
 def in_test(content: bytes, one_in: int) -> bool:
-    """True for about one content in `one_in`: those belong to the test split, wherever they are generated.
+    """Return True for about one content in `one_in`: those belong to the test split, wherever they are generated.
 
     It is a function of the content alone, so splits made by it share nothing.
     """
@@ -20,7 +20,7 @@ def in_test(content: bytes, one_in: int) -> bool:
 
 
 def distinct_seeds(content: Callable[[int], bytes], sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-    """The first seeds 0, 1, ... of distinct contents, `sizes["train"]` and `sizes["test"]` of them.
+    """Return the first seeds 0, 1, ... of distinct contents, `sizes["train"]` and `sizes["test"]` of them.
 
     Raises `ConfigError` where there are not so many contents.
     """

@@ -14,7 +14,9 @@ from agentgym_rft.envs.turns import TurnsEnv
 
 
 def seats_of(id: str, options: Mapping[str, Any] | None = None) -> Mapping[str, str]:
-    """The agents of an environment with their roles; none where it has one agent. Raises what `make_env` does."""
+    """Return the agents of an environment with their roles; none where it has one agent.
+    Raises what `make_env` does.
+    """
     made = registry.entry_point(id)
     if isinstance(made, type) and issubclass(made, gym.Env):
         return made.seats if issubclass(made, TextEnv) else {}
@@ -24,7 +26,7 @@ def seats_of(id: str, options: Mapping[str, Any] | None = None) -> Mapping[str, 
 
 
 def has_noop(id: str, options: Mapping[str, Any] | None = None) -> bool:
-    """True if the agents of an environment have an action that does nothing. Raises what `make_env` does."""
+    """Return True if the agents of an environment have an action that does nothing. Raises what `make_env` does."""
     env = make_env(id, options)
     env.close()
     if not isinstance(env, TurnsEnv):
@@ -35,7 +37,7 @@ def has_noop(id: str, options: Mapping[str, Any] | None = None) -> bool:
 
 
 def make_env(id: str, options: Mapping[str, Any] | None = None) -> TextEnv:
-    """A new environment; a plain gymnasium environment with text spaces comes in an adapter (`GymTextEnv`).
+    """Return a new environment; a plain gymnasium environment with text spaces comes in an adapter (`GymTextEnv`).
 
     Args:
         id: a registered id, short name, or `module:Class`.

@@ -58,7 +58,9 @@ class TextAECEnv(TextTasks, AECEnv[str, str, str]):
         return {agent: (AnyText(), AnyText(10_000)) for agent in self.possible_agents}
 
     def role(self, agent: str) -> str:
-        """What an agent is here: agents of one role are given the same card and policy. Default: each is its own."""
+        """Return what an agent is here: agents of one role are given the same card and policy.
+        Default: each is its own.
+        """
         return agent
 
     def act(self, agent: str, action: str) -> None:
@@ -68,19 +70,21 @@ class TextAECEnv(TextTasks, AECEnv[str, str, str]):
         self.step(action)
 
     def noop(self, agent: str) -> str:
-        """An action that changes as little as possible: what counterfactual credit puts in the place of a turn."""
+        """Return an action that changes as little as possible: what counterfactual credit puts in the place of a
+        turn.
+        """
         raise EnvError(f"{type(self).__name__} has no action that does nothing.")
 
     def expert(self, agent: str, observation: str, rng: np.random.Generator, noise: float = 0.0) -> Expert:
-        """A player of one seat, which began with `observation` and knows only what it observes."""
+        """Return a player of one seat, which began with `observation` and knows only what it observes."""
         raise EnvError(f"{type(self).__name__} has no scripted expert.")
 
     def oracle(self, agent: str) -> Expert:
-        """A player of one seat that goes on from the current state and knows everything."""
+        """Return a player of one seat that goes on from the current state and knows everything."""
         raise EnvError(f"{type(self).__name__} has no oracle.")
 
     def random_player(self, agent: str, rng: np.random.Generator) -> Expert | None:
-        """A player of one seat that acts at random; None: anyone picks among `admissible_actions`."""
+        """Return a player of one seat that acts at random; None: anyone picks among `admissible_actions`."""
         return None
 
 
@@ -119,7 +123,7 @@ class TeamTaskEnv(ListedTasks, TextAECEnv):
 
     @abstractmethod
     def _facts(self, agent: str) -> dict[str, Any]:
-        """Return `won`, `score`, `state_key` and the optional keys of an agent's info.
+        """Return return `won`, `score`, `state_key` and the optional keys of an agent's info.
 
         `state_key` tells whose turn it is.
         """
@@ -179,11 +183,11 @@ class TeamTaskEnv(ListedTasks, TextAECEnv):
         self._deads_step_first()
 
     def observe(self, agent: str) -> str:
-        """What the agent was told since it last acted."""
+        """Return what the agent was told since it last acted."""
         return "\n".join(self._inbox.get(agent, ()))
 
     def render(self) -> str | None:
-        """What the agent whose turn it is reads, in render mode `ansi`."""
+        """Return what the agent whose turn it is reads, in render mode `ansi`."""
         return self.observe(self.agent_selection) if self.render_mode == "ansi" and self.agents else None
 
     def close(self) -> None:

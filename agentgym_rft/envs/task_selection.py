@@ -14,7 +14,7 @@ from agentgym_rft.errors import ConfigError, DataError, EnvError
 
 
 class ListedTasks(TextTasks):
-    """What `TaskEnv` and `TeamTaskEnv` share: they play one of a list of tasks and can be saved in the middle.
+    """The part that `TaskEnv` and `TeamTaskEnv` share: they play one of a list of tasks and can be saved in the middle.
 
     Args:
         split: the tasks that `reset` draws from without a `task_id`.
@@ -125,7 +125,9 @@ class ListedTasks(TextTasks):
         return self._begin(task_id)
 
     def _choose_task(self, options: Mapping[str, Any] | None) -> str:
-        """Return `options["task_id"]`, else one drawn from the split. Raises `EnvError` for an id that is no text."""
+        """Return return `options["task_id"]`, else one drawn from the split.
+        Raises `EnvError` for an id that is no text.
+        """
         task_id = (options or {}).get("task_id")
         if task_id is None:
             ids = self.task_ids(self._split)

@@ -99,7 +99,7 @@ class TurnsEnv(TextEnv):
         self.env.close()
 
     def snapshot(self) -> bytes:
-        """That of the environment inside, with the outcomes of those who are out and what the last step gave."""
+        """Return the inner environment's snapshot, with the outcomes of agents that are out and what the last step gave."""
         kept = {
             "game": self.env.snapshot().decode("latin-1"),
             "out": {agent: standing for agent, standing in self._standings.items() if standing["is_over"]},
@@ -124,11 +124,11 @@ class TurnsEnv(TextEnv):
         return self.env.remaining()
 
     def oracle(self) -> Expert:
-        """A player that knows everything, for whoever's turn it is."""
+        """Return a player that knows everything, for whoever's turn it is."""
         return _EverySeat(self, "", lambda agent, observation: self.env.oracle(agent))
 
     def expert(self, observation: str, rng: np.random.Generator, noise: float = 0.0) -> Expert:
-        """The experts of all seats, each made at its first turn."""
+        """Return the experts of all seats, each made at its first turn."""
         return _EverySeat(self, observation, lambda agent, first: self.env.expert(agent, first, rng, noise))
 
     def random_player(self, rng: np.random.Generator) -> Expert | None:

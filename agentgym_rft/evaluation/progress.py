@@ -1,4 +1,4 @@
-"""What an evaluation tells about itself while it plays."""
+"""The calls by which an evaluation tells how far it is."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from agentgym_rft.rollouts.seats import SCRIPTS
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to evaluate.
+    """An evaluation as it was asked for.
 
     `config` says the environment, the agent, the policy and the panel; `panel`, if given, is played instead. With
     `out`, finished episodes are kept beside it until the result is there.

@@ -168,12 +168,13 @@ def _source(value: Registered | str) -> object:
 
 
 def _place(source: object) -> str:
-    """Return `module:name` of a function or class."""
+    """Return return `module:name` of a function or class."""
     return source if isinstance(source, str) else f"{source.__module__}:{getattr(source, '__qualname__', source)}"
 
 
 def _is_same(old: object, new: object) -> bool:
-    """True for what is defined again in its place, and for what its package both decorates and names by entry point.
+    """Return True for what is defined again in its place, and for what its package both decorates and names by entry
+    point.
 
     That entry point may lead to another module of the package, which offers what is defined elsewhere.
     """

@@ -88,7 +88,7 @@ def register_env(
 
 
 def env_specs() -> list[EnvSpec]:
-    """All registered environments by id, those of installed packages included."""
+    """Return all registered environments by id, those of installed packages included."""
     return list(_ENVS.values())
 
 
@@ -98,7 +98,8 @@ def env_spec(id: str) -> EnvSpec:
 
 
 def resolve_env_id(name: str) -> str:
-    """The full id of an id or of a short name in any case (`alfworld`, `ALFWorld-v0`); `module:Class` stays as it is.
+    """Return the full id of an id or of a short name in any case (`alfworld`, `ALFWorld-v0`); `module:Class` stays as
+    it is.
 
     A name without version means the highest one. Raises `RegistryError` for an unknown or ambiguous name.
     """
@@ -114,7 +115,8 @@ def resolve_env_id(name: str) -> str:
 
 
 def make(id: str, /, **kwargs: Any) -> Any:
-    """A new environment, unwrapped, of whatever kind its class is. `agentgym_rft.envs.make_env` gives a `TextEnv`.
+    """Return a new environment, unwrapped, of whatever kind its class is.
+    `agentgym_rft.envs.make_env` gives a `TextEnv`.
 
     Args:
         id: whatever `resolve_env_id` takes.
@@ -135,7 +137,7 @@ def make(id: str, /, **kwargs: Any) -> Any:
 
 
 def entry_point(id: str) -> Callable[..., Any]:
-    """The class or function that makes an environment, imported. Raises `RegistryError` as `make` does."""
+    """Return the class or function that makes an environment, imported. Raises `RegistryError` as `make` does."""
     spec = env_spec(resolve_env_id(id))
     found = load_object(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
     if not callable(found):
@@ -156,7 +158,7 @@ def _check_arguments(id: str, signature: inspect.Signature, arguments: Mapping[s
 
 
 def _forms(id: str) -> tuple[str, str, str, str]:
-    """The ways to write an id: `n/Name-v0`, `Name-v0`, `Name`, `n/Name`."""
+    """Return the ways to write an id: `n/Name-v0`, `Name-v0`, `Name`, `n/Name`."""
     without_namespace = id.rpartition("/")[2]
     return id, without_namespace, without_namespace.rpartition("-v")[0], id.rpartition("-v")[0]
 
@@ -166,7 +168,7 @@ def _version(id: str) -> int:
 
 
 def _in_form_of(name: str, id: str) -> str:
-    """The id written like `name`: with a namespace and a version only if `name` has them."""
+    """Return the id written like `name`: with a namespace and a version only if `name` has them."""
     has_version = re.search(r"-v\d*$", name, re.IGNORECASE) is not None
     full, versioned, short, unversioned = _forms(id)
     if "/" in name:

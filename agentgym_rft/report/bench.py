@@ -16,7 +16,7 @@ Point = dict[str, Any]
 
 
 def point(step: int, summary: Mapping[str, Any]) -> Point:
-    """A checkpoint's row of the curve, from the summary of its evaluation."""
+    """Return a checkpoint's row of the curve, from the summary of its evaluation."""
     return {
         "step": step,
         "num_tasks": summary["num_tasks"],
@@ -28,7 +28,7 @@ def point(step: int, summary: Mapping[str, Any]) -> Point:
 
 
 def over_samples(tasks: Sequence[Mapping[str, Any]], key: str) -> dict[str, Any] | None:
-    """Mean, std, best and worst of k samples, each first within a task and then averaged over tasks.
+    """Return Mean, std, best and worst of k samples, each first within a task and then averaged over tasks.
 
     `std` is the population's over a task's samples. Samples that ended with an error are left out, and tasks without
     any other. Each has a 95 % bootstrap interval over tasks. None without a task.
@@ -47,7 +47,7 @@ def over_samples(tasks: Sequence[Mapping[str, Any]], key: str) -> dict[str, Any]
 
 
 def bench_table(points: Sequence[Point]) -> Table:
-    """A row a checkpoint: success with its intervals."""
+    """Return a row a checkpoint: success with its intervals."""
     samples = points[0]["samples"] if points else 1
     table = Table(box=box.SIMPLE_HEAD)
     headings = ("step", "tasks", "errors", "mean", "95 % interval", "std", f"best@{samples}", f"worst@{samples}")

@@ -68,7 +68,7 @@ def write_comparison(run_dirs: Sequence[Path], path: Path) -> list[Outcome]:
 
 
 def comparison_charts(runs: Sequence[RunData]) -> list[str]:
-    """SVG charts with a colour a run, without legends; those of which no run has a point are left out."""
+    """Return SVG charts with a colour a run, without legends; those of which no run has a point are left out."""
     success = [_smooth(run, "episode/success") for run in runs]
     drawn = [line_chart(f"Success in training (mean over {WINDOW} steps)", success, (0.0, 1.0), legend=False)]
     for split in sorted({summary["split"] for run in runs for _, summary in run.evaluations}):
@@ -85,14 +85,14 @@ def comparison_charts(runs: Sequence[RunData]) -> list[str]:
 
 
 def evaluation_series(name: str, evaluations: Sequence[tuple[int, Summary]], split: str) -> Series:
-    """Success with its 95 % intervals in the evaluations on a split that have any."""
+    """Return success with its 95 % intervals in the evaluations on a split that have any."""
     points = [(step, s) for step, s in evaluations if s["split"] == split and s["success"] is not None]
     steps, rates = [float(step) for step, _ in points], [float(s["success"]) for _, s in points]
     return Series(name, steps, rates, [tuple(s["success_ci95"]) for _, s in points])
 
 
 def outcome(run: RunData, number: int) -> Outcome:
-    """The row of a run in the table; `number` chooses its colour."""
+    """Return the row of a run in the table; `number` chooses its colour."""
     return Outcome(
         name=run.name,
         colour=colour(number),
@@ -106,7 +106,7 @@ def outcome(run: RunData, number: int) -> Outcome:
 
 
 def paired(rows: list[Row], across: str, up: str) -> tuple[list[float], list[float]]:
-    """Two metrics in the steps that recorded both as numbers."""
+    """Return two metrics in the steps that recorded both as numbers."""
     by_step: tuple[Mapping[float, float], ...] = tuple(
         dict(zip(*column(rows, key), strict=True)) for key in (across, up)
     )
@@ -115,7 +115,7 @@ def paired(rows: list[Row], across: str, up: str) -> tuple[list[float], list[flo
 
 
 def pearson(xs: Sequence[float], ys: Sequence[float]) -> float | None:
-    """Pearson's correlation; None where it is undefined: fewer than two points, or all equal."""
+    """Return pearson's correlation; None where it is undefined: fewer than two points, or all equal."""
     try:
         return correlation(xs, ys)
     except StatisticsError:
@@ -129,7 +129,7 @@ def _read(folder: Path, name: str) -> RunData:
 
 
 def _names(run_dirs: Sequence[Path]) -> list[str]:
-    """Folder names, or the given paths where two are the same."""
+    """Return folder names, or the given paths where two are the same."""
     names = [folder.resolve().name for folder in run_dirs]
     return names if len(set(names)) == len(names) else [str(folder) for folder in run_dirs]
 

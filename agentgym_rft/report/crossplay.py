@@ -33,7 +33,7 @@ class Sides(Protocol):
 
 
 def summarise_crossplay(games: Games, sides: Sides, samples: int) -> dict[str, Any]:
-    """Cells, ratings and totals as a JSON object. Means are over the episodes without an error.
+    """Return Cells, ratings and totals as a JSON object. Means are over the episodes without an error.
 
     Args:
         games: for each pair the same tasks in the same order, `samples` episodes of a task after each other.
@@ -76,7 +76,7 @@ def _side(tasks: Sequence[Sequence[Trajectory]], agents: Sequence[str]) -> dict[
 
 
 def _total(name: str, games: Games, sides: Sides, samples: int) -> dict[str, Any]:
-    """A policy's mean over its games with the others, in both places; each task counts once."""
+    """Return a policy's mean over its games with the others, in both places; each task counts once."""
     parts = [
         (_by_task(played, samples), agents)
         for (row, column), played in games.items()
@@ -94,7 +94,7 @@ def _total(name: str, games: Games, sides: Sides, samples: int) -> dict[str, Any
 
 
 def _ratings(games: Games, sides: Sides, samples: int) -> dict[str, Any]:
-    """The ratings, the best first; or why there are none."""
+    """Return the ratings, the best first; or why there are none."""
     matches = list(_matches(games, sides, samples))
     if all(match.scores[0] == match.scores[1] for match in matches):
         reason = "Both sides had the same score in every match, so nobody can be rated."
@@ -111,8 +111,8 @@ def _ratings(games: Games, sides: Sides, samples: int) -> dict[str, Any]:
 
 
 def _matches(games: Games, sides: Sides, samples: int) -> Iterator[Match]:
-    """One match for each two policies, task and sample: both games with the places exchanged, so that the luck of a
-    task or seat is the same for both. Where one of the two broke, there is none.
+    """Yield one match for each two policies, task and sample: both games with the places exchanged, so that the luck
+    of a task or seat is the same for both. Where one of the two broke, there is none.
     """
     for (row, column), played in games.items():
         if row >= column:
@@ -126,7 +126,7 @@ def _matches(games: Games, sides: Sides, samples: int) -> Iterator[Match]:
 
 
 def _of(trajectory: Trajectory, agents: Sequence[str], key: str) -> float:
-    """The mean of some agents."""
+    """Return the mean of some agents."""
     return fmean(float(trajectory.info["seats"][agent][key]) for agent in agents)
 
 
@@ -135,7 +135,7 @@ def _by_task(played: Sequence[Trajectory], samples: int) -> list[Sequence[Trajec
 
 
 def _means(tasks: Sequence[Sequence[Trajectory]], value: Callable[[Trajectory], float]) -> list[float]:
-    """The mean of each task's valid episodes; a task without any is left out."""
+    """Return the mean of each task's valid episodes; a task without any is left out."""
     valid = [[value(t) for t in task if not t.is_error] for task in tasks]
     return [fmean(values) for values in valid if values]
 
@@ -145,12 +145,12 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _interval(name: str, values: Sequence[float]) -> dict[str, Any]:
-    """A mean with its bootstrap interval over tasks; None where every episode broke."""
+    """Return a mean with its bootstrap interval over tasks; None where every episode broke."""
     return {name: _mean(values), f"{name}_ci95": list(bootstrap_mean(values)) if values else None}
 
 
 def crossplay_view(summary: Mapping[str, Any]) -> RenderableType:
-    """The matrix of the row's returns, ratings and exact values, for a terminal."""
+    """Return the matrix of the row's returns, ratings and exact values, for a terminal."""
     seats = summary["seats"]
     matrix = Table(
         box=box.SIMPLE_HEAD, title=f"return of {_listed(seats['row'])} (row) with {_listed(seats['column'])}"
@@ -171,7 +171,7 @@ def crossplay_view(summary: Mapping[str, Any]) -> RenderableType:
 
 
 def crossplay_picture(summary: Mapping[str, Any]) -> str:
-    """The matrix as an SVG document: returns of the row's policy, their intervals below."""
+    """Return the matrix as an SVG document: returns of the row's policy, their intervals below."""
     names = summary["policies"]
     cells = {(cell["row"], cell["column"]): cell["row_side"] for cell in summary["cells"]}
     values = [[cells[row, column]["return"] for column in names] for row in names]

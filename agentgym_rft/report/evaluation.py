@@ -55,7 +55,7 @@ def protocol(panel: Panel, settings: EvaluationSettings) -> dict[str, Any]:
 def summarise(
     trajectories: Sequence[Trajectory], panel: Panel, settings: EvaluationSettings, wall_time_s: float | None = None
 ) -> Summary:
-    """The evaluation as a JSON object.
+    """Return the evaluation as a JSON object.
 
     Rates and means are over the episodes that ended without an error, rates first within each task; errored ones are
     counted in `num_errors`, their rows have a `stop_reason` and an `error`, and `success` is null if no task is left.
@@ -125,14 +125,18 @@ def _totals(tasks: Sequence[Task]) -> dict[str, Any]:
 
 
 def mean_measures(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
-    """Under `measures`, the means of what the environment measures beside the score; nothing where it does not."""
+    """Return under `measures`, the means of what the environment measures beside the score; nothing where it does
+    not.
+    """
     found = [trajectory.info["measures"] for trajectory in trajectories if "measures" in trajectory.info]
     names = sorted({name for measures in found for name in measures})
     return {"measures": {name: _mean([m[name] for m in found if name in m]) for name in names}} if names else {}
 
 
 def seats_block(tasks: Sequence[Task]) -> dict[str, Any]:
-    """`seats` of several agents: role, policy, and the means of each with 95 % intervals; nothing for one agent."""
+    """Return `seats` of several agents: role, policy, and the means of each with 95 % intervals; nothing for one
+    agent.
+    """
     first = next((t for task in tasks for t in task if "seats" in t.info), None)
     return {} if first is None else {"seats": {agent: _seat(agent, tasks) for agent in first.info["seats"]}}
 
@@ -157,7 +161,9 @@ def _seat(agent: str, tasks: Sequence[Task]) -> dict[str, Any]:
 
 
 def _pass_at(tasks: Sequence[Task]) -> dict[str, dict[str, Any]]:
-    """pass@k for k = 1, 2, 4, ... and all samples, over the tasks with at least k valid ones; none for one sample."""
+    """Return pass@k for k = 1, 2, 4, ...
+    and all samples, over the tasks with at least k valid ones; none for one sample.
+    """
     samples = max(map(len, tasks))
     counts = [(sum(not t.is_error for t in task), sum(t.won for t in task)) for task in tasks]
     found = {}
@@ -170,7 +176,7 @@ def _pass_at(tasks: Sequence[Task]) -> dict[str, dict[str, Any]]:
 
 
 def _task_means(tasks: Sequence[Task], value: Callable[[Trajectory], float]) -> list[float]:
-    """The mean of each task's valid samples; a task without any is left out."""
+    """Return the mean of each task's valid samples; a task without any is left out."""
     valid = [[value(t) for t in task if not t.is_error] for task in tasks]
     return [fmean(values) for values in valid if values]
 
@@ -185,17 +191,19 @@ def _mean_known(values: Sequence[int | None]) -> float | None:
 
 
 def _sampled(trajectory: Trajectory) -> int | None:
-    """Tokens that the policy wrote; None for one without tokens."""
+    """Return tokens that the policy wrote; None for one without tokens."""
     return _count(turn.info.get("sampled_tokens", len(turn.action_ids) or None) for turn in trajectory.turns)
 
 
 def _context(trajectory: Trajectory) -> int | None:
-    """Tokens that the policy read, those of a rewritten history again; an endpoint reads all of it every turn."""
+    """Return tokens that the policy read, those of a rewritten history again; an endpoint reads all of it every
+    turn.
+    """
     return _count(turn.info.get("context_tokens", len(turn.context_ids) or None) for turn in trajectory.turns)
 
 
 def _count(counts: Iterable[int | None]) -> int | None:
-    """The sum, None where one is not known."""
+    """Return the sum, None where one is not known."""
     total = 0
     for count in counts:
         if count is None:
@@ -210,7 +218,7 @@ def _by_type(tasks: Sequence[Task]) -> dict[str, dict[str, Any]]:
 
 
 def _task_row(task: Task) -> dict[str, Any]:
-    """The row of a task: its episode, or means over its samples with a row for each."""
+    """Return the row of a task: its episode, or means over its samples with a row for each."""
     head = {"task_id": task[0].task_id, "task_type": _task_type(task)}
     if len(task) == 1:
         return head | _episode_row(task[0])
@@ -259,7 +267,7 @@ def write_summary(path: Path, summary: Summary) -> None:
 
 
 def read_evaluations(run_dir: Path) -> list[tuple[int, Summary]]:
-    """Steps and summaries of a run's evaluations, by step. Raises `DataError` for a damaged file."""
+    """Return steps and summaries of a run's evaluations, by step. Raises `DataError` for a damaged file."""
     evaluations = []
     for path in sorted((run_dir / "evaluations").glob("step_*.json")):
         try:

@@ -1,4 +1,4 @@
-"""How far an evaluation is, on a terminal."""
+"""A terminal's line that shows how far an evaluation is."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ def heat_map(
     notes: Sequence[Sequence[str]],
     limits: tuple[float, float],
 ) -> str:
-    """An SVG document: a cell a value, red at the lower limit, white in the middle, blue at the upper one.
+    """Return an SVG document: a cell a value, red at the lower limit, white in the middle, blue at the upper one.
 
     Args:
         values: a row for each of `rows`; None is an empty cell.

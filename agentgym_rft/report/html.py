@@ -71,14 +71,14 @@ def charts(rows: list[Row], evaluations: Sequence[tuple[int, Summary]]) -> list[
 
 
 def _last_row(rows: list[Row]) -> dict[str, str]:
-    """The last row's numbers as text."""
+    """Return the last row's numbers as text."""
     if not rows:
         return {}
     return {key: f"{value:.5g}" for key, value in rows[-1].items() if isinstance(value, (int, float))}
 
 
 def _last_trajectories(folder: Path) -> Iterator[Trajectory]:
-    """Won and lost trajectories of the last step in turn, then the rest."""
+    """Yield won and lost trajectories of the last step in turn, then the rest."""
     files = sorted(folder.glob(f"step_*{SUFFIX}"))
     if not files:
         return

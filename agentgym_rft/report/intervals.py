@@ -45,7 +45,7 @@ def wilson(successes: float, n: int, confidence: float = 0.95) -> Interval:
 
 
 def mean_ci(values: Sequence[float], confidence: float = 0.95) -> tuple[float, Interval]:
-    """Mean of some values and its Student-t interval; without bounds (-inf, inf) for a single value.
+    """Return mean of some values and its Student-t interval; without bounds (-inf, inf) for a single value.
 
     Raises:
         ValueError: no values, or confidence outside (0, 1).
@@ -87,7 +87,7 @@ def bootstrap_mean(values: Sequence[float], confidence: float = 0.95) -> Interva
 
 
 def pass_at_k(num_samples: int, num_won: int, k: int) -> float:
-    """Unbiased estimate of the chance that at least one of k samples wins: `1 - C(n - c, k) / C(n, k)`.
+    """Return unbiased estimate of the chance that at least one of k samples wins: `1 - C(n - c, k) / C(n, k)`.
 
     Raises:
         ValueError: k outside 1..n, or c outside 0..n.
@@ -99,7 +99,7 @@ def pass_at_k(num_samples: int, num_won: int, k: int) -> float:
 
 
 def student_t_quantile(probability: float, degrees: int) -> float:
-    """The t with `P(T <= t) = probability` (>= 0.5), by bisection to 1e-10."""
+    """Return the t with `P(T <= t) = probability` (>= 0.5), by bisection to 1e-10."""
     low, high = 0.0, 1.0
     while _student_t_cdf(high, degrees) < probability:
         high *= 2
@@ -110,7 +110,7 @@ def student_t_quantile(probability: float, degrees: int) -> float:
 
 
 def _student_t_cdf(t: float, degrees: int) -> float:
-    """P(T <= t) for t >= 0, by the finite sums of Abramowitz and Stegun 1964, 26.7.3 and 26.7.4."""
+    """Return P(T <= t) for t >= 0, by the finite sums of Abramowitz and Stegun 1964, 26.7.3 and 26.7.4."""
     theta = math.atan2(t, math.sqrt(degrees))
     cos_squared = math.cos(theta) ** 2
     is_odd = degrees % 2

@@ -43,7 +43,7 @@ class Board:
 
 
 def read_result(path: Path) -> Summary:
-    """The result in a file that `agentgym eval` wrote, or the last evaluation of a run directory.
+    """Return the result in a file that `agentgym eval` wrote, or the last evaluation of a run directory.
 
     Raises:
         DataError: it is missing, damaged, no result, or of a version without the protocol.
@@ -72,7 +72,9 @@ def _checked(path: Path, summary: Any) -> Summary:
 
 
 def named_results(arguments: Sequence[str]) -> list[tuple[str, Summary]]:
-    """Results of `PATH` or `NAME=PATH`, by name; without one, the name is the result's policy. Raises `DataError`."""
+    """Return results of `PATH` or `NAME=PATH`, by name; without one, the name is the result's policy.
+    Raises `DataError`.
+    """
     results = []
     for argument in arguments:
         name, mark, path = argument.partition("=")
@@ -83,7 +85,7 @@ def named_results(arguments: Sequence[str]) -> list[tuple[str, Summary]]:
 
 
 def make_boards(results: Sequence[tuple[str, Summary]]) -> list[Board]:
-    """A board for each panel under the same rules of the game, in the order of their first results."""
+    """Return a board for each panel under the same rules of the game, in the order of their first results."""
     by_game: dict[str, list[tuple[str, Summary]]] = {}
     for name, summary in results:
         game = {key: summary["protocol"][key] for key in _GAME}
@@ -116,7 +118,7 @@ def _success(summary: Summary) -> float:
 
 
 def board_json(boards: Sequence[Board], published: Sequence[PublishedRow]) -> dict[str, Any]:
-    """The boards as a JSON object; results come without their rows by task."""
+    """Return the boards as a JSON object; results come without their rows by task."""
     tables = [
         {
             "protocol": dict(board.protocol),

@@ -35,14 +35,14 @@ class Table:
 
 
 def make_tables(boards: Sequence[Board], published: Sequence[PublishedRow]) -> list[Table]:
-    """A table a board, then one of published numbers for each environment that has some."""
+    """Return a table a board, then one of published numbers for each environment that has some."""
     envs = dict.fromkeys(row.env for row in published)
     literature = [_published_table(env, [row for row in published if row.env == env]) for env in envs]
     return [*map(_board_table, boards), *literature]
 
 
 def markdown(tables: Iterable[Table], *, level: int = 2) -> str:
-    """The tables in Markdown; `level` is that of their headings."""
+    """Return the tables in Markdown; `level` is that of their headings."""
     parts = []
     for table in tables:
         lines = [_markdown_row(table.headings), "|" + "---|" * len(table.headings), *map(_markdown_row, table.rows)]
@@ -51,7 +51,7 @@ def markdown(tables: Iterable[Table], *, level: int = 2) -> str:
 
 
 def html(tables: Sequence[Table]) -> str:
-    """The leaderboard as a page without scripts."""
+    """Return the leaderboard as a page without scripts."""
     page: str = page_template("leaderboard.html.j2").render(
         version=__version__, tables=tables, introduction=INTRODUCTION, literature=LITERATURE
     )

@@ -44,7 +44,7 @@ class MetricsWriter:
 
 
 def read_metrics(path: Path) -> list[Row]:
-    """The rows of a metrics file, [] if there is none. A torn last line is left out.
+    """Return the rows of a metrics file, [] if there is none. A torn last line is left out.
 
     Raises:
         DataError: a line other than the last one is damaged.
@@ -65,7 +65,7 @@ def read_metrics(path: Path) -> list[Row]:
 
 
 def column(rows: list[Row], key: str) -> tuple[list[float], list[float]]:
-    """Steps and values of one metric, where it was recorded as a number."""
+    """Return steps and values of one metric, where it was recorded as a number."""
     pairs = [(row["step"], row[key]) for row in rows if isinstance(row.get(key), (int, float))]
     return [float(step) for step, _ in pairs], [float(value) for _, value in pairs]
 

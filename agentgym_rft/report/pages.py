@@ -8,7 +8,7 @@ from agentgym_rft.report.tables import percent
 
 
 def page_template(name: str) -> Any:
-    """A jinja2 template of this folder, with the filters that pages use; unknown variables are errors."""
+    """Return a jinja2 template of this folder, with the filters that pages use; unknown variables are errors."""
     import jinja2
 
     environment = jinja2.Environment(

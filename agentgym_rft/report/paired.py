@@ -37,7 +37,7 @@ class Comparison:
 
 
 def why_incomparable(a: Summary, b: Summary) -> str | None:
-    """The end of a sentence that says how panels or protocols differ; None where they agree.
+    """Return the end of a sentence that says how panels or protocols differ; None where they agree.
 
     A player without a model has neither card nor temperature, and agrees with any.
     """
@@ -55,7 +55,7 @@ def why_incomparable(a: Summary, b: Summary) -> str | None:
 
 
 def compare(a: Summary, b: Summary, names: tuple[str, str] | None = None) -> Comparison:
-    """The paired comparison of two results; `names` are used in place of their policies.
+    """Return the paired comparison of two results; `names` are used in place of their policies.
 
     Raises:
         DataError: their panels or protocols differ, or no task ended without an error in both.
@@ -86,7 +86,7 @@ def compare(a: Summary, b: Summary, names: tuple[str, str] | None = None) -> Com
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """Exact two-sided p-value of McNemar's test, from the tasks that only one of two players won.
+    """Return exact two-sided p-value of McNemar's test, from the tasks that only one of two players won.
 
     Under the null hypothesis each such task falls to either player with chance 1/2, so the p-value is twice the lower
     tail of a binomial distribution, at most 1.
@@ -103,7 +103,7 @@ def mcnemar(only_a: int, only_b: int) -> float:
 
 
 def comparison_lines(result: Comparison) -> Sequence[str]:
-    """The comparison in words, a line a fact."""
+    """Return the comparison in words, a line a fact."""
     low, high = result.difference_ci95
     lines = [
         f"A = {result.a}: success {100 * result.success_a:.1f} %",

@@ -57,7 +57,7 @@ def learning_curves(
 
 
 def moving_mean(values: list[float], window: int) -> list[float]:
-    """Mean over up to `window` values around each, fewer at the ends."""
+    """Return mean over up to `window` values around each, fewer at the ends."""
     half = window // 2
     parts = [values[max(0, i - half) : i + half + 1] for i in range(len(values))]
     return [sum(part) / len(part) for part in parts]

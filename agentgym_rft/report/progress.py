@@ -123,13 +123,13 @@ class LiveProgress:
 
 
 def make_progress(console: Console | None = None) -> Progress:
-    """The live display if the console (default: stdout) is a terminal, else plain lines."""
+    """Return the live display if the console (default: stdout) is a terminal, else plain lines."""
     console = console or Console(file=sys.stdout)
     return LiveProgress(console) if console.is_terminal else PlainProgress(console)
 
 
 def step_parts(metrics: Mapping[str, Any]) -> list[str]:
-    """Success, entropy and tokens a second, as far as the row has them."""
+    """Return Success, entropy and tokens a second, as far as the row has them."""
     parts = []
     if metrics.get(SUCCESS) is not None:
         parts.append(f"success {percent(metrics[SUCCESS])}")
@@ -141,7 +141,7 @@ def step_parts(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def evaluation_line(step: int, summary: Mapping[str, Any]) -> str:
-    """One line about an evaluation after a step."""
+    """Return one line about an evaluation after a step."""
     low, high = summary["success_ci95"]
     errors = f", {summary['num_errors']} errors" if summary["num_errors"] else ""
     return (
@@ -152,7 +152,7 @@ def evaluation_line(step: int, summary: Mapping[str, Any]) -> str:
 
 
 def format_duration(seconds: float | None) -> str:
-    """`4000` -> `1:06:40`, `75` -> `1:15`, `None` -> `-:--`."""
+    """Return `4000` -> `1:06:40`, `75` -> `1:15`, `None` -> `-:--`."""
     if seconds is None:
         return "-:--"
     minutes, rest = divmod(round(seconds), 60)
@@ -172,7 +172,7 @@ class _Clock:
         self._first_step, self._num_steps = first_step, num_steps
 
     def left(self, step: int) -> float | None:
-        """Seconds until the last step is done, None before any step of this process is."""
+        """Return seconds until the last step is done, None before any step of this process is."""
         num_done = step - self._first_step + 1
         if num_done < 1:
             return None

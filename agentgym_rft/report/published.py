@@ -42,13 +42,13 @@ class _File(BaseModel):
 
 
 def default_path() -> Path | None:
-    """The file beside the package in a source checkout; None where there is none, as in a wheel."""
+    """Return the file beside the package in a source checkout; None where there is none, as in a wheel."""
     path = Path(__file__).parents[2] / "benchmarks" / "published.yaml"
     return path if path.is_file() else None
 
 
 def read_published(path: Path, env_ids: Sequence[str]) -> list[PublishedRow]:
-    """The published rows of some environments, in the order of the file.
+    """Return the published rows of some environments, in the order of the file.
 
     Raises:
         DataError: the file is missing or damaged, or a row lacks its protocol, source or basis.

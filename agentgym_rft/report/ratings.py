@@ -34,7 +34,7 @@ class Rating:
 
 
 def rate(matches: Iterable[Match]) -> Mapping[str, Rating]:
-    """The ratings, the best ordinal first. Equal scores are a draw.
+    """Return the ratings, the best ordinal first. Equal scores are a draw.
 
     A rating of this kind depends on the order of the matches, the last ones counting more. So they are sorted (by
     sample, task and names, whatever order they come in) and rated in `ORDERS` fixed shuffles: `mu` is the mean over
@@ -58,7 +58,7 @@ def rate(matches: Iterable[Match]) -> Mapping[str, Rating]:
 
 
 def _skills(model: Any, names: Sequence[str], matches: Sequence[Match]) -> dict[str, Any]:
-    """openskill's ratings after the matches, in this order."""
+    """Return openskill's ratings after the matches, in this order."""
     skills = {name: model.rating(name=name) for name in names}
     for match in matches:
         rated = model.rate([[skills[name]] for name in match.policies], scores=list(match.scores))

@@ -48,7 +48,7 @@ class _Scale:
 def line_chart(
     title: str, series: Sequence[Series], y_range: tuple[float, float] | None = None, *, legend: bool = True
 ) -> str:
-    """An SVG element with axes, grid, lines, error bars and a legend; empty text if there is no point.
+    """Return an SVG element with axes, grid, lines, error bars and a legend; empty text if there is no point.
 
     `y_range` fixes the vertical axis, which otherwise spans the values. Series have the colours of `colour`, in order.
     """
@@ -63,7 +63,8 @@ def line_chart(
 
 
 def scatter_chart(title: str, series: Sequence[Series], *, diagonal: bool = True, legend: bool = True) -> str:
-    """An SVG element with the points of each series; empty text if there is no point. Each axis spans its own values.
+    """Return an SVG element with the points of each series; empty text if there is no point.
+    Each axis spans its own values.
 
     `diagonal` draws the line on which both coordinates are equal.
     """
@@ -79,12 +80,12 @@ def scatter_chart(title: str, series: Sequence[Series], *, diagonal: bool = True
 
 
 def colour(number: int) -> str:
-    """The colour of the series with this number; they repeat after `COLOURS`."""
+    """Return the colour of the series with this number; they repeat after `COLOURS`."""
     return COLOURS[number % len(COLOURS)]
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """About `count` round numbers from low to high."""
+    """Return about `count` round numbers from low to high."""
     raw = (high - low) / count
     magnitude = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * magnitude for factor in (1, 2, 2.5, 5, 10) if factor * magnitude >= raw)
@@ -93,7 +94,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def _spread(low: float, high: float) -> tuple[float, float]:
-    """The range, widened where it is a point."""
+    """Return the range, widened where it is a point."""
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
@@ -109,7 +110,7 @@ def _grid(across: _Scale, up: _Scale) -> list[str]:
 
 
 def _legend(series: Sequence[Series]) -> list[str]:
-    """Names of the series that have points, in their colours, from the right."""
+    """Return names of the series that have points, in their colours, from the right."""
     parts = []
     x = WIDTH - RIGHT
     for number, line in reversed(list(enumerate(series))):
@@ -136,7 +137,7 @@ def _dots(points: Sequence[tuple[float, float]], fill: str) -> list[str]:
 
 
 def _diagonal(across: _Scale, up: _Scale) -> list[str]:
-    """The part of y = x that is in the picture, if any."""
+    """Return the part of y = x that is in the picture, if any."""
     low, high = max(across.low, up.low), min(across.high, up.high)
     if low >= high:
         return []

@@ -12,7 +12,7 @@ from rich.text import Text
 
 
 def success_table(summary: Mapping[str, Any]) -> Table:
-    """Success with its Wilson 95 % interval, score and turns: a row a task type, and all tasks last."""
+    """Return success with its Wilson 95 % interval, score and turns: a row a task type, and all tasks last."""
     table = Table(box=box.SIMPLE_HEAD, show_footer=False)
     table.add_column("task type")
     for heading in ("tasks", "errors", "success", "95 % interval", "score", "turns"):
@@ -25,7 +25,7 @@ def success_table(summary: Mapping[str, Any]) -> Table:
 
 
 def evaluation_view(summary: Mapping[str, Any]) -> RenderableType:
-    """The table with the lines above and below that say what was evaluated."""
+    """Return the table with the lines above and below that say what was evaluated."""
     above = Text(f"{summary['env']} {summary['split']}, policy {summary['policy']}, {_decoding(summary)}")
     below = Text(f"panel {summary['panel_hash'][:16]} ({summary['num_tasks']} tasks), seed {summary['seed']}")
     parts: list[RenderableType] = [above, success_table(summary), *_seat_parts(summary), below]
@@ -40,7 +40,7 @@ def evaluation_view(summary: Mapping[str, Any]) -> RenderableType:
 
 
 def _seat_parts(summary: Mapping[str, Any]) -> list[RenderableType]:
-    """A table of the agents, and what is known exactly, where there are several agents."""
+    """Return a table of the agents, and what is known exactly, where there are several agents."""
     if not summary.get("seats"):
         return []
     table = Table(box=box.SIMPLE_HEAD)
@@ -67,7 +67,7 @@ def exact_line(exact: Mapping[str, Any] | None) -> str:
 
 
 def pass_at_line(estimates: Mapping[str, Mapping[str, Any]]) -> str:
-    """`pass@1 20.0 % (12.5 - 29.1), pass@4 ...`, with 95 % intervals."""
+    """Return `pass@1 20.0 % (12.5 - 29.1), pass@4 ...`, with 95 % intervals."""
     return ", ".join(
         f"pass@{k} {percent(found['value'])} ({100 * found['ci95'][0]:.1f} - {100 * found['ci95'][1]:.1f})"
         for k, found in estimates.items()
@@ -80,7 +80,7 @@ def print_wide(file: TextIO, view: RenderableType) -> None:
 
 
 def percent(rate: float | None) -> str:
-    """`0.4312` -> `43.1 %`; a dash for None."""
+    """Return `0.4312` -> `43.1 %`; a dash for None."""
     return "-" if rate is None else f"{100 * rate:.1f} %"
 
 

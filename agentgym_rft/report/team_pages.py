@@ -21,7 +21,7 @@ _NEEDED = ("env", "split", "panel_hash", "policies", "cells", "totals", "ratings
 
 
 def read_crossplay(path: Path) -> dict[str, Any]:
-    """The result that `agentgym crossplay --out` wrote. Raises `DataError` for anything else."""
+    """Return the result that `agentgym crossplay --out` wrote. Raises `DataError` for anything else."""
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -34,7 +34,7 @@ def read_crossplay(path: Path) -> dict[str, Any]:
 
 
 def crossplay_tables(summary: Mapping[str, Any]) -> list[Table]:
-    """The policies in order of their rating or mean score, then the matrix."""
+    """Return the policies in order of their rating or mean score, then the matrix."""
     options = ", ".join(f"{name}={value}" for name, value in summary["options"].items())
     note = (
         f"{summary['num_tasks']} tasks of `{summary['split']}`, panel `{summary['panel_hash'][:16]}`, "

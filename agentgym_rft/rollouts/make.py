@@ -28,7 +28,7 @@ def make_workers(
     *,
     dtype: torch.dtype | None = None,
 ) -> Workers:
-    """Workers that play the run's environment, wherever it runs, with its agent card.
+    """Return workers that play the run's environment, wherever it runs, with its agent card.
 
     Without a `reflector`, the policy reflects on its own episodes, where the strategy asks for it.
 
@@ -75,7 +75,7 @@ def make_reflector(config: Config) -> Reflector | None:
 
 
 def open_workers(config: Config) -> Workers:
-    """Workers with a policy of their own, for evaluation."""
+    """Return workers with a policy of their own, for evaluation."""
     model, tokenizer = load_policy_model(config.policy)
     on_ray = config.rollout.workers == "ray"
     return make_workers(config, tokenizer, None if on_ray else serve(model, policy_section(config)))

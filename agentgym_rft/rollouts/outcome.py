@@ -8,7 +8,7 @@ from agentgym_rft.core import StopReason, Trajectory
 
 
 def why_unplayed(trajectories: Sequence[Trajectory], max_context: int) -> str | None:
-    """Why no episode could be played, as the end of a sentence; None if at least one could."""
+    """Return why no episode could be played, as the end of a sentence; None if at least one could."""
     if not trajectories or not all(t.is_error or _had_no_room(t) for t in trajectories):
         return None
     failed = next((t for t in trajectories if t.is_error), None)

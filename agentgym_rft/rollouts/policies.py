@@ -25,7 +25,9 @@ from agentgym_rft.store.run_policies import split_role, trained_policy
 
 
 def find_device(name: str) -> torch.device:
-    """The device of a name; `auto` is CUDA where it is present. Raises `ConfigError` for one this machine lacks."""
+    """Return the device of a name; `auto` is CUDA where it is present.
+    Raises `ConfigError` for one this machine lacks.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -43,7 +45,7 @@ def find_device(name: str) -> torch.device:
 
 
 def policy_dir(name: str) -> Path:
-    """The model directory that a policy's name means.
+    """Return the model directory that a policy's name means.
 
     `seed` and `seed:NAME` are embedded policies; the output of `agentgym sft` means its model, and a training run the
     model of its newest good checkpoint; where it trained a policy for each role, RUN#ROLE says which. Any other name is
@@ -71,7 +73,7 @@ def policy_dir(name: str) -> Path:
 
 @contextmanager
 def refused_as_data(path: str) -> Iterator[None]:
-    """A policy that cannot be used at all is the fault of what was given, not of the run."""
+    """Return a policy that cannot be used at all is the fault of what was given, not of the run."""
     try:
         yield
     except PolicyError as error:
@@ -79,7 +81,7 @@ def refused_as_data(path: str) -> Iterator[None]:
 
 
 def load_policy_model(section: PolicySection, dtype: torch.dtype | None = None) -> tuple[Any, Any]:
-    """Model and tokenizer of a policy, on its device; sets torch's thread count if the section does.
+    """Return model and tokenizer of a policy, on its device; sets torch's thread count if the section does.
 
     Args:
         dtype: of the weights; default: bfloat16 on CUDA, float32 elsewhere.
@@ -102,7 +104,7 @@ def load_policy_model(section: PolicySection, dtype: torch.dtype | None = None) 
 
 
 def serve(model: Any, section: PolicySection, *, spans_versions: bool = False) -> Policy:
-    """The policy that samples from a model; see `HFPolicy` for `spans_versions`.
+    """Return the policy that samples from a model; see `HFPolicy` for `spans_versions`.
 
     Args:
         model: of the section's path. vLLM has a model of its own, and only compares with this one at the start.
@@ -145,7 +147,7 @@ def policy_section(config: Config, path: str | None = None) -> PolicySection:
 
 
 def with_frozen(config: Config, policies: Mapping[str, Policy], dtype: torch.dtype | None = None) -> Policy:
-    """The trained policies, by key, and beside them those that only play: the policy of every seat.
+    """Return the trained policies, by key, and beside them those that only play: the policy of every seat.
 
     A `RoutedPolicy` where there are several, or more may come (`team.pool`).
 

@@ -46,7 +46,7 @@ class TaskSampler:
         return self._section.order in ("easy_to_hard", "frontier") or self._section.skip_solved is not None
 
     def draw(self, num_tasks: int) -> list[str]:
-        """The next tasks."""
+        """Return the next tasks."""
         if self._section.order == "frontier":
             return self._draw_frontier(num_tasks)
         return [self._next() for _ in range(num_tasks)]
@@ -61,7 +61,7 @@ class TaskSampler:
         self._rates[group.task_id] = before + NEWEST * (rate - before)
 
     def metrics(self) -> dict[str, float]:
-        """Tasks that were seen and solved, and the mean rate of those seen; nothing where no rates are kept."""
+        """Return tasks that were seen and solved, and the mean rate of those seen; nothing where no rates are kept."""
         if not self._tells_rates:
             return {}
         known = dict(self._rates)  # copied in one go: batches that are played ahead add to it from another thread
@@ -88,7 +88,7 @@ class TaskSampler:
         self._order = [int(index) for index in state.get("order", ())]
 
     def _next(self) -> str:
-        """The next task of the passes that is not left out. If all are, the one that came up last."""
+        """Return the next task of the passes that is not left out. If all are, the one that came up last."""
         for _ in range(len(self._task_ids)):
             task_id = self._at(self.cursor)
             self.cursor += 1
@@ -97,7 +97,7 @@ class TaskSampler:
         return task_id
 
     def _is_left_out(self, task_id: str) -> bool:
-        """Whether to skip a solved task whose turn it is. It is still played every `RECHECK` times."""
+        """Return whether to skip a solved task whose turn it is. It is still played every `RECHECK` times."""
         if not self._is_solved(task_id):
             return False
         number = self._num_skipped.get(task_id, 0) + 1
@@ -121,7 +121,9 @@ class TaskSampler:
         return self._task_ids[self._order[index]]
 
     def _draw_frontier(self, num_tasks: int) -> list[str]:
-        """Tasks at random, without repeats as far as there are enough, by weight rate (1 - rate) or the floor."""
+        """Return tasks at random, without repeats as far as there are enough, by weight rate (1 - rate) or the
+        floor.
+        """
         drawn: list[str] = []
         while len(drawn) < num_tasks:
             weights = np.array([self._weight(task_id) for task_id in self._task_ids])

@@ -85,7 +85,7 @@ def make_agents(
     keys: Mapping[str, str],
     tokenizer: Any,
 ) -> Agents:
-    """The agents of an environment.
+    """Return the agents of an environment.
 
     Args:
         roles: agents' names in the order of play, each with its role.
@@ -117,7 +117,7 @@ def scripted_agent(agent: str, role: str, script: str) -> AgentSpec:
 
 
 def with_players(agents: Agents, players: Mapping[str, str]) -> Agents:
-    """The agents of one episode; those in `players` are played by others and not trained.
+    """Return the agents of one episode; those in `players` are played by others and not trained.
 
     Raises `KeyError` for an unknown agent.
     """
@@ -130,7 +130,7 @@ def with_players(agents: Agents, players: Mapping[str, str]) -> Agents:
 
 
 def open_agents(config: Config, tokenizer: Any) -> Agents:
-    """The agents of the run's environment as `team.seats` configures them; none where it has one agent.
+    """Return the agents of the run's environment as `team.seats` configures them; none where it has one agent.
 
     Raises:
         ConfigError: a seat is configured twice or is not there, or its card is wrong.
@@ -147,13 +147,13 @@ def open_agents(config: Config, tokenizer: Any) -> Agents:
 
 
 def seat_card(config: Config | SftConfig, section: SeatSection) -> AgentCard:
-    """The card of an agent: its own or the run's, with the overrides of both. Raises `ConfigError`."""
+    """Return the card of an agent: its own or the run's, with the overrides of both. Raises `ConfigError`."""
     own = merge(config.agent.overrides, section.overrides) if section.card is None else section.overrides
     return load_card(AgentSection(card=section.card or config.agent.card, overrides=own))
 
 
 def trained_seats(config: Config) -> dict[str, str]:
-    """The agents that are trained, in the order of play, each with its role; none where there is one agent.
+    """Return the agents that are trained, in the order of play, each with its role; none where there is one agent.
 
     Raises:
         ConfigError: a seat is configured twice or is not there.
@@ -166,7 +166,8 @@ def trained_seats(config: Config) -> dict[str, str]:
 
 
 def trained_policies(config: Config) -> tuple[str, ...]:
-    """The keys of the policies that a run trains, in the order of their first seats; ("",) for one policy for all.
+    """Return the keys of the policies that a run trains, in the order of their first seats; ("",) for one policy for
+    all.
 
     Raises:
         ConfigError: a seat is configured twice or is not there.

@@ -6,6 +6,6 @@ import hashlib
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A 63-bit seed from parts such as (run seed, step, group, member, turn). The same on every machine."""
+    """Return a 63-bit seed from parts such as (run seed, step, group, member, turn). The same on every machine."""
     digest = hashlib.blake2b("/".join(map(repr, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1

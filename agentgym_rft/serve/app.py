@@ -47,7 +47,7 @@ class Backend(Protocol):
 
 
 def make_app(backend: Backend) -> FastAPI:
-    """The application, with all its routes."""
+    """Return the application, with all its routes."""
     app = FastAPI(title="agentgym serve", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Guard, settings=backend.settings)
     app.add_exception_handler(RequestError, _refused)
@@ -163,7 +163,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
-    """The first thing that is wrong with a body, in one sentence."""
+    """Return the first thing that is wrong with a body, in one sentence."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     if first["type"] == "json_invalid":

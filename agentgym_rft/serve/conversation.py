@@ -40,7 +40,7 @@ class Conversation:
     reply: str = ""
 
     def prompt(self, chat: ChatFormat, messages: Sequence[Message]) -> Prompt:
-        """The context of the next reply: what the chat template puts after the last one, if the row can go on.
+        """Return the context of the next reply: what the chat template puts after the last one, if the row can go on.
 
         It cannot where the messages are not the last ones, our reply and more, or where the template rewrites history.
         Then the conversation is rendered whole and opens a new row.
@@ -54,7 +54,7 @@ class Conversation:
         return Prompt(opening, opening, restart=bool(self.turns))
 
     def token_prompt(self, ids: Sequence[int]) -> Prompt:
-        """The same for a prompt of token ids: it continues the row if it begins with it and adds something."""
+        """Return the same for a prompt of token ids: it continues the row if it begins with it and adds something."""
         whole = tuple(ids)
         if self.turns and len(whole) > len(self.row) and whole[: len(self.row)] == self.row:
             return Prompt(whole[len(self.row) :], whole, restart=False)
@@ -87,7 +87,7 @@ class Conversation:
         self.reply = text
 
     def trajectory(self, group_id: str, episode_id: str, outcome: Outcome) -> Trajectory:
-        """The finished conversation. Its reward came with its last turn."""
+        """Return the finished conversation. Its reward came with its last turn."""
         turns = (*self.turns[:-1], replace(self.turns[-1], reward=outcome.reward))
         return Trajectory(
             task_id=outcome.task_id,
@@ -109,6 +109,6 @@ class Conversation:
 
 
 def _continues(messages: Sequence[Message], before: Sequence[Message], reply: str) -> bool:
-    """True if `messages` are those before, our reply word for word, and at least one more."""
+    """Return True if `messages` are those before, our reply word for word, and at least one more."""
     known = [*before, {"role": "assistant", "content": reply}]
     return len(messages) > len(known) and list(messages[: len(known)]) == known

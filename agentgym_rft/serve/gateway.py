@@ -128,7 +128,7 @@ class Gateway:
         self._loop.run(load)
 
     def status(self) -> dict[str, Any]:
-        """The content of `GET /v1/status`."""
+        """Return the content of `GET /v1/status`."""
 
         async def status() -> dict[str, Any]:
             return {"policy_version": self.version, **self.recorder.status()}
@@ -158,7 +158,7 @@ class Gateway:
         return Answer(conversation.id, number, prompt.row, completion, text, int(time.time()))
 
     def spell(self, token: int) -> str:
-        """The text of one token, special ones included."""
+        """Return the text of one token, special ones included."""
         return str(self._tokenizer.decode([token], skip_special_tokens=False))
 
     def _prompt(self, conversation: Conversation, ask: Ask) -> Prompt:

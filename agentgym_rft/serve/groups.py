@@ -21,7 +21,7 @@ class GroupSink(Protocol):
         ...
 
     def num_trained(self) -> int | None:
-        """Groups that a trainer has used; None if that cannot be told."""
+        """Return groups that a trainer has used; None if that cannot be told."""
         ...
 
     def close(self) -> None:
@@ -85,7 +85,7 @@ class Groups:
         return sum(len(group.members) for group in self._open.values())
 
     def task_of(self, key: str) -> str | None:
-        """The task of the open group of a key."""
+        """Return the task of the open group of a key."""
         return self._open[key].task_id if key in self._open else None
 
     def add(self, key: str | None, task_id: str, make: Callable[[str], Trajectory]) -> Place:

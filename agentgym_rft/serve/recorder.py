@@ -58,7 +58,7 @@ class Recorder:
 
     @contextmanager
     def replying(self, conversation_id: str | None) -> Iterator[Conversation]:
-        """The conversation of a request, begun if need be and busy inside; without an id, a new one.
+        """Return the conversation of a request, begun if need be and busy inside; without an id, a new one.
 
         Raises `RequestError`: it is busy or has ended, has its last reply, or there are too many.
         """
@@ -120,7 +120,7 @@ class Recorder:
         self._counts[what] += 1
 
     def status(self) -> dict[str, Any]:
-        """Counts, as JSON holds them."""
+        """Return Counts, as JSON holds them."""
         self.sweep()
         groups = self.groups
         return {

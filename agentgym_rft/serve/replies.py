@@ -44,7 +44,7 @@ class Answer:
 
 
 def chat_reply(answer: Answer, spell: Spell | None, *, token_ids: bool) -> dict[str, Any]:
-    """The body for a chat; with log-probs if there is `spell`."""
+    """Return the body for a chat; with log-probs if there is `spell`."""
     choice: dict[str, Any] = {
         "index": 0,
         "message": {"role": "assistant", "content": answer.text},
@@ -56,7 +56,7 @@ def chat_reply(answer: Answer, spell: Spell | None, *, token_ids: bool) -> dict[
 
 
 def completion_reply(answer: Answer, spell: Spell | None, *, token_ids: bool) -> dict[str, Any]:
-    """The body for a prompt of token ids."""
+    """Return the body for a prompt of token ids."""
     choice = {
         "index": 0,
         "text": answer.text,
@@ -68,7 +68,7 @@ def completion_reply(answer: Answer, spell: Spell | None, *, token_ids: bool) ->
 
 
 def events(body: dict[str, Any], *, usage: bool) -> str:
-    """A body as server-sent events: the reply in one piece, then its end, then the usage if asked for."""
+    """Return a body as server-sent events: the reply in one piece, then its end, then the usage if asked for."""
     head = {key: value for key, value in body.items() if key not in ("choices", "usage")}
     is_chat = head["object"] == "chat.completion"
     head["object"] = "chat.completion.chunk" if is_chat else head["object"]

@@ -43,7 +43,7 @@ def _encodable(text: str) -> str:
 
 
 def _joined(content: Any) -> Any:
-    """The text of a message's content, which may come in parts."""
+    """Return the text of a message's content, which may come in parts."""
     if not isinstance(content, list):
         return content
     parts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
@@ -75,7 +75,7 @@ class ChatMessage(BaseModel):
     content: Annotated[Text, BeforeValidator(_joined)]
 
     def plain(self) -> dict[str, str]:
-        """Role and text, as chat templates take them."""
+        """Return role and text, as chat templates take them."""
         role = "system" if self.role == "developer" else self.role
         return {"role": role, "content": self.content}
 
@@ -144,7 +144,7 @@ def check_supported(body: SampleBody) -> None:
 
 
 def plain_messages(body: ChatBody) -> tuple[dict[str, str], ...]:
-    """The conversation as chat templates take it. Raises `RequestError` for calls of tools and open ends."""
+    """Return the conversation as chat templates take it. Raises `RequestError` for calls of tools and open ends."""
     for message in body.messages:
         called = [name for name in ("tool_calls", "function_call") if (message.model_extra or {}).get(name)]
         if called:
@@ -156,7 +156,7 @@ def plain_messages(body: ChatBody) -> tuple[dict[str, str], ...]:
 
 
 def conversation_of(header: str | None, body: SampleBody) -> str | None:
-    """The id in the header, else in `metadata`, else in `user`; None for a conversation without one."""
+    """Return the id in the header, else in `metadata`, else in `user`; None for a conversation without one."""
     given = header if header is not None else (body.metadata or {}).get("conversation_id", body.user)
     if given is None:
         return None

@@ -41,7 +41,7 @@ def check_exposure(settings: ServeSettings) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """True for addresses that only this machine reaches."""
+    """Return True for addresses that only this machine reaches."""
     if host == "localhost":
         return True
     try:

@@ -38,7 +38,7 @@ class StoreSink:
             raise DataError(f"Cannot write to '{self._store.path}': {error}.") from error
 
     def num_trained(self) -> int:
-        """Groups of the store that were trained at least once, whoever wrote them."""
+        """Return groups of the store that were trained at least once, whoever wrote them."""
         return self._store.accounting().used
 
     def close(self) -> None:

@@ -114,7 +114,7 @@ def _written(draft: Path, rank: int) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """The operating system's message, from wherever a library has put it; otherwise the error's own."""
+    """Return the operating system's message, from wherever a library has put it; otherwise the error's own."""
     if isinstance(error, CheckpointException):
         return next((_reason(found) for found, _ in error.failures.values()), "unknown")
     cause: BaseException | None = error
@@ -143,7 +143,7 @@ def _finish(folder: Path, draft: Path, place: Path, step: int, state: Mapping[st
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
-    """The newest undamaged checkpoint in a folder; damaged newer ones are skipped with a logged warning.
+    """Return the newest undamaged checkpoint in a folder; damaged newer ones are skipped with a logged warning.
 
     Raises:
         CheckpointError: there is no checkpoint, or none is undamaged.
@@ -164,7 +164,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
 
 def checkpoint_at(folder: Path, step: int) -> Checkpoint:
-    """The checkpoint of a step. Raises CheckpointError if it is not there or damaged."""
+    """Return the checkpoint of a step. Raises CheckpointError if it is not there or damaged."""
     path = folder / f"step-{step:06d}"
     problem = _problem(path)
     if problem is not None:
@@ -178,7 +178,7 @@ def checkpoint_folders(folder: Path) -> list[tuple[int, Path]]:
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """True if there is a checkpoint in a folder, damaged or not. A save that never finished does not count."""
+    """Return True if there is a checkpoint in a folder, damaged or not. A save that never finished does not count."""
     return bool(_found(folder))
 
 
@@ -201,7 +201,7 @@ def restore(checkpoint: Checkpoint, model: PreTrainedModel, optimizer: torch.opt
 
 
 def stored_weights(checkpoint: Checkpoint, dtype: torch.dtype) -> Mapping[str, torch.Tensor]:
-    """The weights in a checkpoint's `model/`, by name. Raises CheckpointError if they cannot be loaded."""
+    """Return the weights in a checkpoint's `model/`, by name. Raises CheckpointError if they cannot be loaded."""
     try:
         stored, _ = load_model(checkpoint.model_dir, device="cpu", dtype=dtype)
     except AgentGymError as error:
@@ -275,7 +275,7 @@ def _problem(path: Path) -> str | None:
 
 
 def _file_sums(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of every file below a folder but its manifest, by relative path."""
+    """Return size and SHA-256 of every file below a folder but its manifest, by relative path."""
     sums = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path != folder / "manifest.json":
@@ -306,7 +306,7 @@ def _replace(draft: Path, place: Path) -> None:
 
 
 def weights_difference(stored: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> str | None:
-    """The first weight that only one of two models has, or has in another shape; None if there is none."""
+    """Return the first weight that only one of two models has, or has in another shape; None if there is none."""
     for name in sorted(stored.keys() | own.keys()):
         if name not in own:
             return f"it has '{name}', this model does not"

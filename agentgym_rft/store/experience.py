@@ -45,12 +45,12 @@ class Accounting:
 
 
 def priority(has_signal: bool, age: int, use_count: int) -> float:
-    """(signal + 0.05) / ((1 + age) (1 + uses)): the view's formula, with `age` in versions. Source: ours."""
+    """Return (signal + 0.05) / ((1 + age) (1 + uses)): the view's formula, with `age` in versions. Source: ours."""
     return (has_signal + QUIET) / ((1 + max(age, 0)) * (1 + use_count))
 
 
 def vocabulary_of(tokenizer: Any) -> str:
-    """A hash of a tokenizer's tokens and their numbers."""
+    """Return a hash of a tokenizer's tokens and their numbers."""
     tokens = json.dumps(sorted(tokenizer.get_vocab().items()))
     return hashlib.sha256(tokens.encode()).hexdigest()[:16]
 
@@ -143,12 +143,12 @@ class ExperienceStore:
         return int(self._db.execute("SELECT ifnull(max(max_token_id), -1) FROM groups").fetchone()[0])
 
     def groups(self, keys: Iterable[str]) -> list[Group]:
-        """The groups of some ids, as they were written."""
+        """Return the groups of some ids, as they were written."""
         query = "SELECT body FROM bodies JOIN groups USING (number) WHERE group_id = ?"
         return [group_of_bytes(self._db.execute(query, (key,)).fetchone()[0], f"{self.path}: {key}") for key in keys]
 
     def mean_returns(self, last: int) -> list[float]:
-        """The mean returns of the newest groups, oldest first."""
+        """Return the mean returns of the newest groups, oldest first."""
         query = "SELECT mean_return FROM groups ORDER BY number DESC LIMIT ?"
         return [row[0] for row in self._db.execute(query, (last,))][::-1]
 
@@ -173,7 +173,7 @@ class ExperienceStore:
 
     @property
     def reader_left(self) -> bool:
-        """Whether a run trained on the store and has ended, so that nothing reads further groups."""
+        """True if a run trained on the store and has ended, so that nothing reads further groups."""
         return self._get("reader") == "gone"
 
     def take(
@@ -186,7 +186,8 @@ class ExperienceStore:
         max_uses: int | None = 1,
         max_staleness: int | None = None,
     ) -> list[Group]:
-        """At most so many groups, each marked as used in a step (of weights of that version); never one twice at once.
+        """Return at most so many groups, each marked as used in a step (of weights of that version); never one twice
+        at once.
 
         Args:
             rule: fifo takes the least used, of those the oldest; uniform and priority draw at random, by `seed`.
@@ -214,7 +215,7 @@ class ExperienceStore:
         return [int(self._db.execute(query, (group_id,)).fetchone()[0]) for group_id in group_ids]
 
     def num_waiting(self, max_uses: int | None = 1) -> int:
-        """Groups that can still be taken."""
+        """Return groups that can still be taken."""
         query = f"SELECT count(*) FROM groups WHERE {_usable(max_uses)}"
         return int(self._db.execute(query).fetchone()[0])
 
@@ -289,7 +290,7 @@ class ExperienceStore:
         self._db.execute(f"INSERT INTO drops {query}", (step, step - max_staleness))
 
     def _candidates(self, step: int, max_uses: int | None, oldest: int | None) -> list[_Candidate]:
-        """All groups that may be used in a step."""
+        """Return all groups that may be used in a step."""
         fresh = "" if oldest is None else f"AND oldest_version >= {oldest}"
         query = f"SELECT number, group_id, has_signal, oldest_version, use_count FROM groups WHERE {_usable(max_uses)}"
         rows = self._db.execute(f"{query} {fresh} AND number NOT IN (SELECT number FROM uses WHERE step = ?)", (step,))
@@ -323,7 +324,7 @@ def _usable(max_uses: int | None) -> str:
 
 
 def _choose(found: Sequence[_Candidate], number: int, rule: Rule, step: int, seed: int) -> list[_Candidate]:
-    """At most `number` of the candidates, in the order they are trained."""
+    """Return at most `number` of the candidates, in the order they are trained."""
     if rule == "fifo":
         return sorted(found, key=lambda row: (row.uses, row.number))[:number]
     rng = np.random.default_rng([seed, step])

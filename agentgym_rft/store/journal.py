@@ -25,7 +25,7 @@ _PREFIX, _SUFFIX = "after-", ".jsonl"
 
 
 def request_digest(request: SampleRequest, weights: str) -> str:
-    """A hash of all that determines a completion: the request and the digest of the weights."""
+    """Return a hash of all that determines a completion: the request and the digest of the weights."""
     limits = [weights, request.cache_key, request.max_new_tokens, request.stop_ids, request.temperature, request.seed]
     limits += [request.policy] if request.policy else []
     digest = hashlib.blake2b(json.dumps(limits).encode(), digest_size=16)
@@ -118,7 +118,7 @@ class Journal:
 
 
 def weights_digest(weights: Any) -> str:
-    """A hash of a few numbers of every tensor: any training step changes it, and it costs next to nothing.
+    """Return a hash of a few numbers of every tensor: any training step changes it, and it costs next to nothing.
 
     `weights` maps names to torch tensors; this module does without torch.
     """

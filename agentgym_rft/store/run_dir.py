@@ -20,7 +20,7 @@ from agentgym_rft.store.files import write_atomically
 
 
 def run_directory(config: Config) -> Path:
-    """The directory of a run: the given one, or a new one named after environment, algorithm and time."""
+    """Return the directory of a run: the given one, or a new one named after environment, algorithm and time."""
     if config.run.out:
         return Path(config.run.out)
     env_name = config.env.id.rpartition("/")[2].rpartition(":")[2].lower()
@@ -29,7 +29,7 @@ def run_directory(config: Config) -> Path:
 
 
 def holds_run(folder: Path) -> bool:
-    """True if a run left something in a directory: a finished step, a checkpoint or a model.
+    """Return True if a run left something in a directory: a finished step, a checkpoint or a model.
 
     One that was stopped before that can be started anew in the same place.
     """
@@ -40,7 +40,7 @@ def holds_run(folder: Path) -> bool:
 
 @contextmanager
 def opened(folder: Path, config: Section, *, is_new: bool) -> Iterator[Path]:
-    """The run directory, made if need be, with `config.yaml`, and locked while the run lives.
+    """Return the run directory, made if need be, with `config.yaml`, and locked while the run lives.
 
     Raises:
         ConfigError: it cannot be written, is in use, or is new and holds another run already.

@@ -25,13 +25,13 @@ def policy_folder(checkpoints: Path, key: str) -> Path:
 
 
 def split_role(name: str) -> tuple[Path, str]:
-    """Directory and role of `DIR#ROLE`; a name without a role, or of a path that is there, has the role ""."""
+    """Return directory and role of `DIR#ROLE`; a name without a role, or of a path that is there, has the role ""."""
     folder, mark, role = name.rpartition(MARK)
     return (Path(name), "") if not mark or Path(name).exists() else (Path(folder), role)
 
 
 def trained_policy(run: Path, role: str = "") -> Checkpoint:
-    """The newest good checkpoint of a run's policy; of several, that of a role.
+    """Return the newest good checkpoint of a run's policy; of several, that of a role.
 
     Raises:
         DataError: it is not said which of several policies, or there is none for the role.

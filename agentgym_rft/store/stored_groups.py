@@ -31,12 +31,14 @@ class GroupStore(Protocol):
         ...
 
     def groups(self, keys: Iterable[str]) -> list[Group]:
-        """The groups of some names."""
+        """Return the groups of some names."""
         ...
 
 
 def open_groups(path: Path) -> GroupStore:
-    """The groups in a run directory, a folder of trajectory files, or an experience store. Raises `DataError`."""
+    """Return the groups in a run directory, a folder of trajectory files, or an experience store.
+    Raises `DataError`.
+    """
     return StoredExperience(path) if path.is_file() else StoredGroups(path)
 
 
@@ -55,7 +57,7 @@ class StoredExperience:
             raise DataError(f"The experience store '{path}' has no group yet. Fill it with `agentgym explore`.")
 
     def groups(self, keys: Iterable[str]) -> list[Group]:
-        """The groups of some keys. Their turns keep the sampler's log-probs and have `STORED_VERSION`."""
+        """Return the groups of some keys. Their turns keep the sampler's log-probs and have `STORED_VERSION`."""
         return [_of_no_version(group) for group in self._store.groups(keys)]
 
 
@@ -90,7 +92,7 @@ class StoredGroups:
         return list(self._places)
 
     def groups(self, keys: Iterable[str]) -> list[Group]:
-        """The groups of some keys. Their turns keep the sampler's log-probs and have `STORED_VERSION`."""
+        """Return the groups of some keys. Their turns keep the sampler's log-probs and have `STORED_VERSION`."""
         found = []
         for key in keys:
             file, group_id = self._places[key]
@@ -103,7 +105,7 @@ def _by_id(file: Path) -> dict[str, Group]:
 
 
 def _groups(trajectories: Iterable[Trajectory]) -> Iterator[Group]:
-    """Trajectories by group, in the order of their first members."""
+    """Yield trajectories by group, in the order of their first members."""
     members: dict[str, list[Trajectory]] = {}
     for trajectory in trajectories:
         members.setdefault(trajectory.group_id, []).append(trajectory)

@@ -86,14 +86,14 @@ def assign(own: Tensor, full: Tensor) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence torch's warning about a run of one process."""
+    """Return silence torch's warning about a run of one process."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
         yield
 
 
 def _named_weights(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
-    """The optimizer's weights by name; by their number where it was given none."""
+    """Yield the optimizer's weights by name; by their number where it was given none."""
     number = 0
     for group in optimizer.param_groups:
         names = group.get("param_names") or [str(number + i) for i in range(len(group["params"]))]
@@ -133,7 +133,9 @@ def _put_back(optimizer: torch.optim.Optimizer, groups: list[dict[str, Any]], te
 
 
 def _empty(kind: TensorStorageMetadata, weight: Tensor | None) -> Tensor:
-    """An empty tensor for a stored one: sharded like its weight, or whole and on the CPU if it belongs to no weight."""
+    """Return an empty tensor for a stored one: sharded like its weight, or whole and on the CPU if it belongs to no
+    weight.
+    """
     if weight is not None and kind.size == weight.shape:
         return torch.empty_like(weight, dtype=kind.properties.dtype, requires_grad=False)
     return torch.empty(kind.size, dtype=kind.properties.dtype)

@@ -39,7 +39,7 @@ def write_trajectories(path: Path, trajectories: Iterable[Trajectory]) -> None:
 
 
 def trajectory_line(trajectory: Trajectory) -> str:
-    """A trajectory as one line of JSON. Raises `TypeError` for an `info` value that JSON cannot hold."""
+    """Return a trajectory as one line of JSON. Raises `TypeError` for an `info` value that JSON cannot hold."""
     return json.dumps(_to_json(trajectory), separators=(",", ":"), default=_plain)
 
 
@@ -49,7 +49,7 @@ def trajectory_of_line(line: str) -> Trajectory:
 
 
 def read_trajectories(path: Path) -> Iterator[Trajectory]:
-    """The trajectories of a file, or of all files of a folder in the order of their steps.
+    """Yield the trajectories of a file, or of all files of a folder in the order of their steps.
 
     All fields are as they were written; sequences of tokens are tuples, and tuples inside `info` are lists.
 
@@ -68,7 +68,7 @@ def read_trajectories(path: Path) -> Iterator[Trajectory]:
 
 
 def group_bytes(group: Group) -> bytes:
-    """A whole group, compressed: a line with its names, then a line a trajectory, auxiliary ones last.
+    """Return a whole group, compressed: a line with its names, then a line a trajectory, auxiliary ones last.
 
     Raises `TypeError` for an `info` value that JSON cannot hold.
     """
@@ -149,7 +149,7 @@ def _turn_from_json(body: dict[str, Any]) -> Turn:
 
 
 def _plain(value: Any) -> Any:
-    """numpy numbers and arrays as JSON holds them."""
+    """Return numpy numbers and arrays as JSON holds them."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):

@@ -41,7 +41,7 @@ from agentgym_rft.trainers.sources.stored import SourceEnded
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """Where a run is and how far it came."""
+    """A run's directory and how far the run came."""
 
     run_dir: Path
     num_steps: int
@@ -67,7 +67,7 @@ def train(config: Config, *, resume: Path | None = None, progress: Progress | No
 
 
 def _lead(config: Config, resume: Path | None, progress: Progress, ranks: Ranks) -> RunResult:
-    """The process that leads the run, or is all of it."""
+    """Return the process that leads the run, or is all of it."""
     folder = resume or run_directory(config)
     parts = build(config, folder, ranks)
     try:
@@ -129,7 +129,7 @@ def _train(parts: Parts, run_dir: Path, progress: Progress, *, is_resumed: bool)
 
 
 def _is_last(config: Config, done: int, generated: int) -> bool:
-    """Whether all steps are done, or all tokens sampled that the run may sample."""
+    """Return whether all steps are done, or all tokens sampled that the run may sample."""
     budget = config.trainer.max_generated_tokens
     return done >= config.trainer.steps or (budget is not None and generated >= budget)
 
@@ -187,7 +187,7 @@ def trained_groups(parts: Parts, batch: Batch, step: int) -> tuple[list[Group], 
 
 
 def all_trajectories(batch: Batch) -> list[Trajectory]:
-    """The trajectories of a batch, errored ones included."""
+    """Return the trajectories of a batch, errored ones included."""
     return [trajectory for group in batch.groups for trajectory in group.trajectories]
 
 
@@ -235,7 +235,9 @@ def _restore(parts: Parts, run_dir: Path) -> tuple[int, float, int]:
 
 @contextmanager
 def _interruptible(progress: Progress) -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets; a second one interrupts at once. Only the main thread gets signals."""
+    """Return an event that the first Ctrl-C sets; a second one interrupts at once.
+    Only the main thread gets signals.
+    """
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event

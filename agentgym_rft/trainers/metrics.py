@@ -48,7 +48,7 @@ def counterfactual_metrics(records: Sequence[Mapping[str, Any]]) -> dict[str, fl
 
 
 def reflection_metrics(reflections: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Shares of reflections and of retries; what no reflection or retry could tell is left out."""
+    """Return shares of reflections and of retries; what no reflection or retry could tell is left out."""
     retries = [r for r in reflections if r["retry"]]
     judged = [r for r in reflections if r["pivot"] is not None and r["oracle_pivot"] is not None]
     refused = Counter(r["refused"] for r in reflections)

@@ -45,7 +45,7 @@ from agentgym_rft.trainers.sources.opponents import make_pool
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a training step works with.
+    """The parts that a training step works with.
 
     The workers' policy samples from the very model that the group trains, or from a copy of it where it may lag behind.
     """
@@ -64,7 +64,7 @@ class Parts:
 
 
 def build(config: Config, run_dir: Path | None = None, ranks: Ranks = ALONE) -> Parts:
-    """All parts of a run, in the process that leads it.
+    """Return all parts of a run, in the process that leads it.
 
     Raises ConfigError, RegistryError, DataError or CheckpointError for what cannot work.
     """
@@ -117,7 +117,9 @@ def _learners(
     ranks: Ranks,
     is_shared: bool,
 ) -> PolicyLearners:
-    """Return who trains each model. All but the first have an algorithm of their own: its controllers have a state."""
+    """Return return who trains each model.
+    All but the first have an algorithm of their own: its controllers have a state.
+    """
     found = {}
     for number, (key, model) in enumerate(models.items()):
         own = build_algorithm(config.algorithm) if number else algorithm
@@ -127,7 +129,9 @@ def _learners(
 
 
 def _stored(config: Config, model: Any) -> GroupStore | None:
-    """The stored trajectories that the run trains on, if it does. Raises DataError for those of another vocabulary."""
+    """Return the stored trajectories that the run trains on, if it does.
+    Raises DataError for those of another vocabulary.
+    """
     path = config.rollout.stored
     if path is None:
         return None

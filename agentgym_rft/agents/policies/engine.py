@@ -32,12 +32,12 @@ class Row:
 
 
 def new_row(request: SampleRequest) -> Row:
-    """A row that has fed and sampled nothing yet."""
+    """Return a row that has fed and sampled nothing yet."""
     return Row(request, list(request.prompt_ids), request_uniforms(request.seed, request.max_new_tokens))
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """Number of equal leading tokens."""
+    """Return number of equal leading tokens."""
     shorter = min(len(a), len(b))
     if a[:shorter] == b[:shorter]:
         return shorter
@@ -94,7 +94,7 @@ class Engine:
         self.version = version
 
     def forget(self) -> None:
-        """Drops every row and all cached keys and values with their memory."""
+        """Drop every row and all cached keys and values with their memory."""
         self._waiting.clear()
         for row in self._running:
             self._park(row)
@@ -103,7 +103,7 @@ class Engine:
         self._model.pool.clear()
 
     def step(self) -> list[Row]:
-        """Admits, feeds and samples once; returns the rows that ended, with `stop` or `error` set."""
+        """Return Admits, feeds and samples once; returns the rows that ended, with `stop` or `error` set."""
         self._admit()
         segments = self._plan()
         self._model.pool.reserve(self._slots.num_made, max(s.start + len(s.ids) for s in segments))
@@ -123,7 +123,7 @@ class Engine:
         return self._collect()
 
     def _admit(self) -> None:
-        """Gives slots to waiting rows: first to episodes whose row is cached, so that these are not evicted by others.
+        """Give slots to waiting rows: first to episodes whose row is cached, so that these are not evicted by others.
 
         A slot that became idle after the last step is not taken from its episode, which may still be stepping its
         environment, unless nothing else could run.
@@ -176,7 +176,7 @@ class Engine:
 
 
 def _append(row: Row, token: int, logprob: float) -> None:
-    """Adds a sampled token and sets `stop`, or sets `error` if the model gave no distribution."""
+    """Add a sampled token and sets `stop`, or sets `error` if the model gave no distribution."""
     if not math.isfinite(logprob):
         row.error = PolicyError(
             f"The model's logits for '{row.request.cache_key}' are not finite after {row.fed} tokens (version and "

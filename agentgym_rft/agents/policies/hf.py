@@ -158,7 +158,7 @@ class HFPolicy:
             raise PolicyError(f"'{key}' is already sampling; an episode can have one request at a time.")
 
     def _attach(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Makes sure that the sampling task runs in this event loop."""
+        """Make sure that the sampling task runs in this event loop."""
         if self._task is not None and not self._task.done():
             if self._task.get_loop() is loop:
                 return
@@ -188,7 +188,7 @@ class HFPolicy:
                 self._abandon("The sampling task ended early.")
 
     def _resolve(self, ended: list[Row]) -> int:
-        """Hands the finished rows to their callers; returns how many."""
+        """Hand the finished rows to their callers; returns how many."""
         for row in ended:
             _, future = self._futures.pop(row.request.cache_key)
             if future.done():  # the caller was cancelled in this very turn of the loop
@@ -216,7 +216,7 @@ class HFPolicy:
 
 @contextmanager
 def _threads(number: int | None) -> Iterator[None]:
-    """Torch computes with so many threads inside; None changes nothing."""
+    """Let torch compute with so many threads inside; None changes nothing."""
     before = torch.get_num_threads()
     if number is not None:
         torch.set_num_threads(number)

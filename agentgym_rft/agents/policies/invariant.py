@@ -49,7 +49,7 @@ def _linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
 
 
 def _tiled(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """rows @ weight + bias, [n, out]; `TOKENS` rows at a time."""
+    """Return rows @ weight + bias, [n, out]; `TOKENS` rows at a time."""
     count = rows.shape[0]
     rows = rounded_up(rows, 0, TOKENS)
     out = rows.new_empty(rows.shape[0], weight.shape[1])
@@ -63,14 +63,14 @@ def _tiled(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) 
 
 
 def scores(query: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-    """query @ keys^T, [B, R, L], of [B, R, D] and [B, L, D]; L is a multiple of `KEYS`."""
+    """Return query @ keys^T, [B, R, L], of [B, R, D] and [B, L, D]; L is a multiple of `KEYS`."""
     count = query.shape[1]
     product = torch.bmm(rounded_up(query, 1, ROWS), keys.transpose(1, 2))
     return product if product.shape[1] == count else product[:, :count].contiguous()
 
 
 def weighted(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """weights @ values, [B, R, D], of [B, R, L] and [B, L, D]; L is a multiple of `KEYS`."""
+    """Return weights @ values, [B, R, D], of [B, R, L] and [B, L, D]; L is a multiple of `KEYS`."""
     count = weights.shape[1]
     weights = rounded_up(weights, 1, ROWS)
     out = torch.bmm(weights[:, :, :KEYS], values[:, :KEYS])
@@ -81,7 +81,7 @@ def weighted(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 
 
 def rounded_up(tensor: torch.Tensor, dim: int, multiple: int) -> torch.Tensor:
-    """The tensor with zeros at the end of a dimension, up to a multiple of its size."""
+    """Return the tensor with zeros at the end of a dimension, up to a multiple of its size."""
     missing = -tensor.shape[dim] % multiple
     if not missing:
         return tensor

@@ -24,7 +24,7 @@ class KVPool:
         self.capacity = 0
 
     def clear(self) -> None:
-        """Drops all tensors and their memory."""
+        """Drop all tensors and their memory."""
         self._layers.clear()
         self.num_slots = 0
         self.capacity = 0
@@ -37,7 +37,7 @@ class KVPool:
                 values[slots].zero_()
 
     def reserve(self, num_slots: int, length: int) -> None:
-        """Makes room for rows of `length` tokens in `num_slots` slots. Grows to at least double, so copying is rare."""
+        """Make room for rows of `length` tokens in `num_slots` slots. Grows to at least double, so copying is rare."""
         if num_slots > self.num_slots:
             self.num_slots = max(num_slots, 2 * self.num_slots)
         if length > self.capacity:
@@ -48,7 +48,9 @@ class KVPool:
                 self._layers[index] = (self._grown(keys), self._grown(values))
 
     def layer(self, index: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The tensors of one layer, made if need be for keys and values like these, [kv heads, tokens, head dim]."""
+        """Return the tensors of one layer, made if need be for keys and values like these, [kv heads, tokens, head
+        dim].
+        """
         if index not in self._layers:
             self._layers[index] = (self._zeros(key), self._zeros(value))
         return self._layers[index]
@@ -85,7 +87,7 @@ class SlotTable:
         self._num_made = 0
 
     def __len__(self) -> int:
-        """Number of slots that belong to an episode."""
+        """Return number of slots that belong to an episode."""
         return len(self._by_key)
 
     @property
@@ -94,7 +96,7 @@ class SlotTable:
         return self._num_made
 
     def clear(self) -> None:
-        """Forgets all episodes. No slot may be busy."""
+        """Forget all episodes. No slot may be busy."""
         assert len(self._idle) == len(self._by_key)
         self._by_key.clear()
         self._idle.clear()
@@ -105,7 +107,7 @@ class SlotTable:
         return key in self._by_key
 
     def acquire(self, key: str, idle_before: int) -> Slot | None:
-        """Takes the key's slot, or a new one; None if every other slot is busy or idle only since `idle_before`."""
+        """Take the key's slot, or a new one; None if every other slot is busy or idle only since `idle_before`."""
         slot = self._by_key.get(key)
         if slot is None:
             index = self._take_index(idle_before)

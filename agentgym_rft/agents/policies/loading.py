@@ -26,7 +26,7 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.tx
 def load_model(
     path: str | Path, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
 ) -> tuple[Any, Any]:
-    """The causal LM, in evaluation mode, and the tokenizer of a directory.
+    """Return the causal LM, in evaluation mode, and the tokenizer of a directory.
 
     Args:
         device: by default the first CUDA device, or the CPU of a machine without one.
@@ -51,13 +51,13 @@ def load_model(
 
 
 def load_tokenizer(path: str | Path) -> Any:
-    """The tokenizer of a model directory. Raises `DataError` if it cannot be read."""
+    """Return the tokenizer of a model directory. Raises `DataError` if it cannot be read."""
     with _quiet_transformers():
         return _read_tokenizer(Path(path))
 
 
 def save_model(path: str | Path, model: Any, tokenizer: Any) -> None:
-    """Writes model and tokenizer to `path`, so that the directory is there completely or not at all.
+    """Write model and tokenizer to `path`, so that the directory is there completely or not at all.
 
     An older policy at `path` is replaced; between its removal and the new name there is a moment without either.
 
@@ -86,7 +86,9 @@ def save_model(path: str | Path, model: Any, tokenizer: Any) -> None:
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """No progress bars and reports of transformers meanwhile: what matters in them is raised here as an error."""
+    """Return no progress bars and reports of transformers meanwhile: what matters in them is raised here as an
+    error.
+    """
     had_bars, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
@@ -99,7 +101,7 @@ def _quiet_transformers() -> Iterator[None]:
 
 
 def _replace(folder: Path, staging: Path) -> None:
-    """Gives `staging` the name `folder`, moving an older directory aside first."""
+    """Give `staging` the name `folder`, moving an older directory aside first."""
     old = staging.with_name(staging.name + ".old")
     if folder.exists():
         os.replace(folder, old)
@@ -155,7 +157,7 @@ def _read_weights(folder: Path, dtype: torch.dtype) -> Any:
 
 
 def _first_line(error: Exception) -> str:
-    """The first line of another library's message, as a sentence. Where it only announces the next one, both."""
+    """Return the first line of another library's message, as a sentence. Where it only announces the next one, both."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
     return f"{type(error).__name__}: {text.rstrip('.')}."

@@ -6,15 +6,15 @@ VLLM = "vllm:"
 
 
 def is_vllm(name: str) -> bool:
-    """True if vLLM samples: `vllm:seed`, `vllm:seed:NAME`, `vllm:DIR`."""
+    """Return True if vLLM samples: `vllm:seed`, `vllm:seed:NAME`, `vllm:DIR`."""
     return name.startswith(VLLM)
 
 
 def model_name(name: str) -> str:
-    """The name of the model, without the `vllm:` before it."""
+    """Return the name of the model, without the `vllm:` before it."""
     return name.removeprefix(VLLM)
 
 
 def renamed(name: str, model: str) -> str:
-    """The name of another model that is sampled by the same engine as `name`."""
+    """Return the name of another model that is sampled by the same engine as `name`."""
     return f"{VLLM}{model}" if is_vllm(name) else model

@@ -75,11 +75,13 @@ class RaggedBatch:
         self._single_masks: dict[tuple[int, int, int, int | None], torch.Tensor] = {}
 
     def padded(self, length: int) -> int:
-        """Number of cached positions that a row of this length is computed with."""
+        """Return number of cached positions that a row of this length is computed with."""
         return length + (-length % invariant.KEYS if self.is_invariant else 0)
 
     def logit_indices(self) -> tuple[torch.Tensor, list[int]]:
-        """Packed index of the last token of each segment that wants logits, and the slots of these in that order."""
+        """Return packed index of the last token of each segment that wants logits, and the slots of these in that
+        order.
+        """
         indices, slots, end = [], [], 0
         for segment in self.segments:
             end += len(segment.ids)
@@ -89,7 +91,7 @@ class RaggedBatch:
         return self._tensor(indices), slots
 
     def write(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Stores the new keys and values, [kv heads, tokens, head dim]; returns the layer's whole tensors."""
+        """Store the new keys and values, [kv heads, tokens, head dim]; returns the layer's whole tensors."""
         keys, values = self.pool.layer(layer, key, value)
         key, value = key[:, : self.num_tokens], value[:, : self.num_tokens]
         index = self._write_index(key.shape[0])
@@ -98,7 +100,7 @@ class RaggedBatch:
         return keys, values
 
     def decode_mask(self, window: int | None) -> torch.Tensor:
-        """0 where a slot's newest token may look, -inf elsewhere, [high - low, 1, decode_length]."""
+        """Return 0 where a slot's newest token may look, -inf elsewhere, [high - low, 1, decode_length]."""
         if window not in self._decode_masks:
             # Slots that take no part attend to their first position. Any finite value will do: it is thrown away.
             lengths = torch.ones(self.high - self.low, dtype=torch.long, device=self._device)
@@ -111,7 +113,7 @@ class RaggedBatch:
         return self._decode_masks[window]
 
     def single_mask(self, start: int, count: int, window: int | None) -> tuple[int, torch.Tensor]:
-        """First column that the mask covers, and the mask: [count, padded(start + count) - that column]."""
+        """Return first column that the mask covers, and the mask: [count, padded(start + count) - that column]."""
         first = start if window is None else 0
         length = self.padded(start + count)
         key = (count, start - first, length - first, window)
@@ -125,7 +127,9 @@ class RaggedBatch:
         return first, self._single_masks[key]
 
     def _write_index(self, heads: int) -> torch.Tensor:
-        """Place of each head's key of each token in a layer's tensors seen as one long list, [heads * tokens]."""
+        """Return place of each head's key of each token in a layer's tensors seen as one long list, [heads *
+        tokens].
+        """
         if heads not in self._write_indices:
             head = torch.arange(heads, device=self._device)[:, None]
             place = (self._token_slots * heads + head) * self.pool.capacity + self.positions[: self.num_tokens]
@@ -144,7 +148,8 @@ def ragged_attention(
     attention_mask: torch.Tensor | None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention of packed tokens, each over its own slot, as transformers calls it: [1, tokens, heads, head dim].
+    """Return attention of packed tokens, each over its own slot, as transformers calls it: [1, tokens, heads, head
+    dim].
 
     The query heads that share a key head are folded into the query length, so no key is ever repeated.
 
@@ -179,7 +184,7 @@ def _attend_decode(
     window: int | None,
     softcap: float | None,
 ) -> torch.Tensor:
-    """Output of the one-token segments, [decode, heads, head dim], in one product over neighbouring slots."""
+    """Return output of the one-token segments, [decode, heads, head dim], in one product over neighbouring slots."""
     span, length, heads = batch.high - batch.low, batch.decode_length, keys.shape[1]
     rows = query[:, : batch.num_decode].transpose(0, 1)  # [decode, H, D]
     is_dense = batch.num_decode == span
@@ -204,7 +209,7 @@ def _attend_single(
     window: int | None,
     softcap: float | None,
 ) -> torch.Tensor:
-    """Output of one segment's tokens, [tokens, heads, head dim], for its queries [heads, tokens, head dim]."""
+    """Return output of one segment's tokens, [tokens, heads, head dim], for its queries [heads, tokens, head dim]."""
     count, heads = len(segment.ids), keys.shape[1]
     length = batch.padded(segment.start + count)
     folded = query.reshape(heads, -1, query.shape[-1])  # [Hkv, G * n, D]
@@ -217,13 +222,13 @@ def _attend_single(
 
 
 def _scores(batch: RaggedBatch, query: torch.Tensor, keys: torch.Tensor, softcap: float | None) -> torch.Tensor:
-    """Scores before the mask, [B, R, L], of [B, R, D] and [B, L, D]."""
+    """Return scores before the mask, [B, R, L], of [B, R, D] and [B, L, D]."""
     scores = invariant.scores(query, keys) if batch.is_invariant else torch.bmm(query, keys.transpose(1, 2))
     return scores if softcap is None else scores.div_(softcap).tanh_().mul_(softcap)
 
 
 def _weighted(batch: RaggedBatch, scores: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Values weighted by the softmax of scores, [B, R, D], of [B, R, L] and [B, L, D]."""
+    """Return values weighted by the softmax of scores, [B, R, D], of [B, R, L] and [B, L, D]."""
     weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype)
     return invariant.weighted(weights, values) if batch.is_invariant else torch.bmm(weights, values)
 
@@ -247,7 +252,7 @@ class RaggedModel:
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     def forward(self, segments: Sequence[Segment]) -> tuple[torch.Tensor, list[int], RaggedBatch]:
-        """Logits [rows, vocabulary] after each segment that wants them, the slots of these rows, and the batch.
+        """Return logits [rows, vocabulary] after each segment that wants them, the slots of these rows, and the batch.
 
         At most one segment a slot. The pool must have room for all slots and positions (`KVPool.reserve`).
         """

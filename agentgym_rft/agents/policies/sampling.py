@@ -11,7 +11,7 @@ _SEED_MASK = (1 << 128) - 1
 
 
 def request_uniforms(seed: int, count: int) -> list[float]:
-    """`count` uniform numbers in [0, 1) that depend on `seed` alone; number i is for token i of the request.
+    """Return `count` uniform numbers in [0, 1) that depend on `seed` alone; number i is for token i of the request.
 
     Philox is counter based, so that neighbouring seeds give unrelated streams without any warm-up. Negative seeds
     are taken modulo 2**128.
@@ -22,7 +22,7 @@ def request_uniforms(seed: int, count: int) -> list[float]:
 def sample_rows(
     logits: torch.Tensor, temperatures: Sequence[float], uniforms: Sequence[float]
 ) -> tuple[list[int], list[float]]:
-    """Draws one token for each row and returns the ids and their log-probs in nats at temperature 1.
+    """Return draws one token for each row and returns the ids and their log-probs in nats at temperature 1.
 
     A row's id is the inverse of its own cumulative distribution at its own uniform number, summed in float64, so it
     does not depend on the other rows. Temperature 0 takes the most likely id (the lowest of equals). A row with NaN
@@ -42,7 +42,7 @@ def sample_rows(
 
 
 def _inverse_cdf(logprobs: torch.Tensor, temperatures: Sequence[float], uniforms: Sequence[float]) -> torch.Tensor:
-    """Index of the first id whose cumulative probability exceeds the row's uniform number, [R, 1]."""
+    """Return index of the first id whose cumulative probability exceeds the row's uniform number, [R, 1]."""
     scaled = logprobs.double() / _column([t if t > 0 else 1.0 for t in temperatures], logprobs)
     cumulative = scaled.softmax(dim=-1).cumsum(dim=-1)  # [R, V]
     target = _column(uniforms, logprobs) * cumulative[:, -1:]  # the sum is 1 up to rounding

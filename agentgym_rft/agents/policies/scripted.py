@@ -26,7 +26,7 @@ class ScriptedPolicy:
         return self._version
 
     async def sample(self, request: SampleRequest) -> Completion:
-        """The scripted action. What `respond` raises is raised here."""
+        """Return the scripted action. What `respond` raises is raised here."""
         ids = tuple(self._respond(request.prompt_ids))[: request.max_new_tokens]
         end = next((i + 1 for i, token in enumerate(ids) if token in request.stop_ids), None)
         ids = ids[:end]
@@ -36,7 +36,7 @@ class ScriptedPolicy:
         """Do nothing: nothing is cached."""
 
     def load(self, weights: Mapping[str, Any], version: int) -> None:
-        """Takes over the version; a script has no weights."""
+        """Take over the version; a script has no weights."""
         self._version = version
 
     def close(self) -> None:

@@ -14,22 +14,22 @@ _FOLDER = Path(__file__).parent / "seed"
 
 
 def is_seed(name: str) -> bool:
-    """True for `seed` and `seed:NAME`."""
+    """Return True for `seed` and `seed:NAME`."""
     return name == SEED or name.startswith(f"{SEED}:")
 
 
 def seed_names() -> list[str]:
-    """The names that may follow `seed:`, sorted."""
+    """Return the names that may follow `seed:`, sorted."""
     return sorted(path.parent.name for path in _FOLDER.glob("*/config.json"))
 
 
 def seed_of_env(short_name: str) -> str:
-    """`seed:NAME` with the environment's own seed policy, or ALFWorld's where it has none."""
+    """Return `seed:NAME` with the environment's own seed policy, or ALFWorld's where it has none."""
     return f"{SEED}:{short_name if short_name in seed_names() else DEFAULT_SEED}"
 
 
 def seed_policy_path(name: str = SEED) -> Path:
-    """The directory of `seed:NAME`; `seed` alone is ALFWorld's.
+    """Return the directory of `seed:NAME`; `seed` alone is ALFWorld's.
 
     Raises:
         DataError: there is no such policy, or this installation has none.
@@ -48,7 +48,7 @@ def seed_policy_path(name: str = SEED) -> Path:
 
 
 def full_policy_name(name: str, env_id: str) -> str:
-    """The name of a policy, with the environment's own seed policy in the place of `seed`."""
+    """Return the name of a policy, with the environment's own seed policy in the place of `seed`."""
     return renamed(name, seed_of_env(short_name(env_id))) if model_name(name) == SEED else name
 
 

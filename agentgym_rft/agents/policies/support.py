@@ -35,7 +35,7 @@ def context_limit(config: Any, max_context: int | None) -> int:
 
 
 def check_request(request: SampleRequest, max_context: int, vocabulary: int) -> None:
-    """Raises `PolicyError` for a request that no policy of this context and vocabulary can answer."""
+    """Raise `PolicyError` for a request that no policy of this context and vocabulary can answer."""
     key, num_prompt = request.cache_key, len(request.prompt_ids)
     length = num_prompt + request.max_new_tokens
     if num_prompt < 1 or request.max_new_tokens < 1:
@@ -58,7 +58,7 @@ def check_request(request: SampleRequest, max_context: int, vocabulary: int) -> 
 
 
 def check_model(ragged: RaggedModel, max_context: int) -> None:
-    """Compares the packed pass with the model's own forward on a few tokens, and leaves the pool empty.
+    """Compare the packed pass with the model's own forward on a few tokens, and leaves the pool empty.
 
     Raises:
         PolicyError: the model fails in the packed pass, gives other logits there, or has a sliding window that its
@@ -93,7 +93,7 @@ def check_model(ragged: RaggedModel, max_context: int) -> None:
 
 
 def _check_invariance(ragged: RaggedModel, max_context: int) -> None:
-    """Compares, bit by bit, the logits of a row that is fed alone with those of one that is fed in parts among others.
+    """Compare, bit by bit, the logits of a row that is fed alone with those of one that is fed in parts among others.
 
     Raises `PolicyError` if they differ: some layer of the model, or this machine, sums otherwise in another batch.
     """
@@ -131,7 +131,9 @@ def _logits_of(ragged: RaggedModel, segments: list[Segment], slot: int) -> torch
 
 
 def _packed_logits(ragged: RaggedModel, ids: list[int]) -> tuple[torch.Tensor, dict[int, int | None]]:
-    """Logits after half, all, and all but one of the tokens, fed as a long part, single tokens and two rows at once."""
+    """Return logits after half, all, and all but one of the tokens, fed as a long part, single tokens and two rows at
+    once.
+    """
     half, length = len(ids) // 2, len(ids)
     ragged.pool.reserve(2, length)
     first, _, _ = ragged.forward([Segment(0, 0, ids[:half]), Segment(1, 0, ids[: length - 2], wants_logits=False)])

@@ -241,7 +241,7 @@ class VLLMPolicy:
             )
 
     def _probe(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Compares a greedy answer of the engine with the reference; sets `drift` and `_fault`."""
+        """Compare a greedy answer of the engine with the reference; sets `drift` and `_fault`."""
         request = probe_request(f"probe-{self._version}", self._vocab_size, self._max_context)
         adapter = self._adapter
         try:
@@ -283,7 +283,7 @@ def _as_policy_error(key: str, error: Exception) -> PolicyError:
 
 
 def _check_device(kind: str, device: str) -> str:
-    """The kind of device, if it is the one asked for. Raises `ConfigError`."""
+    """Return the kind of device, if it is the one asked for. Raises `ConfigError`."""
     wanted = device.partition(":")[0]
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
@@ -296,7 +296,7 @@ def _check_device(kind: str, device: str) -> str:
 
 
 def _room(rank: int) -> int:
-    """The smallest of vLLM's sizes that holds a LoRA rank."""
+    """Return the smallest of vLLM's sizes that holds a LoRA rank."""
     return next(room for room in _RANKS if room >= rank)
 
 

@@ -49,7 +49,7 @@ def check_vllm() -> Literal["cpu", "cuda"]:
 
 
 def check_versions(wheel: str, version: str, requirements: list[str]) -> None:
-    """Raises `ConfigError` if vLLM is not of the series known here, or a partner not of a version that it asks for."""
+    """Raise `ConfigError` if vLLM is not of the series known here, or a partner not of a version that it asks for."""
     if f"{Version(version).major}.{Version(version).minor}" != SERIES:
         raise ConfigError(f"{wheel} is {version}; this version of agentgym-rft works with {SERIES}. {_HOW}.")
     for requirement in map(Requirement, requirements):
@@ -64,7 +64,7 @@ def check_versions(wheel: str, version: str, requirements: list[str]) -> None:
 
 
 def check_cpu(machine: str, flags: set[str]) -> None:
-    """Raises `ConfigError` for an x86 processor without the instructions of the wheel's kernels."""
+    """Raise `ConfigError` for an x86 processor without the instructions of the wheel's kernels."""
     if machine in ("x86_64", "AMD64") and _CPU_FLAG not in flags:
         raise ConfigError(
             f"{CPU_WHEEL} does not run on this processor: its kernels need {_CPU_FLAG.upper()} (better AVX-512), which "
@@ -73,7 +73,7 @@ def check_cpu(machine: str, flags: set[str]) -> None:
 
 
 def check_head_size(config: Any) -> None:
-    """Raises `ConfigError` for a model whose attention heads have a size that vLLM's CPU kernels lack."""
+    """Raise `ConfigError` for a model whose attention heads have a size that vLLM's CPU kernels lack."""
     from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
 
     values = config.get_text_config().to_dict()
@@ -115,7 +115,7 @@ def _installed(name: str) -> str | None:
 
 
 def _cpu_flags() -> set[str]:
-    """The instruction sets of the first processor; empty where the system does not tell."""
+    """Return the instruction sets of the first processor; empty where the system does not tell."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -25,7 +25,7 @@ class Reference(Protocol):
     """Computes log-probs without the engine."""
 
     def logprobs(self, weights: Mapping[str, torch.Tensor], ids: Sequence[int]) -> torch.Tensor:
-        """Return log-probs of the token after each of `ids`, [len(ids), vocabulary].
+        """Return return log-probs of the token after each of `ids`, [len(ids), vocabulary].
 
         Raises `PolicyError` for other weights.
         """
@@ -49,7 +49,7 @@ class ModelReference:
         self._model = deepcopy(model, dict(hollow)).eval()
 
     def check(self, weights: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-        """The weights with all names of tied ones. Raises `PolicyError` if they are not those of this model."""
+        """Return the weights with all names of tied ones. Raises `PolicyError` if they are not those of this model."""
         unknown = [name for name in weights if name not in self._shapes]
         if unknown:
             raise PolicyError(f"The model has no weights named {_some(unknown)}.")
@@ -66,12 +66,12 @@ class ModelReference:
         return {name: weights[given] for names, given in found if given is not None for name in names}
 
     def distinct(self, weights: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-        """The checked weights, tied ones under the first of their names only."""
+        """Return the checked weights, tied ones under the first of their names only."""
         given = self.check(weights)
         return {names[0]: given[names[0]] for names in self._names}
 
     def logprobs(self, weights: Mapping[str, torch.Tensor], ids: Sequence[int]) -> torch.Tensor:
-        """See `Reference`. Computed where the weights are, in their type."""
+        """Return see `Reference`. Computed where the weights are, in their type."""
         given = self.check(weights)
         device = next(iter(given.values())).device
         buffers = {name: buffer.to(device) for name, buffer in self._buffers.items()}
@@ -103,7 +103,7 @@ class Drift:
 
 
 def probe_request(key: str, vocabulary: int, max_context: int) -> SampleRequest:
-    """A greedy request over tokens from all over the vocabulary; at most `max_context` in all."""
+    """Return a greedy request over tokens from all over the vocabulary; at most `max_context` in all."""
     num_new = min(NEW_TOKENS, max(max_context // 2, 1))
     num_prompt = max(min(PROMPT_TOKENS, max_context - num_new), 1)
     ids = tuple((7919 * position + 13) % vocabulary for position in range(num_prompt))
@@ -113,7 +113,9 @@ def probe_request(key: str, vocabulary: int, max_context: int) -> SampleRequest:
 def measure_drift(
     reference: Reference, weights: Mapping[str, torch.Tensor], request: SampleRequest, answer: Completion
 ) -> Drift:
-    """The distance of the engine's greedy answer to a probe from the reference with the weights that it was given."""
+    """Return the distance of the engine's greedy answer to a probe from the reference with the weights that it was
+    given.
+    """
     row = [*request.prompt_ids, *answer.ids]
     table = reference.logprobs(weights, row)[len(request.prompt_ids) - 1 : -1]  # [n, V]
     expected = table.gather(1, torch.tensor(answer.ids)[:, None]).squeeze(1)

@@ -24,7 +24,7 @@ _LORA_KEYS = ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "l
 def handed_over(
     weights: Mapping[str, torch.Tensor], sync: Literal["memory", "disk"], folder: str | None
 ) -> Iterator[Path]:
-    """A file that holds the weights, while the block runs.
+    """Return a file that holds the weights, while the block runs.
 
     Args:
         weights: none of which shares memory with another.
@@ -54,7 +54,7 @@ def handed_over(
 
 
 def merged(base: Mapping[str, torch.Tensor], adapter: Path) -> dict[str, torch.Tensor]:
-    """The weights of a base model with a LoRA adapter of peft added to them.
+    """Return the weights of a base model with a LoRA adapter of peft added to them.
 
     Raises:
         DataError: the directory holds no adapter, one of a kind other than plain LoRA, or one of another model.

@@ -28,11 +28,11 @@ class WeightSync:
     device: torch.device
 
     def agentgym_pid(self) -> int:
-        """The process of this worker."""
+        """Return the process of this worker."""
         return os.getpid()
 
     def agentgym_load(self, path: str) -> list[str]:
-        """Replaces all weights by those of a safetensors file. Returns the names of parameters that it lacked."""
+        """Replace all weights by those of a safetensors file. Returns the names of parameters that it lacked."""
         weights = _tensors(path)
         if self.device.type != "cpu":
             self.model_runner.reload_weights(weights_iterator=weights)
@@ -55,7 +55,7 @@ def _tensors(path: str) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _keep_packed_weights() -> None:
-    """Makes the CPU's linear layers keep the weight that they pack."""
+    """Make the CPU's linear layers keep the weight that they pack."""
     from vllm.model_executor.layers import utils
     from vllm.platforms import current_platform
 

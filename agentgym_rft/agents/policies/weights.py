@@ -13,7 +13,7 @@ _NUM_NAMED = 3  # names shown in a message
 
 
 def copy_weights(model: torch.nn.Module, weights: Mapping[str, Any]) -> None:
-    """Overwrites every parameter and saved buffer, cast to the model's types; tied tensors need one of their names.
+    """Overwrite every parameter and saved buffer, cast to the model's types; tied tensors need one of their names.
 
     Raises:
         PolicyError: a name is unknown or missing, or a shape differs. The model is then unchanged.

@@ -18,7 +18,8 @@ from agentgym_rft.errors import ConfigError, EnvError
 
 
 def as_text_env(env: object, id: str, arguments: Mapping[str, Any]) -> TextEnv:
-    """The environment itself where it is a `TextEnv`, else in an adapter: several agents' turns as one stream, too.
+    """Return the environment itself where it is a `TextEnv`, else in an adapter: several agents' turns as one stream,
+    too.
 
     A plain PettingZoo environment is taken where its spaces are text; others need a renderer (`PettingZooText`).
 
@@ -115,7 +116,7 @@ class GymTextEnv(SeedTasks, TextEnv):
             self.env.close()
 
     def _text(self, observation: object) -> str:
-        """An observation as text that can be encoded; it goes into the history."""
+        """Return an observation as text that can be encoded; it goes into the history."""
         if not isinstance(observation, str):
             raise EnvError(f"{self._name} gave an observation of type {type(observation).__name__}, expected str.")
         text = observation.encode("utf-8", "replace").decode()
@@ -123,7 +124,7 @@ class GymTextEnv(SeedTasks, TextEnv):
         return text
 
     def _info(self, given: object, *, won: bool) -> dict[str, Any]:
-        """The info with the keys of the contract; `won` is what holds if the environment does not say."""
+        """Return the info with the keys of the contract; `won` is what holds if the environment does not say."""
         if not isinstance(given, Mapping):
             raise EnvError(f"{self._name} gave an info of type {type(given).__name__}, expected dict.")
         has_won = self._truth(given, "won", self._truth(given, "is_success", won))
@@ -161,7 +162,7 @@ def _check_spaces(env: gym.Env[Any, Any], id: str) -> None:
 
 
 def _spec_of(id: str, arguments: Mapping[str, Any]) -> Any:
-    """gymnasium's spec of a registered id, with the arguments; None for another."""
+    """Return gymnasium's spec of a registered id, with the arguments; None for another."""
     known = gym.registry.get(id)
     if known is None:
         return None

@@ -31,14 +31,16 @@ class Renderer(ABC):
 
     @abstractmethod
     def parse(self, env: Any, agent: str, text: str) -> Any | None:
-        """The action of the environment that a text means; None if it means none that is legal now."""
+        """Return the action of the environment that a text means; None if it means none that is legal now."""
 
     @abstractmethod
     def legal(self, env: Any, agent: str) -> list[str]:
-        """Texts that `parse` reads as the legal actions of the agent whose turn it is; may be empty."""
+        """Return texts that `parse` reads as the legal actions of the agent whose turn it is; may be empty."""
 
     def outcome(self, env: Any, agent: str, returns: Mapping[str, float]) -> tuple[bool, float]:
-        """Whether an agent that is out won, and its score in [0, 1]; `returns` are the sums of all agents' rewards."""
+        """Return whether an agent that is out won, and its score in [0, 1]; `returns` are the sums of all agents'
+        rewards.
+        """
         return match_outcome(agent, returns)
 
 
@@ -146,7 +148,7 @@ class PettingZooText(SeededGame):
         return None
 
     def _turn_of(self, agent: str) -> str:
-        """The agent, after it was told what it sees. Raises `EnvError` for one that joined later."""
+        """Return the agent, after it was told what it sees. Raises `EnvError` for one that joined later."""
         if agent not in self.possible_agents:
             raise EnvError(f"{self._name} gives the turn to '{agent}', who is not in {self.possible_agents}.")
         self.tell(agent, self._text(agent))

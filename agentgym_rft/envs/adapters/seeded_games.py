@@ -11,7 +11,8 @@ from agentgym_rft.envs.multi_agent import TeamTaskEnv
 
 
 def match_outcome(agent: str, returns: Mapping[str, float]) -> tuple[bool, float]:
-    """Whether an agent won a match, and its score, by the returns of all: 1 for a win, 0.5 for a draw, 0 for a loss.
+    """Return whether an agent won a match, and its score, by the returns of all: 1 for a win, 0.5 for a draw, 0 for a
+    loss.
 
     It won if its return is positive and nobody's is higher; otherwise the score is the return, cut to [-1, 1], as a
     share of that range, and below 1.
@@ -51,7 +52,7 @@ class SeededGame(SeedTasks, TeamTaskEnv):
         """Pass an action on, and tell and give what follows. Returns who acts next; None if the game is over."""
 
     def _result(self, agent: str, returns: Mapping[str, float]) -> tuple[bool, float]:
-        """Whether an agent won the game, which is over, and its score in [0, 1]."""
+        """Return whether an agent won the game, which is over, and its score in [0, 1]."""
         return match_outcome(agent, returns)
 
     def _legal(self, agent: str) -> list[str] | None:

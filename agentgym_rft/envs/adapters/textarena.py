@@ -80,7 +80,7 @@ class TextArenaEnv(SeededGame):
         return self._deliver()
 
     def _step(self, state: Any, action: str) -> bool:
-        """Whether the game is over after an action."""
+        """Return whether the game is over after an action."""
         try:
             is_over, _ = self._game.step(action)
         except Exception:  # games parse text in ways of their own; what breaks one is a move that it cannot read
@@ -105,7 +105,7 @@ class TextArenaEnv(SeededGame):
 
     @contextmanager
     def _own_generators(self) -> Iterator[None]:
-        """The global generators as this game left them; afterwards they are as they were."""
+        """Return the global generators as this game left them; afterwards they are as they were."""
         with _GLOBAL_GENERATORS:
             kept = random.getstate(), np.random.get_state()  # noqa: NPY002
             random.setstate(self._generators[0])
@@ -119,7 +119,7 @@ class TextArenaEnv(SeededGame):
 
 
 def _generators(seed: int) -> tuple[Any, Any]:
-    """The states of Python's and numpy's global generators, seeded."""
+    """Return the states of Python's and numpy's global generators, seeded."""
     return random.Random(seed).getstate(), np.random.RandomState(seed).get_state()
 
 

@@ -6,7 +6,7 @@ from agentgym_rft.envs.alfworld.state import State
 
 
 def list_admissible(state: State) -> list[str]:
-    """One sorted list for each verb, joined in the order of the verbs."""
+    """Return one sorted list for each verb, joined in the order of the verbs."""
     game, location = state.game, state.location
     here = game.here[location]
     names, held = game.receptacles, state.held

@@ -85,7 +85,7 @@ class CompiledGame:
     commands: dict[str, Command]  # parsed so far
 
     def command(self, text: str) -> Command | None:
-        """The parsed command, None if it is none or names something that the game does not have."""
+        """Return the parsed command, None if it is none or names something that the game does not have."""
         found = self.commands.get(text)
         if found is None:
             found = self._parse(text)
@@ -117,5 +117,5 @@ def listing(names: Sequence[str]) -> str:
 
 
 def with_article(names: Iterable[str]) -> str:
-    """A listing with the article `a`, which ALFWorld uses for every name."""
+    """Return a listing with the article `a`, which ALFWorld uses for every name."""
     return listing([f"a {name}" for name in names])

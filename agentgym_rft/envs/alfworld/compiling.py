@@ -64,7 +64,9 @@ class _Facts:
 
 
 def compile_game(game: Game) -> CompiledGame:
-    """The compiled game. Raises `UnsupportedGameError` for a starting state that the own engine cannot represent."""
+    """Return the compiled game.
+    Raises `UnsupportedGameError` for a starting state that the own engine cannot represent.
+    """
     facts = _Facts(game)
     objects = tuple(facts.names[name] for name in facts.objects)
     receptacles = tuple(facts.names[name] for name in facts.receptacles)

@@ -45,11 +45,11 @@ class World:
         self._state.reset()
 
     def observation(self) -> str:
-        """The text that the game begins with."""
+        """Return the text that the game begins with."""
         return self.game.intro
 
     def step(self, command: str) -> str:
-        """Obey the command and return the feedback, `Nothing happens.` for one that cannot be obeyed now."""
+        """Return obey the command and return the feedback, `Nothing happens.` for one that cannot be obeyed now."""
         parsed = self.game.commands.get(command) or self.game.command(command.strip())
         if parsed is None:
             return NOTHING_HAPPENS
@@ -57,7 +57,7 @@ class World:
         return OBEY[verb](self._state, first, second)
 
     def admissible(self) -> list[str]:
-        """The commands that can be obeyed now, sorted."""
+        """Return the commands that can be obeyed now, sorted."""
         state = self._state
         if state.admissible is None:
             state.admissible = list_admissible(state)
@@ -69,7 +69,7 @@ class World:
         return self._state.won
 
     def snapshot(self) -> bytes:
-        """The state in a few dozen bytes, for `restore` of this or another world of the same game."""
+        """Return the state in a few dozen bytes, for `restore` of this or another world of the same game."""
         return self._state.snapshot()
 
     def restore(self, snapshot: bytes) -> None:
@@ -92,7 +92,7 @@ class World:
         return left
 
     def state_key(self) -> str:
-        """32 hex digits; two worlds have the same if and only if they are in the same state of equal games.
+        """Return 32 hex digits; two worlds have the same if and only if they are in the same state of equal games.
 
         The state is all that can bear on what is still seen, can be done or wins, and nothing else.
         """
@@ -114,18 +114,18 @@ class World:
         return tuple(self.game.receptacles[r] for r in self.game.here[self._state.location])
 
     def receptacles_of(self, name: str) -> tuple[str, ...]:
-        """Names of the receptacles that the named object is in; real games sometimes say several."""
+        """Return names of the receptacles that the named object is in; real games sometimes say several."""
         inside = self._state.inside[self.game.object_index[name]]
         return tuple(receptacle for r, receptacle in enumerate(self.game.receptacles) if inside >> r & 1)
 
     def contents_of(self, name: str) -> tuple[str, ...]:
-        """Names of the objects in the named receptacle, whether it is open or not."""
+        """Return names of the objects in the named receptacle, whether it is open or not."""
         return tuple(self.game.objects[o] for o in self._state.contents[self.game.receptacle_index[name]])
 
     def is_reachable(self, name: str) -> bool:
-        """True if one can see and reach into the named receptacle: it is open or cannot be closed."""
+        """Return True if one can see and reach into the named receptacle: it is open or cannot be closed."""
         return self._state.is_reachable(self.game.receptacle_index[name])
 
     def flags_of(self, name: str) -> int:
-        """CLEAN, HOT, COOL, SLICED and TOGGLED of the named object, added up."""
+        """Return CLEAN, HOT, COOL, SLICED and TOGGLED of the named object, added up."""
         return self._state.flags[self.game.object_index[name]]

@@ -90,13 +90,13 @@ class ALFWorldEnv(TaskEnv):
         return SearchExpert(observation, rng, noise)
 
     def oracle(self) -> Oracle:
-        """Plays shortest plans. Raises `EnvError` with the real engine, or while no episode runs."""
+        """Play shortest plans. Raises `EnvError` with the real engine, or while no episode runs."""
         if not isinstance(self._world, World):
             raise EnvError("The oracle plans with the own engine, in a running episode: backend='engine', then reset.")
         return Oracle(self._world)
 
     def random_player(self, rng: np.random.Generator) -> RandomActions:
-        """Picks among the admissible commands, also where `info` does not list them."""
+        """Pick among the admissible commands, also where `info` does not list them."""
         return RandomActions(self._running().admissible, rng)
 
     def lesson(self, observation: str, steps: Sequence[tuple[str, str]], pivot: int | None) -> Lesson:
@@ -114,7 +114,7 @@ class ALFWorldEnv(TaskEnv):
         return expert
 
     def remaining(self) -> int | None:
-        """The length of the oracle's plan. None with the real engine, and where only slicing would win."""
+        """Return the length of the oracle's plan. None with the real engine, and where only slicing would win."""
         return distance(self._world) if isinstance(self._world, World) else None
 
     def _begin(self, task_id: str) -> str:
@@ -126,7 +126,7 @@ class ALFWorldEnv(TaskEnv):
         return self._world.observation()
 
     def _load_real(self, task_id: str) -> tuple[Household, str, str]:
-        """The task in the real engine, its goal and its type. The engine is kept from task to task."""
+        """Return the task in the real engine, its goal and its type. The engine is kept from task to task."""
         document = self._source.document(task_id)
         try:
             task_type = self._source.game(task_id).goal.task_type.value

@@ -39,7 +39,9 @@ _CONTENTS = re.compile(r"(?:On the|The) (\w+ \d+)(?: is open\. In it)?, you see 
 
 
 def read_task(text: str) -> tuple[TaskType, str, str]:
-    """Task type, object name and target name in an observation that holds a task. Raises `DataError` without one."""
+    """Return task type, object name and target name in an observation that holds a task.
+    Raises `DataError` without one.
+    """
     sentence = text.rpartition("Your task is to: ")[2].strip()
     for task_type, pattern in _TASKS:
         match = pattern.fullmatch(sentence)
@@ -49,7 +51,7 @@ def read_task(text: str) -> tuple[TaskType, str, str]:
 
 
 def kind_of(name: str) -> str:
-    """`mug` of `mug 2`."""
+    """Return `mug` of `mug 2`."""
     return name.partition(" ")[0]
 
 
@@ -71,11 +73,11 @@ class Memory:
         return name == self.here or name in self.beside.get(self.here, ())
 
     def where(self, name: str) -> str:
-        """The receptacle that holds the object, "" if unknown."""
+        """Return the receptacle that holds the object, "" if unknown."""
         return next((place for place, names in self.seen.items() if name in names), "")
 
     def first(self, kind: str) -> str:
-        """The first receptacle of a type in listing order, "" without one."""
+        """Return the first receptacle of a type in listing order, "" without one."""
         return next((name for name in self.order if kind_of(name) == kind), "")
 
     def read(self, command: str, observation: str) -> None:
@@ -151,7 +153,7 @@ class SearchExpert:
         self._refused: set[tuple[str, str]] = set()  # (object type, receptacle type) that `move` did not take
 
     def act(self, observation: str) -> str:
-        """The next command, given what the last one led to (the first observation at the first call)."""
+        """Return the next command, given what the last one led to (the first observation at the first call)."""
         memory = self.memory
         if self._command:
             memory.read(self._command, observation)

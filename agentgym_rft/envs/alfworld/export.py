@@ -42,13 +42,13 @@ def export_games(out: Path, split: str, limit: int | None = None) -> list[Path]:
 
 
 def _task_folder(task: Task) -> str:
-    """The official folder name, which tools read the goal from."""
+    """Return the official folder name, which tools read the goal from."""
     goal = task.goal
     return f"{goal.task_type.value}-{goal.object_type}-None-{goal.target_type}-{task.scene}"
 
 
 def _trajectory_data(task: Task) -> dict[str, Any]:
-    """The parts of ALFRED's `traj_data.json` that alfworld's loader and its handcoded expert read."""
+    """Return the parts of ALFRED's `traj_data.json` that alfworld's loader and its handcoded expert read."""
     goal = task.goal
     is_light = goal.task_type is TaskType.LIGHT
     return {

@@ -62,7 +62,8 @@ class Task:
 
 @cache
 def _slots(scene: int, object_type: str, goal: Goal | None) -> tuple[tuple[float, ...], tuple[int, ...]]:
-    """Return where the object type may lie in the scene: cumulative weights and receptacle indices; both may be empty.
+    """Return return where the object type may lie in the scene: cumulative weights and receptacle indices; both may be
+    empty.
 
     With a goal the objects are those that it asks for. If the table knows no place for them here, any that can contain
     the type will do.
@@ -81,7 +82,7 @@ def _slots(scene: int, object_type: str, goal: Goal | None) -> tuple[tuple[float
 
 
 def _avoided(goal: Goal) -> str:
-    """The receptacle type in which the goal's objects may not start, as in the real games."""
+    """Return the receptacle type in which the goal's objects may not start, as in the real games."""
     return goal.target_type if goal.task_type in (TaskType.SIMPLE, TaskType.TWO) else ""
 
 
@@ -94,7 +95,7 @@ def _is_possible(goal: Goal, scene: Scene) -> bool:
 
 
 def _goals(task_type: TaskType, split: str) -> Iterator[tuple[Goal, int, float]]:
-    """Every goal and scene number of a type and split, with its weight."""
+    """Yield every goal and scene number of a type and split, with its weight."""
     for kind, rows in tables().goals[task_type.name.lower()].items():
         rooms = [scene for scene in scenes_of(split) if scene.kind == kind]
         for object_type, target_type, weight in rows:
@@ -120,7 +121,7 @@ def _catalogue(split: str) -> Mapping[str, Task]:
 
 
 def generated_task_ids(split: str) -> tuple[str, ...]:
-    """The task ids of a split (`train` 3,553, `valid_seen` 200, `valid_unseen` 200), in the order of its panel.
+    """Return the task ids of a split (`train` 3,553, `valid_seen` 200, `valid_unseen` 200), in the order of its panel.
 
     The order is that of the ids' SHA-256, so that the first N are a fair sample over types and scenes.
 
@@ -157,7 +158,7 @@ def _numbers(task: Task, habits: Mapping[str, Habit], draws: Draws) -> Iterator[
 
 
 def _place_objects(task: Task, draws: Draws) -> list[tuple[str, str, int]]:
-    """The objects as (key, type, receptacle index), sorted by key."""
+    """Return the objects as (key, type, receptacle index), sorted by key."""
     habits = tables().rooms[scenes()[task.scene].kind].objects
     placed: dict[str, tuple[str, str, int]] = {}
     for object_type, number in _numbers(task, habits, draws):
@@ -207,7 +208,7 @@ def _cold(scene: Scene, facts: Mapping[str, list[tuple[str, ...]]], draws: Draws
 
 
 def generate_game(task_id: str) -> Game:
-    """The game of a task id, unsolved at the start, with a shortest plan as its walkthrough.
+    """Return the game of a task id, unsolved at the start, with a shortest plan as its walkthrough.
 
     Raises:
         DataError: the id is not in a split.

@@ -56,7 +56,7 @@ def _clauses() -> dict[tuple[TaskType, bool], str]:
 
 
 def _shape(clause: str) -> str:
-    """The clause without its white space and with its types blanked."""
+    """Return the clause without its white space and with its types blanked."""
     return "".join(_TYPE.sub("_)", clause).split())
 
 
@@ -65,12 +65,14 @@ _KINDS = {_shape(text.format(object="_", target="_")): key for key, text in _CLA
 
 
 def goal_clause(goal: Goal) -> str:
-    """The `(:goal ...)` clause of a goal. Raises `KeyError` for a sliced LIGHT goal, which ALFWorld does not define."""
+    """Return the `(:goal ...)` clause of a goal.
+    Raises `KeyError` for a sliced LIGHT goal, which ALFWorld does not define.
+    """
     return _CLAUSES[goal.task_type, goal.sliced].format(object=goal.object_type, target=goal.target_type)
 
 
 def read_goal(clause: str) -> Goal | None:
-    """The goal of a `(:goal ...)` clause, None if it is not one of ALFWorld's."""
+    """Return the goal of a `(:goal ...)` clause, None if it is not one of ALFWorld's."""
     kind = _KINDS.get(_shape(clause))
     if kind is None:
         return None

@@ -51,7 +51,8 @@ def lesson(first_observation: str, steps: Sequence[tuple[str, str]], pivot: int 
 def quiz(
     first_observation: str, steps: Sequence[tuple[str, str]], rng: np.random.Generator, number: int
 ) -> list[tuple[str, str]]:
-    """Random questions about an episode with their answers, in the words of lessons: where things are, what turns did.
+    """Return random questions about an episode with their answers, in the words of lessons: where things are, what
+    turns did.
 
     Example: ("Find mug.", "Seen: mug 2 on shelf 1 [5]."), ("Find egg.", "Seen: no egg."), ("[3]", "[3] go to bed 1.")
     """
@@ -73,17 +74,17 @@ def quiz(
 
 @cache
 def _object_kinds() -> tuple[str, ...]:
-    """Object types of the generated games, as the texts name them."""
+    """Return object types of the generated games, as the texts name them."""
     return tuple(sorted({kind.lower() for room in tables().rooms.values() for kind in room.objects}))
 
 
 def _cite(name: str, turn: int, place: str, num_turns: int) -> str:
-    """Return where an object was seen. The last observation belongs to no turn and cannot be cited."""
+    """Return return where an object was seen. The last observation belongs to no turn and cannot be cited."""
     return f"{name} on {place}" + (f" [{turn}]" if turn < num_turns else "")
 
 
 def _sightings(player: SearchExpert, steps: Sequence[tuple[str, str]]) -> Sightings:
-    """Return where the goal's objects and lamps were first seen. The player reads the episode meanwhile."""
+    """Return return where the goal's objects and lamps were first seen. The player reads the episode meanwhile."""
     kinds = {player.object_kind, player.target_kind}
     found: Sightings = {}
     for turn, step in enumerate(steps):
@@ -96,7 +97,9 @@ def _sightings(player: SearchExpert, steps: Sequence[tuple[str, str]]) -> Sighti
 
 
 def _things(then: SearchExpert, sightings: Sightings) -> tuple[list[Thing], bool]:
-    """The goal's objects still to be brought, in the order in which the player would, and whether they are enough."""
+    """Return the goal's objects still to be brought, in the order in which the player would, and whether they are
+    enough.
+    """
     memory, kind, is_two = then.memory, then.object_kind, then.task_type is TaskType.TWO
     done = memory.first(then.target_kind) if is_two else ""
     known: dict[str, str] = {memory.held: ""} if kind_of(memory.held) == kind else {}
@@ -119,7 +122,7 @@ def _lamp(then: SearchExpert, sightings: Sightings) -> Thing | None:
 def _commands(
     then: SearchExpert, later: SearchExpert, things: Sequence[Thing], lamp: Thing | None, is_complete: bool
 ) -> list[str]:
-    """The commands that count, without the ways between; where something is missing, where to look for it."""
+    """Return the commands that count, without the ways between; where something is missing, where to look for it."""
     memory = then.memory
     commands: list[str] = []
     if memory.held and kind_of(memory.held) != then.object_kind:

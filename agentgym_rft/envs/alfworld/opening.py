@@ -13,7 +13,7 @@ from agentgym_rft.envs.alfworld.scenes import scenes
 
 @cache
 def _places(number: int) -> tuple[Place, ...]:
-    """The receptacles of a scene as the engine names them: numbers fall along the list."""
+    """Return the receptacles of a scene as the engine names them: numbers fall along the list."""
     receptacles = scenes()[number].receptacles
     left = Counter(receptacle.kind for receptacle in receptacles)
     location_numbers: dict[str, int] = {}
@@ -27,7 +27,7 @@ def _places(number: int) -> tuple[Place, ...]:
 
 
 def _named(kind: str, placed: Sequence[tuple[str, str, int]]) -> list[tuple[str, str, int]]:
-    """The objects of a type as (name, key, receptacle index), in the order of `placed`."""
+    """Return the objects of a type as (name, key, receptacle index), in the order of `placed`."""
     rows = [(key, index) for key, object_type, index in placed if object_type == kind]
     return [(f"{kind.lower()} {len(rows) - i}", key, index) for i, (key, index) in enumerate(rows)]
 
@@ -35,7 +35,7 @@ def _named(kind: str, placed: Sequence[tuple[str, str, int]]) -> list[tuple[str,
 def opening_plan(
     goal: Goal, scene: int, placed: Sequence[tuple[str, str, int]], cool: Collection[str]
 ) -> tuple[str, ...]:
-    """Commands that win, as few as possible.
+    """Return commands that win, as few as possible.
 
     Args:
         goal: what to do.

@@ -9,7 +9,7 @@ from agentgym_rft.errors import EnvError
 
 
 def plan(world: World) -> list[str]:
-    """The fewest commands that win from the world's state; empty if it is won.
+    """Return the fewest commands that win from the world's state; empty if it is won.
 
     Raises:
         EnvError: no plan wins. The oracle does not slice, so this includes goals that still need slicing.
@@ -30,12 +30,12 @@ class Oracle:
         self._world = world
 
     def act(self, observation: str) -> str:
-        """The first command of the plan, made anew for the state as it is."""
+        """Return the first command of the plan, made anew for the state as it is."""
         return plan(self._world)[0]
 
 
 def distance(world: World) -> int | None:
-    """The length of `plan(world)`, None if there is no plan."""
+    """Return the length of `plan(world)`, None if there is no plan."""
     if world.won:
         return 0
     view = view_of(world)

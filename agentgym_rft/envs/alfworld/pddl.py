@@ -50,7 +50,7 @@ _TEMPLATE_TASK = "UNKNOWN GOAL."
 
 
 def parse_game(document: str | Mapping[str, Any], source: str) -> Game:
-    """The game of a `game.tw-pddl` document.
+    """Return the game of a `game.tw-pddl` document.
 
     Args:
         document: the file's text, or the mapping that its JSON holds.
@@ -84,7 +84,9 @@ def parse_game(document: str | Mapping[str, Any], source: str) -> Game:
 
 
 def read_document(document: str | Mapping[str, Any], source: str) -> Mapping[str, Any]:
-    """The mapping of a game document, with its texts checked to be there. Raises `DataError` if it is damaged."""
+    """Return the mapping of a game document, with its texts checked to be there.
+    Raises `DataError` if it is damaged.
+    """
     if isinstance(document, str):
         try:
             document = json.loads(document)
@@ -110,7 +112,7 @@ def task_text(grammar: str, source: str) -> str:
 
 
 def game_document(game: Game) -> dict[str, Any]:
-    """The game as the content of a `game.tw-pddl` file, which the real engine plays, too.
+    """Return the game as the content of a `game.tw-pddl` file, which the real engine plays, too.
 
     `parse_game(game_document(game), ...) == game`. Raises `DataError` for a goal that ALFWorld has no clause for.
     """
@@ -132,7 +134,7 @@ def game_document(game: Game) -> dict[str, Any]:
 
 @functools.cache
 def shipped_text(name: str) -> str:
-    """A text file that ships with the package."""
+    """Return a text file that ships with the package."""
     return (importlib.resources.files("agentgym_rft.envs.alfworld") / "data" / name).read_text(encoding="utf-8")
 
 
@@ -141,7 +143,7 @@ def _unsupported(source: str, reason: str) -> UnsupportedGameError:
 
 
 def _fingerprint(lines: Iterable[str]) -> str:
-    """A hash that does not see blank lines, indentation and trailing space."""
+    """Return a hash that does not see blank lines, indentation and trailing space."""
     stripped = (line.strip() for line in lines)
     return hashlib.sha256("\n".join(line for line in stripped if line).encode()).hexdigest()
 
@@ -152,12 +154,12 @@ def _known_domain(domain: str) -> tuple[str, ...] | None:
 
 
 def domain_fingerprint(domain: str) -> str:
-    """A hash of the domain that does not see its comments and white space."""
+    """Return a hash of the domain that does not see its comments and white space."""
     return _fingerprint(" ".join(re.sub(r";.*", "", domain).split()).replace("( ", "(").replace(" )", ")").split("\n"))
 
 
 def grammar_fingerprint(grammar: str) -> str:
-    """A hash of the grammar that does not see its task and white space at the ends of lines."""
+    """Return a hash of the grammar that does not see its task and white space at the ends of lines."""
     return _grammar_fingerprint(_TASK.sub('"Your task is to: "', grammar))
 
 
@@ -173,7 +175,7 @@ def _known_grammar(grammar: str) -> bool:
 def _read_problem(
     problem: str, source: str
 ) -> tuple[dict[str, list[str]], dict[str, tuple[tuple[str, ...], ...]], str]:
-    """Instances by type, facts by predicate and the goal clause of a PDDL problem."""
+    """Return instances by type, facts by predicate and the goal clause of a PDDL problem."""
     if ";" in problem:
         problem = re.sub(r";.*", "", problem)
     sections = _SECTIONS.search(problem)

@@ -79,7 +79,7 @@ Plan = tuple[Stop, ...]
 
 
 def commands(plan: Plan, here: int) -> list[str]:
-    """The plan as commands of the engine."""
+    """Return the plan as commands of the engine."""
     lines: list[str] = []
     opened: set[int] = set()
     for stop in plan:
@@ -96,7 +96,7 @@ def commands(plan: Plan, here: int) -> list[str]:
 
 
 def cost(plan: Plan, here: int) -> int:
-    """`len(commands(plan, here))`, without building them."""
+    """Return `len(commands(plan, here))`, without building them."""
     total = 0
     opened: tuple[int, ...] = ()
     for stop in plan:
@@ -121,7 +121,7 @@ def _put(name: str, place: Place) -> Stop:
 
 
 def _distinct(places: Iterable[Place], known: Iterable[Place], here: int, group: Callable[[Place], int]) -> list[Place]:
-    """The first of every set of places that no plan can tell apart.
+    """Return the first of every set of places that no plan can tell apart.
 
     Two places differ if one stands where the agent is or where a known place stands, if one is itself known (it is
     opened only once), if one is closed, or if `group` differs.
@@ -146,7 +146,7 @@ def _sources(view: View) -> list[Place]:
 
 
 def _fetch(view: View, thing: Thing, targets: Iterable[Place]) -> Iterator[Plan]:
-    """Ways to get the thing into the hand; the hand may have to be emptied first."""
+    """Yield ways to get the thing into the hand; the hand may have to be emptied first."""
     if thing.place is None:
         yield ()
         return
@@ -159,7 +159,7 @@ def _fetch(view: View, thing: Thing, targets: Iterable[Place]) -> Iterator[Plan]
 
 
 def _treat(view: View, thing: Thing) -> Iterator[Plan]:
-    """Ways to treat the held thing as asked."""
+    """Yield ways to treat the held thing as asked."""
     if thing.is_ready:
         yield ()
         return
@@ -209,7 +209,7 @@ def _hold_in_light(view: View) -> Iterator[Plan]:
 
 
 def shortest(view: View) -> Plan | None:
-    """A plan with the fewest commands from a state that is not won, or None if there is none."""
+    """Return a plan with the fewest commands from a state that is not won, or None if there is none."""
     if view.task_type is TaskType.LIGHT:
         plans = _hold_in_light(view)
     elif view.task_type is TaskType.TWO:

@@ -88,7 +88,7 @@ class Scene:
     starts: tuple[str, ...]
 
     def kinds(self) -> tuple[str, ...]:
-        """The receptacle types of the scene, each once, sorted."""
+        """Return the receptacle types of the scene, each once, sorted."""
         return tuple(sorted({r.kind for r in self.receptacles}))
 
 
@@ -106,7 +106,7 @@ _HEIGHT = tuple(_coordinate(n) for n in range(200))
 
 
 def new_key(kind: str, draws: Draws) -> str:
-    """A PDDL id as the official files write them: the type and three coordinates in metres."""
+    """Return a PDDL id as the official files write them: the type and three coordinates in metres."""
     x, y, z = _PLANE[draws.below(601)], _HEIGHT[draws.below(200)], _PLANE[draws.below(601)]
     return f"{kind}_bar_{x}_bar_{y}_bar_{z}"
 
@@ -125,7 +125,7 @@ def _room(body: Mapping[str, Any]) -> Room:
 
 @cache
 def tables() -> Tables:
-    """The tables, read once."""
+    """Return the tables, read once."""
     text = resources.files("agentgym_rft.envs.alfworld").joinpath("data/household.json").read_text(encoding="utf-8")
     body = json.loads(text)
     properties: dict[str, tuple[str, ...]] = {}
@@ -194,12 +194,12 @@ def _all_scenes() -> Iterator[Scene]:
 
 @cache
 def scenes() -> Mapping[int, Scene]:
-    """All scenes by number; no two of a kind have the same receptacles."""
+    """Return all scenes by number; no two of a kind have the same receptacles."""
     return MappingProxyType({scene.number: scene for scene in _all_scenes()})
 
 
 def scenes_of(split: str) -> tuple[Scene, ...]:
-    """The scenes of a split: `train` and `valid_seen` share 100, `valid_unseen` has 12 of its own."""
+    """Return the scenes of a split: `train` and `valid_seen` share 100, `valid_unseen` has 12 of its own."""
     is_unseen = split == "valid_unseen"
     return tuple(
         scene

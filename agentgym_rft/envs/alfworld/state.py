@@ -83,11 +83,11 @@ class State:
         return self.game.location_of[r] == self.location
 
     def is_reachable(self, r: int) -> bool:
-        """True if receptacle `r` is open or cannot be closed."""
+        """Return True if receptacle `r` is open or cannot be closed."""
         return not self.game.openable >> r & 1 or bool(self.opened >> r & 1)
 
     def snapshot(self) -> bytes:
-        """The state in a few dozen bytes: everything that differs from the start of the game."""
+        """Return the state in a few dozen bytes: everything that differs from the start of the game."""
         start = self.game.start
         parts = [f"{self.game.digest[:16]} {self.location} {self.held} {self.opened}"]
         for o in sorted(self.touched):

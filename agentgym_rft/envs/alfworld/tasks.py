@@ -30,19 +30,21 @@ class TaskSource(Protocol):
     """A set of games. Sources that compare equal hold the same games."""
 
     def task_ids(self, split: str) -> tuple[str, ...]:
-        """Task ids of a split in their frozen order, of which any first part is a fair sample."""
+        """Return task ids of a split in their frozen order, of which any first part is a fair sample."""
         ...
 
     def game(self, task_id: str) -> Game:
-        """The game. Raises `DataError` if there is none, `UnsupportedGameError` if only the real engine plays it."""
+        """Return the game. Raises `DataError` if there is none, `UnsupportedGameError` if only the real engine plays
+        it.
+        """
         ...
 
     def document(self, task_id: str) -> Mapping[str, Any]:
-        """The game as the content of a `game.tw-pddl` file."""
+        """Return the game as the content of a `game.tw-pddl` file."""
         ...
 
     def content(self, task_id: str) -> bytes:
-        """Canonical content of the game."""
+        """Return canonical content of the game."""
         ...
 
     def __hash__(self) -> int: ...
@@ -112,7 +114,7 @@ class OfficialTasks:
 
 
 def task_source(data: str | os.PathLike[str] | None) -> TaskSource:
-    """The games of `data`, else of the folder that ALFWORLD_DATA names, else of the generator.
+    """Return the games of `data`, else of the folder that ALFWORLD_DATA names, else of the generator.
 
     Raises `DataError` if the folder is not in ALFWorld's layout.
     """
@@ -131,7 +133,7 @@ def task_source(data: str | os.PathLike[str] | None) -> TaskSource:
 
 @functools.lru_cache(maxsize=512)
 def compiled(source: TaskSource, task_id: str) -> CompiledGame:
-    """The compiled game of a task, shared by all environments that play it (about 75 kB a game)."""
+    """Return the compiled game of a task, shared by all environments that play it (about 75 kB a game)."""
     return compile_game(source.game(task_id))
 
 
@@ -148,7 +150,7 @@ def _official_ids(root: Path, split: str) -> tuple[str, ...]:
 
 
 def _is_solvable(path: Path) -> bool:
-    """True if the file says so. Looks at its two ends first, because a split has hundreds of megabytes.
+    """Return True if the file says so. Looks at its two ends first, because a split has hundreds of megabytes.
 
     Raises `DataError` for a file that is not whole, which would otherwise be left out without a word.
     """

@@ -20,7 +20,9 @@ _UNSEEN = frozenset({"checked", "examined", "ison", "not_ison"})  # facts that n
 
 @contextmanager
 def _same_data_folder() -> Iterator[None]:
-    """Importing alfworld sets ALFWORLD_DATA where it was not, and generated games are what it not being set means."""
+    """Return importing alfworld sets ALFWORLD_DATA where it was not, and generated games are what it not being set
+    means.
+    """
     was_set = "ALFWORLD_DATA" in os.environ
     try:
         yield
@@ -75,7 +77,9 @@ class RealWorld:
         return bool(self._state["won"])
 
     def state_key(self) -> str:
-        """32 hex digits: a hash of the facts. Finer than the own engine's: it keeps what was ever taken from where."""
+        """Return 32 hex digits: a hash of the facts.
+        Finer than the own engine's: it keeps what was ever taken from where.
+        """
         facts = sorted(
             str(fact)
             for fact in self._pddl._pddl_state.facts

@@ -45,11 +45,11 @@ class ArithmeticEnv(TaskEnv):
         return problem(task_id).content()
 
     def expert(self, observation: str, rng: np.random.Generator, noise: float = 0.0) -> Calculator:
-        """A player that reads the problem and computes; at rate `noise` its answer is off by one."""
+        """Return a player that reads the problem and computes; at rate `noise` its answer is off by one."""
         return Calculator(rng, noise)
 
     def oracle(self) -> Calculator:
-        """The expert without noise: all that is to be known is in the problem."""
+        """Return the expert without noise: all that is to be known is in the problem."""
         return Calculator()
 
     def random_player(self, rng: np.random.Generator) -> Guesser:
@@ -98,7 +98,7 @@ class Guesser:
         self._rng = rng
 
     def act(self, observation: str) -> str:
-        """The reply."""
+        """Return the reply."""
         return str(int(self._rng.integers(101)))
 
 
@@ -110,7 +110,7 @@ class Calculator:
         self._noise = noise
 
     def act(self, observation: str) -> str:
-        """The answer after `####`. Raises `EnvError` if the observation has no problem of this environment."""
+        """Return the answer after `####`. Raises `EnvError` if the observation has no problem of this environment."""
         answer = solve(observation.rstrip().splitlines()[-1] if observation.strip() else "")
         if answer is None:
             raise EnvError("The observation does not end with a problem of this environment.")

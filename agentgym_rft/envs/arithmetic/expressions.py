@@ -11,7 +11,7 @@ _OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 
 
 def random_expression(level: int, draws: Draws) -> str:
-    """An expression of level 1 (one operation), 2 (three or four with brackets) or 4 (fractions)."""
+    """Return an expression of level 1 (one operation), 2 (three or four with brackets) or 4 (fractions)."""
     if level == 1:
         return _one_operation(draws)
     if level == 2:
@@ -20,7 +20,7 @@ def random_expression(level: int, draws: Draws) -> str:
 
 
 def evaluate(expression: str) -> Fraction:
-    """The exact value of whole numbers joined by + - * / and brackets. Raises ValueError for anything else."""
+    """Return the exact value of whole numbers joined by + - * / and brackets. Raises ValueError for anything else."""
     try:
         return _value(ast.parse(expression.strip(), mode="eval").body)
     except (SyntaxError, ZeroDivisionError) as error:
@@ -49,7 +49,7 @@ def _one_operation(draws: Draws) -> str:
 
 
 def _tree(draws: Draws, num_operations: int) -> str:
-    """A random tree, each operation in brackets."""
+    """Return a random tree, each operation in brackets."""
     if num_operations == 0:
         return str(1 + draws.below(20))
     left = draws.below(num_operations)

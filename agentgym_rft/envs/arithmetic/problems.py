@@ -38,18 +38,18 @@ class Problem:
 
 
 def task_ids(split: str, levels: tuple[int, ...]) -> tuple[str, ...]:
-    """The ids of a split; the levels take turns, so any first part is a fair sample."""
+    """Return the ids of a split; the levels take turns, so any first part is a fair sample."""
     by_level = [[task_id(split, level, seed) for seed in seeds(level)[split]] for level in levels]
     return tuple(id for turn in zip(*by_level, strict=True) for id in turn)
 
 
 def task_id(split: str, level: int, seed: int) -> str:
-    """The id of a problem; it contains all that defines the problem."""
+    """Return the id of a problem; it contains all that defines the problem."""
     return f"v{VERSION}/level-{level}/{split}/{seed}"
 
 
 def problem(task_id_: str) -> Problem:
-    """The problem of a task id. Raises `DataError` if there is none."""
+    """Return the problem of a task id. Raises `DataError` if there is none."""
     match = _TASK_ID.fullmatch(task_id_)
     if match is None or int(match[1]) != VERSION or int(match[4]) not in seeds(int(match[2]))[match[3]]:
         example = task_id("train", 1, seeds(1)["train"][0])
@@ -59,13 +59,13 @@ def problem(task_id_: str) -> Problem:
 
 @functools.cache
 def seeds(level: int) -> Mapping[str, tuple[int, ...]]:
-    """The seeds of each split; no two have the same problem."""
+    """Return the seeds of each split; no two have the same problem."""
     return distinct_seeds(lambda seed: make_problem(level, seed).content(), SPLIT_SIZES)
 
 
 @functools.lru_cache(maxsize=16_384)
 def make_problem(level: int, seed: int) -> Problem:
-    """The problem of a seed."""
+    """Return the problem of a seed."""
     draws = Draws(f"arithmetic {VERSION} {level} {seed}")
     told = [story for story in STORIES if story.level == level]
     if told:
@@ -84,7 +84,7 @@ def _told(story: Story, draws: Draws) -> Problem:
 
 
 def solve(text: str) -> Fraction | None:
-    """The answer of a problem by its text alone; None for a text that is no problem of this environment."""
+    """Return the answer of a problem by its text alone; None for a text that is no problem of this environment."""
     if text.startswith(_ASK):
         try:
             return evaluate(text.removeprefix(_ASK).removesuffix("."))
@@ -99,5 +99,5 @@ def solve(text: str) -> Fraction | None:
 
 
 def answer_text(value: Fraction) -> str:
-    """A number as it is written: `42` or `3/4`."""
+    """Return a number as it is written: `42` or `3/4`."""
     return str(value)

@@ -46,7 +46,7 @@ class Story:
     condition: Callable[..., bool] = _always
 
     def pattern(self) -> re.Pattern[str]:
-        """Matches the texts of this story and gives the numbers by name."""
+        """Return matches the texts of this story and gives the numbers by name."""
         return _pattern(self.text)
 
 

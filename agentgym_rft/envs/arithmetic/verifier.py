@@ -21,7 +21,7 @@ _MINUS = str.maketrans("\u2212\u2013", "--")
 
 
 def read_answer(text: str) -> Fraction | None:
-    r"""The one number that a text answers with; None if there is none, or several that differ.
+    r"""Return the one number that a text answers with; None if there is none, or several that differ.
 
     If the text has `\boxed{...}`, only what is in boxes counts; else if it has `#### ...`, only what follows on these
     lines; else the whole text, in which no other number may occur. Numbers may have a sign, thousands separators,
@@ -63,18 +63,18 @@ def _closing(text: str, start: int) -> int | None:
 
 
 def _runs(text: str) -> list[str]:
-    """Each run of characters that looks like a number; it may turn out to be none."""
+    """Return each run of characters that looks like a number; it may turn out to be none."""
     return [match[0] for match in _RUN.finditer(_FRACTION.sub(_plain_fraction, text))]
 
 
 def _plain_fraction(match: re.Match[str]) -> str:
-    """`3/4` for a fraction in TeX, with a space before it where it would grow together with a number."""
+    """Return `3/4` for a fraction in TeX, with a space before it where it would grow together with a number."""
     before = match.string[match.start() - 1 : match.start()]
     return f"{' ' if before.isalnum() else ''}{match[1]}/{match[2]} "
 
 
 def _number(run: str) -> Fraction | None:
-    """The value of a run such as `-1,200.50` or `3/4`, after trailing punctuation and a unit are taken off."""
+    """Return the value of a run such as `-1,200.50` or `3/4`, after trailing punctuation and a unit are taken off."""
     whole = re.sub(r"\s+", "", run)
     whole = re.sub(r"(?<=[0-9.])(?![eE][+-]?[0-9])[a-zA-Z]+$", "", whole.rstrip(".,*-")).rstrip(".,")
     match = _ONE.fullmatch(whole)
@@ -86,7 +86,7 @@ def _number(run: str) -> Fraction | None:
 
 
 def _decimal(text: str) -> Fraction | None:
-    """The value of a decimal number; None for one that is too long, too large or has no digit."""
+    """Return the value of a decimal number; None for one that is too long, too large or has no digit."""
     mantissa, _, exponent = text.replace(",", "").lower().partition("e")
     num_digits = sum(character.isdigit() for character in mantissa)
     if not 1 <= num_digits <= MAX_DIGITS or len(exponent) > 4 or abs(int(exponent or 0)) > MAX_EXPONENT:

@@ -71,7 +71,7 @@ class BargainEnv(TeamTaskEnv):
         return "say: ok"
 
     def remaining(self) -> int | None:
-        """1 where the agent can accept, else 2; None where no deal is possible any more."""
+        """Return 1 where the agent can accept, else 2; None where no deal is possible any more."""
         if self._deal is not None:
             return 0
         needed = 1 if self.standing_offer(self.agent_selection) is not None else 2
@@ -81,7 +81,7 @@ class BargainEnv(TeamTaskEnv):
         return Negotiator(rng, noise)
 
     def oracle(self, agent: str) -> Mediator:
-        """Knows both agents' values and works for the largest sum, see `optima`."""
+        """Return knows both agents' values and works for the largest sum, see `optima`."""
         return Mediator(self, agent)
 
     def random_player(self, agent: str, rng: np.random.Generator) -> RandomBargainer:
@@ -168,7 +168,7 @@ class BargainEnv(TeamTaskEnv):
         return facts
 
     def _state_key(self) -> str:
-        """The game, the offer and what is still to be read: messages that were answered leave no trace."""
+        """Return the game, the offer and what is still to be read: messages that were answered leave no trace."""
         unread = hashlib.blake2b(json.dumps(self._inbox).encode(), digest_size=8).hexdigest()
         state = f"{self.agent_selection} {self._num_steps} {self._offer} {self._proposer} {self._deal} {self._has_quit}"
         return f"{self.instance.task_id} {state} {unread}"
@@ -205,7 +205,7 @@ class Mediator:
         self._env, self._agent = env, agent
 
     def act(self, observation: str) -> str:
-        """`accept` or an offer."""
+        """Return `accept` or an offer."""
         env, instance = self._env, self._env.instance
         best = optima(instance).best
         own = best if self._agent == SEATS[0] else rest_of(instance.counts, best)
@@ -224,7 +224,7 @@ class RandomBargainer:
         self._env, self._agent, self._rng = env, agent, rng
 
     def act(self, observation: str) -> str:
-        """`accept` or an offer."""
+        """Return `accept` or an offer."""
         if self._env.standing_offer(self._agent) is not None and self._rng.random() < 0.5:
             return "accept"
         possible = divisions(self._env.instance.counts)

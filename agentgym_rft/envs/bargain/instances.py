@@ -39,7 +39,7 @@ class Instance:
         return f"v{VERSION}/{'/'.join(parts)}"
 
     def content(self) -> bytes:
-        """The same for an instance and the one with the seats exchanged, so no two splits share a game."""
+        """Return the same for an instance and the one with the seats exchanged, so no two splits share a game."""
         first, second = sorted(self.values)
         return repr((self.counts, first, second)).encode()
 
@@ -56,7 +56,7 @@ def rest_of(counts: Amounts, items: Amounts) -> Amounts:
 
 
 def instance_of(task_id: str) -> Instance:
-    """The instance of a task id, of a split or not. Raises `DataError` for another text, or for broken rules."""
+    """Return the instance of a task id, of a split or not. Raises `DataError` for another text, or for broken rules."""
     match = _TASK_ID.fullmatch(task_id)
     if match is not None and int(match[1]) == VERSION:
         numbers = [int(number) for number in match.groups()[1:]]
@@ -67,7 +67,7 @@ def instance_of(task_id: str) -> Instance:
 
 
 def is_feasible(instance: Instance) -> bool:
-    """Whether an instance keeps the rules above."""
+    """Return whether an instance keeps the rules above."""
     first, second = instance.values
     pairs = list(zip(first, second, strict=True))
     return (
@@ -82,7 +82,7 @@ def is_feasible(instance: Instance) -> bool:
 
 @functools.cache
 def splits() -> Mapping[str, tuple[str, ...]]:
-    """The task ids of each split: of all instances, in the order of a hash of their content, the first ones.
+    """Return the task ids of each split: of all instances, in the order of a hash of their content, the first ones.
 
     Of an instance and the one with the seats exchanged, only one is taken; which, the hash decides.
     """
@@ -96,7 +96,7 @@ def splits() -> Mapping[str, tuple[str, ...]]:
 
 
 def _all_instances() -> list[Instance]:
-    """Every instance once, without those with the seats exchanged."""
+    """Return every instance once, without those with the seats exchanged."""
     found = []
     for counts in product(range(1, MAX_COUNT + 1), range(1, MAX_COUNT + 1), range(1, MAX_COUNT + 1)):
         if 5 <= sum(counts) <= 7:

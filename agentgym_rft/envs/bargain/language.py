@@ -49,7 +49,9 @@ def read_action(text: str, counts: Amounts) -> Move:
 
 
 def read_items(text: str) -> Amounts | None:
-    """The numbers in a list such as `1 book, 2 hats`, 0 for a kind that is left out; None if it is no such list."""
+    """Return the numbers in a list such as `1 book, 2 hats`, 0 for a kind that is left out; None if it is no such
+    list.
+    """
     bare = " ".join(re.sub(r"[,.;]|\band\b", " ", text.lower()).split())
     found = _ITEM.findall(bare)
     if not found or " ".join(_ITEM.sub("", bare).split()) or len({kind for _, kind in found}) < len(found):
@@ -60,12 +62,12 @@ def read_items(text: str) -> Amounts | None:
 
 
 def items_text(items: Amounts) -> str:
-    """`1 book 0 hat 2 ball`: always all kinds, always the singular."""
+    """Return `1 book 0 hat 2 ball`: always all kinds, always the singular."""
     return " ".join(f"{number} {kind}" for number, kind in zip(items, KINDS, strict=True))
 
 
 def values_text(values: Amounts) -> str:
-    """`book 1 hat 0 ball 2`."""
+    """Return `book 1 hat 0 ball 2`."""
     return " ".join(f"{kind} {value}" for kind, value in zip(KINDS, values, strict=True))
 
 
@@ -85,7 +87,7 @@ def turns_text(number: int) -> str:
 
 
 def read_opening(text: str) -> tuple[Amounts, Amounts] | None:
-    """Items and values of `opening_text`, wherever it is in a text; None without it."""
+    """Return items and values of `opening_text`, wherever it is in a text; None without it."""
     match = _OPENING.search(text)
     if match is None:
         return None
@@ -94,7 +96,7 @@ def read_opening(text: str) -> tuple[Amounts, Amounts] | None:
 
 
 def read_offer(text: str) -> Amounts | None:
-    """The items of the last `offer_text` that is a line of a text; None without one."""
+    """Return the items of the last `offer_text` that is a line of a text; None without one."""
     found = _OFFER.findall(text)
     if not found:
         return None
@@ -103,13 +105,13 @@ def read_offer(text: str) -> Amounts | None:
 
 
 def read_turns(text: str) -> int | None:
-    """The number of `turns_text` at the end of a text; None without it."""
+    """Return the number of `turns_text` at the end of a text; None without it."""
     match = _TURNS.search(text)
     return None if match is None else int(match[1])
 
 
 def _read_message(words: str) -> Move:
-    """A message as one line of printable text, so that nobody can write what looks like a line of the game."""
+    """Return a message as one line of printable text, so that nobody can write what looks like a line of the game."""
     shown = "".join(character if character.isprintable() else " " for character in words)
     shown = " ".join(shown.split())
     if not shown:

@@ -31,7 +31,7 @@ class Optima:
 
 
 def divisions(counts: Amounts) -> tuple[Amounts, ...]:
-    """Everything that one agent can get, from nothing to all."""
+    """Return everything that one agent can get, from nothing to all."""
     book, hat, ball = counts
     return tuple(product(range(book + 1), range(hat + 1), range(ball + 1)))
 
@@ -44,7 +44,7 @@ def values_of(instance: Instance, division: Amounts) -> Pair:
 
 @functools.lru_cache(maxsize=4096)
 def optima(instance: Instance) -> Optima:
-    """The best divisions."""
+    """Return the best divisions."""
     pairs = {division: values_of(instance, division) for division in divisions(instance.counts)}
     reached = sorted(set(pairs.values()))
     frontier = tuple(pair for pair in reached if not any(dominates(other, pair) for other in reached))
@@ -61,10 +61,10 @@ def optima(instance: Instance) -> Optima:
 
 
 def dominates(one: Pair, other: Pair) -> bool:
-    """Whether one pair of values is at least as good for both and better for one."""
+    """Return whether one pair of values is at least as good for both and better for one."""
     return one != other and one[0] >= other[0] and one[1] >= other[1]
 
 
 def is_pareto_optimal(instance: Instance, division: Amounts) -> bool:
-    """Whether no other division is at least as good for both agents and better for one."""
+    """Return whether no other division is at least as good for both agents and better for one."""
     return values_of(instance, division) in optima(instance).frontier

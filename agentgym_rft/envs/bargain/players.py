@@ -32,7 +32,7 @@ class Negotiator:
         self._interest = [1.0] * len(KINDS)  # a guess of what one of each kind is worth to the other agent
 
     def act(self, observation: str) -> str:
-        """`accept` or an offer. Raises `EnvError` if the first observation does not tell items and values."""
+        """Return `accept` or an offer. Raises `EnvError` if the first observation does not tell items and values."""
         opening, turns = read_opening(observation), read_turns(observation)
         if opening is not None:
             self._counts, self._values = opening

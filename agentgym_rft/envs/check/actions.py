@@ -49,7 +49,7 @@ def any_text_is_an_action(subject: Subject) -> None:
 
 
 def _near(start: Observed) -> list[str]:
-    """Texts close to an action that is possible, if any is listed."""
+    """Return texts close to an action that is possible, if any is listed."""
     actions: list[str] = start.info.get("admissible_actions") or []
     return [
         variant

@@ -65,7 +65,7 @@ def check_report(
     split: str | None = None,
     settings: CheckSettings = THOROUGH,
 ) -> Iterator[RuleResult]:
-    """Each rule with its outcome, as it becomes known. A rule that hangs or ends the process is a broken one.
+    """Yield each rule with its outcome, as it becomes known. A rule that hangs or ends the process is a broken one.
 
     Args:
         id: a registered id, short name, or `module:Class`, which another process can import.
@@ -94,7 +94,7 @@ def check_report(
 
 
 def _run(runner: ProcessEnv, name: str, settings: CheckSettings) -> RuleResult | None:
-    """The result of a rule; None if it is about several agents and there is one."""
+    """Return the result of a rule; None if it is about several agents and there is one."""
     began = time.monotonic()
     try:
         runner.reset()  # starts another process if the last rule ended it

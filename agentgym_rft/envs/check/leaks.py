@@ -43,7 +43,7 @@ def held() -> Held:
 
 
 def episodes_leave_nothing_behind(subject: Subject) -> str:
-    """Many episodes in one instance leave no files, threads, processes or memory behind.
+    """Return many episodes in one instance leave no files, threads, processes or memory behind.
 
     Ten episodes are repeated, so that caches are full after the first round.
     """
@@ -65,7 +65,7 @@ def episodes_leave_nothing_behind(subject: Subject) -> str:
 
 
 def instances_leave_nothing_behind(subject: Subject) -> str:
-    """Many instances, each made, played and closed, leave no files, threads or processes behind."""
+    """Return many instances, each made, played and closed, leave no files, threads or processes behind."""
 
     def live(number: int) -> None:
         env = subject.factory()
@@ -81,7 +81,7 @@ def instances_leave_nothing_behind(subject: Subject) -> str:
 
 
 def steps_take_bounded_time(subject: Subject) -> str:
-    """A step takes less than a generous limit. The times are reported."""
+    """Return a step takes less than a generous limit. The times are reported."""
     began = time.perf_counter()
     env = subject.make()
     make_s = time.perf_counter() - began
@@ -100,7 +100,7 @@ def steps_take_bounded_time(subject: Subject) -> str:
 
 
 def shown_time(seconds: float) -> str:
-    """A time in s, ms or µs."""
+    """Return a time in s, ms or µs."""
     for unit, size in (("s", 1.0), ("ms", 1e-3)):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"
@@ -134,7 +134,9 @@ def _compare(before: Held, after: Held, number: int, what: str) -> None:
 
 
 def _kept_bytes(subject: Subject, env: TextEnv, num_rounds: int, deadline: float) -> float:
-    """Bytes of Python objects that an episode keeps: the least of three stretches of rounds; 0 if that is noise."""
+    """Return bytes of Python objects that an episode keeps: the least of three stretches of rounds; 0 if that is
+    noise.
+    """
     sizes: list[int] = []
     tracemalloc.start()
     try:
@@ -155,7 +157,7 @@ def _entries(folder: str) -> int:
 
 
 def _num_threads() -> int:
-    """Threads of this process, those that are not Python's included where the system lists them."""
+    """Return threads of this process, those that are not Python's included where the system lists them."""
     return _entries("/proc/self/task") or threading.active_count()
 
 

@@ -30,7 +30,7 @@ _NUM_SEEDS = 3
 
 
 def has_several_agents(subject: Subject) -> bool:
-    """Return True if the environment is one of several agents, to which the rules here apply."""
+    """Return return True if the environment is one of several agents, to which the rules here apply."""
     return isinstance(subject.make(), TurnsEnv)
 
 
@@ -48,7 +48,7 @@ def agents_only_leave(subject: Subject) -> None:
 
 
 def roles_are_stable(subject: Subject) -> str:
-    """`role` is a text that does not change, neither within an episode nor between instances."""
+    """Return `role` is a text that does not change, neither within an episode nor between instances."""
     env, roles = _new(subject), _new(subject).seats
     for agent, role in roles.items():
         require(isinstance(role, str) and bool(role), f"the role of '{agent}' is {short(role)}, expected a name.")
@@ -111,7 +111,7 @@ def observing_changes_nothing(subject: Subject) -> None:
 
 
 def snapshots_keep_the_books(subject: Subject) -> str:
-    """A snapshot also keeps whose turn it is where agents that are out have yet to take AEC's last step."""
+    """Return a snapshot also keeps whose turn it is where agents that are out have yet to take AEC's last step."""
     env, other = _new(subject).env, _new(subject).env
     if not env.can_snapshot:
         return "it has no snapshots"

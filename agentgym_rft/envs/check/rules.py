@@ -68,7 +68,7 @@ def lists_its_splits(subject: Subject) -> None:
 
 
 def lists_its_tasks(subject: Subject) -> str:
-    """Task ids are distinct strings, in the same order in every instance."""
+    """Return task ids are distinct strings, in the same order in every instance."""
     env = subject.make()
     split = subject.split_of(env)
     ids = list(env.task_ids(split))

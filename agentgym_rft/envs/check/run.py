@@ -63,7 +63,7 @@ def check_env(
     split: str | None = None,
     settings: CheckSettings = THOROUGH,
 ) -> list[str]:
-    """The names of the rules that hold: all of them, those about several agents where there are several.
+    """Return the names of the rules that hold: all of them, those about several agents where there are several.
 
     Runs in this process: an environment that hangs or ends the process is stopped by `check_report` only.
 
@@ -88,7 +88,7 @@ def check_env(
 
 
 def check_rule(rule: Rule, subject: Subject) -> str:
-    """The note of a rule that holds. Raises `EnvContractError` with a sentence if it is broken."""
+    """Return the note of a rule that holds. Raises `EnvContractError` with a sentence if it is broken."""
     try:
         note = rule(subject)
         subject.close_all()
@@ -101,7 +101,7 @@ def check_rule(rule: Rule, subject: Subject) -> str:
 
 
 def shown_name(rule: Rule) -> str:
-    """The name of a rule in words."""
+    """Return the name of a rule in words."""
     return rule.__name__.replace("_", " ")
 
 
@@ -126,7 +126,7 @@ def _is_instance(env: object) -> bool:
 
 
 def _is_at_top_level(made: type) -> bool:
-    """True if another process can import the class by module and name."""
+    """Return True if another process can import the class by module and name."""
     module = inspect.getmodule(made)
     return made.__module__ != "__main__" and module is not None and vars(module).get(made.__name__) is made
 
@@ -136,7 +136,7 @@ def _adapted(env: object) -> TextEnv:
 
 
 def _twin_factory(env: Any) -> Callable[[], TextEnv]:
-    """A function that makes instances like `env`: by its registered spec, else by copying it."""
+    """Return a function that makes instances like `env`: by its registered spec, else by copying it."""
     bare = env.unwrapped if isinstance(env, gym.Env) else env
     if (
         isinstance(bare, gym.Env)

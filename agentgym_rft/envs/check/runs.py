@@ -127,7 +127,7 @@ def returned_info_is_a_copy(subject: Subject) -> None:
 
 
 def wins_end_the_episode_with_full_score(subject: Subject) -> str:
-    """A win terminates the episode and has score 1; terminated and truncated are never both true.
+    """Return a win terminates the episode and has score 1; terminated and truncated are never both true.
 
     What several agents win together may have a lower score: the mean of what each got.
     Random episodes, and one each of the oracle and the expert where there is one.
@@ -170,7 +170,9 @@ def _check_ending(seen: Observed) -> None:
 
 
 def episodes_end_and_stay_ended(subject: Subject) -> str:
-    """Every episode ends; a step before the first reset or after the end raises `EnvError`; reset begins anew."""
+    """Return every episode ends; a step before the first reset or after the end raises `EnvError`; reset begins
+    anew.
+    """
     env = subject.make()
     lengths = []
     for seed in range(3):

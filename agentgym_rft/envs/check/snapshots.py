@@ -27,7 +27,9 @@ NO_SNAPSHOTS = "it has no snapshots"
 
 
 def snapshots_continue_the_episode(subject: Subject) -> str:
-    """A snapshot at any point leaves the episode as it is, and goes on alike in this and in a used other instance."""
+    """Return a snapshot at any point leaves the episode as it is, and goes on alike in this and in a used other
+    instance.
+    """
     env, _ = subject.new()
     if not env.can_snapshot:
         _refuses_snapshots(env)
@@ -70,7 +72,7 @@ def _refuses_snapshots(env: TextEnv) -> None:
 
 
 def damaged_snapshots_are_refused(subject: Subject) -> str:
-    """Bytes that are no snapshot of this environment raise `EnvError`, and no snapshot is a pickle."""
+    """Return bytes that are no snapshot of this environment raise `EnvError`, and no snapshot is a pickle."""
     env, _ = subject.new()
     if not env.can_snapshot:
         return NO_SNAPSHOTS

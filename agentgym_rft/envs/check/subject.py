@@ -66,13 +66,13 @@ class Subject:
     _tasks: list[str] = field(default_factory=list)
 
     def make(self) -> TextEnv:
-        """A new instance, which `close_all` closes."""
+        """Return a new instance, which `close_all` closes."""
         env = self.factory()
         self._opened.append(env)
         return env
 
     def new(self, task_id: str | None = None, seed: int = 0) -> tuple[TextEnv, Observed]:
-        """A new instance at the start of a task (default: the first), and what reset gave."""
+        """Return a new instance at the start of a task (default: the first), and what reset gave."""
         env = self.make()
         return env, self.start(env, task_id, seed)
 
@@ -81,14 +81,14 @@ class Subject:
         return Observed.from_reset(env, seed=seed, options={"task_id": task_id or self.tasks()[0]})
 
     def tasks(self) -> list[str]:
-        """The first two tasks of the split; one if it has no more."""
+        """Return the first two tasks of the split; one if it has no more."""
         if not self._tasks:
             env = self.make()
             self._tasks = list(env.task_ids(self.split_of(env))[:2])
         return self._tasks
 
     def split_of(self, env: TextEnv) -> str:
-        """The split that tasks are taken from."""
+        """Return the split that tasks are taken from."""
         return self.split or env.splits[0]
 
     def close_all(self) -> None:
@@ -172,7 +172,7 @@ def books_of(env: TextEnv) -> Books | None:
 
 
 def frozen(info: dict[str, Any]) -> dict[str, Any]:
-    """A copy of `info` that later changes of its lists do not reach."""
+    """Return a copy of `info` that later changes of its lists do not reach."""
     return {key: list(value) if isinstance(value, list) else value for key, value in info.items()}
 
 
@@ -203,12 +203,14 @@ def walk(env: TextEnv, seen: Observed, actor: RandomActor, num_steps: int) -> It
 
 
 def play(env: TextEnv, seen: Observed, actor: RandomActor, num_steps: int) -> list[tuple[str, Observed]]:
-    """Return up to `num_steps` actions with what followed each."""
+    """Return return up to `num_steps` actions with what followed each."""
     return list(walk(env, seen, actor, num_steps))
 
 
 def record(env: TextEnv, start: Observed, seed: int, num_steps: int = NUM_STEPS) -> tuple[list[str], list[Observed]]:
-    """Return up to `num_steps` random actions, and what was seen at each point: `start`, then what followed each."""
+    """Return return up to `num_steps` random actions, and what was seen at each point: `start`, then what followed
+    each.
+    """
     log = play(env, start, RandomActor(seed), num_steps)
     return [action for action, _ in log], [start, *(seen for _, seen in log)]
 
@@ -262,7 +264,7 @@ def difference(left: Observed | Books, right: Observed | Books) -> str:
 
 
 def short(value: object) -> str:
-    """The start of a value's repr."""
+    """Return the start of a value's repr."""
     if isinstance(value, str) and len(value) > 80:
         value = value[:80]  # the repr of a long text takes long
         return f"{value!r:.77}..."
@@ -271,5 +273,5 @@ def short(value: object) -> str:
 
 
 def is_number(value: object) -> bool:
-    """True for a finite int or float that is not a bool."""
+    """Return True for a finite int or float that is not a bool."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -72,15 +72,21 @@ class FrozenLakeEnv(TaskEnv):
         return "\n".join((ice, *self._map_of(task_id))).encode()
 
     def expert(self, observation: str, rng: np.random.Generator, noise: float = 0.0) -> LakePlayer:
-        """A player that reads the map; at rate `noise` it takes another way that does not lead straight into a hole."""
+        """Return a player that reads the map; at rate `noise` it takes another way that does not lead straight into a
+        hole.
+        """
         return LakePlayer(self._max_steps, SLIPPERY in observation, rng, noise)
 
     def oracle(self) -> LakePlayer:
-        """The player that wins most often within the steps that are left; on firm ice it takes a shortest way."""
+        """Return the player that wins most often within the steps that are left; on firm ice it takes a shortest
+        way.
+        """
         return LakePlayer(max(1, self._max_steps - self._num_steps), self._is_slippery)
 
     def remaining(self) -> int | None:
-        """The length of a shortest way to the goal. None on slippery ice, where no number of actions is sure to win."""
+        """Return the length of a shortest way to the goal.
+        None on slippery ice, where no number of actions is sure to win.
+        """
         if self._lake is None or self._is_slippery:
             return None
         return num_steps_to_goal(self._map, *divmod(int(self._lake.s), self._size))
@@ -161,11 +167,11 @@ class FrozenLakeEnv(TaskEnv):
 
 @functools.lru_cache(maxsize=4096)
 def lake_map(size: int, frozen: float, seed: int) -> tuple[str, ...]:
-    """gymnasium's random map of a seed, which has a way from start to goal."""
+    """Return gymnasium's random map of a seed, which has a way from start to goal."""
     return tuple(str(row) for row in generate_random_map(size=size, p=frozen, seed=seed))
 
 
 @functools.lru_cache(maxsize=16)
 def map_seeds(size: int, frozen: float) -> Mapping[str, tuple[int, ...]]:
-    """The seeds of each split; no two have the same map."""
+    """Return the seeds of each split; no two have the same map."""
     return distinct_seeds(lambda seed: "\n".join(lake_map(size, frozen, seed)).encode(), SPLIT_SIZES)

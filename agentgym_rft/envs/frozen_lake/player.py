@@ -27,7 +27,7 @@ class LakePlayer:
         self._noise = noise
 
     def act(self, observation: str) -> str:
-        """The next move. Raises `EnvError` if the observation does not end with a map that shows the player."""
+        """Return the next move. Raises `EnvError` if the observation does not end with a map that shows the player."""
         lake_map, row, column = read_map(observation)
         left = max(1, self._left)
         self._left -= 1
@@ -39,7 +39,9 @@ class LakePlayer:
 
 
 def read_map(observation: str) -> tuple[tuple[str, ...], int, int]:
-    """The map at the end of an observation, and row and column of the player. Raises `EnvError` if there is none."""
+    """Return the map at the end of an observation, and row and column of the player.
+    Raises `EnvError` if there is none.
+    """
     lines = observation.rstrip().splitlines()
     size = (len(lines[-1]) + 1) // 2 if lines else 0
     cells = [line.split(" ") for line in lines[-size:]] if size else []
@@ -53,7 +55,7 @@ def read_map(observation: str) -> tuple[tuple[str, ...], int, int]:
 
 @functools.lru_cache(maxsize=512)
 def plan(lake_map: tuple[str, ...], is_slippery: bool, num_steps: int) -> np.ndarray:
-    """The best action [num_steps, number of cells] with 1, 2, ... `num_steps` actions left.
+    """Return the best action [num_steps, number of cells] with 1, 2, ... `num_steps` actions left.
 
     Finite-horizon value iteration on gymnasium's own transition table.
     """
@@ -78,18 +80,18 @@ def plan(lake_map: tuple[str, ...], is_slippery: bool, num_steps: int) -> np.nda
 
 @functools.lru_cache(maxsize=256)
 def gymnasium_lake(lake_map: tuple[str, ...], is_slippery: bool) -> GymnasiumLake:
-    """gymnasium's environment of a map, to be copied before it is stepped."""
+    """Return gymnasium's environment of a map, to be copied before it is stepped."""
     return GymnasiumLake(desc=list(lake_map), is_slippery=is_slippery)
 
 
 def num_steps_to_goal(lake_map: Sequence[str], row: int, column: int) -> int | None:
-    """The length of a shortest way over firm ice; None from a hole, or where there is no way."""
+    """Return the length of a shortest way over firm ice; None from a hole, or where there is no way."""
     return _distances(tuple(lake_map)).get((row, column))
 
 
 @functools.lru_cache(maxsize=4096)
 def _distances(lake_map: tuple[str, ...]) -> dict[tuple[int, int], int]:
-    """Steps to the goal from each cell that has a way there, by a search that begins at the goal."""
+    """Return steps to the goal from each cell that has a way there, by a search that begins at the goal."""
     size = len(lake_map)
     distances = {(size - 1, size - 1): 0}
     queue = [(size - 1, size - 1)]
@@ -103,13 +105,13 @@ def _distances(lake_map: tuple[str, ...]) -> dict[tuple[int, int], int]:
 
 
 def _tile(lake_map: Sequence[str], row: int, column: int) -> str:
-    """The letter of a cell; a hole outside."""
+    """Return the letter of a cell; a hole outside."""
     is_inside = 0 <= row < len(lake_map) and 0 <= column < len(lake_map)
     return lake_map[row][column] if is_inside else "H"
 
 
 def _drowns(lake_map: Sequence[str], row: int, column: int, action: int) -> bool:
-    """True if a move that does not slip ends in a hole; at the edge it ends where it began."""
+    """Return True if a move that does not slip ends in a hole; at the edge it ends where it began."""
     size = len(lake_map)
     down, right = _STEPS[action]
     return lake_map[min(max(row + down, 0), size - 1)][min(max(column + right, 0), size - 1)] == "H"

@@ -86,16 +86,17 @@ class HouseholdTeamEnv(TeamTaskEnv):
         return self._source.task_ids(split)
 
     def task_content(self, task_id: str) -> bytes:
-        """That of ALFWorld, and the team where it is more than one worker."""
+        """Return the content of ALFWorld's task, with the team where it is more than one worker."""
         content = self._source.game(task_id).content()
         return content if len(self.possible_agents) == 1 else content + json.dumps(self._options).encode()
 
     def noop(self, agent: str) -> str:
-        """`look`, or `wait` for the planner."""
+        """Return `look`, or `wait` for the planner."""
         return WAIT if agent == PLANNER else LOOK
 
     def remaining(self) -> int | None:
-        """The turns of `team_plan`, 0 if it is won: the fewest in which one agent, or two with an object each, win.
+        """Return the turns of `team_plan`, 0 if it is won: the fewest in which one agent, or two with an object each,
+        win.
 
         An upper bound of the fewest possible, and exact for one agent. It says what the house needs, not who knows the
         task. None before the first episode, and where only slicing would win.
@@ -106,17 +107,17 @@ class HouseholdTeamEnv(TeamTaskEnv):
         return None if plan is None else plan.turns
 
     def expert(self, agent: str, observation: str, rng: np.random.Generator, noise: float = 0.0) -> Expert:
-        """A planner that says the task and waits (without noise), or a worker that searches."""
+        """Return a planner that says the task and waits (without noise), or a worker that searches."""
         if agent == PLANNER:
             return PlannerExpert(observation)
         return WorkerExpert(observation, rng, noise, self._workers.index(agent), len(self._workers))
 
     def oracle(self, agent: str) -> Expert:
-        """Follows the team's plan, made anew at each turn. Raises `EnvError` where no plan wins."""
+        """Follow the team's plan, made anew at each turn. Raises `EnvError` where no plan wins."""
         return _Oracle(self, agent)
 
     def random_player(self, agent: str, rng: np.random.Generator) -> Expert:
-        """Picks among the admissible actions, also where `info` does not list them."""
+        """Pick among the admissible actions, also where `info` does not list them."""
         return RandomActions(lambda: self.admissible_actions(agent), rng)
 
     def close(self) -> None:
@@ -136,7 +137,7 @@ class HouseholdTeamEnv(TeamTaskEnv):
         return f"say: {text}" if len(text) <= self._max_say else WAIT
 
     def admissible_actions(self, agent: str) -> list[str]:
-        """The actions that can be obeyed now, messages left out."""
+        """Return the actions that can be obeyed now, messages left out."""
         return [WAIT] if agent == PLANNER else self._running().admissible(agent)
 
     def _begin(self, task_id: str) -> str:
@@ -205,7 +206,9 @@ class HouseholdTeamEnv(TeamTaskEnv):
         return facts
 
     def _state_key(self) -> str:
-        """32 hex digits of the house, the agents in it, whose turn it is, and what the others are still to read."""
+        """Return 32 hex digits of the house, the agents in it, whose turn it is, and what the others are still to
+        read.
+        """
         if not self._key:
             turn = self.agent_selection
             unread = [self._inbox[agent] for agent in self.possible_agents if agent != turn]
@@ -225,7 +228,7 @@ class HouseholdTeamEnv(TeamTaskEnv):
         return team_plan(self._running(), self._order(self.agent_selection))
 
     def _order(self, agent: str) -> list[str]:
-        """All seats in the order of play, from an agent on."""
+        """Return all seats in the order of play, from an agent on."""
         seat = self.possible_agents.index(agent)
         return [*self.possible_agents[seat:], *self.possible_agents[:seat]]
 

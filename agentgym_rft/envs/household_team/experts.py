@@ -69,7 +69,7 @@ class WorkerExpert:
         return expert
 
     def _told(self, messages: Sequence[str]) -> SearchExpert | None:
-        """The player of the first message that holds a known task."""
+        """Return the player of the first message that holds a known task."""
         for message in messages:
             sentence = message.rpartition(TASK_LINE)[2].strip()
             try:

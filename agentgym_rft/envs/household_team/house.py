@@ -29,14 +29,14 @@ class House:
         self._admissible: dict[str, list[str]] = {}
 
     def enter(self, agent: str) -> World:
-        """The house as the agent has it around itself, until another one enters."""
+        """Return the house as the agent has it around itself, until another one enters."""
         if agent != self._inside:
             self._bodies[self._inside] = self._world.swap(self._bodies[agent])
             self._inside = agent
         return self._world
 
     def obey(self, agent: str, command: str) -> str:
-        """Obey a command of the agent and return the feedback."""
+        """Return obey a command of the agent and return the feedback."""
         feedback = self.enter(agent).step(command)
         if command.lstrip().startswith(_OWN):
             self._admissible.pop(agent, None)
@@ -45,13 +45,13 @@ class House:
         return feedback
 
     def admissible(self, agent: str) -> list[str]:
-        """The commands of the agent that can be obeyed now, in ALFWorld's order."""
+        """Return the commands of the agent that can be obeyed now, in ALFWorld's order."""
         if agent not in self._admissible:
             self._admissible[agent] = self.enter(agent).admissible()
         return self._admissible[agent].copy()
 
     def saved(self) -> dict[str, Any]:
-        """The state of house and agents, as JSON values: equal if and only if the states are."""
+        """Return the state of house and agents, as JSON values: equal if and only if the states are."""
         world = self.enter(self.agents[0])
         return {"world": world.snapshot().decode(), "others": [list(self._bodies[name]) for name in self.agents[1:]]}
 
@@ -64,7 +64,7 @@ class House:
 
 
 def _body(game: CompiledGame, location: int, held: int, inside: int, at: int) -> Body:
-    """A body of the game. Raises `ValueError` for places and objects that the game does not have."""
+    """Return a body of the game. Raises `ValueError` for places and objects that the game does not have."""
     is_known = 0 <= location < len(game.here) and -1 <= held < len(game.objects)
     if not is_known or inside >> len(game.receptacles) or at >> len(game.here):
         raise ValueError("an agent is or holds what is not in this game")

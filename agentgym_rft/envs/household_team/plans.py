@@ -29,7 +29,7 @@ class _Part:
 
 
 def team_plan(house: House, order: Sequence[str]) -> TeamPlan | None:
-    """The cheapest plan from a state that is not won, None if there is none.
+    """Return the cheapest plan from a state that is not won, None if there is none.
 
     One agent does it all, or, for two objects, two agents bring one each; the rest wait. Plans in which one agent opens
     a door for another, or hands something over, are not considered, so a team may need fewer turns. A team that follows
@@ -65,7 +65,7 @@ def _part(agent: str, view: View, plan: Plan, places: Mapping[str, int]) -> _Par
 
 
 def _shared(views: Mapping[str, View], places: Mapping[str, int]) -> Iterator[tuple[_Part, ...]]:
-    """Ways for two agents to bring one object each to the same target: the quickest of each pair of agents."""
+    """Yield ways for two agents to bring one object each to the same target: the quickest of each pair of agents."""
     brings = {agent: _brings(agent, view, places) for agent, view in views.items()}
     for first, second in permutations(views, 2):
         pairs = [

@@ -10,7 +10,7 @@ _LINE = re.compile(r"(planner|worker_\d+) says: (.*)")
 
 
 def spoken(action: str) -> str | None:
-    """The message of an action `say: TEXT`, on one line and without control characters; None for another action.
+    """Return the message of an action `say: TEXT`, on one line and without control characters; None for another action.
 
     Lone surrogates, which no file can hold, become question marks.
     """

@@ -66,12 +66,12 @@ class KuhnPokerEnv(TeamTaskEnv):
         return "pass"
 
     def expert(self, agent: str, observation: str, rng: np.random.Generator, noise: float = 0.0) -> StrategyPlayer:
-        """The equilibrium with alpha = 1/3; at rate `noise` it bets or passes with equal probability."""
+        """Return the equilibrium with alpha = 1/3; at rate `noise` it bets or passes with equal probability."""
         strategy = {name: float(bets) * (1 - noise) + 0.5 * noise for name, bets in equilibrium().items()}
         return StrategyPlayer(_seat(agent), strategy, rng)
 
     def oracle(self, agent: str) -> MindReader:
-        """The best play if both saw both cards: bet with the higher card, else pass.
+        """Return the best play if both saw both cards: bet with the higher card, else pass.
 
         Against a given opponent something else may win more, such as a bluff.
         """
@@ -137,7 +137,7 @@ class KuhnPokerEnv(TeamTaskEnv):
         return (first, second) if agent == SEATS[0] else (second, first)
 
     def _ending(self, agent: str) -> str:
-        """The outcome as an agent is told it: both cards at a showdown, none after a fold."""
+        """Return the outcome as an agent is told it: both cards at a showdown, none after a fold."""
         own, other = self._own_first(agent)
         won = self._chips(agent)
         if self._moves in ("bp", "pbp"):
@@ -148,7 +148,7 @@ class KuhnPokerEnv(TeamTaskEnv):
 
 
 def read_move(text: str, is_facing_bet: bool) -> str | None:
-    """`b` or `p` for a text that is an action of this game, None for any other, which counts as `p`."""
+    """Return `b` or `p` for a text that is an action of this game, None for any other, which counts as `p`."""
     words = _AFTER_A_BET if is_facing_bet else _BEFORE_A_BET
     return words.get(text.strip().rstrip(".!").rstrip().lower())
 

@@ -26,11 +26,11 @@ class KuhnTheory:
     after_a_bet: Mapping[str, str]
 
     def information_sets(self) -> Sequence[InformationSet]:
-        """The twelve, each by the first deal in which it comes up."""
+        """Return the twelve, each by the first deal in which it comes up."""
         return [self._information_set(name) for name in ALL_INFOSETS]
 
     def of_script(self, kind: str) -> Strategy | None:
-        """The strategy of `expert` and `random`; None for `oracle`, which sees both cards."""
+        """Return the strategy of `expert` and `random`; None for `oracle`, which sees both cards."""
         bets: Mapping[str, float] = {}
         if kind == "expert":
             bets = {name: float(bet) for name, bet in equilibrium().items()}

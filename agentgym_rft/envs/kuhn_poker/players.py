@@ -20,7 +20,7 @@ class StrategyPlayer:
         self._card = ""
 
     def act(self, observation: str) -> str:
-        """`bet` or `pass`. Raises `EnvError` if the first observation does not name the card."""
+        """Return `bet` or `pass`. Raises `EnvError` if the first observation does not name the card."""
         found = _CARD.search(observation)
         if found is not None:
             self._card = found[1][0].upper()
@@ -38,5 +38,5 @@ class MindReader:
         self._is_higher = is_higher
 
     def act(self, observation: str) -> str:
-        """`bet` or `pass`."""
+        """Return `bet` or `pass`."""
         return "bet" if self._is_higher else "pass"

@@ -43,7 +43,7 @@ def chips(cards: tuple[str, str], moves: str) -> int:
 
 
 def is_over(moves: str) -> bool:
-    """Whether a game with these moves has ended."""
+    """Return whether a game with these moves has ended."""
     return moves in ("pp", "bp", "bb", "pbp", "pbb")
 
 
@@ -77,7 +77,8 @@ def best_response_value(strategy: Strategy, seat: int) -> Number:
 
 
 def exploitability(strategy: Strategy) -> Number:
-    """Half of NashConv, in chips: what best responses in either seat win against the strategy, on average of the seats.
+    """Return half of NashConv, in chips: what best responses in either seat win against the strategy, on average of
+    the seats.
 
     It is 0 at an equilibrium and positive elsewhere. `strategy` needs all twelve information sets; for two policies,
     take those of seat 1 from one and those of seat 2 from the other.
@@ -86,7 +87,7 @@ def exploitability(strategy: Strategy) -> Number:
 
 
 def equilibrium(alpha: Number = Fraction(1, 3)) -> dict[str, Number]:
-    """The Nash equilibrium in which seat 1 bluffs with the jack with probability `alpha`, from 0 to 1/3.
+    """Return the Nash equilibrium in which seat 1 bluffs with the jack with probability `alpha`, from 0 to 1/3.
 
     Seat 2 has only one equilibrium strategy. Raises `ConfigError` for another `alpha`.
     """
@@ -99,7 +100,7 @@ def equilibrium(alpha: Number = Fraction(1, 3)) -> dict[str, Number]:
 
 
 def check_strategy(strategy: Strategy, seat: int) -> None:
-    """Raises `ConfigError` where an information set of the seat is missing or its value is no probability."""
+    """Raise `ConfigError` where an information set of the seat is missing or its value is no probability."""
     for name in INFOSETS[seat]:
         if name not in strategy:
             raise ConfigError(

@@ -45,7 +45,7 @@ class Channel:
             del self._unsent[:num_sent]
 
     def take(self) -> list[bytes]:
-        """Messages that are complete after one more read. Raises `EOFError` or `ConnectionError` at the end."""
+        """Return messages that are complete after one more read. Raises `EOFError` or `ConnectionError` at the end."""
         try:
             chunk = self._socket.recv(_CHUNK)
         except BlockingIOError:

@@ -100,7 +100,7 @@ def _end() -> None:
 
 
 def pickled(reply: Reply | Failure) -> bytes:
-    """A reply as bytes; where the value cannot be sent, a failure that says so."""
+    """Return a reply as bytes; where the value cannot be sent, a failure that says so."""
     try:
         return pickle.dumps(reply, pickle.HIGHEST_PROTOCOL)
     except Exception as error:  # pickling runs code of whatever the environment returned
@@ -132,7 +132,7 @@ class Host:
         self.is_closed = False
 
     def answer(self, message: bytes) -> Reply | Failure:
-        """Carry out a pickled `Request`."""
+        """Return carry out a pickled `Request`."""
         try:
             return self._call(pickle.loads(message))
         except (Exception, SystemExit) as error:  # the edge of the process: any error is sent as data
@@ -206,7 +206,7 @@ def _methods(env: TextEnv) -> dict[str, Callable[..., Any]]:
 
 
 def failure(error: BaseException) -> Failure:
-    """An exception as data: the nearest class of `agentgym_rft.errors`, else an `EnvError` that names the type.
+    """Return an exception as data: the nearest class of `agentgym_rft.errors`, else an `EnvError` that names the type.
 
     Only the latter say where they were raised: the others are sentences for people.
     """

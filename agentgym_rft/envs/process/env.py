@@ -95,7 +95,7 @@ class ProcessEnv(AwaitableEnv):
         return number
 
     def expert(self, observation: str, rng: np.random.Generator, noise: float = 0.0) -> Expert:
-        """The environment's expert. It draws from a copy of `rng`, which stays as it is."""
+        """Return the environment's expert. It draws from a copy of `rng`, which stays as it is."""
         player: Expert = self._ask("expert", observation, rng, noise)
         return player
 
@@ -104,7 +104,7 @@ class ProcessEnv(AwaitableEnv):
         return player
 
     def random_player(self, rng: np.random.Generator) -> Expert | None:
-        """The environment's random player. It draws from a copy of `rng`, which stays as it is."""
+        """Return the environment's random player. It draws from a copy of `rng`, which stays as it is."""
         player: Expert | None = self._ask("random_player", rng)
         return player
 
@@ -113,7 +113,7 @@ class ProcessEnv(AwaitableEnv):
         return player
 
     def seat_player(self, kind: str, agent: str, observation: str, rng: np.random.Generator) -> Expert | None:
-        """The environment's player of a seat. It draws from a copy of `rng`, which stays as it is."""
+        """Return the environment's player of a seat. It draws from a copy of `rng`, which stays as it is."""
         player: Expert | None = self._ask("seat_player", kind, agent, observation, rng)
         return player
 
@@ -168,14 +168,14 @@ class ProcessEnv(AwaitableEnv):
         return _Player(self, worker, value) if name in PLAYERS and value is not None else value
 
     async def send(self, worker: Worker, request: Request, is_blocking: bool, timeout_s: float | None = None) -> Any:
-        """The value of a reply; the state of the generator that comes with it is kept."""
+        """Return the value of a reply; the state of the generator that comes with it is kept."""
         reply = await worker.ask(request, is_blocking=is_blocking, timeout_s=timeout_s)
         if reply.rng_state is not None:
             self._rng_state = reply.rng_state
         return reply.value
 
     async def _ready(self, is_blocking: bool) -> Worker:
-        """The process of the environment; joins one if it has none."""
+        """Return the process of the environment; joins one if it has none."""
         if self._worker is not None and self._worker.is_alive:
             return self._worker
         self._worker = None
@@ -221,13 +221,13 @@ class _Player:
         return action
 
     async def asked(self, observation: str, is_blocking: bool, timeout_s: float | None = None) -> Any:
-        """The action, waited for as in `ProcessEnv.ask`."""
+        """Return the action, waited for as in `ProcessEnv.ask`."""
         request = Request(self._env_number, "act", (self._number, observation))
         return await self._env.send(self._worker, request, is_blocking, timeout_s)
 
 
 def _importable(id: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """`module:Class` of an environment and all its arguments: what another process can make it from."""
+    """Return `module:Class` of an environment and all its arguments: what another process can make it from."""
     full_id = registry.resolve_env_id(id)
     spec = registry.env_spec(full_id)
     arguments = {**spec.kwargs, **options}

@@ -54,7 +54,9 @@ class Processes:
         return [worker.pid for worker in self._workers if worker.is_alive]
 
     def join(self, id: str) -> Worker:
-        """The process for one more environment: a new one as long as there may be one, else the least crowded."""
+        """Return the process for one more environment: a new one as long as there may be one, else the least
+        crowded.
+        """
         self._workers = [worker for worker in self._workers if worker.is_alive]
         candidates = [worker for worker in self._workers if not self.is_spent(worker)]
         if len(candidates) < self._num_processes:
@@ -85,7 +87,7 @@ class Processes:
             worker.post(Request(number, "drop"))
 
     def is_spent(self, worker: Worker) -> bool:
-        """True if a process had its share of resets."""
+        """Return True if a process had its share of resets."""
         return self._recycle_after is not None and worker.num_resets >= self._recycle_after
 
     def close(self) -> None:

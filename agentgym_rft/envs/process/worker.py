@@ -168,7 +168,7 @@ class Worker:
             await asyncio.sleep(0.01)
 
     async def _answer(self, request: Request, is_blocking: bool, timeout_s: float | None) -> Reply | Failure:
-        """The reply to a request. Raises only what goes wrong with the process, and `ConfigError`."""
+        """Return the reply to a request. Raises only what goes wrong with the process, and `ConfigError`."""
         message = _pickled(request)
         limits = [limit for limit in (timeout_s, self._timeout_s) if limit is not None]
         future = None if is_blocking else asyncio.get_running_loop().create_future()
@@ -314,7 +314,7 @@ def _forget(loop: asyncio.AbstractEventLoop, channel: Channel, timer: asyncio.Ti
 
 
 def exception(failure: Failure) -> Exception:
-    """The exception that a failure describes; where it was raised is a note of it."""
+    """Return the exception that a failure describes; where it was raised is a note of it."""
     error = cast(Exception, vars(errors)[failure.kind](failure.message))
     if failure.where:
         error.add_note(f"In the environment's process:\n{failure.where}")

@@ -66,11 +66,15 @@ class SearchQAEnv(TaskEnv):
         return question(task_id).content()
 
     def expert(self, observation: str, rng: np.random.Generator, noise: float = 0.0) -> ReadingPlayer:
-        """A player that takes the question apart and reads documents; at rate `noise` it searches beside the point."""
+        """Return a player that takes the question apart and reads documents; at rate `noise` it searches beside the
+        point.
+        """
         return ReadingPlayer(observation, rng, noise)
 
     def oracle(self) -> OraclePlayer:
-        """A player that searches for each document of the chain that was not shown yet, and gives the right answer."""
+        """Return a player that searches for each document of the chain that was not shown yet, and gives the right
+        answer.
+        """
         asked, entities = self._asked(), list(make_world().entities.values())
         shown = {entities[row].name for row in self._shown}
         return OraclePlayer(tuple(title for title in asked.path if title not in shown), asked.answers[0])
@@ -140,6 +144,6 @@ class SearchQAEnv(TaskEnv):
 
 @functools.cache
 def index() -> SearchIndex:
-    """The search index over titles and texts, one for the process; nothing changes it."""
+    """Return the search index over titles and texts, one for the process; nothing changes it."""
     entities = make_world().entities
     return SearchIndex.build((f"{entity.name}\n{entity.text}" for entity in entities.values()), list(entities))

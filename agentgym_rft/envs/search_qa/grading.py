@@ -15,17 +15,17 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalised(text: str) -> str:
-    """The text in lower case without punctuation, articles and additional spaces."""
+    """Return the text in lower case without punctuation, articles and additional spaces."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
 def is_exact_match(text: str, answers: Iterable[str]) -> bool:
-    """True if the text is one of the answers, both normalised."""
+    """Return True if the text is one of the answers, both normalised."""
     return normalised(text) in {normalised(answer) for answer in answers}
 
 
 def best_f1(text: str, answers: Iterable[str]) -> float:
-    """The highest F1 of the words of the text and those of an answer, 0 to 1."""
+    """Return the highest F1 of the words of the text and those of an answer, 0 to 1."""
     return max(_f1(normalised(text).split(), normalised(answer).split()) for answer in answers)
 
 

@@ -21,7 +21,7 @@ class OraclePlayer:
         self._actions = [f"answer[{answer}]", *(f"search[{title}]" for title in reversed(path))]
 
     def act(self, observation: str) -> str:
-        """The next action; the answer for ever once the searches are done."""
+        """Return the next action; the answer for ever once the searches are done."""
         return self._actions.pop() if len(self._actions) > 1 else self._actions[0]
 
 
@@ -32,7 +32,7 @@ class GuessingPlayer:
         self._rng, self._titles = rng, titles
 
     def act(self, observation: str) -> str:
-        """The next action."""
+        """Return the next action."""
         title = self._titles[int(self._rng.integers(len(self._titles)))]
         return f"answer[{title}]" if self._rng.random() < 0.25 else f"search[{title}]"
 
@@ -57,7 +57,7 @@ class ReadingPlayer:
         self._searched: set[str] = set()
 
     def act(self, observation: str) -> str:
-        """The next action."""
+        """Return the next action."""
         self._documents.update(_DOCUMENT.findall(observation))
         self._follow()
         others = sorted(self._documents.keys() - {self._known})

@@ -34,7 +34,9 @@ class Question:
 
 @functools.cache
 def questions(split: str) -> Mapping[str, Question]:
-    """The questions of a split by task id, with one, two and three facts in turn: any first part is a fair sample."""
+    """Return the questions of a split by task id, with one, two and three facts in turn: any first part is a fair
+    sample.
+    """
     world = make_world()
     members = [entity for entity in world.entities.values() if entity.region == split]
     by_hops = []
@@ -51,7 +53,7 @@ def questions(split: str) -> Mapping[str, Question]:
 
 
 def question(task_id: str) -> Question:
-    """The question of a task id. Raises `DataError` if there is none."""
+    """Return the question of a task id. Raises `DataError` if there is none."""
     split = task_id.split("/")[1] if task_id.count("/") == 3 else ""
     known = questions(split) if split in QUESTIONS_PER_HOPS else {}
     if task_id not in known:
@@ -76,7 +78,7 @@ def _question(task_id: str, start: Entity, relations: tuple[str, ...]) -> Questi
 
 
 def _spellings(entity: Entity) -> tuple[str, ...]:
-    """The name of an entity and other ways to write it."""
+    """Return the name of an entity and other ways to write it."""
     if entity.kind == "river":
         return entity.name, f"{entity.name} River", f"River {entity.name}"
     if entity.kind == "mountain":

@@ -155,7 +155,7 @@ RELATIONS: dict[str, Relation] = {
 
 
 def question_text(start: str, relations: tuple[str, ...]) -> str:
-    """The question for the end of a chain, such as "Who is the mayor of the birthplace of Ada Aldane?"."""
+    """Return the question for the end of a chain, such as "Who is the mayor of the birthplace of Ada Aldane?"."""
     phrase = start
     for name in relations:
         phrase = RELATIONS[name].phrase.format(s=phrase)
@@ -163,7 +163,7 @@ def question_text(start: str, relations: tuple[str, ...]) -> str:
 
 
 def read_question(text: str) -> tuple[str, tuple[str, ...]] | None:
-    """Start and relations of a question that `question_text` wrote; None for another."""
+    """Return start and relations of a question that `question_text` wrote; None for another."""
     match = re.fullmatch(r"(?:Who|What) is (.+)\?", text.strip())
     if match is None:
         return None
@@ -179,7 +179,7 @@ def read_question(text: str) -> tuple[str, tuple[str, ...]] | None:
 
 
 def read_fact(relation: str, text: str) -> str | None:
-    """The object of a relation that a document states; None if it does not."""
+    """Return the object of a relation that a document states; None if it does not."""
     for sentence in RELATIONS[relation].sentences:
         before, after = (re.escape(part) for part in sentence.split("{o}"))
         match = re.search(rf"(?:^|(?<=[.] )){before}([^.]+?){after}", text)

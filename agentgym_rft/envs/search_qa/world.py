@@ -41,13 +41,13 @@ class World:
     entities: dict[str, Entity]
 
     def name(self, value: str) -> str:
-        """The name of an entity, or the literal itself."""
+        """Return the name of an entity, or the literal itself."""
         return self.entities[value].name if value in self.entities else value
 
 
 @functools.cache
 def make_world() -> World:
-    """The world; the same in every process."""
+    """Return the world; the same in every process."""
     draws = Draws(f"search-qa {VERSION}")
     names = _names(draws)
     entities: dict[str, Entity] = {}
@@ -64,7 +64,7 @@ def make_world() -> World:
 
 
 def _names(draws: Draws) -> dict[str, list[str]]:
-    """Distinct names by kind, shuffled."""
+    """Return distinct names by kind, shuffled."""
     first, last = words.FIRST_NAMES, words.LAST_NAMES
     lists = {
         # Each last name is shared by at most four people, and no first name comes with it twice.
@@ -80,13 +80,15 @@ def _names(draws: Draws) -> dict[str, list[str]]:
 
 
 def shuffled(items: Sequence[str], draws: Draws) -> list[str]:
-    """The items in random order."""
+    """Return the items in random order."""
     left = list(items)
     return [left.pop(draws.below(len(left))) for _ in range(len(left))]
 
 
 def _facts(id: str, kind: str, members: dict[str, list[str]], draws: Draws) -> dict[str, str]:
-    """A value for each relation of the kind. Teachers come before their pupils, so that teaching has no circles."""
+    """Return a value for each relation of the kind.
+    Teachers come before their pupils, so that teaching has no circles.
+    """
     facts = {}
     for relation in RELATIONS.values():
         if relation.subject != kind:
@@ -139,7 +141,7 @@ def _frame(kind: str, name: str, draws: Draws) -> tuple[str, str]:
 
 
 def chains(world: World, start: Entity, num_hops: int) -> Iterator[tuple[str, ...]]:
-    """The relations of every chain of so many facts that begins at an entity and visits none twice."""
+    """Yield the relations of every chain of so many facts that begins at an entity and visits none twice."""
 
     def walk(path: tuple[str, ...], relations: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         if len(relations) == num_hops:

@@ -69,15 +69,15 @@ class SokobanEnv(TaskEnv):
         return make_level(self._kind, *parse_task_id(self._kind, task_id)).content()
 
     def expert(self, observation: str, rng: np.random.Generator, noise: float = 0.0) -> Player:
-        """A player that reads the grid and walks astray at rate `noise`, but never pushes a box by mistake."""
+        """Return a player that reads the grid and walks astray at rate `noise`, but never pushes a box by mistake."""
         return Player(rng, noise)
 
     def oracle(self) -> Player:
-        """The expert without noise: the grid shows everything, and its plans are shortest."""
+        """Return the expert without noise: the grid shows everything, and its plans are shortest."""
         return Player()
 
     def remaining(self) -> int | None:
-        """The length of a shortest solution; None if there is none, or too many positions to search."""
+        """Return the length of a shortest solution; None if there is none, or too many positions to search."""
         if self._level is None:
             return None
         plan = solve(self._level.room, self._position)

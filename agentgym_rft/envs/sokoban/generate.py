@@ -43,7 +43,7 @@ class Kind:
             raise ConfigError(f"difficulty is {self.difficulty}; expected at least 1 move.")
 
     def task_id(self, split: str, seed: int) -> str:
-        """The id of a level; it contains all that defines the level."""
+        """Return the id of a level; it contains all that defines the level."""
         return f"v{VERSION}/{self.width}x{self.height}-{self.boxes}box-{self.difficulty}/{split}/{seed}"
 
 
@@ -56,7 +56,7 @@ class Level:
     num_moves: int
 
     def content(self) -> bytes:
-        """Equal for turned and mirrored copies."""
+        """Return equal for turned and mirrored copies."""
         return canonical(rows(self.room, self.start))
 
 
@@ -72,7 +72,7 @@ def parse_task_id(kind: Kind, task_id: str) -> tuple[str, int]:
 
 @functools.lru_cache(maxsize=4096)
 def make_level(kind: Kind, split: str, seed: int) -> Level:
-    """The level of a seed.
+    """Return the level of a seed.
 
     Which split a layout belongs to is decided by its content without the player, up to symmetry: train and test share
     no layout, whatever their sizes. Raises `ConfigError` where such levels are too rare to be found.
@@ -96,7 +96,7 @@ def make_level(kind: Kind, split: str, seed: int) -> Level:
 
 
 def _place(kind: Kind, draws: Draws) -> tuple[Room, Position] | None:
-    """A random room and start, solvable or not; None if the walls leave too little space."""
+    """Return a random room and start, solvable or not; None if the walls leave too little space."""
     floor = _largest_part(_random_floor(kind, draws), kind.width)
     if floor.bit_count() < 3 * kind.boxes + 2:
         return None
@@ -115,7 +115,7 @@ def _random_floor(kind: Kind, draws: Draws) -> int:
 
 
 def _largest_part(floor: int, width: int) -> int:
-    """The largest connected part of the floor; the lowest cells break a tie."""
+    """Return the largest connected part of the floor; the lowest cells break a tie."""
     best = 0
     while floor:
         part, grown = 0, floor & -floor
@@ -130,6 +130,6 @@ def _largest_part(floor: int, width: int) -> int:
 
 
 def _choose(mask: int, number: int, draws: Draws) -> int:
-    """That many different cells of a mask."""
+    """Return that many different cells of a mask."""
     cells = list(bits(mask))
     return sum(cells.pop(draws.below(len(cells))) for _ in range(number))

@@ -22,7 +22,7 @@ class Player:
         self._plan: list[str] = []
 
     def act(self, observation: str) -> str:
-        """The next move. Raises `EnvError` if the observation has no grid at its end."""
+        """Return the next move. Raises `EnvError` if the observation has no grid at its end."""
         room, position = read_grid(observation)
         if self._rng is not None and self._rng.random() < self._noise:
             walks = _walks(room, position)
@@ -41,7 +41,7 @@ class Player:
 
 
 def read_grid(observation: str) -> tuple[Room, Position]:
-    """The room and position at the end of an observation. Raises `EnvError` if there is none."""
+    """Return the room and position at the end of an observation. Raises `EnvError` if there is none."""
     lines = [line.replace(" ", "") for line in observation.rstrip().splitlines()]
     first = len(lines)
     while first and lines[first - 1] and set(lines[first - 1]) <= SYMBOLS:
@@ -52,7 +52,7 @@ def read_grid(observation: str) -> tuple[Room, Position]:
 
 
 def _walks(room: Room, position: Position) -> list[str]:
-    """The moves that push no box."""
+    """Return the moves that push no box."""
     steps = zip(DIRECTIONS, room.steps, strict=True)
     after = [(word, move(room, position, step)) for word, step in steps]
     return [word for word, next in after if next is not None and next.boxes == position.boxes]

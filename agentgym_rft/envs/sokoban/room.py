@@ -37,12 +37,12 @@ class Room:
 
 
 def shift(mask: int, step: int) -> int:
-    """The cells of a mask moved by a step."""
+    """Return the cells of a mask moved by a step."""
     return mask << step if step > 0 else mask >> -step
 
 
 def bits(mask: int) -> Iterator[int]:
-    """The single cells of a mask, each as a mask, lowest first."""
+    """Yield the single cells of a mask, each as a mask, lowest first."""
     while mask:
         low = mask & -mask
         yield low
@@ -50,7 +50,7 @@ def bits(mask: int) -> Iterator[int]:
 
 
 def move(room: Room, position: Position, step: int) -> Position | None:
-    """The position after a move, which may push one box; None if a wall or a second box is in the way."""
+    """Return the position after a move, which may push one box; None if a wall or a second box is in the way."""
     player = shift(position.player, step)
     if not player & room.floor:
         return None
@@ -63,7 +63,7 @@ def move(room: Room, position: Position, step: int) -> Position | None:
 
 
 def rows(room: Room, position: Position) -> list[str]:
-    """The grid, a string for each row."""
+    """Return the grid, a string for each row."""
     cells = list(_empty(room))
     for box in bits(position.boxes):
         cells[box.bit_length() - 1] = BOX_ON_TARGET if box & room.targets else BOX
@@ -76,7 +76,7 @@ def rows(room: Room, position: Position) -> list[str]:
 
 @functools.lru_cache(maxsize=1024)
 def _empty(room: Room) -> str:
-    """The symbols of walls, floor and targets, row after row."""
+    """Return the symbols of walls, floor and targets, row after row."""
     symbols = []
     for index in range(room.width * room.height):
         cell = 1 << index
@@ -85,7 +85,7 @@ def _empty(room: Room) -> str:
 
 
 def parse(lines: list[str]) -> tuple[Room, Position]:
-    """The room and position of a grid, which `rows` writes.
+    """Return the room and position of a grid, which `rows` writes.
 
     Raises `DataError` unless the grid is a rectangle within walls with one player and as many boxes as targets.
     """
@@ -107,7 +107,7 @@ def parse(lines: list[str]) -> tuple[Room, Position]:
 
 
 def canonical(lines: list[str]) -> bytes:
-    """The same bytes for a grid and its turned and mirrored copies."""
+    """Return the same bytes for a grid and its turned and mirrored copies."""
     turned = ["".join(column) for column in zip(*lines, strict=True)]
     forms = []
     for grid in (lines, turned):

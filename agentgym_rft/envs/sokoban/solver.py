@@ -30,7 +30,7 @@ class Plan:
 
 
 def solve(room: Room, start: Position, max_nodes: int = MAX_NODES) -> Plan | None:
-    """A shortest plan. None if there is none, or none was found within `max_nodes` expanded nodes."""
+    """Return a shortest plan. None if there is none, or none was found within `max_nodes` expanded nodes."""
     live = live_cells(room)
     lower_bound = _LowerBound(room)
     bound = lower_bound(start.boxes)
@@ -61,7 +61,7 @@ def solve(room: Room, start: Position, max_nodes: int = MAX_NODES) -> Plan | Non
 
 @functools.lru_cache(maxsize=256)
 def push_distances(room: Room) -> tuple[dict[int, int], ...]:
-    """For each target, the fewest pushes that bring a lone box there, by the cell of the box (a mask)."""
+    """Return for each target, the fewest pushes that bring a lone box there, by the cell of the box (a mask)."""
     return tuple(_distances_to(room, target) for target in bits(room.targets))
 
 
@@ -81,7 +81,7 @@ def _distances_to(room: Room, target: int) -> dict[int, int]:
 
 
 def live_cells(room: Room) -> int:
-    """The cells from which a lone box can be pushed to a target. On any other cell a box is lost."""
+    """Return the cells from which a lone box can be pushed to a target. On any other cell a box is lost."""
     return functools.reduce(lambda mask, distances: mask | sum(distances), push_distances(room), 0)
 
 
@@ -114,7 +114,7 @@ class _LowerBound:
 
 
 def _pushes(room: Room, node: Position, live: int) -> Iterator[tuple[int, int, int, Position]]:
-    """The pushes in reach that are not plainly lost: steps walked, cell pushed from, direction, node."""
+    """Yield the pushes in reach that are not plainly lost: steps walked, cell pushed from, direction, node."""
     boxes, width = node.boxes, room.width
     free = room.floor & ~boxes
     # For each direction, the cells from which a box is pushed to a free, live cell.
@@ -138,7 +138,7 @@ def _pushes(room: Room, node: Position, live: int) -> Iterator[tuple[int, int, i
 
 
 def _is_frozen_square(room: Room, boxes: int, box: int) -> bool:
-    """True if the box is in a 2x2 square of walls and boxes, one of which is off target: none can move again."""
+    """Return True if the box is in a 2x2 square of walls and boxes, one of which is off target: none can move again."""
     for down in (-room.width, room.width):
         for across in (-1, 1):
             square = box | shift(box, down) | shift(box, across) | shift(box, down + across)
@@ -150,7 +150,7 @@ def _is_frozen_square(room: Room, boxes: int, box: int) -> bool:
 def _moves(
     room: Room, start: Position, end: Position, parents: dict[Position, tuple[Position, int, int]]
 ) -> tuple[str, ...]:
-    """The moves of the pushes that lead to `end`, with the walks between them."""
+    """Return the moves of the pushes that lead to `end`, with the walks between them."""
     parts: list[list[str]] = []
     node = end
     while node != start:
@@ -161,7 +161,7 @@ def _moves(
 
 
 def _walk(room: Room, position: Position, goal: int) -> list[str]:
-    """A shortest walk of the player to a cell that it can reach without pushing."""
+    """Return a shortest walk of the player to a cell that it can reach without pushing."""
     layers = [position.player]
     free = room.floor & ~position.boxes
     while not layers[-1] & goal:
@@ -179,6 +179,6 @@ def _walk(room: Room, position: Position, goal: int) -> list[str]:
 
 
 def possible_moves(room: Room, position: Position) -> list[str]:
-    """The directions that change the position."""
+    """Return the directions that change the position."""
     named = zip(DIRECTIONS, room.steps, strict=True)
     return [word for word, step in named if move(room, position, step) is not None]

@@ -43,7 +43,7 @@ _CLASS_WORD = _class_pattern()
 
 
 def words(text: str) -> list[str]:
-    """The words of a text as written, in order; runs of underscores may be among them."""
+    """Return the words of a text as written, in order; runs of underscores may be among them."""
     if text.isascii():
         found = _ASCII_WORD.findall(text)
     else:
@@ -55,7 +55,7 @@ def words(text: str) -> list[str]:
 
 
 def term(word: str) -> str | None:
-    """The search term of a word; None for stop words and what is no word."""
+    """Return the search term of a word; None for stop words and what is no word."""
     if word[-1] in "sS" and len(word) > 1 and word[-2] in "'\u2019\uff07":
         word = word[:-2]
     word = word.lower()
@@ -66,5 +66,5 @@ _term = lru_cache(maxsize=65536)(term)
 
 
 def analyze(text: str) -> list[str]:
-    """The search terms of a text, in order, repeats kept."""
+    """Return the search terms of a text, in order, repeats kept."""
     return [found for word in words(text) if (found := _term(word)) is not None]

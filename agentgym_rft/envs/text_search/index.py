@@ -43,7 +43,7 @@ class Search(Protocol):
     """The interface of a search backend."""
 
     def top(self, query: str, k: int = 50) -> tuple[int, ...]:
-        """At most k rows, best first."""
+        """Return at most k rows, best first."""
         ...
 
 
@@ -64,7 +64,7 @@ class Postings:
     num_filled: NDArray[np.int64]  # [1], documents with at least one term
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The arrays by name, as `Postings` takes them back."""
+        """Return the arrays by name, as `Postings` takes them back."""
         return {
             "words": self.words,
             "word_starts": self.word_starts,
@@ -77,7 +77,7 @@ class Postings:
 
 
 def query_terms(query: str) -> list[str]:
-    """The terms of a query that are searched for, repeats kept."""
+    """Return the terms of a query that are searched for, repeats kept."""
     return analyze(query[:LONGEST_TEXT])[:LONGEST_QUERY]
 
 
@@ -97,7 +97,7 @@ class SearchIndex:
 
     @classmethod
     def build(cls, documents: Iterable[str], ids: Sequence[str]) -> SearchIndex:
-        """An index of the documents; row i has the id `ids[i]`, and ids decide ties.
+        """Return an index of the documents; row i has the id `ids[i]`, and ids decide ties.
 
         Raises DataError where there are more or fewer documents than ids.
         """
@@ -110,7 +110,7 @@ class SearchIndex:
 
     @classmethod
     def open(cls, folder: str | Path) -> SearchIndex:
-        """A saved index, mapped into memory. Raises DataError for another version or damaged files."""
+        """Return a saved index, mapped into memory. Raises DataError for another version or damaged files."""
         return cls(Postings(**index_files.load(Path(folder), Postings.__slots__)))
 
     def save(self, folder: str | Path) -> None:
@@ -118,14 +118,16 @@ class SearchIndex:
         index_files.save(Path(folder), self._postings.arrays())
 
     def top(self, query: str, k: int = 50) -> tuple[int, ...]:
-        """At most k rows with a term of the query, best first; ties by ascending id. Stop words alone find nothing."""
+        """Return at most k rows with a term of the query, best first; ties by ascending id.
+        Stop words alone find nothing.
+        """
         terms = self._terms(query)
         if len(terms) > LONGEST_KEPT:
             return self._ranking(terms, k)
         return self._kept_ranking(terms, k)
 
     def scores(self, query: str) -> NDArray[np.float32]:
-        """The score of every document, [D]."""
+        """Return the score of every document, [D]."""
         terms = self._terms(query)
         return self._scores(terms)[: len(self)] if terms else np.zeros(len(self), dtype=np.float32)
 
@@ -135,7 +137,7 @@ class SearchIndex:
         return tuple(sorted((place, count) for place, count in places if place is not None))
 
     def _find(self, term: str) -> Place | None:
-        """The place of a term, None for one that no document has: bisection over the sorted terms."""
+        """Return the place of a term, None for one that no document has: bisection over the sorted terms."""
         words, word_starts = self._postings.words, self._postings.word_starts
         wanted = term.encode("utf-8", "surrogatepass")
         low, high = 0, len(word_starts) - 1
@@ -152,7 +154,7 @@ class SearchIndex:
         return start, stop, float(np.float32(math.log(1.0 + odds)))
 
     def _scores(self, query: Query) -> NDArray[np.float32]:
-        """[D padded to whole blocks]; terms are added in 64 bits, as in Lucene, and the sum is cut to 32."""
+        """Return [D padded to whole blocks]; terms are added in 64 bits, as in Lucene, and the sum is cut to 32."""
         rows = [self._postings.rows[start:stop] for (start, stop, _), _ in query]
         damping = [self._postings.damping[start:stop] for (start, stop, _), _ in query]
         weights = np.array([count * idf for (_, _, idf), count in query], dtype=np.float32)
@@ -201,7 +203,7 @@ class _TermLists:
 
 
 def quantised_length(length: int) -> int:
-    """The document length that survives Lucene's one-byte encoding (SmallFloat.intToByte4 and back).
+    """Return the document length that survives Lucene's one-byte encoding (SmallFloat.intToByte4 and back).
 
     Lengths below 24 are exact; from there on, four significant bits of `length - 24` are kept.
     """
@@ -214,7 +216,9 @@ def quantised_length(length: int) -> int:
 
 
 def _inverse_norms(lengths: NDArray[np.int32]) -> NDArray[np.float32]:
-    """1 / (k1 * (1 - b + b * length / average)) for every document, [D], in Lucene's order of float operations."""
+    """Return 1 / (k1 * (1 - b + b * length / average)) for every document, [D], in Lucene's order of float
+    operations.
+    """
     num_filled = int(np.count_nonzero(lengths))
     average = np.float32(int(lengths.sum(dtype=np.int64)) / max(num_filled, 1)) or np.float32(1)
     distinct, places = np.unique(lengths, return_inverse=True)
@@ -248,7 +252,7 @@ def _postings(lists: _TermLists, ids: Sequence[str]) -> Postings:
 def _by_term(
     lists: _TermLists, numbers: NDArray[np.int64], inverse_norms: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
-    """Starts, rows and damping of `Postings`: the lists sorted by term, a chunk at a time to keep memory small."""
+    """Start, rows and damping of `Postings`: the lists sorted by term, a chunk at a time to keep memory small."""
     terms, counts = np.frombuffer(lists.terms, dtype=np.int32), np.frombuffer(lists.counts, dtype=np.int32)
     all_rows = np.repeat(np.arange(lists.num_documents, dtype=np.int32), np.frombuffer(lists.num_distinct, np.int32))
     frequencies = np.zeros(len(numbers), dtype=np.int64)

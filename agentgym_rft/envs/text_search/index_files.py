@@ -41,7 +41,7 @@ def save(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def load(folder: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
-    """The named arrays of a folder, mapped read-only. Raises DataError for another version or damaged files."""
+    """Return the named arrays of a folder, mapped read-only. Raises DataError for another version or damaged files."""
     files, arrays = _header(folder), {}
     if set(files) != set(names):
         raise DataError(f"{folder / _HEADER} is no header of a search index: it lists other files. {_AGAIN}")

@@ -22,7 +22,7 @@ _STEP_4 = (
 
 
 def stem(word: str) -> str:
-    """The stem of a lower-case word; words of one or two letters are their own stem."""
+    """Return the stem of a lower-case word; words of one or two letters are their own stem."""
     if len(word) <= 2:
         return word
     word = _final_y(_past_and_gerund(_plural(word)))
@@ -44,7 +44,7 @@ def _shape(word: str) -> str:
 
 
 def _measure(word: str) -> int:
-    """m of the paper: how often a consonant follows a vowel."""
+    """Return m of the paper: how often a consonant follows a vowel."""
     return _shape(word).count("vc")
 
 
@@ -53,7 +53,7 @@ def _ends_in_double_consonant(word: str) -> bool:
 
 
 def _ends_in_short_syllable(word: str) -> bool:
-    """Consonant, vowel, consonant other than w, x and y: as in "hop"."""
+    """Return Consonant, vowel, consonant other than w, x and y: as in "hop"."""
     return len(word) > 2 and word[-1] not in "wxy" and _shape(word)[-3:] == "cvc"
 
 
@@ -76,7 +76,7 @@ def _past_and_gerund(word: str) -> str:
 
 
 def _repaired(base: str) -> str:
-    """The end of a word whose -ed or -ing was cut off: hop(p)ing, fil(e)ing."""
+    """Return the end of a word whose -ed or -ing was cut off: hop(p)ing, fil(e)ing."""
     if base.endswith(("at", "bl", "iz")):
         return base + "e"
     if _ends_in_double_consonant(base):

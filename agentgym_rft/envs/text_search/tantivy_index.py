@@ -35,7 +35,8 @@ class TantivyIndex:
 
     @classmethod
     def build(cls, documents: Iterable[str], ids: Sequence[str], folder: str | Path | None = None) -> TantivyIndex:
-        """An index of the documents; row i has the id `ids[i]`. With a folder, which is made, the index lies there.
+        """Return an index of the documents; row i has the id `ids[i]`.
+        With a folder, which is made, the index lies there.
 
         Raises DataError where there are more or fewer documents than ids.
         """
@@ -60,7 +61,7 @@ class TantivyIndex:
 
     @classmethod
     def open(cls, folder: str | Path) -> TantivyIndex:
-        """An index that was built into a folder. Raises DataError where there is none or it cannot be read."""
+        """Return an index that was built into a folder. Raises DataError where there is none or it cannot be read."""
         library = _tantivy()
         try:
             return cls(library.Index.open(str(folder)))
@@ -68,7 +69,7 @@ class TantivyIndex:
             raise DataError(f"There is no readable tantivy index in {folder} ({error}). Build it again.") from error
 
     def top(self, query: str, k: int = 50) -> tuple[int, ...]:
-        """At most k rows with a term of the query, best first; the order of ties is tantivy's."""
+        """Return at most k rows with a term of the query, best first; the order of ties is tantivy's."""
         terms = tuple(sorted(query_terms(query)))
         return self._kept_ranking(terms, k) if len(terms) <= LONGEST_KEPT else self._ranking(terms, k)
 

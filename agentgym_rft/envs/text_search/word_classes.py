@@ -53,13 +53,13 @@ _EMOJI_FIRST = tuple(first for first, _ in _EMOJI_RANGES)
 
 
 def word_classes(text: str) -> str:
-    """The class of every character of a text, a string of the same length."""
+    """Return the class of every character of a text, a string of the same length."""
     return text.translate(_TABLE)
 
 
 @lru_cache(maxsize=4096)
 def word_class(character: str) -> str:
-    """The class of one character."""
+    """Return the class of one character."""
     if character in _SIGNS:
         return _SIGNS[character]
     code = ord(character)

@@ -111,16 +111,18 @@ class Engine:
         return list(map(str, self._state.admissible_commands))
 
     def policy(self) -> list[str]:
-        """Commands that win from here; none if it was made without `policy`, after the end, and where none is known."""
+        """Return commands that win from here; none if it was made without `policy`, after the end, and where none is
+        known.
+        """
         return list(map(str, self._state.policy_commands or ()))
 
     def state_key(self) -> str:
-        """32 hex digits: a hash of the game, the facts of its world and the score."""
+        """Return 32 hex digits: a hash of the game, the facts of its world and the score."""
         parts = [self.path.parent.name, *sorted(map(str, self._state["_facts"])), repr(self.score)]
         return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
 
     def save(self) -> Saved:
-        """This point, to `load` it as often as wanted; costs about as much as a step."""
+        """Return this point, to `load` it as often as wanted; costs about as much as a step."""
         layers = [{name: layer[name] for name in _CHANGING if name in layer} for layer in self._layers()]
         return Saved(self._env.unwrapped._jericho.get_state(), _apart(layers), self._state, self.observation)
 
@@ -135,7 +137,7 @@ class Engine:
         self._env.close()
 
     def _layers(self) -> list[dict[str, Any]]:
-        """The attributes of the interpreter's wrappers, from the outermost to the interpreter's own."""
+        """Return the attributes of the interpreter's wrappers, from the outermost to the interpreter's own."""
         layers = [vars(self._env)]
         while "_wrapped_env" in layers[-1]:
             layers.append(vars(layers[-1]["_wrapped_env"]))
@@ -148,7 +150,9 @@ def _apart(layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _typed(action: str) -> str:
-    """An action as one line that the interpreter can read: ASCII, no control characters, no escapes of its own."""
+    """Return an action as one line that the interpreter can read: ASCII, no control characters, no escapes of its
+    own.
+    """
     line = "".join(letter if " " <= letter <= "~" and letter != "\\" else " " for letter in action[: 4 * _MAX_COMMAND])
     return " ".join(line.split())[:_MAX_COMMAND]
 

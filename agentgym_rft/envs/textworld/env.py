@@ -76,7 +76,9 @@ class TextWorldEnv(ProcessEnv):
         return panel(self._games, split, self._sizes[split])
 
     def task_content(self, task_id: str) -> bytes:
-        """The parameters that the game is made from, with the version of textworld: known before the game is made."""
+        """Return the parameters that the game is made from, with the version of textworld: known before the game is
+        made.
+        """
         return read_task(task_id).content(self._engine_version)
 
     def _check(self, split: str, max_steps: int) -> None:

@@ -57,7 +57,7 @@ class GameEnv(TaskEnv):
         return len(commands) or None
 
     def winning_commands(self) -> list[str]:
-        """Commands that win from the current state, by the engine's own account; none if it knows none."""
+        """Return commands that win from the current state, by the engine's own account; none if it knows none."""
         engine = self._playing()
         if self._scout is None:
             self._scout, self._scout_at = Engine(engine.path, policy=True), 0

@@ -22,19 +22,19 @@ _FIXED_SERIAL = b"000000"
 
 
 def engine_version() -> str:
-    """The version of textworld. Raises `ConfigError` if it is not installed; does not import it."""
+    """Return the version of textworld. Raises `ConfigError` if it is not installed; does not import it."""
     if importlib.util.find_spec("textworld") is None:
         raise ConfigError('TextWorld is not installed; install it with: pip install "agentgym-rft[textworld]".')
     return importlib.metadata.version("textworld")
 
 
 def default_cache() -> Path:
-    """`agentgym_rft/textworld` in the user's cache folder (XDG_CACHE_HOME, else ~/.cache)."""
+    """Return `agentgym_rft/textworld` in the user's cache folder (XDG_CACHE_HOME, else ~/.cache)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "agentgym_rft" / "textworld"
 
 
 def game_file(task: Task, cache: Path) -> Path:
-    """The story file of a task, made now if the cache lacks it or holds a damaged one.
+    """Return the story file of a task, made now if the cache lacks it or holds a damaged one.
 
     Beside it lies the `game.json` that the engine reads, too. A folder is complete or absent: it is made elsewhere and
     moved, so that several processes may make the same game.

@@ -92,7 +92,7 @@ FAMILIES = tuple(_FAMILIES)
 
 
 def check_game(name: str) -> tuple[str, int]:
-    """Family and level of `coin_collector-l5`. Raises `ConfigError`."""
+    """Return family and level of `coin_collector-l5`. Raises `ConfigError`."""
     match = _GAME.fullmatch(name)
     if match is None:
         raise ConfigError(f"'{name}' is no game. Write a family and a level, for example {DEFAULT_GAMES[0]}.")
@@ -109,7 +109,7 @@ def check_game(name: str) -> tuple[str, int]:
 
 
 def read_task(task_id: str) -> Task:
-    """The task of an id, in a panel or not. Raises `DataError`."""
+    """Return the task of an id, in a panel or not. Raises `DataError`."""
     match = _TASK.fullmatch(task_id)
     if match is None:
         raise DataError(f"There is no task '{task_id}'; ids look like {Task('coin_collector', 5, 17).id}.")
@@ -121,7 +121,7 @@ def read_task(task_id: str) -> Task:
 
 
 def panel(games: Sequence[str], split: str, size: int) -> list[str]:
-    """Ids of the first `size` tasks of a split: the games in turns, then the next seed."""
+    """Return ids of the first `size` tasks of a split: the games in turns, then the next seed."""
     first = FIRST_TEST_SEED if split == "test" else 0
     kinds = [check_game(name) for name in games]
     return [Task(*kinds[i % len(kinds)], first + i // len(kinds)).id for i in range(size)]

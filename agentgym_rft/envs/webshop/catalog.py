@@ -73,11 +73,11 @@ class Catalog:
         return open_catalog, (self._key,)
 
     def product(self, asin: str) -> Product:
-        """The product of an asin. Raises KeyError if there is none."""
+        """Return the product of an asin. Raises KeyError if there is none."""
         return self.store[self._row_of(asin)]
 
     def find(self, words: Sequence[str], *, with_special: bool = False) -> tuple[int, ...]:
-        """Rows that answer a search, best first, at most `MAX_HITS`.
+        """Return rows that answer a search, best first, at most `MAX_HITS`.
 
         `with_special` opens the original's back doors: `<r>` for random products, and `<a> attribute`, `<c> category`
         and `<q> query` for all products that have it, which may be more.
@@ -103,7 +103,7 @@ class Catalog:
 
 
 def open_catalog(options: CatalogOptions) -> Catalog:
-    """The catalogue of these options, the same object each time; that of real files follows their content.
+    """Return the catalogue of these options, the same object each time; that of real files follows their content.
 
     Raises:
         DataError: the files are missing, damaged or do not fit together.
@@ -120,7 +120,7 @@ def open_catalog(options: CatalogOptions) -> Catalog:
 
 
 def build_catalog(name: str, store: WishStore, tagger: NounTagger | None = None) -> Catalog:
-    """A catalogue of products that are at hand, with nothing on disk."""
+    """Return a catalogue of products that are at hand, with nothing on disk."""
     table, index = _built(_rows(store), "bm25", None)
     return Catalog(name, store, table, index, tagger or lexicon_nouns())
 
@@ -162,7 +162,7 @@ def _open_files(options: CatalogOptions, folder: Path, content: str, tagger: Nou
 
 
 def _built(rows: Iterable[tuple[Product, Wishes]], search: str, folder: Path | None) -> tuple[RowTable, Search]:
-    """Table and index of products in one pass, the index written into the folder where one is given."""
+    """Yield table and index of products in one pass, the index written into the folder where one is given."""
     builder = TableBuilder()
     asins: list[str] = []  # grows while the documents are read, and is asked for after them
 
@@ -185,7 +185,7 @@ def _built(rows: Iterable[tuple[Product, Wishes]], search: str, folder: Path | N
 
 
 def _load(folder: Path) -> tuple[RowTable, Search]:
-    """Table and index that lie in a folder. Raises `DataError` if they are damaged or of another version."""
+    """Return table and index that lie in a folder. Raises `DataError` if they are damaged or of another version."""
     table = load_table(folder)
     if (folder / "tantivy").is_dir():
         from agentgym_rft.envs.text_search.tantivy_index import TantivyIndex

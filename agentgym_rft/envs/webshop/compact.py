@@ -19,7 +19,7 @@ _UNSAID = frozenset({"Rating: N.A."})
 
 
 def as_compact(nodes: Sequence[Node]) -> str:
-    """The nodes of a page as lines.
+    """Return the nodes of a page as lines.
 
     Example of results and of a product:
 
@@ -41,14 +41,14 @@ def as_compact(nodes: Sequence[Node]) -> str:
 
 
 def with_asin(action: str, links: Sequence[str]) -> str:
-    """The action with the number of a result replaced by its asin; any other action as it is."""
+    """Return the action with the number of a result replaced by its asin; any other action as it is."""
     match = _NUMBER.fullmatch(action)
     number = int(match[1]) if match else 0
     return f"click[{links[number - 1].lower()}]" if 0 < number <= len(links) else action
 
 
 def with_number(action: str, links: Sequence[str]) -> str:
-    """The inverse of `with_asin`."""
+    """Return the inverse of `with_asin`."""
     clicks = {f"click[{asin.lower()}]": f"click[{number}]" for number, asin in enumerate(links, 1)}
     return clicks.get(action.lower(), action)
 
@@ -61,12 +61,12 @@ class CompactPlayer:
         self._session = session
 
     def act(self, observation: str) -> str:
-        """The player's action, with numbers for asins."""
+        """Return the player's action, with numbers for asins."""
         return with_number(self._player.act(self._session.observation("text")), self._session.links())
 
 
 def _results(nodes: Sequence[Node]) -> str:
-    """The first node, then a line for each link with the texts that follow it."""
+    """Return the first node, then a line for each link with the texts that follow it."""
     lines = [nodes[0].text]
     number = 0
     for node in nodes[1:]:
@@ -79,7 +79,7 @@ def _results(nodes: Sequence[Node]) -> str:
 
 
 def _groups(nodes: Sequence[Node]) -> tuple[dict[str, list[str]], list[str]]:
-    """The options by group, and the texts that are no name of a group."""
+    """Return the options by group, and the texts that are no name of a group."""
     options: dict[str, list[str]] = {}
     for node in nodes:
         if node.look is Look.OPTION:

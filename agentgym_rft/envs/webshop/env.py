@@ -145,7 +145,7 @@ class WebShopEnv(TaskEnv):
         return TaskIds(indexes, self._task_name)
 
     def goal(self, task_id: str) -> Goal:
-        """The goal of a task. Raises `DataError` if there is none of that id."""
+        """Return the goal of a task. Raises `DataError` if there is none of that id."""
         return self._stock.goals[self._index(task_id)]
 
     def task_content(self, task_id: str) -> bytes:
@@ -161,7 +161,7 @@ class WebShopEnv(TaskEnv):
         return self._player(RandomPlayer(rng))
 
     def remaining(self) -> int | None:
-        """The fewest actions to a purchase with reward 1: 0 once it is made.
+        """Return the fewest actions to a purchase with reward 1: 0 once it is made.
 
         After any other purchase the fewest of a fresh episode, as one has to begin again. None if no search of the
         oracle finds the product, or no choice of its options is worth 1, which the original's data has and the
@@ -210,7 +210,9 @@ class WebShopEnv(TaskEnv):
         return Outcome(shown, result.reward, result.done or is_repeat, not result.is_valid)
 
     def _with_past(self, current: str) -> str:
-        """The observation with earlier ones and the actions between, oldest first, as the original joins them."""
+        """Return the observation with earlier ones and the actions between, oldest first, as the original joins
+        them.
+        """
         num_observations, num_actions = self._num_prev
         if not num_observations and not num_actions:
             return current
@@ -259,7 +261,7 @@ class WebShopEnv(TaskEnv):
             past.extend(saved[name])
 
     def _index(self, task_id: str) -> int:
-        """The position of a task among all goals. Raises `DataError` if there is none of that id."""
+        """Return the position of a task among all goals. Raises `DataError` if there is none of that id."""
         prefix = self._prefix()
         if task_id.startswith(prefix):
             try:

@@ -39,7 +39,7 @@ class ShopFiles:
 
 
 def data_folder(data: str | os.PathLike[str] | None) -> Path | None:
-    """The folder of `data`, else of WEBSHOP_DATA, else None. Raises `DataError` if it is no folder."""
+    """Return the folder of `data`, else of WEBSHOP_DATA, else None. Raises `DataError` if it is no folder."""
     given = data if data is not None else os.environ.get(VARIABLE)
     if not given:
         return None
@@ -50,7 +50,7 @@ def data_folder(data: str | os.PathLike[str] | None) -> Path | None:
 
 
 def find_files(folder: Path, num_products: int | None) -> ShopFiles:
-    """The full set of a folder, or the small one where the full is missing or no more is asked for.
+    """Return the full set of a folder, or the small one where the full is missing or no more is asked for.
 
     Raises `DataError` if neither is complete.
     """
@@ -69,7 +69,7 @@ def find_files(folder: Path, num_products: int | None) -> ShopFiles:
 
 
 def fingerprint(files: ShopFiles) -> str:
-    """Tells contents apart: SHA-256 over the files, of those over 64 MiB over size, time and 64 samples; in hex."""
+    """Tell contents apart: SHA-256 over the files, of those over 64 MiB over size, time and 64 samples; in hex."""
     digest = hashlib.sha256()
     for path in files.paths():
         stat = path.stat()
@@ -78,7 +78,7 @@ def fingerprint(files: ShopFiles) -> str:
 
 
 def entries(files: ShopFiles, num_products: int | None = None) -> Iterator[tuple[Product, Wishes]]:
-    """Every usable product in file order with the wishes for it, duplicates left out as in the original.
+    """Yield every usable product in file order with the wishes for it, duplicates left out as in the original.
 
     Of the first `num_products` entries only, where it is given.
 
@@ -106,7 +106,7 @@ def entries(files: ShopFiles, num_products: int | None = None) -> Iterator[tuple
 
 
 def stream_array(path: Path) -> Iterator[Any]:
-    """The elements of a JSON list, one at a time. Raises `DataError` where the file is cut short or damaged."""
+    """Yield the elements of a JSON list, one at a time. Raises `DataError` where the file is cut short or damaged."""
     decoder = json.JSONDecoder()
     damaged = DataError(f"{path} is truncated or damaged; expected one JSON list. {_GET_DATA}")
     with path.open(encoding="utf-8") as file:
@@ -143,7 +143,7 @@ def _skip_blanks(file: Any, text: str, at: int, damaged: DataError) -> tuple[str
 
 
 def _more(file: Any, text: str, at: int, damaged: DataError) -> tuple[str, int]:
-    """The unread rest of the text with more of the file behind it, and 0."""
+    """Return the unread rest of the text with more of the file behind it, and 0."""
     try:
         chunk = file.read(_CHUNK)
     except UnicodeDecodeError as error:
@@ -191,7 +191,7 @@ def _check_goals(files: ShopFiles, instructions: Mapping[str, Any], humans: Mapp
 
 @lru_cache(maxsize=32)
 def _file_digest(path: Path, size: int, time_ns: int) -> str:
-    """The digest of a file as it is now; computed once for each state of the file."""
+    """Return the digest of a file as it is now; computed once for each state of the file."""
     with path.open("rb") as file:
         if size <= _HASHED_WHOLE:
             return hashlib.file_digest(file, "sha256").hexdigest()

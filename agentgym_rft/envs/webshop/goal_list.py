@@ -53,7 +53,7 @@ class TableBuilder:
         self._hashes.append((text_hash(product.asin), text_hash(product.query)))
 
     def table(self) -> RowTable:
-        """The table of all rows so far."""
+        """Return the table of all rows so far."""
         counts = np.array(self._counts, np.int64).reshape(-1, 3)
         hashes = np.array(self._hashes, np.uint64).reshape(-1, 2)
         return RowTable(*np.ascontiguousarray(counts.T), *np.ascontiguousarray(hashes.T))
@@ -100,13 +100,13 @@ class Goals(Sequence[Goal]):
         return self._make(int(index))
 
     def id_of(self, index: int) -> str:
-        """`<kind>/<asin>/<variant>` of a goal, which is stable where its position is not."""
+        """Return `<kind>/<asin>/<variant>` of a goal, which is stable where its position is not."""
         kind, row, position = self._place(index)
         asin = self._store[row].asin
         return f"{kind}/{asin}/{self._variant(kind, row, position)}"
 
     def index_of(self, goal_id: str) -> int:
-        """The position of a goal. Raises KeyError if there is none."""
+        """Return the position of a goal. Raises KeyError if there is none."""
         kind, _, rest = goal_id.partition("/")
         asin, _, variant = rest.rpartition("/")
         if kind not in self.rules.kinds or not (variant.isascii() and variant.isdigit()):
@@ -121,12 +121,14 @@ class Goals(Sequence[Goal]):
         return start + chosen.index(int(variant))
 
     def rows(self) -> NDArray[np.int64]:
-        """The row of each goal, `[number of goals]`."""
+        """Return the row of each goal, `[number of goals]`."""
         sizes = np.diff(self._ends, prepend=0)
         return np.repeat(np.tile(np.arange(len(self._store)), len(self.rules.kinds)), sizes)
 
     def weights(self) -> NDArray[np.float64]:
-        """The original's weights of the goals, `[number of goals]`: rare attributes weigh more; human goals weigh 1."""
+        """Return the original's weights of the goals, `[number of goals]`: rare attributes weigh more; human goals
+        weigh 1.
+        """
         blocks = []
         sizes = np.diff(self._ends, prepend=0).reshape(len(self.rules.kinds), -1)
         for kind, counts in zip(self.rules.kinds, sizes, strict=True):
@@ -154,7 +156,7 @@ class Goals(Sequence[Goal]):
         return np.minimum(self._table.num_distinct, self.rules.max_variants)
 
     def _place(self, index: int) -> tuple[str, int, int]:
-        """Kind, row and position among the goals of its kind and row."""
+        """Return Kind, row and position among the goals of its kind and row."""
         slot = int(np.searchsorted(self._ends, index, side="right"))
         kind, row = divmod(slot, len(self._store))
         return self.rules.kinds[kind], row, index - (int(self._ends[slot - 1]) if slot else 0)
@@ -165,7 +167,7 @@ class Goals(Sequence[Goal]):
         return self._chosen(row, min(int(self._table.num_distinct[row]), self.rules.max_variants))[position]
 
     def _chosen(self, row: int, number: int) -> Sequence[int]:
-        """The combinations of a product that are goals, in order."""
+        """Return the combinations of a product that are goals, in order."""
         total = int(self._table.num_distinct[row])
         if self.rules.max_variants is None or number == total:
             return range(number)
@@ -207,7 +209,7 @@ class Goals(Sequence[Goal]):
 
 
 def weighted_index(weights: NDArray[np.float64], rng: random.Random) -> int:
-    """A goal drawn by weight as the original does it: the first is never drawn, the last takes the share of two.
+    """Return a goal drawn by weight as the original does it: the first is never drawn, the last takes the share of two.
 
     Raises `DataError` with fewer than two goals, where the original would draw nonsense.
     """

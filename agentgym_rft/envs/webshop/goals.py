@@ -42,7 +42,7 @@ class WishStore(ProductStore, Protocol):
     """Products with the wishes for them."""
 
     def wishes(self, row: int) -> Wishes:
-        """The wishes for the product of a row."""
+        """Return the wishes for the product of a row."""
         ...
 
 
@@ -81,7 +81,7 @@ class Pricing:
     caps: Mapping[str, float] = field(default_factory=dict)
 
     def price(self, product: Product) -> float:
-        """The price of a product: the given one, the only one, or one drawn from its range."""
+        """Return the price of a product: the given one, the only one, or one drawn from its range."""
         given = self.prices.get(product.asin)
         if given is not None:
             return given
@@ -90,7 +90,7 @@ class Pricing:
         return random.Random(f"price {self.seed} {product.asin}").uniform(*product.prices[:2])
 
     def cap(self, product: Product, goal_id: str) -> float:
-        """The highest accepted price of a goal: one of the next four multiples of 10, or `NO_CAP`."""
+        """Return the highest accepted price of a goal: one of the next four multiples of 10, or `NO_CAP`."""
         given = self.caps.get(product.asin)
         if given is not None:
             return given
@@ -103,7 +103,7 @@ class Pricing:
 
 
 def read_template(entry: Mapping[str, Any], asin: str) -> Wish | None:
-    """The template wish of one entry of `items_ins_v2`, None without instruction. Raises `DataError`."""
+    """Return the template wish of one entry of `items_ins_v2`, None without instruction. Raises `DataError`."""
     text = entry.get("instruction")
     if text is None:
         return None
@@ -116,7 +116,9 @@ def read_template(entry: Mapping[str, Any], asin: str) -> Wish | None:
 
 
 def read_humans(entries: Sequence[Mapping[str, Any]], asin: str) -> tuple[Wish, ...]:
-    """The wishes of one product in `items_human_ins`; those without attributes are left out. Raises `DataError`."""
+    """Return the wishes of one product in `items_human_ins`; those without attributes are left out.
+    Raises `DataError`.
+    """
     wishes = []
     for entry in entries:
         text, attributes = entry.get("instruction"), entry.get("instruction_attributes")
@@ -140,7 +142,9 @@ def count_variants(product: Product, wishes: Wishes) -> tuple[int, int]:
 
 
 def combination(product: Product, variant: int, *, is_distinct: bool) -> tuple[tuple[str, str], ...]:
-    """The `variant`-th element of the product of all option groups, groups by name, the last one running fastest."""
+    """Return the `variant`-th element of the product of all option groups, groups by name, the last one running
+    fastest.
+    """
     pairs: list[tuple[str, str]] = []
     for group, values in sorted(product.options, reverse=True):
         choices = tuple(dict.fromkeys(values)) if is_distinct else values
@@ -150,7 +154,7 @@ def combination(product: Product, variant: int, *, is_distinct: bool) -> tuple[t
 
 
 def text_hash(text: str) -> int:
-    """64 bits that depend on the text only."""
+    """Return 64 bits that depend on the text only."""
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 

@@ -18,7 +18,7 @@ _TABLE = "table.npy"
 
 
 def cache_root(cache_dir: str | None) -> Path:
-    """`cache_dir`, else `agentgym_rft/webshop` in the user's cache folder (XDG_CACHE_HOME)."""
+    """Return `cache_dir`, else `agentgym_rft/webshop` in the user's cache folder (XDG_CACHE_HOME)."""
     if cache_dir is not None:
         return Path(cache_dir).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -28,7 +28,7 @@ def cache_root(cache_dir: str | None) -> Path:
 def kept_folder(
     cache_dir: str | None, name: str, make: Callable[[Path], None], check: Callable[[Path], object]
 ) -> Path:
-    """The folder of a name, made if it is not there.
+    """Return the folder of a name, made if it is not there.
 
     A folder that `check` refuses with a `DataError` (damaged, or of another version) is deleted and made again. Two
     processes may make it at once; one of them comes first, and both use its folder.
@@ -71,7 +71,7 @@ def save_table(folder: Path, table: RowTable) -> None:
 
 
 def load_table(folder: Path) -> RowTable:
-    """The table in a folder, mapped into memory. Raises `DataError` if it is damaged."""
+    """Return the table in a folder, mapped into memory. Raises `DataError` if it is damaged."""
     try:
         columns = np.load(folder / _TABLE, mmap_mode="r").view(np.ndarray)
         counts, hashes = columns[:3].view(np.int64), columns[3:]

@@ -36,12 +36,12 @@ class _Story:
     rejected: str  # product that was bought, and that was at fault
 
     def lacks(self, title: str) -> tuple[str, ...]:
-        """The needs that nothing read of a product meets, as the words that were wanted."""
+        """Return the needs that nothing read of a product meets, as the words that were wanted."""
         missing = self.wanted.missing(self.texts.get(title, title.lower()))
         return missing if self.wanted.is_template else _as_words(missing, self.wanted.search)
 
     def values(self, scene: Scene) -> list[str]:
-        """The wanted options of the open product that are not chosen."""
+        """Return the wanted options of the open product that are not chosen."""
         return [
             value for value in values_to_click(_item(self, scene), self.wanted) if value not in scene.chosen.values()
         ]
@@ -83,7 +83,7 @@ class HeedingPlayer:
         self._possible = possible
 
     def act(self, observation: str) -> str:
-        """The next action."""
+        """Return the next action."""
         if self._commands:
             command = self._commands[0]
             is_search = command.startswith(f"{SEARCH}[")
@@ -108,7 +108,7 @@ def _read(observation: str, steps: Sequence[tuple[str, str]]) -> _Story:
 
 
 def _item(story: _Story, scene: Scene) -> View:
-    """The page of the product that is open in a scene, as it was read; a page of nothing if there is none."""
+    """Return the page of the product that is open in a scene, as it was read; a page of nothing if there is none."""
     pages = (other.view for other in story.scenes if other.view.kind == "item" and other.product == scene.product)
     return next(pages, View("item"))
 
@@ -154,7 +154,7 @@ def _blame(story: _Story, scene: Scene, verb: str) -> str:
 
 
 def _instead(story: _Story, pivot: int) -> list[str]:
-    """The commands to give in place of the action of a turn; none if its page was not read."""
+    """Return the commands to give in place of the action of a turn; none if its page was not read."""
     scene, action = story.scenes[pivot], story.steps[pivot][0]
     kind = scene.view.kind
     if kind == "index":
@@ -176,7 +176,7 @@ def _buying(story: _Story, scene: Scene) -> list[str]:
 
 
 def _from_index(story: _Story, typed: str) -> list[str]:
-    """A search for all that is wanted; for the words of the instruction, if just that was typed."""
+    """Return a search for all that is wanted; for the words of the instruction, if just that was typed."""
     words = story.wanted.search.split()[:_LONGEST_SEARCH]
     if words == typed.split():
         words = _NOT_A_WORD.sub(" ", story.wanted.text).split()
@@ -184,7 +184,7 @@ def _from_index(story: _Story, typed: str) -> list[str]:
 
 
 def _from_results(story: _Story, view: View, wrong: str) -> list[str]:
-    """The affordable result other than the wrong one that meets most needs, and buying it if it meets all.
+    """Return the affordable result other than the wrong one that meets most needs, and buying it if it meets all.
 
     Of equals one that was not looked at yet, then the first.
     """
@@ -212,6 +212,6 @@ def _name(title: str) -> str:
 
 
 def _as_words(stems: Sequence[str] | set[str], text: str) -> tuple[str, ...]:
-    """The words of a text that have these stems, each once."""
+    """Return the words of a text that have these stems, each once."""
     wanted = set(stems)
     return tuple(word for word in dict.fromkeys(text.split()) if wanted & set(analyze(word)))

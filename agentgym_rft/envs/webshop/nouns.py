@@ -28,7 +28,7 @@ class NounTagger(Protocol):
     """Finds the nouns of a text."""
 
     def nouns(self, text: str) -> tuple[str, ...]:
-        """The nouns and proper nouns in lower case, in order, repeats kept."""
+        """Return the nouns and proper nouns in lower case, in order, repeats kept."""
         ...
 
 
@@ -41,7 +41,7 @@ class LexiconNouns:
         self._kept = lru_cache(maxsize=TEXTS_KEPT)(self._nouns)
 
     def nouns(self, text: str) -> tuple[str, ...]:
-        """The nouns and proper nouns in lower case, in order, repeats kept."""
+        """Return the nouns and proper nouns in lower case, in order, repeats kept."""
         return self._kept(text) if len(text) <= _LONGEST_KEPT else self._nouns(text)
 
     def _nouns(self, text: str) -> tuple[str, ...]:
@@ -56,7 +56,7 @@ class LexiconNouns:
 
 @cache
 def lexicon_nouns() -> LexiconNouns:
-    """The bundled tagger, one per process; how its list was made is said in the list."""
+    """Return the bundled tagger, one per process; how its list was made is said in the list."""
     text = resources.files("agentgym_rft.envs.webshop").joinpath("data/other_words.txt").read_text(encoding="utf-8")
     lines = (line for line in text.splitlines() if not line.startswith("#"))
     words = [word for line in lines for word in line.split()]
@@ -72,7 +72,7 @@ class SpacyNouns:
         self._kept = lru_cache(maxsize=TEXTS_KEPT)(self._nouns)
 
     def nouns(self, text: str) -> tuple[str, ...]:
-        """The nouns and proper nouns in lower case, in order, repeats kept."""
+        """Return the nouns and proper nouns in lower case, in order, repeats kept."""
         return self._kept(text) if len(text) <= _LONGEST_KEPT else self._nouns(text)
 
     def _nouns(self, text: str) -> tuple[str, ...]:

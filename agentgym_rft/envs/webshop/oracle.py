@@ -19,7 +19,9 @@ class OraclePlayer:
         self._planner = Planner(session.shop, session.goal)
 
     def act(self, observation: str) -> str:
-        """The next action, planned anew for the page as it is. Raises `EnvError` if no search finds the product."""
+        """Return the next action, planned anew for the page as it is.
+        Raises `EnvError` if no search finds the product.
+        """
         way = self._planner.best(self._session)
         if way is None:
             raise EnvError(f"No search finds product '{self._session.goal.asin}' among the first results.")

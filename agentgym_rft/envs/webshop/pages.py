@@ -42,12 +42,12 @@ class Hits(NamedTuple):
 
 
 def index_page(instruction: str) -> list[Node]:
-    """The page with the search bar."""
+    """Return the page with the search bar."""
     return [_text("WebShop"), _text("Instruction: "), _text(instruction), _button("Search")]
 
 
 def results_page(instruction: str, hits: Hits) -> list[Node]:
-    """A page of search results."""
+    """Return a page of search results."""
     nodes = [*_head(instruction), _text(f"Page {hits.number} (Total results: {hits.total})")]
     if hits.number > 1:
         nodes.append(_button("< Prev"))
@@ -59,7 +59,7 @@ def results_page(instruction: str, hits: Hits) -> list[Node]:
 
 
 def item_page(instruction: str, product: Product, *, show_attributes: bool) -> list[Node]:
-    """The page of a product."""
+    """Return the page of a product."""
     nodes = [*_head(instruction), _button("< Prev")]
     for group, values in product.options:
         nodes.append(_text(group))
@@ -71,7 +71,7 @@ def item_page(instruction: str, product: Product, *, show_attributes: bool) -> l
 
 
 def sub_page(instruction: str, product: Product, name: str) -> list[Node]:
-    """One of the `SUB_PAGES` of a product. Reviews are empty, as the original loads none."""
+    """Return one of the `SUB_PAGES` of a product. Reviews are empty, as the original loads none."""
     texts: list[str] = []
     if name == "Description":
         texts = [product.description]
@@ -84,7 +84,7 @@ def sub_page(instruction: str, product: Product, name: str) -> list[Node]:
 
 
 def done_page(asin: str, options: Mapping[str, str], reward: float) -> list[Node]:
-    """The page after buying. Its odd words, and everything that is `None`, are the original's."""
+    """Return the page after buying. Its odd words, and everything that is `None`, are the original's."""
     chosen = json.dumps(options, sort_keys=True)
     for letter in "<>&'":
         chosen = chosen.replace(letter, f"\\u{ord(letter):04x}")
@@ -98,12 +98,12 @@ def done_page(asin: str, options: Mapping[str, str], reward: float) -> list[Node
 
 
 def as_text(nodes: Iterable[Node]) -> str:
-    """Mode `text`: the nodes, stripped, with ` [SEP] ` between them."""
+    """Return mode `text`: the nodes, stripped, with ` [SEP] ` between them."""
     return " [SEP] ".join([shown.strip() for node in nodes if (shown := _shown(node.text))])
 
 
 def as_rich_text(nodes: Iterable[Node], url: str, visited: Collection[str]) -> str:
-    """Mode `text_rich`: a line a node, buttons and options marked, and what was clicked.
+    """Return mode `text_rich`: a line a node, buttons and options marked, and what was clicked.
 
     An option counts as clicked if the URL holds it in double quotes; so does the original tell.
     """
@@ -130,7 +130,7 @@ def as_rich_text(nodes: Iterable[Node], url: str, visited: Collection[str]) -> s
 
 
 def as_html(nodes: Sequence[Node]) -> str:
-    """Mode `html`: a small page of our own with the ids and classes of the original's."""
+    """Return mode `html`: a small page of our own with the ids and classes of the original's."""
     parts = ["<!DOCTYPE html><html><body>"]
     if nodes[0].text == "WebShop":
         parts.append(f'<h2>WebShop</h2>{_instruction(nodes[2].text)}<input id="search_input" type="text">')
@@ -160,7 +160,7 @@ def _instruction(text: str) -> str:
 
 
 def _shown(text: str) -> str:
-    """A text as an HTML parser gives it: blanks with a line break are no node, other blanks are one blank."""
+    """Return a text as an HTML parser gives it: blanks with a line break are no node, other blanks are one blank."""
     if text.strip(_BLANKS):
         return text
     return "" if "\n" in text or not text else " "

@@ -48,7 +48,7 @@ class Planner:
         self._fresh: list[Way] | None = None
 
     def best(self, session: Session) -> Way | None:
-        """The shortest way that wins, from the page that a session shows; the session stays as it is.
+        """Return the shortest way that wins, from the page that a session shows; the session stays as it is.
 
         Searches are those of `search_texts`, so the way is the shortest there is if one of them has the product on its
         first page, or if no search is needed. It leads to the goal's product, or to the one that is open where that
@@ -69,7 +69,7 @@ class Planner:
         return finish + _after([PREVIOUS], self._ways(session, _back(session, state))) + again
 
     def _from_index(self) -> list[Way]:
-        """By the search that has the product on the earliest page, the first of equals."""
+        """Return the way by the search that has the product on the earliest page, the first of equals."""
         if self._fresh is None:
             searches = [(rank, words) for words in search_texts(self._goal) if (rank := self._rank(words)) >= 0]
             self._fresh = []
@@ -79,13 +79,13 @@ class Planner:
         return self._fresh
 
     def _by_turning(self, words: Sequence[str], number: int) -> list[Way]:
-        """By `next >` or `< prev` to the page of these results that lists the product, if one does."""
+        """Return the way by `next >` or `< prev` to the page of these results that lists the product, if one does."""
         rank = self._rank(words)
         turns = 1 + rank // PAGE_SIZE - number
         return _after([NEXT if turns > 0 else PREVIOUS] * abs(turns), self._open()) if rank >= 0 else []
 
     def _rank(self, words: Sequence[str]) -> int:
-        """The place of the goal's product among the results, from 0; -1 if it is not among them."""
+        """Return the place of the goal's product among the results, from 0; -1 if it is not among them."""
         catalog = self._shop.catalog
         rows = catalog.find(words, with_special=self._shop.special_queries)
         row = catalog.store.row_of(self._goal.asin)
@@ -95,7 +95,7 @@ class Planner:
         return _after([f"click[{self._goal.asin.lower()}]"], self._finish(self._goal.asin, {}))
 
     def _finish(self, asin: str, chosen: Mapping[str, str]) -> list[Way]:
-        """Options and buying, from the page of a product. Another than the goal's that cannot win has no way."""
+        """Return options and buying, from the page of a product. Another than the goal's that cannot win has no way."""
         if asin not in self._offers:
             self._offers[asin] = self._look_at(self._shop.catalog.product(asin))
         offer = self._offers[asin]
@@ -121,12 +121,12 @@ class Planner:
         return _Offer(bare.reward == 1.0, choices)
 
     def _met(self, group: str, value: str) -> int:
-        """The wanted options that a chosen value meets, as bits: each is counted on its own by the reward."""
+        """Return the wanted options that a chosen value meets, as bits: each is counted on its own by the reward."""
         chosen = {group: value}
         return sum(1 << bit for bit, option in enumerate(self._goal.options) if self._count([option], chosen))
 
     def _options(self, offer: _Offer, chosen: Mapping[str, str]) -> tuple[tuple[str, ...], bool]:
-        """The fewest values to click so that most wanted options count, and whether then all do.
+        """Return the fewest values to click so that most wanted options count, and whether then all do.
 
         A group keeps its value or gets one other. The ways to meet each set of wanted options grow group by group.
         """
@@ -147,18 +147,20 @@ class Planner:
 
 
 def search_texts(goal: Goal) -> list[list[str]]:
-    """The words of searches that may find a goal's product: query, with attributes, instruction, title."""
+    """Return the words of searches that may find a goal's product: query, with attributes, instruction, title."""
     texts = (goal.query, f"{goal.query} {' '.join(goal.attributes)}", goal.instruction, goal.title)
     return [words for text in texts if (words := _search_words(text))]
 
 
 def _search_words(text: str) -> list[str]:
-    """The words of a text without brackets, which would end the search early, in lower case as the shop makes them."""
+    """Return the words of a text without brackets, which would end the search early, in lower case as the shop makes
+    them.
+    """
     return _NOT_A_WORD.sub(" ", text.lower()).split()
 
 
 def _can_click(value: str) -> bool:
-    """Whether a click on an option's value chooses it: not if it is named like a button, or brackets hide it."""
+    """Return whether a click on an option's value chooses it: not if it is named like a button, or brackets hide it."""
     return value not in _BUTTONS and parse_action(f"click[{value}]") == ("click", value)
 
 
@@ -167,7 +169,7 @@ def _after(actions: Sequence[str], ways: Iterable[Way]) -> list[Way]:
 
 
 def _back(session: Session, state: Mapping[str, Any]) -> dict[str, Any]:
-    """The state after `< prev`, tried on a twin, as words of a search can confuse where it leads."""
+    """Return the state after `< prev`, tried on a twin, as words of a search can confuse where it leads."""
     twin = Session(session.shop, session.goal, session.id)
     twin.restore(state)
     twin.step(PREVIOUS)

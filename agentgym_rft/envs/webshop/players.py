@@ -42,7 +42,9 @@ class Memory:
     decided: str = ""  # product to buy
 
     def has_patience(self, tries: int) -> bool:
-        """Whether another product may be opened. To open and leave one is two actions, to examine it two more."""
+        """Return whether another product may be opened.
+        To open and leave one is two actions, to examine it two more.
+        """
         return sum(2 if note.was_examined else 1 for note in self.notes.values()) <= 2 * (tries - 1)
 
 
@@ -70,7 +72,7 @@ class SearchExpert:
         self._memory = Memory()
 
     def act(self, observation: str) -> str:
-        """The next action. Raises `DataError` if the observation is no page in mode `text` or `text_rich`."""
+        """Return the next action. Raises `DataError` if the observation is no page in mode `text` or `text_rich`."""
         view = read_view(observation)
         if self._wanted is None:
             self._wanted = read_instruction(view.instruction)
@@ -120,7 +122,9 @@ class SearchExpert:
         return self._return_to(memory.decided, view)
 
     def _best_untried(self, view: View, wanted: Wanted) -> Result | None:
-        """The affordable result that is the thing itself and whose title meets most needs; the first of equals."""
+        """Return the affordable result that is the thing itself and whose title meets most needs; the first of
+        equals.
+        """
         choices = [r for r in view.results if r.asin not in self._memory.notes and r.price <= wanted.cap]
 
         def fit(result: Result) -> tuple[bool, int]:
@@ -169,7 +173,7 @@ class SearchExpert:
         return BUY
 
     def _is_unclear(self, note: Note, view: View, wanted: Wanted) -> bool:
-        """Whether a product needs a closer look: it seems to lack something, and is not clearly the best."""
+        """Return whether a product needs a closer look: it seems to lack something, and is not clearly the best."""
         memory = self._memory
         open_needs = len(wanted.missing(note.text))
         is_last_try = len(memory.notes) == 1 and not memory.has_patience(self._tries)
@@ -202,7 +206,7 @@ class SearchExpert:
 
 
 def values_to_click(view: View, wanted: Wanted) -> list[str]:
-    """The options to choose: those that the template names, or in each group the one with most wanted words."""
+    """Return the options to choose: those that the template names, or in each group the one with most wanted words."""
     if wanted.is_template:
         offered = {value for _, group in view.options for value in group}
         return [value for _, value in wanted.options if value in offered]
@@ -211,7 +215,7 @@ def values_to_click(view: View, wanted: Wanted) -> list[str]:
 
 
 def _most_wanted(values: Sequence[str], text: str, stems: set[str]) -> str:
-    """The longest value that a request names, else the one with most of its words in it if that is over half."""
+    """Return the longest value that a request names, else the one with most of its words in it if that is over half."""
     named = max((value for value in values if value in text), key=len, default="")
     if named:
         return named
@@ -228,7 +232,7 @@ class RulePlayer:
     """The rule of the paper: search the whole instruction and buy the first result, without options."""
 
     def act(self, observation: str) -> str:
-        """The next action."""
+        """Return the next action."""
         view = read_view(observation)
         if view.kind == "index":
             return f"search[{view.instruction}]"
@@ -244,7 +248,7 @@ class RandomPlayer:
         self._rng = rng
 
     def act(self, observation: str) -> str:
-        """The next action."""
+        """Return the next action."""
         view = read_view(observation)
         if view.kind == "index":
             words = view.instruction.split()

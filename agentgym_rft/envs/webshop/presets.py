@@ -86,7 +86,7 @@ PRESETS: dict[str, Preset] = {
 
 
 def find_preset(name: str) -> Preset:
-    """The preset of a name. Raises `ConfigError` with the closest one."""
+    """Return the preset of a name. Raises `ConfigError` with the closest one."""
     if name not in PRESETS:
         raise ConfigError(f"WebShop has no preset '{name}'.{did_you_mean(name, PRESETS)}")
     return PRESETS[name]

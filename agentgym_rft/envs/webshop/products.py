@@ -44,18 +44,20 @@ class ProductStore(Protocol):
     def __getitem__(self, row: int) -> Product: ...
 
     def row_of(self, asin: str) -> int:
-        """The row of a product. Raises KeyError if there is none."""
+        """Return the row of a product. Raises KeyError if there is none."""
         ...
 
 
 def is_usable(raw: Mapping[str, Any]) -> bool:
-    """False for the entries that the original skips: no asin, or one that is too long. Duplicates are not seen here."""
+    """Return false for the entries that the original skips: no asin, or one that is too long.
+    Duplicates are not seen here.
+    """
     asin = raw.get("asin")
     return isinstance(asin, str) and asin != "nan" and 0 < len(asin) <= _MAX_ASIN
 
 
 def clean_product(raw: Mapping[str, Any], attributes: Sequence[str]) -> Product:
-    """The product of one entry of the items file.
+    """Return the product of one entry of the items file.
 
     Args:
         raw: the entry, as the file has it.
@@ -101,7 +103,7 @@ def _text(raw: Mapping[str, Any], key: str) -> str:
 
 
 def _prices(pricing: str | None) -> tuple[tuple[float, ...], str]:
-    """The ends of a price range and the text shown, of a text such as `$10.00 - $20.00`."""
+    """Return the ends of a price range and the text shown, of a text such as `$10.00 - $20.00`."""
     found = [float(_NOT_A_PRICE.sub("", part)) for part in (pricing or "").split("$")[1:]]
     if not found:
         found = [_MISSING_PRICE]

@@ -68,14 +68,14 @@ class Wanted:
     text: str  # without the price, in lower case
 
     def is_named(self, title: str) -> bool:
-        """Whether a title in lower case names the thing; if the name is not a known one, at least half of it."""
+        """Return whether a title in lower case names the thing; if the name is not a known one, at least half of it."""
         if self.names[0] in _known_names():
             return any(name in title for name in self.names)
         name = set(analyze(self.names[0]))
         return 2 * len(name & set(analyze(title))) >= len(name)
 
     def missing(self, text: str) -> tuple[str, ...]:
-        """The needs that a text in lower case does not meet."""
+        """Return the needs that a text in lower case does not meet."""
         if self.is_template:
             return tuple(need for need in self.needs if need not in text)
         stems = set(analyze(text))
@@ -83,7 +83,7 @@ class Wanted:
 
 
 def read_view(observation: str) -> View:
-    """The page of an observation in mode `text` or `text_rich`. Raises `DataError` for anything else."""
+    """Return the page of an observation in mode `text` or `text_rich`. Raises `DataError` for anything else."""
     parts, is_marked = _parts(observation)
     if parts[0] == "WebShop":
         return View("index", instruction=parts[2])
@@ -125,7 +125,7 @@ def read_instruction(text: str) -> Wanted:
 
 
 def _parts(observation: str) -> tuple[list[str], list[bool]]:
-    """The pieces of a page, and which of them `text_rich` marks as buttons, indexes as in the pieces."""
+    """Return the pieces of a page, and which of them `text_rich` marks as buttons, indexes as in the pieces."""
     if "[button]" not in observation and "[clicked button]" not in observation:
         return [part.strip() for part in observation.split(" [SEP] ")], []
     parts, marks = [], []
@@ -148,7 +148,9 @@ def _read_results(instruction: str, rest: list[str]) -> View:
 
 
 def _read_options(parts: list[str], marks: list[bool] | None) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """The option groups. Mode `text` does not mark which pieces are names, so the usual names of groups are known."""
+    """Return the option groups.
+    Mode `text` does not mark which pieces are names, so the usual names of groups are known.
+    """
     names = _group_names()
     groups: list[tuple[str, list[str]]] = []
     for at, part in enumerate(parts):
@@ -179,7 +181,7 @@ def _price(text: str) -> float:
 
 
 def _read_request(text: str) -> tuple[str, tuple[str, ...]]:
-    """Query and attributes of `easy carry, bpa free bottles with rose gold for travel use`."""
+    """Return query and attributes of `easy carry, bpa free bottles with rose gold for travel use`."""
     linked: list[str] = []
     for link in (" for ", " with "):
         text, _, after = text.partition(link)
@@ -196,7 +198,7 @@ def _read_request(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _read_free(text: str, cap: float) -> Wanted:
-    """A request in free words: the longest known name in it, if any, and the words that are left."""
+    """Return a request in free words: the longest known name in it, if any, and the words that are left."""
     text = text.lower()
     name = max((name for name in _known_names() if name in text), key=len, default="")
     words = [word.strip(".,;:!?()'\"") for word in text.replace(name, " ", 1).replace("-", " ").split()]

@@ -43,11 +43,11 @@ class RecordStore:
         return self._record(row)[0]
 
     def wishes(self, row: int) -> Wishes:
-        """The wishes for the product of a row."""
+        """Return the wishes for the product of a row."""
         return self._record(row)[1]
 
     def row_of(self, asin: str) -> int:
-        """The row of a product. Raises KeyError if there is none."""
+        """Return the row of a product. Raises KeyError if there is none."""
         wanted = asin.encode("utf-8", "surrogatepass")
         place = int(np.searchsorted(self._asins, wanted))
         if place == len(self) or self._asins[place] != wanted:
@@ -84,7 +84,7 @@ def write_records(folder: Path, entries: Iterable[tuple[Product, Wishes]]) -> It
 
 
 def encode(product: Product, wishes: Wishes) -> bytes:
-    """One line."""
+    """Return one line."""
     template = wishes.template
     record = {
         "product": list(astuple(product)),

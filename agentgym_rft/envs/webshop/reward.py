@@ -44,7 +44,7 @@ class Verdict:
     weight: float  # of the price; attributes and options weigh as much, each
 
     def verbose(self, goal: Goal) -> dict[str, Any]:
-        """The original's `verbose_info`."""
+        """Return the original's `verbose_info`."""
         info: dict[str, Any] = {
             "r_type": self.r_type,
             "r_att": self.r_att,
@@ -67,7 +67,7 @@ def judge(
     *,
     is_strict: bool = False,
 ) -> Verdict:
-    """The verdict on buying `product` for a goal.
+    """Return the verdict on buying `product` for a goal.
 
     Args:
         price: what the product costs; options do not change it.
@@ -99,12 +99,14 @@ def judge(
 
 
 def title_score(bought: Sequence[str], wanted: Sequence[str]) -> float:
-    """The share of wanted nouns that were bought: sets above, a list with repetitions below; 0.2 if none is wanted."""
+    """Return the share of wanted nouns that were bought: sets above, a list with repetitions below; 0.2 if none is
+    wanted.
+    """
     return len(set(bought) & set(wanted)) / len(wanted) if wanted else 0.2
 
 
 def type_factor(is_match: bool, score: float) -> float:
-    """The factor of the reward for the kind of product. A title score under 0.1 overrides any match."""
+    """Return the factor of the reward for the kind of product. A title score under 0.1 overrides any match."""
     if score == 0.0:
         return 0.0
     if score < 0.1:
@@ -114,12 +116,12 @@ def type_factor(is_match: bool, score: float) -> float:
 
 @lru_cache(maxsize=4096)
 def categories(path: str) -> frozenset[str]:
-    """The levels of a category path such as `Beauty › Hair Care › Shampoos`, without their order."""
+    """Return the levels of a category path such as `Beauty › Hair Care › Shampoos`, without their order."""
     return frozenset(level.strip() for level in path.split("›"))
 
 
 def has_attribute(product: Product, attribute: str) -> bool:
-    """True if an attribute of the product is like the wanted one, or its texts hold the wanted one."""
+    """Return True if an attribute of the product is like the wanted one, or its texts hold the wanted one."""
     return any(is_similar(own, attribute) for own in product.attributes) or (
         attribute in product.title.lower()
         or attribute in " ".join(product.bullets).lower()
@@ -143,7 +145,7 @@ def count_exact_options(wanted: Sequence[Option], chosen: Mapping[str, str]) -> 
 
 
 def normal_color(text: str) -> str:
-    """The first known colour, by alphabet, that the text holds; else the text: `dark blue` is `blue`."""
+    """Return the first known colour, by alphabet, that the text holds; else the text: `dark blue` is `blue`."""
     return next((color for color in COLORS if color in text), text)
 
 
@@ -160,7 +162,7 @@ def _option_text(option: Option) -> str:
 
 @lru_cache(maxsize=65536)
 def is_similar(left: str, right: str) -> bool:
-    """True if the token set ratio of thefuzz 0.22 is over 85; 100 where one's words are all in the other."""
+    """Return True if the token set ratio of thefuzz 0.22 is over 85; 100 where one's words are all in the other."""
     return round(fuzz.token_set_ratio(_plain(left), _plain(right))) > _THRESHOLD
 
 

@@ -37,7 +37,7 @@ class SessionServer:
         self._named: dict[str, int] = {}
 
     def open(self, session: int | str | None = None) -> Session:
-        """A new session on the first page. Raises `DataError` for a number without a goal."""
+        """Return a new session on the first page. Raises `DataError` for a number without a goal."""
         if isinstance(session, int):
             if not 0 <= session < len(self._order):
                 raise DataError(f"There is no goal {session}; there are {len(self._order)}, from 0.")

@@ -62,7 +62,7 @@ class State:
 
 
 def parse_action(action: str) -> tuple[str, str | None]:
-    """Name and lower-cased argument of `name[argument]`; without brackets the whole text and None."""
+    """Return name and lower-cased argument of `name[argument]`; without brackets the whole text and None."""
     match = _ACTION.match(action)
     return (match[1], match[2].lower()) if match else (action, None)
 
@@ -89,7 +89,7 @@ class Session:
         return Outcome(is_valid=False)
 
     def observation(self, mode: str) -> str:
-        """The current page in one of `pages.MODES`."""
+        """Return the current page in one of `pages.MODES`."""
         if mode == "text":
             return pages.as_text(self._nodes())
         if mode == "text_rich":
@@ -101,15 +101,15 @@ class Session:
         raise ConfigError(f"There is no observation mode '{mode}'; expected one of {', '.join(pages.MODES)}.")
 
     def available_actions(self) -> dict[str, Any]:
-        """`has_search_bar` and `clickables`, as the original lists them."""
+        """Return `has_search_bar` and `clickables`, as the original lists them."""
         return {"has_search_bar": self._state.page == "index", "clickables": list(self._targets())}
 
     def nodes(self) -> Sequence[Node]:
-        """The current page as nodes."""
+        """Return the current page as nodes."""
         return self._nodes()
 
     def links(self) -> list[str]:
-        """The asins that the current page links to, in order."""
+        """Return the asins that the current page links to, in order."""
         return [node.text for node in self._nodes() if node.look is Look.LINK]
 
     @property
@@ -139,7 +139,7 @@ class Session:
         return f"{path}/{state.sub_page}/{state.options}"
 
     def snapshot(self) -> dict[str, Any]:
-        """The state as a dict of JSON values, a copy. A verdict is not in it: `restore` judges again."""
+        """Return the state as a dict of JSON values, a copy. A verdict is not in it: `restore` judges again."""
         state = self._state
         return {
             "page": state.page,
@@ -219,7 +219,9 @@ class Session:
         return self.shop.catalog.product(self._state.asin or "")
 
     def _page_by_url(self) -> str:
-        """The page as the original tells it: the first name that occurs in the URL, the search words included."""
+        """Return the page as the original tells it: the first name that occurs in the URL, the search words
+        included.
+        """
         url = self.url
         return next((name for name in _PAGES_BY_URL if name in url), "")
 

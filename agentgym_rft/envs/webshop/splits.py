@@ -38,19 +38,19 @@ SplitRule = Mapping[str, Positions] | Shares
 
 
 def make_splits(rule: SplitRule, goals: Goals, table: RowTable) -> dict[str, Indexes]:
-    """The goals of each split in their frozen order."""
+    """Return the goals of each split in their frozen order."""
     return _by_share(rule, goals, table) if isinstance(rule, Shares) else _by_position(rule, len(goals))
 
 
 def shuffled(number: int, seed: int) -> Indexes:
-    """0 to `number`-1 in the order that `random.Random(seed).shuffle` gives a list of that length."""
+    """Return 0 to `number`-1 in the order that `random.Random(seed).shuffle` gives a list of that length."""
     order = list(range(number))
     random.Random(seed).shuffle(order)
     return np.array(order, np.int64)
 
 
 def _by_position(rule: Mapping[str, Positions], number: int) -> dict[str, Indexes]:
-    """Slices of shuffled lists. Where one would be empty, every split is all goals.
+    """Return slices of shuffled lists. Where one would be empty, every split is all goals.
 
     The latter is what the original's wrapper does for its small sets.
     """
@@ -61,7 +61,9 @@ def _by_position(rule: Mapping[str, Positions], number: int) -> dict[str, Indexe
 
 
 def _by_share(rule: Shares, goals: Goals, table: RowTable) -> dict[str, Indexes]:
-    """All goals of one query are in one split; in it they are in an order of which any first part is a fair sample."""
+    """Return all goals of one query are in one split; in it they are in an order of which any first part is a fair
+    sample.
+    """
     rows = goals.rows()
     place = _mixed(table.query_hash[rows] ^ _SALT).astype(np.float64) / 2.0**64
     order = np.argsort(_mixed(table.asin_hash[rows] + _rank_in_run(rows)))
@@ -71,14 +73,14 @@ def _by_share(rule: Shares, goals: Goals, table: RowTable) -> dict[str, Indexes]
 
 
 def _rank_in_run(rows: Indexes) -> NDArray[np.uint64]:
-    """For each goal its place in its run of equal rows."""
+    """Return for each goal its place in its run of equal rows."""
     starts = np.flatnonzero(np.diff(rows, prepend=-1))
     firsts = np.repeat(starts, np.diff(np.append(starts, len(rows))))
     return (np.arange(len(rows)) - firsts).astype(np.uint64)
 
 
 def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """64-bit values whose order is unlike that of the given ones (the finaliser of SplitMix64)."""
+    """Return 64-bit values whose order is unlike that of the given ones (the finaliser of SplitMix64)."""
     with np.errstate(over="ignore"):
         values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

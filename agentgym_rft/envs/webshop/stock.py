@@ -29,7 +29,7 @@ class Stock:
 
 @lru_cache(maxsize=16)
 def open_stock(catalog: Catalog, preset: str, kinds: tuple[str, ...], seed: int) -> Stock:
-    """The stock of a catalogue under a preset, with goals of these kinds and prices of this seed."""
+    """Return the stock of a catalogue under a preset, with goals of these kinds and prices of this seed."""
     protocol = find_preset(preset)
     rules = GoalRules(kinds, protocol.max_variants, Pricing(seed, protocol.cap_per_goal))
     goals = Goals(catalog.store, catalog.table, rules)

@@ -32,7 +32,7 @@ class Scene:
 
 
 def read_page(observation: str) -> View:
-    """The current page of an observation; `UNREAD` in the modes `url` and `html`.
+    """Return the current page of an observation; `UNREAD` in the modes `url` and `html`.
 
     In `compact` the numbers of results stand for their asins, and a page has no instruction unless one follows as
     `Goal: ...`, and no `has_next`.
@@ -49,7 +49,7 @@ def read_page(observation: str) -> View:
 
 
 def read_scenes(observation: str, steps: Sequence[tuple[str, str]]) -> list[Scene]:
-    """The scene before each turn, and that after the last: one more than there are steps.
+    """Return the scene before each turn, and that after the last: one more than there are steps.
 
     A step without an action changes nothing. An empty page is one: a product without a description, in `compact`.
     """
@@ -69,7 +69,7 @@ def read_wanted(scenes: Sequence[Scene], steps: Sequence[tuple[str, str]]) -> Wa
 
 
 def searched(action: str) -> str:
-    """The words of a search; empty for another action."""
+    """Return the words of a search; empty for another action."""
     name, argument = parse_action(action)
     return argument or "" if name == SEARCH else ""
 
@@ -113,7 +113,7 @@ def _read_compact(page: str) -> View:
 
 
 def _price(digits: str) -> float:
-    """The number; 0 for digits that are none, as a title can have them."""
+    """Return the number; 0 for digits that are none, as a title can have them."""
     try:
         return float(digits)
     except ValueError:

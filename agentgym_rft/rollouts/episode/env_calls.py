@@ -47,7 +47,9 @@ class EnvCalls:
         return await self._call(self.env.remaining, "remaining")
 
     async def script(self, kind: str, agent: str, observation: str, rng: np.random.Generator) -> Expert | None:
-        """The script `oracle`, `expert` or `random` for an agent, "" for the only one; None: any admissible action."""
+        """Return the script `oracle`, `expert` or `random` for an agent, "" for the only one; None: any admissible
+        action.
+        """
         if agent:
             function = partial(self.env.seat_player, kind, agent, observation, rng)
             return await self._call(function, "seat_player", kind, agent, observation, rng)

@@ -13,7 +13,7 @@ from agentgym_rft.rollouts.episode.env_calls import EnvCalls
 
 
 class Observation(NamedTuple):
-    """What an agent observed: the environment's answer, or the card's feedback to a reply without an action.
+    """An agent's observation: the environment's answer, or the card's feedback to a reply without an action.
 
     A tuple, because one is made every turn, in less than half the time of a frozen dataclass.
     """

@@ -47,7 +47,7 @@ class RolloutWorker:
         await self._ended.wait()
 
     async def record(self, spec: EpisodeSpec, start: Fork | None) -> Answer:
-        """One episode, see `Workers.record`."""
+        """Return one episode, see `Workers.record`."""
         return self._answer(await self._ready().record(spec, start))
 
     async def play(self, spec: EpisodeSpec) -> Answer:
@@ -59,7 +59,7 @@ class RolloutWorker:
         return self._answer(replace(played, observations=(), snapshots=(), remaining=()))
 
     async def reply(self, request: ChatRequest) -> Answer:
-        """A free-standing reply, see `Workers.reply`."""
+        """Return a free-standing reply, see `Workers.reply`."""
         return self._answer(await self._ready().reply(request))
 
     async def load(self, packed: Packed, version: int) -> None:

@@ -79,7 +79,7 @@ class ActorGroup:
     pids: set[int] = field(default_factory=set)  # of all that ever were ready
 
     def handles(self) -> dict[int, Any]:
-        """Ray's handles of those that are ready, by number."""
+        """Return Ray's handles of those that are ready, by number."""
         return {member.number: member.handle for member in self.members if member.is_ready}
 
     def begin(self, size: int) -> None:
@@ -146,7 +146,7 @@ class ActorGroup:
         self.pids.add(where.pid)
 
     def is_gone(self, member: Member) -> bool:
-        """Whether Ray reports that an actor is lost."""
+        """Return whether Ray reports that an actor is lost."""
         return bool(ray.wait([member.life], timeout=0)[0])
 
     def note_loss(self, member: Member) -> bool:
@@ -159,7 +159,7 @@ class ActorGroup:
         return True
 
     def replace(self, member: Member, reason: Exception) -> Member:
-        """Start another actor in place of a lost one. Raises `WorkersError` if too many were lost."""
+        """Return start another actor in place of a lost one. Raises `WorkersError` if too many were lost."""
         self.budget.spend(self.kind, first_line(reason))
         self.faults[f"{self.kind}_restarted"] += 1
         self.members[member.number] = self._make(member.number)

@@ -13,7 +13,7 @@ _MAX_LINE = 300
 
 
 def own_error(error: RayTaskError) -> AgentGymError:
-    """The error that an actor raised: the package's own as it is, any other by its type and message."""
+    """Return the error that an actor raised: the package's own as it is, any other by its type and message."""
     if isinstance(error.cause, AgentGymError):
         return error.cause
     if isinstance(error, NO_ROOM):
@@ -22,7 +22,7 @@ def own_error(error: RayTaskError) -> AgentGymError:
 
 
 def refusal(error: RayTaskError | RayActorError, kind: str) -> AgentGymError:
-    """The error that says why an actor cannot be set up."""
+    """Return the error that says why an actor cannot be set up."""
     cause = error.cause if isinstance(error, RayTaskError) else error
     if isinstance(cause, AgentGymError):
         return cause
@@ -33,7 +33,7 @@ def refusal(error: RayTaskError | RayActorError, kind: str) -> AgentGymError:
 
 
 def no_room(error: Exception) -> WorkersError:
-    """Both the object store and the disk that it spills to are full."""
+    """Return both the object store and the disk that it spills to are full."""
     return WorkersError(
         f"Ray's object store is full, and so is the disk that it spills to: {type(error).__name__}. Start Ray with a "
         "larger object_store_memory, or free that disk."
@@ -41,7 +41,7 @@ def no_room(error: Exception) -> WorkersError:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a message, as a sentence; of the death of an actor, the line that says why."""
+    """Return the first line of a message, as a sentence; of the death of an actor, the line that says why."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     line = next((each for each in lines if each.startswith(_WHY)), lines[0])
     return f"{line.removeprefix(_WHY).strip()[:_MAX_LINE].rstrip('.')}."

@@ -23,7 +23,9 @@ Packed = Mapping[str, PackedTensor]
 
 
 def pack(weights: Mapping[str, Any]) -> dict[str, PackedTensor]:
-    """The weights by name. Where several names share a tensor, only the first is kept: `Policy.load` needs no more."""
+    """Return the weights by name.
+    Where several names share a tensor, only the first is kept: `Policy.load` needs no more.
+    """
     packed: dict[str, PackedTensor] = {}
     seen: set[tuple[int, torch.Size]] = set()
     for name, tensor in weights.items():
@@ -38,7 +40,7 @@ def pack(weights: Mapping[str, Any]) -> dict[str, PackedTensor]:
 
 
 def unpack(packed: Packed) -> dict[str, torch.Tensor]:
-    """The weights as copied tensors, since the object store is read-only."""
+    """Return the weights as copied tensors, since the object store is read-only."""
     return {name: _tensor(each) for name, each in packed.items()}
 
 

@@ -31,7 +31,7 @@ class PolicyReplica:
         await self._ended.wait()
 
     async def sample(self, request: SampleRequest) -> Completion:
-        """One action, see `Policy.sample`."""
+        """Return one action, see `Policy.sample`."""
         return await self._ready().sample(request)
 
     async def release(self, cache_key: str) -> None:
@@ -75,7 +75,9 @@ class ReplicaPolicy:
         self._changed.set()
 
     async def sample(self, request: SampleRequest) -> Completion:
-        """One action. Raises `PolicyError` where the replica's policy does, or if too many replicas were lost."""
+        """Return one action. Raises `PolicyError` where the replica's policy does, or if too many replicas were
+        lost.
+        """
         from ray.exceptions import RayActorError
 
         for attempt in range(self._max_replays + 1):
@@ -105,12 +107,12 @@ class ReplicaPolicy:
         """Do nothing: the driver ends the replicas."""
 
     def take_faults(self) -> dict[str, int]:
-        """The number of repeated requests since the last call."""
+        """Return the number of repeated requests since the last call."""
         count, self._num_repeated = self._num_repeated, 0
         return {"request_repeated": count} if count else {}
 
     def _owner(self, cache_key: str) -> int | None:
-        """The replica of an episode, by rendezvous hashing: if a replica is lost, only its own episodes move."""
+        """Return the replica of an episode, by rendezvous hashing: if a replica is lost, only its own episodes move."""
         return max(self._replicas, key=lambda number: derive_seed(cache_key, number), default=None)
 
     async def _choose(self, cache_key: str) -> tuple[int, Any]:

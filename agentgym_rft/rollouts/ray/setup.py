@@ -33,7 +33,7 @@ class Location:
 
 
 def location() -> Location:
-    """The location of the actor that calls this."""
+    """Return the location of the actor that calls this."""
     import ray
 
     return Location(os.getpid(), str(ray.get_runtime_context().get_node_id()))

@@ -52,7 +52,7 @@ def open_ray_workers(
 
 
 def start_actors(config: Config, tokenizer: Any, dtype: torch.dtype | None) -> tuple[ActorGroup, ActorGroup | None]:
-    """The workers, all ready, and the replicas that they share, if they do.
+    """Return the workers, all ready, and the replicas that they share, if they do.
 
     Raises:
         ConfigError: the cluster has no room for them, or one cannot be set up there.
@@ -98,7 +98,9 @@ def start_actors(config: Config, tokenizer: Any, dtype: torch.dtype | None) -> t
 
 
 def _actor_config(config: Config, num_gpus: float, max_concurrency: int) -> Config:
-    """The run's configuration, changed for an actor: it plays in its own process, on the device that Ray gives it."""
+    """Return the run's configuration, changed for an actor: it plays in its own process, on the device that Ray gives
+    it.
+    """
     rollout, policy = config.rollout, config.policy
     changes = {
         "num_threads": max(1, int(rollout.ray.num_cpus)),

@@ -84,7 +84,7 @@ class RayWorkers:
         return frozenset(pid for group in self._groups() for pid in group.pids)
 
     def living(self, kind: Literal["worker", "replica"] = "worker") -> dict[int, str]:
-        """Process ids of the workers or replicas that are ready, each with Ray's id of its node."""
+        """Return process ids of the workers or replicas that are ready, each with Ray's id of its node."""
         members = [each for group in self._groups() if group.kind == kind for each in group.members if each.is_ready]
         return {each.where.pid: each.where.node for each in members if each.where is not None}
 
@@ -101,11 +101,13 @@ class RayWorkers:
         return self._loop.submit(work)
 
     async def play(self, spec: EpisodeSpec) -> Trajectory:
-        """One episode, as soon as there is a place for it; with several agents, the trajectory of `spec.view`."""
+        """Return one episode, as soon as there is a place for it; with several agents, the trajectory of
+        `spec.view`.
+        """
         return (await self._played(lambda handle: handle.play.remote(spec), spec)).of(spec.view)
 
     async def record(self, spec: EpisodeSpec, start: Fork | None = None) -> EpisodeRecord:
-        """One episode, from its beginning or from a fork, in whichever worker has a place.
+        """Return one episode, from its beginning or from a fork, in whichever worker has a place.
 
         If its worker is lost, another one plays it again from the same seed, `max_replays` times at most. After that it
         is an errored trajectory of type `WorkerLost`.
@@ -133,7 +135,7 @@ class RayWorkers:
         return Episode(TextEnv(), self.agents, RoutedPolicy({}, ()), spec, start).record(StopReason.ENV_ERROR, error)
 
     async def reply(self, request: ChatRequest) -> Turn | None:
-        """A free-standing reply of the policy, see `Completer.reply`; repeated as an episode is."""
+        """Return a free-standing reply of the policy, see `Completer.reply`; repeated as an episode is."""
         for attempt in range(self._section.max_replays + 1):
             self._faults["reply_repeated"] += attempt > 0
             try:
@@ -167,7 +169,7 @@ class RayWorkers:
         await asyncio.gather(*(self._hand_over(group, member) for member in group.members if member.is_ready))
 
     def take_faults(self) -> dict[str, int]:
-        """Faults since the last call, by name; see docs/ray.md."""
+        """Return faults since the last call, by name; see docs/ray.md."""
         faults = {name: count for name, count in self._faults.items() if count}
         self._faults.clear()
         return faults
@@ -186,7 +188,7 @@ class RayWorkers:
         return [self._workers] if self._replicas is None else [self._workers, self._replicas]
 
     def _attend(self) -> Places[Member]:
-        """The places of this event loop.
+        """Return the places of this event loop.
 
         A new loop also starts a task for each actor, which replaces it when it is lost.
         """

@@ -34,7 +34,7 @@ class Completer:
         self._max_context = max_context
 
     async def reply(self, request: ChatRequest) -> Turn | None:
-        """The reply as a turn, its text in `info["text"]`; None if prompt and reply need more than the context.
+        """Return the reply as a turn, its text in `info["text"]`; None if prompt and reply need more than the context.
 
         Raises `PolicyError` where the policy does.
         """

@@ -66,7 +66,7 @@ class ChatEndpoint:
     async def ask(
         self, messages: Sequence[Message], *, max_tokens: int, temperature: float, seed: int | None = None
     ) -> Answer:
-        """The model's reply to a conversation. Raises `PolicyError` where there is none, after the retries."""
+        """Return the model's reply to a conversation. Raises `PolicyError` where there is none, after the retries."""
         body: dict[str, Any] = {
             "model": self.model,
             "messages": list(messages),
@@ -104,7 +104,9 @@ def _used(reply: Any, kind: str) -> int | None:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether a failure may pass: a busy or unreachable server may recover, a refused request is refused again."""
+    """Return whether a failure may pass: a busy or unreachable server may recover, a refused request is refused
+    again.
+    """
     return (
         error.code in _PASSING
         if isinstance(error, HTTPError)

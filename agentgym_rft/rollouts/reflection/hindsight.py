@@ -18,7 +18,7 @@ MIN_EXCESS = 8  # a win is inefficient from so many turns beyond the shortest wi
 
 
 def remaining_after(env: TextEnv, trajectory: Trajectory) -> list[int] | None:
-    """The shortest completion at the start and after every turn: one number more than there are turns.
+    """Return the shortest completion at the start and after every turn: one number more than there are turns.
 
     None if the environment cannot tell at one of these points. A turn without an action changes nothing. The
     environment is reset for it, so it must not be in use.
@@ -34,7 +34,7 @@ def remaining_after(env: TextEnv, trajectory: Trajectory) -> list[int] | None:
 
 
 def pivot_of(left: Sequence[int]) -> int:
-    """The first turn after which the shortest completion is longer than before it; 0 if there is none.
+    """Return the first turn after which the shortest completion is longer than before it; 0 if there is none.
 
     Example: [5, 5, 4, 5, 5] -> 2, because the third action led from 4 to 5 commands.
     """
@@ -42,7 +42,7 @@ def pivot_of(left: Sequence[int]) -> int:
 
 
 def plain_lesson(observation: str, steps: Sequence[tuple[str, str]], pivot: int | None) -> Lesson:
-    """The lesson for an environment that gives none of its own: it can only name the pivot."""
+    """Return the lesson for an environment that gives none of its own: it can only name the pivot."""
     if pivot is None:
         return Lesson("No step led away from the goal.", "Nothing led to the goal.", "Take the shortest way.")
     return Lesson(f"Step {pivot} led away from the goal.", f"Step {pivot} was wrong.", "Take another action there.")
@@ -68,7 +68,7 @@ def team_lesson(agents: Sequence[str], pivot: int | None) -> Lesson:
 def report_of(
     left: Sequence[int], words: Callable[[int | None], Lesson], *, won: bool, at_start: bool = False
 ) -> Report:
-    """The report of the hindsight rule, in the words of a lesson.
+    """Return the report of the hindsight rule, in the words of a lesson.
 
     The pivot is the first turn after which the shortest completion grew; an episode where it never grew is retried from
     the start. A win counts as inefficient if a turn lengthened the way and it took `MIN_EXCESS` turns more than needed,
@@ -90,7 +90,7 @@ def report_of(
 
 
 def lesson_report(env: TextEnv, trajectory: Trajectory, *, at_start: bool = False) -> Report | None:
-    """`report_of` a trajectory that is replayed in its environment, in the environment's words.
+    """Return `report_of` a trajectory that is replayed in its environment, in the environment's words.
 
     None if the environment cannot tell distances. Raises `EnvError` if it has no lessons.
     """
@@ -102,7 +102,7 @@ def lesson_report(env: TextEnv, trajectory: Trajectory, *, at_start: bool = Fals
 
 
 def with_goal(observation: str, info: Mapping[str, Any]) -> str:
-    """The first observation of an episode, and the goal where the environment keeps it apart from its texts."""
+    """Return the first observation of an episode, and the goal where the environment keeps it apart from its texts."""
     goal = str(info.get("goal", ""))
     return observation if goal in observation else f"{observation}\nGoal: {goal}"
 

@@ -35,7 +35,9 @@ class Reflector(Protocol):
     """Reflects on episodes, many at once."""
 
     async def reflect(self, played: EpisodeRecord) -> Reflection:
-        """The reflection on an episode with at least one turn and no error. Never raises for a failing policy."""
+        """Return the reflection on an episode with at least one turn and no error.
+        Never raises for a failing policy.
+        """
         ...
 
 

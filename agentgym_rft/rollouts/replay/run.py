@@ -182,7 +182,9 @@ class _Episode:
         return self._left[agent].popleft()
 
     def _parsed(self, turn: Turn) -> tuple[str, str]:
-        """Return why a reply holds no action, and the feedback to it. Cards of named agents are taken at their word."""
+        """Return return why a reply holds no action, and the feedback to it.
+        Cards of named agents are taken at their word.
+        """
         if self._only is None:
             stored = str(turn.info["invalid_action"])
             return "" if stored == "refused" else stored, ""

@@ -44,7 +44,7 @@ class Replaced:
     continuations: tuple[EpisodeRecord, ...]
 
     def returns(self, agent: str) -> list[float]:
-        """The agent's returns, without the continuations that broke."""
+        """Return the agent's returns, without the continuations that broke."""
         own = [played.of(agent) for played in self.continuations]
         return [each.episode_return for each in own if not each.is_error]
 
@@ -67,7 +67,7 @@ async def counterfactual(plan: GroupPlan, workers: RolloutWorkers) -> Group:
 
 
 async def _credited(plan: GroupPlan, workers: RolloutWorkers, played: EpisodeRecord) -> tuple[Trajectory, ...]:
-    """The trajectories of an episode, with the difference rewards of those that are trained."""
+    """Return the trajectories of an episode, with the difference rewards of those that are trained."""
     if played.trajectory.is_error:
         return played.trajectories
     if plan.counterfactual.by == "noop" and not played.team:
@@ -85,7 +85,7 @@ async def _judged(plan: GroupPlan, workers: RolloutWorkers, played: EpisodeRecor
 
 
 def _drawn(plan: GroupPlan, played: EpisodeRecord, agent: str) -> list[tuple[int, int]]:
-    """Turns of an agent that are replaced, each as (number in the episode, number among its own), in order."""
+    """Return turns of an agent that are replaced, each as (number in the episode, number among its own), in order."""
     own = played.of(agent)
     taken = [number for number, turn in enumerate(played.trajectory.turns) if own_turns((turn,), agent)]
     able = [(turn, n) for n, turn in enumerate(taken) if own.turns[n].trainable and own.info.get("is_trained", True)]
@@ -102,7 +102,7 @@ async def _replaced(plan: GroupPlan, workers: RolloutWorkers, played: EpisodeRec
 
 
 async def _continued(plan: GroupPlan, workers: RolloutWorkers, start: Fork, sample: int) -> EpisodeRecord:
-    """One continuation.
+    """Return one continuation.
 
     The first one after a no-op has the random state of the episode, so agents that do not see the change act as before.
     """
@@ -116,7 +116,9 @@ async def _continued(plan: GroupPlan, workers: RolloutWorkers, start: Fork, samp
 def with_differences(
     own: Trajectory, agent: str, replaced: Sequence[Replaced], coef: float, *, by_noop: bool
 ) -> Trajectory:
-    """An agent's trajectory with the difference rewards of its replaced turns, and what they cost in its info."""
+    """Return an agent's trajectory with the difference rewards of its replaced turns, and what they cost in its
+    info.
+    """
     differences: dict[int, float] = {}
     for each in replaced:
         returns = each.returns(agent)

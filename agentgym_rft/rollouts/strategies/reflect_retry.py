@@ -78,7 +78,8 @@ async def _retry_pair(plan: GroupPlan, workers: RolloutWorkers, member: int) -> 
 
 
 def _target(base: EpisodeRecord, pivot: int) -> tuple[int, str] | None:
-    """The turn to go back to and who is guided from there on; None if no agent that is trained has a turn from it on.
+    """Return the turn to go back to and who is guided from there on; None if no agent that is trained has a turn from
+    it on.
 
     The only agent of an environment that does not name it is "".
     """
@@ -93,7 +94,9 @@ def _retry_spec(base_spec: EpisodeSpec, base: EpisodeRecord) -> EpisodeSpec:
 
 
 def _joining(pairs: list[RetryPair], options: ReflectSection) -> list[RetryPair]:
-    """The pairs whose retry joins the group: all that can, or those with the best returns, the first of equals."""
+    """Return the pairs whose retry joins the group: all that can, or those with the best returns, the first of
+    equals.
+    """
     able = [pair for pair in pairs if is_usable(pair, options)]
     if options.num_joined is None:
         return able
@@ -101,7 +104,9 @@ def _joining(pairs: list[RetryPair], options: ReflectSection) -> list[RetryPair]
 
 
 def _members(pair: RetryPair, options: ReflectSection, *, joins: bool) -> list[Trajectory]:
-    """The trajectories of the group. Base and retry carry their `pivot` only if they share the turns before it."""
+    """Return the trajectories of the group.
+    Base and retry carry their `pivot` only if they share the turns before it.
+    """
     base, retry = pair.base, pair.retry
     joining = [agent for agent in base.agents if joins and pair.goes_on(agent)]
     marked = joining if options.restart == "pivot" else []
@@ -127,7 +132,7 @@ def _mark(pair: RetryPair, agent: str, marked: Sequence[str]) -> dict[str, objec
 
 
 def _trained(retry: EpisodeRecord, agent: str, pair: RetryPair, options: ReflectSection) -> Trajectory:
-    """An agent's trajectory of a retry, as it is trained: without the guidance, if it is to be distilled."""
+    """Return an agent's trajectory of a retry, as it is trained: without the guidance, if it is to be distilled."""
     is_distilled = options.distill and agent == pair.guided
     return retry.unguided if is_distilled and retry.unguided is not None else retry.of(agent)
 
@@ -166,7 +171,7 @@ def _reflection_sample(base: Trajectory, turn: Turn) -> Trajectory:
 
 
 def _guided_sample(retry: Trajectory, pivot: int) -> Trajectory:
-    """The retry under its guidance; only its own turns are trained."""
+    """Return the retry under its guidance; only its own turns are trained."""
     prefix = tuple(replace(turn, trainable=False) for turn in retry.turns[:pivot])
     return replace(
         retry,

@@ -54,12 +54,12 @@ class RetryPair:
         return own_turns(self.base.trajectory.turns[: self.pivot], agent)
 
     def goes_on(self, agent: str) -> bool:
-        """True if the agent has a turn of its own in the retry."""
+        """Return True if the agent has a turn of its own in the retry."""
         return own_turns(self.new_turns, agent) > 0
 
 
 def is_usable(pair: RetryPair, options: ReflectSection) -> bool:
-    """True if there is a retry without an error, with a guided turn of its own, that may be trained."""
+    """Return True if there is a retry without an error, with a guided turn of its own, that may be trained."""
     if pair.retry is None or pair.retry.trajectory.is_error or not pair.guided_turns:
         return False
     return not (options.distill and _leaked(pair))
@@ -70,12 +70,12 @@ def _leaked(pair: RetryPair) -> bool:
 
 
 def retry_return(pair: RetryPair) -> float:
-    """The return of a retry without an error; 0 without a retry."""
+    """Return the return of a retry without an error; 0 without a retry."""
     return pair.retry.of(pair.guided).episode_return if pair.retry else 0.0
 
 
 def is_verified(base: Trajectory, retry: Trajectory, options: ReflectSection) -> bool:
-    """True if a retry is a verified correction of its base.
+    """Return True if a retry is a verified correction of its base.
 
     `paper`: its return is higher. `code` (the authors' release): it also reaches 1, or reaches 1 in fewer turns.
     """
@@ -87,14 +87,14 @@ def is_verified(base: Trajectory, retry: Trajectory, options: ReflectSection) ->
 
 
 def is_correction(pair: RetryPair, options: ReflectSection) -> bool:
-    """True if the retry can be used and is a verified correction."""
+    """Return True if the retry can be used and is a verified correction."""
     if pair.retry is None or not is_usable(pair, options):
         return False
     return is_verified(pair.base.of(pair.guided), pair.retry.of(pair.guided), options)
 
 
 def record(pair: RetryPair, reflection: Reflection, options: ReflectSection) -> dict[str, Any]:
-    """The outcome of a reflection, for the metrics and for the trajectory file."""
+    """Return the outcome of a reflection, for the metrics and for the trajectory file."""
     report, turn = reflection.report, reflection.turn
     base, retry = pair.base, pair.retry
     left = [number for number in base.remaining if number is not None]

@@ -48,11 +48,11 @@ class Workers(Protocol):
         ...
 
     async def record(self, spec: EpisodeSpec, start: Fork | None = None) -> EpisodeRecord:
-        """One episode, from its beginning or from a fork, with all that a fork of it needs."""
+        """Return one episode, from its beginning or from a fork, with all that a fork of it needs."""
         ...
 
     async def reply(self, request: ChatRequest) -> Turn | None:
-        """A free-standing reply of the policy, see `Completer.reply`."""
+        """Return a free-standing reply of the policy, see `Completer.reply`."""
         ...
 
     async def reflect(self, played: EpisodeRecord) -> Reflection:
@@ -64,7 +64,7 @@ class Workers(Protocol):
         ...
 
     def take_faults(self) -> dict[str, int]:
-        """Counts of faults since the last call, by name: lost workers, episodes repeated because of them."""
+        """Return counts of faults since the last call, by name: lost workers, episodes repeated because of them."""
         ...
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from agentgym_rft.envs.process.pool import Processes
 
 
 def env_maker(config: Config) -> Callable[[], TextEnv]:
-    """Makes environments as `rollout.workers` says.
+    """Make environments as `rollout.workers` says.
 
     There are as many processes as cores, unless `rollout.processes.num_processes` says otherwise, and never more than
     episodes at once. Their Python hash seed is the run's seed, so that sets have the same order in all of them. A
@@ -33,5 +33,5 @@ def env_maker(config: Config) -> Callable[[], TextEnv]:
 
 
 def num_cores() -> int:
-    """The cores that this process may use."""
+    """Return the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if "sched_getaffinity" in dir(os) else os.cpu_count() or 1

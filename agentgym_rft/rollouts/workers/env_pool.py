@@ -39,7 +39,7 @@ class EnvPool:
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
-        """One of the places, as soon as there is one."""
+        """Return one of the places, as soon as there is one."""
         loop = asyncio.get_running_loop()
         if self._places is None or self._places[0] is not loop:
             self._places = loop, asyncio.Semaphore(self._max_concurrency)
@@ -49,7 +49,7 @@ class EnvPool:
     async def play(
         self, episode: Callable[[TextEnv], Awaitable[EpisodeRecord]], close_timeout_s: float | None
     ) -> EpisodeRecord:
-        """An episode in an environment of the pool, as soon as there is a place for it.
+        """Return an episode in an environment of the pool, as soon as there is a place for it.
 
         `close_timeout_s` bounds the closing of an environment that broke.
         """

@@ -91,11 +91,13 @@ class LocalWorkers:
         return {}
 
     async def play(self, spec: EpisodeSpec) -> Trajectory:
-        """One episode, as soon as there is a place for it; with several agents, the trajectory of `spec.view`."""
+        """Return one episode, as soon as there is a place for it; with several agents, the trajectory of
+        `spec.view`.
+        """
         return (await self.record(spec)).of(spec.view)
 
     async def record(self, spec: EpisodeSpec, start: Fork | None = None) -> EpisodeRecord:
-        """One episode, from its beginning or from a fork, with all that a fork of it needs."""
+        """Return one episode, from its beginning or from a fork, with all that a fork of it needs."""
 
         def episode(env: TextEnv) -> Awaitable[EpisodeRecord]:
             return run_episode(env, self.agents, self._policy, spec, start)
@@ -103,7 +105,7 @@ class LocalWorkers:
         return await self._pool.play(episode, spec.step_timeout_s)
 
     async def reply(self, request: ChatRequest) -> Turn | None:
-        """A free-standing reply of the policy, as soon as there is a place; see `Completer.reply`."""
+        """Return a free-standing reply of the policy, as soon as there is a place; see `Completer.reply`."""
         async with self._pool.place():
             return await self._completer.reply(request)
 
@@ -120,7 +122,7 @@ class LocalWorkers:
 def make_local_workers(
     config: Config, tokenizer: Any, policy: Policy, reflector: Reflector | None = None
 ) -> LocalWorkers:
-    """Workers of this process that play the run's environment, with its agent card.
+    """Return workers of this process that play the run's environment, with its agent card.
 
     Raises:
         ConfigError: there is no such card, or it is wrong.

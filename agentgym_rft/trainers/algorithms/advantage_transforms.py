@@ -15,7 +15,7 @@ ADVANTAGE = frozenset({"advantage"})
 
 
 def whiten() -> Stage:
-    """The advantage with mean 0 and variance 1 over the batch's counted tokens; zeros if they are all equal.
+    """Return the advantage with mean 0 and variance 1 over the batch's counted tokens; zeros if they are all equal.
 
     The variance has the divisor n - 1, as in verl; the paper does not name it.
     Source: REINFORCE++, arXiv 2501.03262 (global advantage normalisation).
@@ -29,7 +29,8 @@ def whiten() -> Stage:
 
 
 def kl_to_go(coef: float) -> Stage:
-    """The advantage minus coef * sum of (old_logprobs - ref_logprobs) from the token to the end of its trajectory.
+    """Return the advantage minus coef * sum of (old_logprobs - ref_logprobs) from the token to the end of its
+    trajectory.
 
     It is the KL penalty as part of the reward, so that a token also answers for what it leads to. Nats.
     Source: REINFORCE++, arXiv 2501.03262 (token-level KL penalty).
@@ -45,7 +46,7 @@ def kl_to_go(coef: float) -> Stage:
 
 
 def behaviour_weight(cap: float, unit: Unit) -> Stage:
-    """The advantage times w = min(exp(old_logprobs - behaviour_logprobs), cap), of a unit's mean log-ratio.
+    """Return the advantage times w = min(exp(old_logprobs - behaviour_logprobs), cap), of a unit's mean log-ratio.
 
     With the ratio to the old policy this is the decoupled objective w min(r A, clip(r) A): it corrects for the sampler
     having been another policy (stale, or with other numerics) and keeps the bounds around the old one.

@@ -22,13 +22,13 @@ Scale = Callable[[Tensor, Tensor, int], Tensor]  # centred values [T], group key
 
 
 def group_mean(values: Tensor, key: Tensor, num_groups: int) -> Tensor:
-    """Mean of the group's values, [T]. Source: GRPO, arXiv 2402.03300 section 4.1.2."""
+    """Return mean of the group's values, [T]. Source: GRPO, arXiv 2402.03300 section 4.1.2."""
     mean = segment_sum(values, key, num_groups) / group_counts(key, num_groups)
     return torch.where(is_constant(values, key, num_groups), values, mean[key])
 
 
 def leave_one_out(values: Tensor, key: Tensor, num_groups: int) -> Tensor:
-    """Mean of the other values in the group, [T]; a value without others is its own baseline.
+    """Return mean of the other values in the group, [T]; a value without others is its own baseline.
 
     Source: RLOO, Ahmadian et al. 2024, arXiv 2402.14740 section 3.3.
     """
@@ -43,7 +43,7 @@ def unscaled(centred: Tensor, key: Tensor, num_groups: int) -> Tensor:
 
 
 def group_std(centred: Tensor, key: Tensor, num_groups: int) -> Tensor:
-    """Sample standard deviation (divisor G - 1) of each group plus 1e-6, [T].
+    """Return sample standard deviation (divisor G - 1) of each group plus 1e-6, [T].
 
     The paper writes std without naming the divisor; G - 1 is what TRL and verl compute.
     Source: GRPO, arXiv 2402.03300 section 4.1.2.
@@ -54,12 +54,12 @@ def group_std(centred: Tensor, key: Tensor, num_groups: int) -> Tensor:
 
 
 def constant_baseline(value: float) -> Baseline:
-    """The same number for everything; 0 leaves returns as they are."""
+    """Return the same number for everything; 0 leaves returns as they are."""
     return lambda values, key, num_groups: torch.full_like(values, value)
 
 
 def shifted(baseline: Baseline, shift: float) -> Baseline:
-    """A baseline plus a constant. Below the mean (shift < 0) successes count more than failures do.
+    """Return a baseline plus a constant. Below the mean (shift < 0) successes count more than failures do.
 
     A group of equal returns then has the advantage -shift. Source: AsymRE, arXiv 2506.20520.
     """
@@ -67,7 +67,7 @@ def shifted(baseline: Baseline, shift: float) -> Baseline:
 
 
 def log_mean_exp(tau: float) -> Baseline:
-    """tau ln(mean of exp(R / tau)) of the group, [T]: between the group's mean and its maximum.
+    """Return tau ln(mean of exp(R / tau)) of the group, [T]: between the group's mean and its maximum.
 
     Source: OPMD, arXiv 2509.24203; trinity/algorithm/advantage_fn/opmd_advantage.py of Trinity-RFT.
     """
@@ -81,13 +81,13 @@ def log_mean_exp(tau: float) -> Baseline:
 
 
 def group_max(values: Tensor, key: Tensor, num_groups: int) -> Tensor:
-    """Largest value of the group, [T]."""
+    """Return largest value of the group, [T]."""
     highest = torch.full((num_groups,), -torch.inf, dtype=values.dtype, device=values.device)
     return highest.scatter_reduce(0, key, values, "amax")[key]
 
 
 def group_median(values: Tensor, key: Tensor, num_groups: int) -> Tensor:
-    """Median of the group's values, the lower of the middle two in even groups, [T].
+    """Return median of the group's values, the lower of the middle two in even groups, [T].
 
     Source: MC-GRPO, arXiv 2601.22582.
     """
@@ -99,12 +99,12 @@ def group_median(values: Tensor, key: Tensor, num_groups: int) -> Tensor:
 
 
 def group_counts(key: Tensor, num_groups: int) -> Tensor:
-    """Members of each group, [num_groups] float64."""
+    """Return members of each group, [num_groups] float64."""
     return segment_sum(torch.ones_like(key, dtype=torch.float64), key, num_groups)
 
 
 def is_constant(values: Tensor, key: Tensor, num_groups: int) -> Tensor:
-    """For each value, whether all values of its group are equal, [T] bool."""
+    """Return for each value, whether all values of its group are equal, [T] bool."""
     low = torch.full((num_groups,), torch.inf, dtype=values.dtype, device=values.device)
     low = low.scatter_reduce(0, key, values, "amin")
     high = (-torch.full_like(low, torch.inf)).scatter_reduce(0, key, values, "amax")
@@ -112,13 +112,13 @@ def is_constant(values: Tensor, key: Tensor, num_groups: int) -> Tensor:
 
 
 def group_relative(values: Tensor, key: Tensor, num_groups: int, baseline: Baseline, scale: Scale) -> Tensor:
-    """(value - baseline) / scale within each group, [T]."""
+    """Return (value - baseline) / scale within each group, [T]."""
     centred = values - baseline(values, key, num_groups)
     return centred / scale(centred, key, num_groups)
 
 
 def turn_returns(rewards: Tensor, turn_trajectory: Tensor, gamma: float) -> Tensor:
-    """Discounted sum of each turn's reward and those after it in its trajectory, [M].
+    """Return discounted sum of each turn's reward and those after it in its trajectory, [M].
 
     Turns lie in order, trajectory by trajectory, as in the token table.
     """
@@ -146,7 +146,7 @@ def unit_returns(table: TokenTable, unit: Unit, gamma: float) -> tuple[Tensor, T
 
 
 def to_tokens(values: Tensor, table: TokenTable, unit: Unit) -> Tensor:
-    """Values of units given to their tokens, [N] float32."""
+    """Return values of units given to their tokens, [N] float32."""
     if unit == "trajectory":
         values = values[table.trajectory]
     elif unit == "turn":
@@ -157,7 +157,7 @@ def to_tokens(values: Tensor, table: TokenTable, unit: Unit) -> Tensor:
 def group_advantage(
     baseline: Baseline, scale: Scale = unscaled, *, unit: Unit = "trajectory", gamma: float = 1.0
 ) -> Stage:
-    """The stage that gives every token its unit's return, relative to all such units of the group."""
+    """Return the stage that gives every token its unit's return, relative to all such units of the group."""
 
     def fn(table: TokenTable, context: Context) -> Mapping[str, Tensor]:
         returns, key = unit_returns(table, unit, gamma)
@@ -169,7 +169,7 @@ def group_advantage(
 
 
 def weigh_negative(weight: float) -> Stage:
-    """An advantage transform: negative advantages times `weight`, positive ones as they are.
+    """Return an advantage transform: negative advantages times `weight`, positive ones as they are.
 
     Pushing down what failed spreads probability over everything else, which a policy that is sure of most of its tokens
     can only lose by. With weight 1/alpha this is R3L's positive amplification up to the learning rate.

@@ -51,7 +51,7 @@ class Algorithm:
     min_group_size: int = 1
 
     def _parts(self) -> Iterator[tuple[str, frozenset[str], frozenset[str]]]:
-        """Name, needs and provides of every part, in order."""
+        """Yield Name, needs and provides of every part, in order."""
         for stage in (self.advantage, *self.advantage_transforms):
             yield stage.name, stage.needs, stage.provides
         for keep in self.filters:
@@ -92,7 +92,7 @@ class Algorithm:
         return self._scored & (frozenset(self.known_functionals) | {"old_logprobs", VALUE})
 
     def stats_named(self, names: Iterable[str]) -> tuple[DistributionStat, ...]:
-        """The distribution statistics among some column names, in a fixed order."""
+        """Return the distribution statistics among some column names, in a fixed order."""
         known = self.known_functionals
         return tuple(known[name] for name in sorted(set(names)) if name in known)
 
@@ -108,17 +108,17 @@ class Algorithm:
 
     @property
     def needs_reference(self) -> bool:
-        """Whether a reference policy must score the batch (column `ref_logprobs`)."""
+        """True if a reference policy must score the batch (column `ref_logprobs`)."""
         return "ref_logprobs" in self.needs
 
     @property
     def needs_critic(self) -> bool:
-        """Whether the model must have a value head (column `value`)."""
+        """True if the model must have a value head (column `value`)."""
         return VALUE in self.needs
 
     @property
     def uses_auxiliary(self) -> bool:
-        """Whether it imitates auxiliary trajectories; if not, they never enter the table."""
+        """True if it imitates auxiliary trajectories; if not, they never enter the table."""
         return any(term.mask == AUXILIARY for term in self.regularizers)
 
     def validate(self, available: Iterable[str], group_size: int | None = None) -> None:
@@ -136,14 +136,15 @@ class Algorithm:
             )
 
     def shape(self, group: Group) -> Group:
-        """The group with the rewards that its `reward_shaping` makes of it."""
+        """Return the group with the rewards that its `reward_shaping` makes of it."""
         for shaper in self.reward_shaping:
             group = shaper.fn(group)
         return group
 
     @torch.no_grad()
     def prepare(self, table: TokenTable, context: Context) -> TokenTable:
-        """The global table with `advantage`, `mask` (trains) and `counted` (is in the denominator) of every token.
+        """Return the global table with `advantage`, `mask` (trains) and `counted` (is in the denominator) of every
+        token.
 
         Tokens of auxiliary trajectories have neither from the start; only a regulariser of theirs trains them.
         """
@@ -165,7 +166,7 @@ class Algorithm:
             controller.observe(table, metrics)
 
     def state_dict(self) -> dict[str, Any]:
-        """State of the controllers by name, as JSON."""
+        """Return state of the controllers by name, as JSON."""
         return {controller.name: controller.state_dict() for controller in self.controllers}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -32,7 +32,7 @@ def register_algorithm(name: str, options: type[Options] = Options) -> Callable[
 
 
 def weigh_behaviour(algorithm: Algorithm, cap: float | None) -> Algorithm:
-    """The algorithm with `algorithm.behaviour_cap`: losses times the truncated weight old policy / sampler.
+    """Return the algorithm with `algorithm.behaviour_cap`: losses times the truncated weight old policy / sampler.
 
     It is taken over the unit of the importance ratio. Raises `ConfigError` if the ratio is to the sampler already.
     """

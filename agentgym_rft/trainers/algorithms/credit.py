@@ -38,19 +38,19 @@ WHITEN_EPSILON = 1e-8
 
 
 def group_mean_or_zero(values: Tensor, key: Tensor, num_groups: int) -> Tensor:
-    """Mean of the group's values, 0 for a value that is alone, [T]. Source: the released code of R3L."""
+    """Return mean of the group's values, 0 for a value that is alone, [T]. Source: the released code of R3L."""
     is_alone = group_counts(key, num_groups)[key] == 1
     return torch.where(is_alone, 0.0, group_mean(values, key, num_groups))
 
 
 def population_std(centred: Tensor, key: Tensor, num_groups: int) -> Tensor:
-    """Standard deviation with divisor G of each group plus 1e-6, [T]."""
+    """Return standard deviation with divisor G of each group plus 1e-6, [T]."""
     variance = segment_sum(centred.square(), key, num_groups) / group_counts(key, num_groups)
     return variance.sqrt()[key] + STD_EPSILON
 
 
 def is_best(returns: Tensor, key: Tensor, num_groups: int, rule: BestRule, threshold: float) -> Tensor:
-    """Whether each trajectory is one of its group's best, [T] bool.
+    """Return whether each trajectory is one of its group's best, [T] bool.
 
     `group_max` asks for more than the group's mean, too: the paper's literal rule would reward a group in which every
     attempt failed.
@@ -61,7 +61,7 @@ def is_best(returns: Tensor, key: Tensor, num_groups: int, rule: BestRule, thres
 
 
 def amplify_positive(alpha: float, best_rule: BestRule, best_value: BestValue, threshold: float = 1.0) -> Stage:
-    """An advantage transform: positive advantages times `alpha`, the best trajectories set apart.
+    """Return an advantage transform: positive advantages times `alpha`, the best trajectories set apart.
 
     The advantage of a best trajectory (`is_best`) is `alpha`, 1, or with `none` that of any other.
     Source: R3L, arXiv 2601.03715 (positive amplification, alpha = 3).
@@ -80,7 +80,7 @@ def amplify_positive(alpha: float, best_rule: BestRule, best_value: BestValue, t
 
 
 def anchor_groups(table: TokenTable) -> tuple[Tensor, int]:
-    """Number of each turn's anchor group [M], and how many there are: turns of a group taken in equal states."""
+    """Return number of each turn's anchor group [M], and how many there are: turns of a group taken in equal states."""
     group = table.trajectory_group[table.turn_trajectory]
     pairs = torch.stack([group, table.turn_columns["state"]])
     found, key = torch.unique(pairs, dim=1, return_inverse=True)
@@ -88,7 +88,7 @@ def anchor_groups(table: TokenTable) -> tuple[Tensor, int]:
 
 
 def group_in_group(scale: Scale, omega: float, gamma: float, episode_unit: EpisodeUnit = "trajectory") -> Stage:
-    """The stage A = A_episode + omega * A_step.
+    """Return the stage A = A_episode + omega * A_step.
 
     A_episode is the episode return relative to the group. A_step is the discounted return from a turn relative to that
     of all turns of the group that were taken in the same state; a state visited once gives 0. With `episode_unit` turn
@@ -112,7 +112,8 @@ def group_in_group(scale: Scale, omega: float, gamma: float, episode_unit: Episo
 
 
 def modulate_by_entropy(k: float, k_next: float, zeta: float) -> Stage:
-    """An advantage transform that trusts confident turns more: A_t <- A_t g_t + zeta f_{t+1}, then centred over turns.
+    """Return an advantage transform that trusts confident turns more: A_t <- A_t g_t + zeta f_{t+1}, then centred over
+    turns.
 
     H_t is the mean token entropy of turn t, min-max scaled over the batch to h_t; g_t = exp(-k h_t) over its mean of
     the batch; f_t = exp(-k_next h_t), which a trajectory's last turn has no successor for. The bonus is added whatever
@@ -141,12 +142,13 @@ def modulate_by_entropy(k: float, k_next: float, zeta: float) -> Stage:
 
 
 def _counted_starts(table: TokenTable) -> Tensor:
-    """Entries of the first token of every turn that counts, in the order of turns."""
+    """Return entries of the first token of every turn that counts, in the order of turns."""
     return (first_of_unit(table, "turn") * table.columns["counted"]).nonzero()[:, 0]
 
 
 def normalised_turn_rewards(gamma: float) -> Stage:
-    """The stage A_t = sum over k >= t of gamma^(k-t) r_k, after turn rewards and outcomes were normalised separately.
+    """Return the stage A_t = sum over k >= t of gamma^(k-t) r_k, after turn rewards and outcomes were normalised
+    separately.
 
     The reward of a trajectory's last turn is its outcome, z-scored over the group's outcomes; the rewards of all other
     turns are z-scored over all such turns of the group. Both with population std; equal values give 0.
@@ -170,7 +172,7 @@ def normalised_turn_rewards(gamma: float) -> Stage:
 def generalized_advantage(
     rewards: Tensor, values: Tensor, is_valued: Tensor, turn_trajectory: Tensor, gamma: float, lam: float
 ) -> Tensor:
-    """GAE over turns, [M] float64: A_t = d_t + gamma lam A_{t+1}, d_t = r_t + gamma V_{t+1} - V_t.
+    """Return GAE over turns, [M] float64: A_t = d_t + gamma lam A_{t+1}, d_t = r_t + gamma V_{t+1} - V_t.
 
     The value after an episode's last turn is 0, also where it was cut at its step limit: the limit is part of the task.
     A turn without a trained token has no value (`is_valued` False); it takes r_t + gamma V_{t+1}, so that d_t = 0.
@@ -191,7 +193,7 @@ def generalized_advantage(
 
 
 def critic_advantage(gamma: float, lam: float, *, whiten: bool) -> Stage:
-    """The stage of PPO: GAE over turns, whitened over the turns that count if `whiten`.
+    """Return the stage of PPO: GAE over turns, whitened over the turns that count if `whiten`.
 
     A turn's value is the critic's at its first trained token, that is of the context before it. It also provides
     `value_target` (advantage before whitening plus value) and `turn_start` (1 at those first tokens), for the value
@@ -220,7 +222,7 @@ def critic_advantage(gamma: float, lam: float, *, whiten: bool) -> Stage:
 
 
 def whitened(values: Tensor, chosen: Tensor) -> Tensor:
-    """Values with mean 0 and variance 1 over the chosen ones; zeros where those do not differ."""
+    """Return values with mean 0 and variance 1 over the chosen ones; zeros where those do not differ."""
     among = values[chosen]
     if len(among) < 2 or among.max() <= among.min():
         return torch.zeros_like(values)
@@ -228,7 +230,7 @@ def whitened(values: Tensor, chosen: Tensor) -> Tensor:
 
 
 def constant_advantage() -> Stage:
-    """The stage that gives every token advantage 1: what is trained on is imitated."""
+    """Return the stage that gives every token advantage 1: what is trained on is imitated."""
 
     def fn(table: TokenTable, context: Context) -> Mapping[str, Tensor]:
         return {"advantage": torch.ones_like(table.columns["behaviour_logprobs"])}

@@ -21,12 +21,12 @@ class DistributionStat:
 
 
 def entropy(log_probs: Tensor, probs: Tensor) -> Tensor:
-    """H = -sum p ln p, nats, [k]."""
+    """Return h = -sum p ln p, nats, [k]."""
     return -(probs * log_probs).sum(-1)
 
 
 def mean_discriminator(log_probs: Tensor, probs: Tensor) -> Tensor:
-    """N = E_p[S] = sum p^2 (H + ln p) with the discriminator S_i = p_i (H + ln p_i), nats, [k].
+    """Return n = E_p[S] = sum p^2 (H + ln p) with the discriminator S_i = p_i (H + ln p_i), nats, [k].
 
     Source: arXiv 2602.03392, theorem 3.3.
     """
@@ -35,7 +35,7 @@ def mean_discriminator(log_probs: Tensor, probs: Tensor) -> Tensor:
 
 
 def max_prob(log_probs: Tensor, probs: Tensor) -> Tensor:
-    """The largest probability, [k]."""
+    """Return the largest probability, [k]."""
     return probs.amax(-1)
 
 
@@ -57,7 +57,9 @@ def nucleus_entropy(top_p: float) -> DistributionStat:
 
 
 def kept_mass(kappa: float) -> DistributionStat:
-    """Probability mass of the tokens above `kappa` times the largest probability. Source: Lp-Reg, arXiv 2510.03222."""
+    """Return probability mass of the tokens above `kappa` times the largest probability.
+    Source: Lp-Reg, arXiv 2510.03222.
+    """
 
     def fn(log_probs: Tensor, probs: Tensor) -> Tensor:
         is_kept = probs > kappa * probs.amax(-1, keepdim=True)

@@ -50,7 +50,7 @@ def spear(section: AlgorithmSection, options: SpearOptions) -> Algorithm:
 
 
 def cosine_rise(high: float, steps: int) -> Coefficient:
-    """high (1 - cos(pi min(step, steps) / steps)) / 2: 0 in the first step, `high` from step `steps` on."""
+    """Return high (1 - cos(pi min(step, steps) / steps)) / 2: 0 in the first step, `high` from step `steps` on."""
 
     def value(context: Context) -> float:
         return high * (1 - math.cos(math.pi * min(context.step, steps) / steps)) / 2

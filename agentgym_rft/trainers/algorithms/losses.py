@@ -15,18 +15,18 @@ from agentgym_rft.trainers.batch.table import TokenTable, segment_sum
 
 
 def fixed_bounds(clip_low: float, clip_high: float) -> Bounds:
-    """1 - clip_low and 1 + clip_high, for every token. Separate bounds: DAPO, arXiv 2503.14476 eq. 10."""
+    """Return 1 - clip_low and 1 + clip_high, for every token. Separate bounds: DAPO, arXiv 2503.14476 eq. 10."""
     return Bounds("fixed", lambda inputs: (1 - clip_low, 1 + clip_high))
 
 
 def is_outside(inputs: LossInputs, low: Tensor | float, high: Tensor | float) -> Tensor:
-    """Tokens that PPO's bounds stop, [K] bool: ratio above `high` with A > 0, or below `low` with A < 0."""
+    """Return tokens that PPO's bounds stop, [K] bool: ratio above `high` with A > 0, or below `low` with A < 0."""
     advantage, ratio = inputs.columns["advantage"], inputs.clip_log_ratio.exp()
     return ((advantage > 0) & (ratio > high)) | ((advantage < 0) & (ratio < low))
 
 
 def clipped(bounds: Bounds) -> Surrogate:
-    """-min(r A, clip(r, low, high) A) per token: where a bound stops it, the bounded value without gradient.
+    """Return -min(r A, clip(r, low, high) A) per token: where a bound stops it, the bounded value without gradient.
 
     Source: PPO, arXiv 1707.06347 eq. 7.
     """
@@ -42,7 +42,7 @@ def clipped(bounds: Bounds) -> Surrogate:
 
 
 def cispo(bounds: Bounds) -> Surrogate:
-    """-sg(clip(r, low, high)) A log-prob per token: bounds limit the weight of a token and never drop it.
+    """Return -sg(clip(r, low, high)) A log-prob per token: bounds limit the weight of a token and never drop it.
 
     They hold whatever the sign of A. Source: CISPO, arXiv 2506.13585.
     """
@@ -58,7 +58,7 @@ def cispo(bounds: Bounds) -> Surrogate:
 
 
 def gppo(bounds: Bounds) -> Surrogate:
-    """PPO's clipped value per token, with a gradient also where a bound stops it: that of the bound times A.
+    """Return PPO's clipped value per token, with a gradient also where a bound stops it: that of the bound times A.
 
     Source: GPPO, arXiv 2508.07629; compute_gppo_loss of suu990901/KlearReasoner.
     """
@@ -75,7 +75,7 @@ def gppo(bounds: Bounds) -> Surrogate:
 
 
 def scaled(inner: Surrogate, factor: float) -> Surrogate:
-    """Another surrogate times a constant."""
+    """Return another surrogate times a constant."""
 
     def fn(inputs: LossInputs) -> tuple[Tensor, Tensor]:
         loss, is_clipped = inner.fn(inputs)
@@ -85,7 +85,7 @@ def scaled(inner: Surrogate, factor: float) -> Surrogate:
 
 
 def dual_clip(inner: Surrogate, limit: float) -> Surrogate:
-    """Another surrogate, but the constant -limit A where A < 0 and the ratio is above `limit` > 1.
+    """Return another surrogate, but the constant -limit A where A < 0 and the ratio is above `limit` > 1.
 
     Source: Ye et al. 2020, arXiv 1912.09729 (dual-clip PPO).
     """
@@ -100,7 +100,7 @@ def dual_clip(inner: Surrogate, limit: float) -> Surrogate:
 
 
 def topr(*, product: bool) -> Surrogate:
-    """-sg(w) A log-prob per token: w is 1 for A >= 0, and the ratio cut to [0, 1] for A < 0.
+    """Return -sg(w) A log-prob per token: w is 1 for A >= 0, and the ratio cut to [0, 1] for A < 0.
 
     So successes are imitated however unlikely they have become, and failures fade once they are unlikely. The ratio is
     the product over the token's unit (with `product`; column `unit_tokens`), or its geometric mean.
@@ -119,7 +119,7 @@ def topr(*, product: bool) -> Surrogate:
 
 
 def shaped_off_context(surrogate: Surrogate, gamma: float) -> Surrogate:
-    """Another surrogate on most tokens; -A p / (p + gamma) on those sampled under guidance that their row lacks.
+    """Return another surrogate on most tokens; -A p / (p + gamma) on those sampled under guidance that their row lacks.
 
     p is the token's probability without the guidance. The gradient weight of log p, A gamma p / (p + gamma)^2, is
     largest at p = gamma: unlikely tokens of a good refinement count more than those already learnt.
@@ -138,7 +138,7 @@ def shaped_off_context(surrogate: Surrogate, gamma: float) -> Surrogate:
 
 
 def reinforce(scale: float = 1.0) -> Surrogate:
-    """-scale * A * log-prob per token: no ratio, no bound. Source: REINFORCE, Williams 1992."""
+    """Return -scale * A * log-prob per token: no ratio, no bound. Source: REINFORCE, Williams 1992."""
 
     def fn(inputs: LossInputs) -> tuple[Tensor, Tensor]:
         loss = -scale * inputs.columns["advantage"] * inputs.logprobs
@@ -157,7 +157,7 @@ def token_mean() -> Aggregation:
 
 
 def sequence_mean() -> Aggregation:
-    """Mean over the counted tokens of a trajectory, then over the trajectories that have any."""
+    """Return mean over the counted tokens of a trajectory, then over the trajectories that have any."""
 
     def fn(table: TokenTable, counted: Tensor) -> Tensor:
         lengths = segment_sum(counted, table.trajectory, table.num_trajectories)
@@ -168,7 +168,7 @@ def sequence_mean() -> Aggregation:
 
 
 def fixed_length(length: int) -> Aggregation:
-    """Sum over a trajectory's tokens divided by a constant length, then mean over trajectories.
+    """Return sum over a trajectory's tokens divided by a constant length, then mean over trajectories.
 
     Source: Dr. GRPO, arXiv 2503.20783 section 3.2.
     """

@@ -52,7 +52,7 @@ def build_operators(entries: Sequence[str | dict[str, Any]]) -> tuple[Operator, 
 
 
 def apply_operators(operators: Sequence[Operator], groups: Sequence[Group]) -> tuple[list[Group], dict[str, float]]:
-    """The groups that are trained, and what was dropped as metrics.
+    """Return the groups that are trained, and what was dropped as metrics.
 
     `operators/dropped_<name>` counts groups, `operators/removed_<name>` trajectories of groups that stayed.
     """

@@ -49,7 +49,7 @@ class Stage:
     provides: frozenset[str]
 
     def __call__(self, table: TokenTable, context: Context) -> TokenTable:
-        """The table with the columns that this stage provides."""
+        """Return the table with the columns that this stage provides."""
         columns = self.fn(table, context)
         if set(columns) != self.provides:
             raise ValueError(f"Stage '{self.name}' declares {sorted(self.provides)} but gave {sorted(columns)}.")
@@ -118,7 +118,7 @@ class Coefficient(Protocol):
 
 
 def coefficient(value: float | Coefficient, context: Context) -> float:
-    """The number now."""
+    """Return the number now."""
     return value(context) if callable(value) else value
 
 

@@ -16,7 +16,8 @@ KLEstimator = Literal["k1", "k2", "k3"]
 
 
 def kl_estimate(logprobs: Tensor, ref_logprobs: Tensor, estimator: KLEstimator) -> Tensor:
-    """One-sample estimate of KL(policy || reference) at each token, nats, as a loss term. Same shape as `logprobs`.
+    """Return one-sample estimate of KL(policy || reference) at each token, nats, as a loss term.
+    Same shape as `logprobs`.
 
     With d = logprobs - ref_logprobs of a token sampled from the policy, value and gradient are:
 
@@ -37,7 +38,7 @@ def kl_estimate(logprobs: Tensor, ref_logprobs: Tensor, estimator: KLEstimator) 
 
 
 def kl_penalty(coef: float, estimator: KLEstimator) -> Regularizer:
-    """coef * KL estimate to the reference policy (column `ref_logprobs`)."""
+    """Return coef * KL estimate to the reference policy (column `ref_logprobs`)."""
 
     def fn(inputs: LossInputs) -> Tensor:
         return kl_estimate(inputs.logprobs, inputs.columns["ref_logprobs"], estimator)
@@ -46,14 +47,14 @@ def kl_penalty(coef: float, estimator: KLEstimator) -> Regularizer:
 
 
 def entropy_bonus(coef: float) -> Regularizer:
-    """-coef * entropy of the full next-token distribution."""
+    """Return -coef * entropy of the full next-token distribution."""
     return Regularizer(
         "entropy", lambda inputs: -inputs.distribution_stats["entropy"], coef, needs_grad=frozenset({"entropy"})
     )
 
 
 def auxiliary_nll(coef: float) -> Regularizer:
-    """coef * negative log-likelihood of auxiliary trajectories: reflections and guided retries worth imitating.
+    """Return coef * negative log-likelihood of auxiliary trajectories: reflections and guided retries worth imitating.
 
     Their mean is their own: how many there are does not change the weight of the policy loss.
     Source: R3L, arXiv 2601.03715 (L_SFT).
@@ -62,7 +63,8 @@ def auxiliary_nll(coef: float) -> Regularizer:
 
 
 def self_imitation(coef: float | Coefficient, clip_low: float, clip_high: float) -> Regularizer:
-    """coef * clipped surrogate of auxiliary trajectories, each with its own advantage (column `imitation`, above 0).
+    """Return coef * clipped surrogate of auxiliary trajectories, each with its own advantage (column `imitation`,
+    above 0).
 
     -min(r A, clip(r, 1 - clip_low, 1 + clip_high) A), r the ratio to the policy that sampled the trajectory, so that
     what has become likely enough is left alone. Source: SPEAR, arXiv 2509.22601 (replay loss).
@@ -77,7 +79,7 @@ def self_imitation(coef: float | Coefficient, clip_low: float, clip_high: float)
 
 
 def positive_nll(coef: float) -> Regularizer:
-    """coef * negative log-likelihood of the won trajectories, in a mean of their own.
+    """Return coef * negative log-likelihood of the won trajectories, in a mean of their own.
 
     Source: Klear-Reasoner, arXiv 2508.07629 (coefficient 0.1).
     """
@@ -85,7 +87,7 @@ def positive_nll(coef: float) -> Regularizer:
 
 
 def value_loss(coef: float, clip: float | None) -> Regularizer:
-    """coef * (V - target)^2 at the first token of each turn.
+    """Return coef * (V - target)^2 at the first token of each turn.
 
     With `clip`, V may gain from at most that distance to its value before the update: the larger of the losses of V and
     of V cut to that range. Source: PPO, arXiv 1707.06347 eq. 9; the clip is that of its released code.

@@ -13,7 +13,7 @@ Length = Literal["tokens", "turns"]
 
 
 def soft_overlong(length: float, limit: float, buffer: float) -> float:
-    """0 up to limit - buffer, falling linearly to -1 at the limit and beyond.
+    """Return 0 up to limit - buffer, falling linearly to -1 at the limit and beyond.
 
     Source: DAPO, arXiv 2503.14476 eq. 13.
     """
@@ -26,7 +26,7 @@ def with_reward(trajectory: Trajectory, name: str, value: float) -> Trajectory:
 
 
 def overlong_penalty(unit: Length, limit: int, buffer: int, factor: float) -> RewardShaping:
-    """The reward `overlong` of long trajectories: factor * `soft_overlong` of their action tokens or turns.
+    """Return the reward `overlong` of long trajectories: factor * `soft_overlong` of their action tokens or turns.
 
     A group whose returns are equal stays as it is, so that dynamic sampling, which comes first, knows it.
     """

@@ -30,7 +30,7 @@ BESIDE_MEDIAN = "beside_median"
 
 
 def count_tokens(unit: Unit) -> Stage:
-    """The column `unit_tokens`: how many trained tokens each token's unit has."""
+    """Return the column `unit_tokens`: how many trained tokens each token's unit has."""
 
     def fn(table: TokenTable, context: Context) -> Mapping[str, Tensor]:
         key, num = unit_key(table, unit)
@@ -40,7 +40,7 @@ def count_tokens(unit: Unit) -> Stage:
 
 
 def selected(select: Select, threshold: float, unit: Unit, gamma: float) -> Stage:
-    """Advantage 1 for what is worth imitating, 0 for the rest.
+    """Return advantage 1 for what is worth imitating, 0 for the rest.
 
     `best`: units with the largest return of their group, all of them if several have it, also where all are equal.
     `threshold`: units with at least that return. Source: RAFT, arXiv 2304.06767 (best of K); arXiv 2504.11343
@@ -57,7 +57,7 @@ def selected(select: Select, threshold: float, unit: Unit, gamma: float) -> Stag
 
 
 def median_deviation(fallback: MadFallback) -> Scale:
-    """Median of |R - median R| of each group plus 1e-3, [T].
+    """Return median of |R - median R| of each group plus 1e-3, [T].
 
     It is 0 in any group more than half of which has the same return, so in most groups of binary rewards. There,
     `std` divides by the standard deviation about the median (divisor G - 1, plus 1e-6), `none` by 1, and `released` by
@@ -75,7 +75,7 @@ def median_deviation(fallback: MadFallback) -> Scale:
 
 
 def median_advantage(scale: Scale, unit: Unit, gamma: float, *, rescale: bool) -> Stage:
-    """(R - median R) / scale in each group; with `rescale` times G / members whose advantage is not zero.
+    """Return (R - median R) / scale in each group; with `rescale` times G / members whose advantage is not zero.
 
     It also provides the column `beside_median`: 0 for one member at the median, 1 for all others. Where several are,
     it is one of those with the fewest tokens, so that the order of members does not matter.
@@ -98,7 +98,7 @@ def median_advantage(scale: Scale, unit: Unit, gamma: float, *, rescale: bool) -
 
 
 def _first_shortest(candidates: Tensor, lengths: Tensor, key: Tensor, num_groups: int) -> Tensor:
-    """True for one of each group's candidates: the first of those with the smallest length, [T] bool."""
+    """Return True for one of each group's candidates: the first of those with the smallest length, [T] bool."""
     size = torch.where(candidates, lengths.double(), torch.inf)
     shortest = torch.full((num_groups,), torch.inf, dtype=torch.float64, device=key.device)
     shortest = shortest.scatter_reduce(0, key, size, "amin")

@@ -10,7 +10,7 @@ from agentgym_rft.trainers.batch.table import TokenTable
 
 
 def pivotal_mask() -> TokenFilter:
-    """Drops the turns before a trajectory's pivot, which base and distilled trajectory share.
+    """Drop the turns before a trajectory's pivot, which base and distilled trajectory share.
 
     Dropped tokens leave the denominator. Source: R3L, arXiv 2601.03715 (pivotal credit assignment).
     """
@@ -22,7 +22,7 @@ def pivotal_mask() -> TokenFilter:
 
 
 def without_signal_dropped() -> TokenFilter:
-    """Drops groups whose trajectories all have the same return; they leave the denominator.
+    """Drop groups whose trajectories all have the same return; they leave the denominator.
 
     Source: the dynamic sampling of DAPO, arXiv 2503.14476 section 3.2.
     """
@@ -35,7 +35,7 @@ def without_signal_dropped() -> TokenFilter:
 
 
 def only(column: str) -> TokenFilter:
-    """Keeps the tokens where a column is above 0; the others leave the denominator."""
+    """Keep the tokens where a column is above 0; the others leave the denominator."""
     return TokenFilter(
         f"only_{column}",
         lambda table, context: (table.token_column(column) > 0).float(),

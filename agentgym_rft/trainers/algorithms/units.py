@@ -15,7 +15,7 @@ __all__ = ["Unit", "first_of_unit", "unit_key", "unit_mean", "unit_sum"]
 
 
 def unit_key(table: TokenTable, unit: Unit) -> tuple[Tensor, int]:
-    """Number of each token's unit [N], and how many units there are."""
+    """Return number of each token's unit [N], and how many units there are."""
     if unit == "turn":
         return table.turn, table.num_turns
     if unit == "trajectory":
@@ -24,7 +24,7 @@ def unit_key(table: TokenTable, unit: Unit) -> tuple[Tensor, int]:
 
 
 def unit_sum(values: Tensor, table: TokenTable, unit: Unit) -> Tensor:
-    """For each token the sum of `values` [N] over its unit, [N]."""
+    """Return for each token the sum of `values` [N] over its unit, [N]."""
     if unit == "token":
         return values
     key, num = unit_key(table, unit)
@@ -32,12 +32,12 @@ def unit_sum(values: Tensor, table: TokenTable, unit: Unit) -> Tensor:
 
 
 def unit_mean(values: Tensor, table: TokenTable, unit: Unit) -> Tensor:
-    """For each token the mean of `values` [N] over its unit, [N]."""
+    """Return for each token the mean of `values` [N] over its unit, [N]."""
     return unit_sum(values, table, unit) / unit_sum(torch.ones_like(values), table, unit)
 
 
 def first_of_unit(table: TokenTable, unit: Unit) -> Tensor:
-    """1 for the first token of each unit, else 0, [N]: to take a statistic over units, each once."""
+    """Return 1 for the first token of each unit, else 0, [N]: to take a statistic over units, each once."""
     first = torch.ones(table.num_tokens, device=table.turn.device)
     if unit != "token":
         key, _ = unit_key(table, unit)
@@ -46,5 +46,5 @@ def first_of_unit(table: TokenTable, unit: Unit) -> Tensor:
 
 
 def unit_of(section: AlgorithmSection, place: Place, default: Unit) -> Unit:
-    """The unit of a place: its own setting, else `algorithm.granularity`, else the algorithm's default."""
+    """Return the unit of a place: its own setting, else `algorithm.granularity`, else the algorithm's default."""
     return section.units.get(place) or section.granularity or default

@@ -12,7 +12,7 @@ from agentgym_rft.core import Group, Trajectory
 
 
 def imitated(groups: Sequence[Group], mean_returns: Sequence[float]) -> list[Group]:
-    """The trajectories that are better than their group's mean and than the median of all means, to be imitated.
+    """Return the trajectories that are better than their group's mean and than the median of all means, to be imitated.
 
     `info["imitation"]` is the recalibrated advantage R - median. Source: SPEAR, arXiv 2509.22601.
     """
@@ -28,12 +28,13 @@ def imitated(groups: Sequence[Group], mean_returns: Sequence[float]) -> list[Gro
 
 
 def to_imitate(trajectory: Trajectory) -> Group:
-    """A group without trajectories for a baseline: all are auxiliary and only imitated, see `shared_out`."""
+    """Return a group without trajectories for a baseline: all are auxiliary and only imitated, see `shared_out`."""
     return Group(f"imitated/{trajectory.group_id}", trajectory.task_id, (), (trajectory,))
 
 
 def shared_out(groups: Sequence[Group]) -> list[Group]:
-    """The groups with trajectories. The auxiliary trajectories of all other groups are dealt out among them in turn.
+    """Return the groups with trajectories.
+    The auxiliary trajectories of all other groups are dealt out among them in turn.
 
     So every minibatch has some trajectories to imitate, and others for its baselines. Without a group that has
     trajectories there is nothing to train.
@@ -46,7 +47,7 @@ def shared_out(groups: Sequence[Group]) -> list[Group]:
 
 
 def split_errors(groups: Sequence[Group]) -> tuple[list[Group], dict[str, int]]:
-    """The groups with only their valid trajectories, and the number of errored ones by stop reason.
+    """Return the groups with only their valid trajectories, and the number of errored ones by stop reason.
 
     A group without a valid trajectory is left out.
     """
@@ -56,7 +57,7 @@ def split_errors(groups: Sequence[Group]) -> tuple[list[Group], dict[str, int]]:
 
 
 def has_signal(group: Group) -> bool:
-    """Whether the valid trajectories of a group differ in return; if not, a group-relative advantage is zero."""
+    """Return whether the valid trajectories of a group differ in return; if not, a group-relative advantage is zero."""
     returns = [trajectory.episode_return for trajectory in group.valid]
     return len(returns) > 1 and max(returns) > min(returns)
 
@@ -72,7 +73,7 @@ _KEYS: Mapping[Baseline, Callable[[Trajectory], str]] = {
 
 
 def by_seat(groups: Sequence[Group], baseline: Baseline = "seat") -> list[Group]:
-    """Groups whose trajectories are compared with each other; those of one agent stay as they are.
+    """Return groups whose trajectories are compared with each other; those of one agent stay as they are.
 
     `seat`: each agent's own trajectories from the same start; `role`: those of all agents of a role; `team`: of all.
     Agents that are not trained (frozen and scripted ones, opponents of a pool) are left out.

@@ -18,7 +18,7 @@ Layout = Literal["padded", "packed"]
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Where each token of a packed micro-batch lies in padded rows of `shape` (rows, longest row), flattened.
+    """The places of a packed micro-batch's tokens in padded rows of `shape` (rows, longest row), flattened.
 
     Example: rows of 3 and 2 tokens -> `shape` (2, 3), `places` [0 1 2 3 4], `positions` [[0 1 2 0 1]].
     """
@@ -44,7 +44,7 @@ class MicroBatch:
     packed: Packed | None = None
 
     def to(self, device: torch.device) -> MicroBatch:
-        """The same batch on another device."""
+        """Return the same batch on another device."""
         packed = self.packed
         if packed is not None:
             packed = Packed(packed.positions.to(device), packed.places.to(device), packed.shape)
@@ -77,7 +77,7 @@ def minibatches(rows: Sequence[Row], trainer: TrainerSection, *, seed: int, step
 
 
 def pack(rows: Sequence[Row], micro_batch_tokens: int, layout: Layout = "padded") -> list[MicroBatch]:
-    """All rows in micro-batches of at most `micro_batch_tokens` tokens, padding included, longest first.
+    """Return all rows in micro-batches of at most `micro_batch_tokens` tokens, padding included, longest first.
 
     A row that is longer than the budget gets a micro-batch of its own.
     """
@@ -86,7 +86,7 @@ def pack(rows: Sequence[Row], micro_batch_tokens: int, layout: Layout = "padded"
 
 
 def deal(rows: Sequence[Row], micro_batch_tokens: int, layout: Layout, rank: int, size: int) -> list[MicroBatch | None]:
-    """The micro-batches of one of `size` processes; None stands for a pass without rows.
+    """Return the micro-batches of one of `size` processes; None stands for a pass without rows.
 
     Rows are dealt in order of their length, so that all processes have about as many tokens, and get equally many
     passes.
@@ -100,13 +100,13 @@ def deal(rows: Sequence[Row], micro_batch_tokens: int, layout: Layout, rank: int
 
 
 def padding_fraction(batches: Sequence[MicroBatch], rows: Sequence[Row]) -> float:
-    """Share of padding among the tokens that are fed in `batches`."""
+    """Return share of padding among the tokens that are fed in `batches`."""
     fed = sum(batch.input_ids.numel() for batch in batches)
     return 1 - sum(len(row.ids) - 1 for row in rows) / max(fed, 1)
 
 
 def _split(rows: Sequence[Row], budget: int, layout: Layout) -> Iterator[list[Row]]:
-    """Neighbours in length share a batch, so little of the budget is padding."""
+    """Yield neighbours in length share a batch, so little of the budget is padding."""
     part: list[Row] = []
     used = 0
     for row in sorted(rows, key=lambda row: -len(row.ids)):

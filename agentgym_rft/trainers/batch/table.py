@@ -23,7 +23,8 @@ TRAJECTORY_COLUMNS = frozenset({"episode_return", "num_turns", "num_tokens", "wo
 
 
 def available_columns(*, reference: bool, critic: bool = False) -> frozenset[str]:
-    """Names of the columns that a run can have before its stages run, beside those of the next-token distribution.
+    """Return names of the columns that a run can have before its stages run, beside those of the next-token
+    distribution.
 
     `ref_logprobs` only with a reference policy, `value` only with a critic.
     """
@@ -74,7 +75,7 @@ class TokenTable:
         return frozenset(self.columns) | frozenset(self.turn_columns) | frozenset(self.trajectory_columns)
 
     def token_column(self, name: str) -> Tensor:
-        """A column of any level, given to each token, [N]. Raises KeyError for an unknown name."""
+        """Return a column of any level, given to each token, [N]. Raises KeyError for an unknown name."""
         if name in self.turn_columns:
             return self.turn_columns[name][self.turn]
         if name in self.trajectory_columns:
@@ -82,14 +83,14 @@ class TokenTable:
         return self.columns[name]
 
     def with_columns(self, columns: Mapping[str, Tensor]) -> TokenTable:
-        """A table with more (or other) token columns, each [N]. Raises ValueError for another shape."""
+        """Return a table with more (or other) token columns, each [N]. Raises ValueError for another shape."""
         for name, column in columns.items():
             if column.shape != self.turn.shape:
                 raise ValueError(f"Column '{name}' has shape {tuple(column.shape)}, expected {tuple(self.turn.shape)}.")
         return replace(self, columns={**self.columns, **columns})
 
     def to(self, device: torch.device) -> TokenTable:
-        """The same table on another device."""
+        """Return the same table on another device."""
 
         def move(columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
             return {name: column.to(device) for name, column in columns.items()}
@@ -124,7 +125,7 @@ class Row:
 
 
 def build_table(groups: Sequence[Group], version: int, *, auxiliary: bool = False) -> tuple[TokenTable, list[Row]]:
-    """The token table and the rows of groups without errored trajectories.
+    """Return the token table and the rows of groups without errored trajectories.
 
     Args:
         groups: as `split_errors` returns them.
@@ -197,7 +198,7 @@ def _is_on_policy(turn: Turn, version: int) -> bool:
 def _table(
     builder: _Builder, trajectories: Sequence[Trajectory], num_main: int, group_ids: Sequence[int], version: int
 ) -> TokenTable:
-    """The table; trajectories from `num_main` on are auxiliary."""
+    """Return the table; trajectories from `num_main` on are auxiliary."""
     turns = [turn for trajectory in trajectories for turn in trajectory.turns]
     tasks = _ids([trajectory.task_id for trajectory in trajectories])
     states = _ids([_state(t, number) for t in trajectories for number in range(len(t.turns))])
@@ -253,7 +254,7 @@ def _ids(names: Sequence[object]) -> list[int]:
 
 
 def segment_sum(values: Tensor, key: Tensor, num_segments: int) -> Tensor:
-    """Sum of `values` [N] by `key` [N] -> [num_segments], in the dtype of `values`."""
+    """Return sum of `values` [N] by `key` [N] -> [num_segments], in the dtype of `values`."""
     return torch.zeros(num_segments, dtype=values.dtype, device=values.device).index_add_(0, key, values)
 
 

@@ -35,7 +35,7 @@ TURN_BUCKETS: dict[str, tuple[int, float]] = {
 
 
 def dynamics(algorithm: Algorithm, table: TokenTable, context: Context) -> dict[str, float]:
-    """Metrics of the entropy before the update and of its predicted change, over all but auxiliary tokens.
+    """Return metrics of the entropy before the update and of its predicted change, over all but auxiliary tokens.
 
     Args:
         table: prepared, with `old_logprobs` and the columns of `WATCHED`.
@@ -50,7 +50,7 @@ def dynamics(algorithm: Algorithm, table: TokenTable, context: Context) -> dict[
 
 
 def policy_pull(algorithm: Algorithm, table: TokenTable, context: Context) -> Tensor:
-    """-dL/dlp of the policy loss over the whole batch at the policy before the update, [N] float64, nats^-1.
+    """Return -dL/dlp of the policy loss over the whole batch at the policy before the update, [N] float64, nats^-1.
 
     Positive where the update makes the sampled token likelier. It includes bounds, filters and weights, but not
     the regularisers.
@@ -71,18 +71,21 @@ def policy_pull(algorithm: Algorithm, table: TokenTable, context: Context) -> Te
 
 
 def discriminator_gap(table: TokenTable) -> Tensor:
-    """D = S_k - N of the sampled tokens k, nats, [N] float64: positive where making k likelier lowers the entropy."""
+    """Return d = S_k - N of the sampled tokens k, nats, [N] float64: positive where making k likelier lowers the
+    entropy.
+    """
     return discriminator(table) - table.columns[MEAN_DISCRIMINATOR.name].double()
 
 
 def dropped_fraction(table: TokenTable) -> float:
-    """Share of tokens that filters exclude from training, auxiliary tokens left out."""
+    """Return share of tokens that filters exclude from training, auxiliary tokens left out."""
     main = table.token_column(AUXILIARY) == 0
     return float((table.columns["mask"][main] == 0).double().mean()) if main.any() else 0.0
 
 
 def logit_delta(pull: Tensor, gap: Tensor) -> float:
-    """The paper's estimate of the mean change of entropy, -sum pull x D, for a step of size 1 on the logits themselves.
+    """Return the paper's estimate of the mean change of entropy, -sum pull x D, for a step of size 1 on the logits
+    themselves.
 
     It treats positions as if they shared no weights. The paper leaves the step size open.
     """
@@ -90,7 +93,8 @@ def logit_delta(pull: Tensor, gap: Tensor) -> float:
 
 
 def quadrants(pull: Tensor, gap: Tensor) -> dict[str, float]:
-    """Shares of the tokens, and of the summed |predicted change of entropy|, by the signs of A (of the pull) and of D.
+    """Return shares of the tokens, and of the summed |predicted change of entropy|, by the signs of A (of the pull)
+    and of D.
 
     Over the tokens whose predicted change is not exactly 0; {} without any. `pos_pos` and `neg_neg` lower the entropy,
     `pos_neg` and `neg_pos` raise it.
@@ -110,7 +114,7 @@ def quadrants(pull: Tensor, gap: Tensor) -> dict[str, float]:
 
 
 def entropy_by_type(table: TokenTable) -> dict[str, float]:
-    """Mean entropy over the tokens of each task type, nats; types without a name are left out."""
+    """Return mean entropy over the tokens of each task type, nats; types without a name are left out."""
     metrics: dict[str, float] = {}
     for name in sorted(set(table.task_types) - {""}):
         is_type = torch.tensor([kind == name for kind in table.task_types], device=table.trajectory.device)
@@ -119,7 +123,9 @@ def entropy_by_type(table: TokenTable) -> dict[str, float]:
 
 
 def entropy_by_turn(table: TokenTable) -> dict[str, float]:
-    """Mean entropy over the tokens of the turns in each bucket of `TURN_BUCKETS`, nats; empty buckets are left out."""
+    """Return mean entropy over the tokens of the turns in each bucket of `TURN_BUCKETS`, nats; empty buckets are left
+    out.
+    """
     position = table.token_column("position")
     metrics: dict[str, float] = {}
     for name, (first, last) in TURN_BUCKETS.items():

@@ -70,7 +70,9 @@ class EntropyProbe:
         return Before(total, gradient, {name: weight.detach().clone() for name, weight in weights.items()})
 
     def after(self, scorer: Scorer, before: Before | None) -> dict[str, float]:
-        """The predicted and the measured change of the mean entropy, and its value before the step, nats a state."""
+        """Return the predicted and the measured change of the mean entropy, and its value before the step, nats a
+        state.
+        """
         if before is None:
             return {}
         total = sum(float(entropy) for entropy in self._entropies(scorer, grad=False))
@@ -85,7 +87,7 @@ class EntropyProbe:
         }
 
     def _entropies(self, scorer: Scorer, *, grad: bool) -> Iterator[Tensor]:
-        """Each micro-batch's share of the mean entropy, with its graph if `grad`."""
+        """Yield each micro-batch's share of the mean entropy, with its graph if `grad`."""
         exact = replace(scorer, bf16=False)
         num_states = sum(len(row.positions) for row in self.rows)
         for batch in pack(self.rows, self.micro_batch_tokens):
@@ -93,7 +95,7 @@ class EntropyProbe:
             yield scores.columns[ENTROPY.name].double().sum() / num_states
 
     def state_dict(self) -> dict[str, Any]:
-        """The states as JSON, for a checkpoint."""
+        """Return the states as JSON, for a checkpoint."""
         return {"rows": [{"ids": row.ids.tolist(), "positions": row.positions.tolist()} for row in self.rows]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -120,7 +122,7 @@ def choose_states(rows: Sequence[Row], num_states: int, seed: int) -> tuple[Row,
 
 
 def _numbered(states: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[Row, ...]:
-    """Rows of ids and positions, with entries numbered from 0."""
+    """Return rows of ids and positions, with entries numbered from 0."""
     rows: list[Row] = []
     first = 0
     for number, (ids, positions) in enumerate(states):
@@ -130,5 +132,5 @@ def _numbered(states: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[Row, ...
 
 
 def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The trainable weights, by name."""
+    """Return the trainable weights, by name."""
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}

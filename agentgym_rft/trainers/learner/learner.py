@@ -90,7 +90,7 @@ class Learner:
 
 
 def make_learner(config: Config, algorithm: Algorithm, model: Any, tokenizer: Any, ranks: Ranks) -> Learner:
-    """A learner around a freshly loaded model, which is changed in place (adapters, shares of the weights).
+    """Return a learner around a freshly loaded model, which is changed in place (adapters, shares of the weights).
 
     Raises:
         ConfigError: the model, the algorithm and the settings under `trainer` do not go together.
@@ -127,7 +127,7 @@ def make_learner(config: Config, algorithm: Algorithm, model: Any, tokenizer: An
 
 
 def make_value_head(model: Any) -> nn.Linear:
-    """A critic's head on the last hidden state of `model`. Every value is 0 at first."""
+    """Return a critic's head on the last hidden state of `model`. Every value is 0 at first."""
     head = nn.Linear(model.config.get_text_config().hidden_size, 1, device=model.device, dtype=model.dtype)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
@@ -135,7 +135,7 @@ def make_value_head(model: Any) -> nn.Linear:
 
 
 def policy_weights(learner: Learner) -> dict[str, Tensor]:
-    """The policy's whole weights by the base model's names, adapters merged; {} in all processes but the first.
+    """Return the policy's whole weights by the base model's names, adapters merged; {} in all processes but the first.
 
     Not copies, where the model holds them itself.
     """
@@ -193,7 +193,7 @@ def _head_weights(learner: Learner, head: nn.Module) -> dict[str, Tensor]:
 
 
 def _exported(learner: Learner, weights: Mapping[str, Tensor]) -> Any:
-    """A whole model of the policy's kind, without adapters, that holds these weights."""
+    """Return a whole model of the policy's kind, without adapters, that holds these weights."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(learner.model.config, dtype=learner.model.dtype)
     model.load_state_dict(dict(weights), assign=True)
@@ -217,7 +217,7 @@ def _load_adapter(learner: Learner, checkpoint: Checkpoint) -> None:
 
 
 def _changed(model: nn.Module, stored: Mapping[str, Tensor]) -> str | None:
-    """The first frozen weight that differs from the stored one. A sharded process compares only its own part."""
+    """Return the first frozen weight that differs from the stored one. A sharded process compares only its own part."""
     for name, tensor in model.state_dict().items():
         if ".base_layer." in name or ".lora_" in name:
             continue

@@ -74,7 +74,8 @@ def add_lora(model: Any, section: LoraSection, seed: int) -> Adapter | None:
 
 
 def sharing_copy(model: Any) -> Any:
-    """A copy of the model that shares its weights and buffers in memory, but has adapters of its own, if there are any.
+    """Return a copy of the model that shares its weights and buffers in memory, but has adapters of its own, if there
+    are any.
 
     A change of a shared weight is a change in all copies.
     """
@@ -94,12 +95,13 @@ def _check_targets(model: nn.Module, targets: tuple[str, ...]) -> None:
 
 
 def adapter_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The adapters' own weights, by peft's names without the part that names the adapter."""
+    """Return the adapters' own weights, by peft's names without the part that names the adapter."""
     return {name.replace(".default", ""): tensor for name, tensor in weights.items() if name.endswith((_A, _B))}
 
 
 def merged_weights(weights: Mapping[str, Tensor], scaling: float) -> dict[str, Tensor]:
-    """Weights of the base model with the adapters' products added, from a full state dict of the model they are in.
+    """Return weights of the base model with the adapters' products added, from a full state dict of the model they are
+    in.
 
     Products are taken in float32 at least.
     """
@@ -124,6 +126,6 @@ def load_adapter(model: nn.Module, stored: Mapping[str, Tensor]) -> None:
 
 
 def stored_adapter(folder: Path) -> dict[str, Tensor]:
-    """The adapter weights that `Adapter.save` wrote, named as `adapter_weights` does."""
+    """Return the adapter weights that `Adapter.save` wrote, named as `adapter_weights` does."""
     stored = safetensors.torch.load_file(folder / "adapter_model.safetensors")
     return {name.removeprefix(_PREFIX): tensor for name, tensor in stored.items()}

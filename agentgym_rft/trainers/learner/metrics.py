@@ -15,7 +15,9 @@ from agentgym_rft.trainers.learner.objective import Measured, Objective
 
 
 def logprob_drift(logprobs: Tensor, behaviour_logprobs: Tensor) -> tuple[float, float]:
-    """Return mean and largest absolute difference of re-scored and sampled log-probs, nats; (0, 0) for no tokens."""
+    """Return return mean and largest absolute difference of re-scored and sampled log-probs, nats; (0, 0) for no
+    tokens.
+    """
     if not len(logprobs):
         return 0.0, 0.0
     difference = (logprobs - behaviour_logprobs).abs()

@@ -60,7 +60,7 @@ class Objective:
     watched: tuple[DistributionStat, ...] = (ENTROPY,)
 
     def has_gradient(self) -> np.ndarray:
-        """Whether each token can have a gradient, [N] bool; exact zeros only, such as groups without signal."""
+        """Return whether each token can have a gradient, [N] bool; exact zeros only, such as groups without signal."""
         live = self.weights.policy != 0
         if self.algorithm.surrogate.scales_with_advantage:
             live = live & (self.table.columns["advantage"] != 0)
@@ -69,7 +69,7 @@ class Objective:
         return live.cpu().numpy()
 
     def micro_batch(self, scorer: Scorer, batch: MicroBatch, measured: Measured, *, grad: bool) -> Tensor:
-        """This micro-batch's share of the loss, a scalar; what it measured goes into `measured`."""
+        """Return this micro-batch's share of the loss, a scalar; what it measured goes into `measured`."""
         batch = batch.to(self.table.turn.device)
         asked = self.algorithm.grad_functionals
         scores = scorer.score(
@@ -100,7 +100,7 @@ class Objective:
         return LossInputs(scores.logprobs, log_ratio, clip_log_ratio, scores.columns, columns)
 
     def _log_ratios(self, logprobs: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """The tokens' log-ratios with gradient, and those that bounds judge, without."""
+        """Return the tokens' log-ratios with gradient, and those that bounds judge, without."""
         if self.is_fresh:
             log_ratio = logprobs - logprobs.detach()
             return log_ratio, log_ratio.detach()
@@ -154,7 +154,7 @@ def accumulate(scorer: Scorer, objective: Objective, rows: Sequence[Row], tokens
 
 
 def _loss(scorer: Scorer, objective: Objective, batch: MicroBatch | None, measured: Measured) -> Tensor:
-    """This micro-batch's share of the loss; 0 for a pass without rows."""
+    """Return this micro-batch's share of the loss; 0 for a pass without rows."""
     if batch is not None:
         return objective.micro_batch(scorer, batch, measured, grad=True)
     loss = scorer.idle(grad=True, value=objective.algorithm.needs_critic)
@@ -163,7 +163,7 @@ def _loss(scorer: Scorer, objective: Objective, batch: MicroBatch | None, measur
 
 
 def new_measured(objective: Objective, dtype: torch.dtype) -> Measured:
-    """Zeros, to be filled by `Objective.micro_batch`."""
+    """Return Zeros, to be filled by `Objective.micro_batch`."""
     zeros = torch.zeros(objective.table.num_tokens, dtype=dtype, device=objective.table.turn.device)
     columns = {distribution_stat.name: zeros.clone() for distribution_stat in objective.watched}
     names = ["policy", *(term.name for term in objective.algorithm.regularizers)]
@@ -172,7 +172,7 @@ def new_measured(objective: Objective, dtype: torch.dtype) -> Measured:
 
 
 def summed(measured: Measured, ranks: Ranks) -> Measured:
-    """The measurements of all processes, merged: each token was measured by the process that had it."""
+    """Return the measurements of all processes, merged: each token was measured by the process that had it."""
     if ranks.size == 1:
         return measured
     logprobs, log_ratio, is_clipped, *rest = ranks.sum(
@@ -190,7 +190,9 @@ def summed(measured: Measured, ranks: Ranks) -> Measured:
 
 
 def minibatch_weights(algorithm: Algorithm, table: TokenTable, inside: Tensor, context: Context) -> Weights:
-    """Weights whose denominators are counted over the whole minibatch; `inside` [N] is 1 for its tokens, else 0."""
+    """Return weights whose denominators are counted over the whole minibatch; `inside` [N] is 1 for its tokens, else
+    0.
+    """
     counted = (table.columns["counted"] > 0).float() * inside
     policy = algorithm.aggregation.fn(table, counted) * table.columns["mask"]
     main = 1 - table.token_column(AUXILIARY).float()
@@ -202,11 +204,11 @@ def minibatch_weights(algorithm: Algorithm, table: TokenTable, inside: Tensor, c
 
 
 def token_indicator(table: TokenTable, rows: Sequence[Row]) -> Tensor:
-    """1 for the tokens of `rows`, 0 for all others, [N] float32."""
+    """Return 1 for the tokens of `rows`, 0 for all others, [N] float32."""
     index = torch.from_numpy(np.concatenate([row.index for row in rows])).to(table.turn.device)
     return torch.zeros(table.num_tokens, device=table.turn.device).index_fill_(0, index, 1.0)
 
 
 def unit_log_ratio(algorithm: Algorithm, table: TokenTable, logprobs: Tensor, unit: Unit) -> Tensor:
-    """Mean of logprobs - anchor over each token's turn or trajectory (the log of a geometric mean), [N]."""
+    """Return mean of logprobs - anchor over each token's turn or trajectory (the log of a geometric mean), [N]."""
     return unit_mean(logprobs - table.columns[algorithm.ratio.anchor], table, unit)

@@ -15,7 +15,7 @@ BETAS = (0.9, 0.95)  # of AdamW
 
 
 def make_optimizer(model: nn.Module, cfg: TrainerSection) -> torch.optim.AdamW:
-    """AdamW over the trainable weights of `model`; weight decay only on matrices, not on norms and biases."""
+    """Return AdamW over the trainable weights of `model`; weight decay only on matrices, not on norms and biases."""
     weights = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
     groups = [
         {"params": [pair for pair in weights if pair[1].ndim >= 2], "weight_decay": cfg.weight_decay},
@@ -26,7 +26,7 @@ def make_optimizer(model: nn.Module, cfg: TrainerSection) -> torch.optim.AdamW:
 
 
 def learning_rate(step: int, cfg: TrainerSection) -> float:
-    """Learning rate of a step (from 0): linear over `warmup_steps` steps below the peak, then the peak."""
+    """Return learning rate of a step (from 0): linear over `warmup_steps` steps below the peak, then the peak."""
     return cfg.learning_rate * min(1.0, (step + 1) / (cfg.warmup_steps + 1))
 
 

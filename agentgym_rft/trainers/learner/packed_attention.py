@@ -26,7 +26,7 @@ ATTENTION_NAME = "agentgym_packed"
 def packed_attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
-    """Attention of packed tokens as transformers calls it -> [1, T, heads, head dim].
+    """Return attention of packed tokens as transformers calls it -> [1, T, heads, head dim].
 
     Args:
         query: [1, heads, T, head dim].
@@ -49,7 +49,7 @@ def packed_attention(
 
 
 def _unpacked(tensor: Tensor, packed: Packed) -> Tensor:
-    """[heads, T, D] -> [rows, heads, L, D], zero where a row is shorter."""
+    """Return [heads, T, D] -> [rows, heads, L, D], zero where a row is shorter."""
     num_rows, length = packed.shape
     flat = tensor.new_zeros(num_rows * length, tensor.shape[0], tensor.shape[2])
     flat = flat.index_copy(0, packed.places, tensor.transpose(0, 1))
@@ -64,7 +64,7 @@ def _band(length: int, window: int, device: torch.device) -> Tensor:
 
 @contextmanager
 def packed_rows(model: PreTrainedModel) -> Iterator[None]:
-    """Packed attention for the passes inside, the recomputing backward pass included."""
+    """Return packed attention for the passes inside, the recomputing backward pass included."""
     AttentionInterface.register(ATTENTION_NAME, packed_attention)
     with attention_of(model, ATTENTION_NAME):
         yield
@@ -72,7 +72,7 @@ def packed_rows(model: PreTrainedModel) -> Iterator[None]:
 
 @torch.no_grad()
 def check_packing(model: PreTrainedModel) -> None:
-    """Compares packed rows with the model's own forward pass on a few tokens.
+    """Compare packed rows with the model's own forward pass on a few tokens.
 
     Raises:
         ConfigError: they differ: the model keeps another state than keys and values, or has another attention.

@@ -43,7 +43,7 @@ class Core(nn.Module):
 
 
 def wrapped(scorer: Scorer, ranks: Ranks, *, is_trained: bool = True) -> Scorer:
-    """The scorer as one of `ranks`. With FSDP2 the model that it was made of is sharded in place."""
+    """Return the scorer as one of `ranks`. With FSDP2 the model that it was made of is sharded in place."""
     if ranks.strategy == "none":
         return scorer
     core = Core(scorer.model, scorer.value_head)
@@ -61,7 +61,9 @@ def trained_module(scorer: Scorer) -> nn.Module:
 
 @contextmanager
 def backward_pass(scorer: Scorer, batch: MicroBatch | None, *, is_last: bool) -> Iterator[None]:
-    """Forward and backward of one micro-batch: packed attention lasts through both, DDP sums gradients in the last."""
+    """Return forward and backward of one micro-batch: packed attention lasts through both, DDP sums gradients in the
+    last.
+    """
     with _unsummed(scorer.root, is_last):
         if batch is None:
             yield
@@ -93,7 +95,7 @@ def _replicate(core: Core, scorer: Scorer) -> DistributedDataParallel:
 
 
 def _reaches_all(core: Core, scorer: Scorer) -> bool:
-    """True if every pass has a gradient for every weight; not so, for example, with experts."""
+    """Return True if every pass has a gradient for every weight; not so, for example, with experts."""
     loss = scorer.idle(grad=True, value=scorer.value_head is not None)
     assert loss is not None
     weights = [weight for weight in core.parameters() if weight.requires_grad]

@@ -65,7 +65,7 @@ class Ranks:
         return self.strategy == "fsdp2"
 
     def sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Each tensor's sum over all processes, in one message; all must be of one device and floating type."""
+        """Return each tensor's sum over all processes, in one message; all must be of one device and floating type."""
         if self.size == 1 or not tensors:
             return list(tensors)
         flat = torch.cat([tensor.flatten() for tensor in tensors])
@@ -131,7 +131,7 @@ def _is_of_peers(error: RuntimeError) -> bool:
 
 
 def choose_strategy(section: ParallelSection) -> Strategy:
-    """The strategy of this run: `auto` is DDP under torchrun with several processes, else none.
+    """Return the strategy of this run: `auto` is DDP under torchrun with several processes, else none.
 
     Raises:
         ConfigError: the strategy and the number of processes do not go together.
@@ -196,6 +196,6 @@ def _keep_for_ever(group: Any) -> None:
 
 
 def local_device(name: str) -> str:
-    """The device of this process. If `name` does not say which GPU, it is the one of torchrun's local rank."""
+    """Return the device of this process. If `name` does not say which GPU, it is the one of torchrun's local rank."""
     is_gpu = name == "cuda" or (name == "auto" and torch.cuda.is_available())
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if is_gpu and "RANK" in os.environ else name

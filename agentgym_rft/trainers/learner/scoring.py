@@ -62,7 +62,7 @@ class Scorer:
         with_grad: Collection[str] = (),
         value: bool = False,
     ) -> Scores:
-        """Log-probs of `batch.targets` and the columns asked for, all [K] in at least float32.
+        """Return log-probs of `batch.targets` and the columns asked for, all [K] in at least float32.
 
         Args:
             distribution_stats: of the next-token distribution at each target.
@@ -99,16 +99,16 @@ class Scorer:
         return sum((column.sum() * 0.0 for column in scores.columns.values()), scores.logprobs.sum() * 0.0)
 
     def attending(self, batch: MicroBatch) -> AbstractContextManager[None]:
-        """The attention that a micro-batch needs, for its forward and its backward pass."""
+        """Return the attention that a micro-batch needs, for its forward and its backward pass."""
         return nullcontext() if batch.packed is None else packed_rows(self.model)
 
     def deal(self, rows: Sequence[Row], micro_batch_tokens: int) -> list[MicroBatch | None]:
-        """This process's micro-batches of `rows`; None is a pass without rows."""
+        """Return this process's micro-batches of `rows`; None is a pass without rows."""
         return deal(rows, micro_batch_tokens, self.layout, self.ranks.rank, self.ranks.size)
 
     @contextmanager
     def _recomputing(self, grad: bool) -> Iterator[None]:
-        """Transformers recomputes a layer only if the layer itself, not what is in it, is in training mode."""
+        """Return transformers recomputes a layer only if the layer itself, not what is in it, is in training mode."""
         layers = self.recomputed if grad else ()
         for layer in layers:
             layer.training = True
@@ -119,7 +119,7 @@ class Scorer:
                 layer.training = False
 
     def _outputs(self, batch: MicroBatch) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Vectors at the predicting positions, and the function that turns them into logits."""
+        """Return vectors at the predicting positions, and the function that turns them into logits."""
         packed = {} if batch.packed is None else {"position_ids": batch.packed.positions, "packed": batch.packed}
         if self.body is None or self.head is None:
             logits = self.model(input_ids=batch.input_ids, use_cache=False, **packed).logits
@@ -145,7 +145,7 @@ def make_scorer(
     layout: Layout = "padded",
     recompute: bool = False,
 ) -> Scorer:
-    """A scorer for any Hugging Face causal language model; puts the model in eval mode (no dropout).
+    """Return a scorer for any Hugging Face causal language model; puts the model in eval mode (no dropout).
 
     Whether head(body(ids)) gives the model's logits is tried once on a few ids. Where it does not (soft-capped or
     scaled logits) the scorer uses the model's own logits at every position, which costs more memory.
@@ -168,7 +168,7 @@ def make_scorer(
 
 
 def decoder_layers(model: nn.Module) -> tuple[nn.Module, ...]:
-    """The layers that transformers can recompute one by one: the decoder's."""
+    """Return the layers that transformers can recompute one by one: the decoder's."""
     return tuple(module for module in model.modules() if isinstance(module, GradientCheckpointingLayer))
 
 
@@ -184,7 +184,7 @@ def _recomputable(model: PreTrainedModel) -> tuple[nn.Module, ...]:
 
 
 def _nothing() -> MicroBatch:
-    """A row of one token, for a pass whose results are not used."""
+    """Return a row of one token, for a pass whose results are not used."""
     zero = torch.zeros(1, dtype=torch.int64)
     return MicroBatch(zero[None], zero, zero, zero)
 
@@ -214,8 +214,8 @@ def _scores(
     distribution_stats: Sequence[DistributionStat],
     with_grad: frozenset[str],
 ) -> tuple[Tensor, ...]:
-    """Log-probs and columns, in chunks; with several chunks and a graph, each chunk's logits are recomputed in the
-    backward pass.
+    """Return log-probs and columns, in chunks; with several chunks and a graph, each chunk's logits are recomputed in
+    the backward pass.
     """
 
     def score(hidden: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
@@ -263,7 +263,7 @@ def score_rows(
     *,
     value: bool = False,
 ) -> Scores:
-    """Scores of all table entries of `rows`, [num_tokens], without gradient; zero for entries not in `rows`."""
+    """Return scores of all table entries of `rows`, [num_tokens], without gradient; zero for entries not in `rows`."""
     logprobs = torch.zeros(num_tokens, dtype=scorer.dtype, device=scorer.device)
     names = [distribution_stat.name for distribution_stat in distribution_stats] + ([VALUE] if value else [])
     columns = {name: torch.zeros_like(logprobs) for name in names}

@@ -23,7 +23,7 @@ CHAT_TEMPLATE = (
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer: any text encodes, and common words of `texts` are single tokens."""
+    """Return a byte-level BPE tokenizer: any text encodes, and common words of `texts` are single tokens."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -45,7 +45,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
 
 
 def build_model(section: ModelSection, vocab_size: int, seed: int) -> Qwen3ForCausalLM:
-    """A randomly initialised decoder; the same seed gives the same weights, and no global RNG state is left changed."""
+    """Return a randomly initialised decoder; the same seed gives the same weights, and no global RNG state is left
+    changed.
+    """
     config = Qwen3Config(
         vocab_size=vocab_size,
         hidden_size=section.hidden_size,

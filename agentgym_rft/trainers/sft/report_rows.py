@@ -40,7 +40,7 @@ PLACES = 64  # episodes at once
 
 
 def play_episodes(config: SftConfig, card: AgentCard, env: TextEnv, model: Any, tokenizer: Any) -> list[Trajectory]:
-    """Episodes of the model at temperature 1 in shuffled tasks of the split, without those that broke."""
+    """Return episodes of the model at temperature 1 in shuffled tasks of the split, without those that broke."""
     section, seed = config.sft, config.run.seed
     policy = HFPolicy(model, max_concurrency=PLACES, max_context=config.model.max_context)
     workers = LocalWorkers(
@@ -74,7 +74,7 @@ def play_episodes(config: SftConfig, card: AgentCard, env: TextEnv, model: Any, 
 
 
 def cut_off(trajectory: Trajectory, num_turns: int) -> Trajectory:
-    """The episode as it would have been with a step limit of `num_turns`, fewer than it has."""
+    """Return the episode as it would have been with a step limit of `num_turns`, fewer than it has."""
     info = {
         **trajectory.info,
         "won": False,
@@ -95,7 +95,7 @@ def report_row(
     questions: Sequence[tuple[str, str]],
     transcript_weight: float,
 ) -> SftRow:
-    """The conversation that asks for a report, the report, and questions with answers after it.
+    """Return the conversation that asks for a report, the report, and questions with answers after it.
 
     Report and answers weigh 1, the transcript and the questions less. Where a conversation does not grow, the questions
     are left out.
@@ -111,7 +111,7 @@ def report_row(
 def guided_row(
     env: TextEnv, chat: ChatFormat, agent: ChatAgent, trajectory: Trajectory, report: Report, context_weight: float
 ) -> SftRow | None:
-    """A retry: the episode's turns before the pivot, the guidance, an expert's turns; None if the expert lost.
+    """Return a retry: the episode's turns before the pivot, the guidance, an expert's turns; None if the expert lost.
 
     Nothing weighs anything up to the expert's first action: neither the old turns nor the note is to be imitated. None
     as well for an agent that rewrites its history, whose retries are not one row.
@@ -149,7 +149,7 @@ def guided_row(
 def experience_rows(
     config: SftConfig, env: TextEnv, card: AgentCard, chat: ChatFormat, episodes: Sequence[Trajectory]
 ) -> tuple[list[SftRow], list[SftRow]]:
-    """Rows of reports and rows of guided retries, from a policy's episodes. Rows that are too long are left out.
+    """Return rows of reports and rows of guided retries, from a policy's episodes. Rows that are too long are left out.
 
     Every failure is also reported on as it stood at two earlier, random turns, the second within the first `SHORT_CUT`:
     so reports do not depend on the length of an episode, and short ones are cheap to learn from.
@@ -194,7 +194,7 @@ def _label(env: TextEnv, episode: Trajectory, *, at_start: bool = False) -> Repo
 def mixed(
     demonstrated: Iterator[SftRow], reports: Sequence[SftRow], guided: Sequence[SftRow], section: SftSection, seed: int
 ) -> Iterator[SftRow]:
-    """Rows without end of the three kinds by their shares; reports and retries come in shuffled passes.
+    """Yield rows without end of the three kinds by their shares; reports and retries come in shuffled passes.
 
     Raises:
         DataError: there is no row of a kind that has a share.

@@ -66,7 +66,7 @@ def add_pieces(model: Any, tokenizer: Any, pieces: Sequence[str]) -> int:
 
 
 def _token_matrices(model: Any) -> list[torch.Tensor]:
-    """The input embeddings and, if they are not the same tensor, the output ones."""
+    """Return the input embeddings and, if they are not the same tensor, the output ones."""
     inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
     tables: list[nn.Module] = [inputs] if outputs is None or outputs.weight is inputs.weight else [inputs, outputs]
     return [table.weight.data for table in tables if isinstance(table.weight, torch.Tensor)]

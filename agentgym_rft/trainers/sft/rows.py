@@ -23,7 +23,7 @@ class SftRow:
 
 
 def sft_rows(trajectory: Trajectory, max_context: int) -> Iterator[SftRow]:
-    """The rows of a trajectory, each cut at `max_context` tokens."""
+    """Yield the rows of a trajectory, each cut at `max_context` tokens."""
     for turns in trajectory.rows():
         ids = [i for turn in turns for i in (*turn.context_ids, *turn.action_ids)]
         kinds = [kind for turn in turns for kind in (False,) * len(turn.context_ids) + (True,) * len(turn.action_ids)]

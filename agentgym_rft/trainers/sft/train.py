@@ -45,7 +45,7 @@ class SftBatch:
 
 
 def pad_batch(rows: Sequence[SftRow], context_weight: float) -> SftBatch:
-    """Rows as one batch."""
+    """Return rows as one batch."""
     shape = (len(rows), max(len(row.ids) for row in rows))
     ids, weights, is_action = np.zeros(shape, np.int64), np.zeros(shape, np.float32), np.zeros(shape, bool)
     for index, row in enumerate(rows):
@@ -58,7 +58,9 @@ def pad_batch(rows: Sequence[SftRow], context_weight: float) -> SftBatch:
 
 
 def length_batches(rows: Iterator[SftRow], section: SftSection, seed: int) -> Iterator[SftBatch]:
-    """Batches of rows of similar length, so that little is padding; their order is shuffled within a pool of rows."""
+    """Yield batches of rows of similar length, so that little is padding; their order is shuffled within a pool of
+    rows.
+    """
     rng = np.random.default_rng(seed)
     while True:
         pool = sorted(islice(rows, POOL_ROWS), key=lambda row: len(row.ids))
@@ -72,7 +74,7 @@ def length_batches(rows: Iterator[SftRow], section: SftSection, seed: int) -> It
 
 
 def sft_loss(model: nn.Module, batch: SftBatch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weighted mean negative log-likelihood of the next tokens, and the plain mean over action tokens (nats)."""
+    """Return weighted mean negative log-likelihood of the next tokens, and the plain mean over action tokens (nats)."""
     logits = model(input_ids=batch.ids[:, :-1], use_cache=False).logits.float()  # [num_rows, length - 1, vocab]
     nll = F.cross_entropy(logits.flatten(0, 1), batch.ids[:, 1:].flatten(), reduction="none")
     weights = batch.weights[:, 1:].flatten()
@@ -81,7 +83,7 @@ def sft_loss(model: nn.Module, batch: SftBatch) -> tuple[torch.Tensor, torch.Ten
 
 
 def build_optimizers(model: nn.Module, section: SftSection) -> list[torch.optim.Optimizer]:
-    """Muon for the hidden matrices, AdamW for embeddings, norms and biases."""
+    """Return muon for the hidden matrices, AdamW for embeddings, norms and biases."""
     embeddings = {id(p) for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
     matrices = [p for p in model.parameters() if p.ndim == 2 and id(p) not in embeddings]
     others = [p for p in model.parameters() if p.ndim != 2 or id(p) in embeddings]
@@ -92,7 +94,7 @@ def build_optimizers(model: nn.Module, section: SftSection) -> list[torch.optim.
 
 
 def schedule(progress: float, section: SftSection) -> float:
-    """Factor of the learning rate at a share of the token budget: warm-up, constant, linear to zero."""
+    """Return factor of the learning rate at a share of the token budget: warm-up, constant, linear to zero."""
     if progress < section.warmup_fraction:
         return max(progress / section.warmup_fraction, 0.05)
     if progress > 1 - section.cooldown_fraction:
@@ -147,7 +149,7 @@ def fit(model: nn.Module, batches: Iterator[SftBatch], section: SftSection, repo
 def first_texts(
     env: TextEnv, cards: Sequence[AgentCard], split: str, num_episodes: int, seed: int, player: PlayerKind = "expert"
 ) -> Iterator[str]:
-    """Text of some demonstrations, for training a tokenizer before there is one."""
+    """Yield text of some demonstrations, for training a tokenizer before there is one."""
     for task_id in env.task_ids(split)[:num_episodes]:
         observation, info = env.reset(seed=seed % 2**31, options={"task_id": task_id})
         expert = player_of(env, observation, np.random.default_rng(seed), player, noise=0.0)
@@ -163,7 +165,7 @@ def first_texts(
 
 
 def start_policy(config: SftConfig, env: TextEnv, card: AgentCard) -> tuple[Any, Any]:
-    """The model and tokenizer to train: fresh ones, or those of a directory."""
+    """Return the model and tokenizer to train: fresh ones, or those of a directory."""
     if config.init != "scratch":
         return load_model(policy_dir(config.init))
     cards = list(dict.fromkeys(sft_cards(config, env, card).values()))

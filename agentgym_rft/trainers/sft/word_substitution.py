@@ -48,11 +48,11 @@ class WordSubstitution:
         self._words = {word: word for word in keep}
 
     def text(self, text: str) -> str:
-        """The text in substitution."""
+        """Return the text in substitution."""
         return _WORD.sub(self._replaced, text) if self._share else text
 
     def info(self, info: Mapping[str, Any]) -> dict[str, Any]:
-        """The texts of an environment's info in substitution."""
+        """Return the texts of an environment's info in substitution."""
         changed = dict(info)
         if "goal" in info:
             changed["goal"] = self.text(str(info["goal"]))

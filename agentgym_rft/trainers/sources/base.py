@@ -37,7 +37,7 @@ class Source(Protocol):
         ...
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step (from 0), trained under weights of version `step`."""
+        """Return the batch of a step (from 0), trained under weights of version `step`."""
         ...
 
     def publish(self, version: int, weights: Weights) -> None:

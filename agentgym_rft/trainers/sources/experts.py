@@ -38,7 +38,7 @@ class Demonstrator:
             raise ConfigError(f"rollout.experts.num={config.rollout.experts.num}: {error} Set it to 0.") from error
 
     def demonstrations(self, step: int) -> list[Trajectory]:
-        """Won episodes that fit into the policy's context, at most `rollout.experts.num` of them."""
+        """Return won episodes that fit into the policy's context, at most `rollout.experts.num` of them."""
         number = self._config.rollout.experts.num
         sampler = TaskSampler(self._task_ids, derive_seed(self._config.run.seed, "experts"), step * number * TRIES)
         found: list[Trajectory] = []

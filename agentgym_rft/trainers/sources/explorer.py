@@ -40,7 +40,9 @@ class Explorer:
     pool: OpponentPool | None = None
 
     async def collect(self, step: int) -> list[Group]:
-        """The groups of a step. Groups without signal are replaced by other tasks, `max_resample` times at most."""
+        """Return the groups of a step.
+        Groups without signal are replaced by other tasks, `max_resample` times at most.
+        """
         groups: list[Group] = []
         num_wanted = self.groups_per_step
         for attempt in range(self.config.rollout.max_resample + 1):
@@ -55,7 +57,7 @@ class Explorer:
         return groups
 
     def gives_signal(self, group: Group) -> bool:
-        """Return true if a played group has trajectories that are compared with each other and differ in return.
+        """Return return true if a played group has trajectories that are compared with each other and differ in return.
 
         A group of several agents is split first, as it is for training: in a zero-sum game the agents' returns always
         differ, those of each agent need not.
@@ -63,7 +65,7 @@ class Explorer:
         return any(map(has_signal, by_seat([group], self.config.team.baseline)))
 
     def _plans(self, name: str, step: int, number: int) -> list[GroupPlan]:
-        """Plans of the next tasks.
+        """Return plans of the next tasks.
 
         A task that comes twice, at the end of one pass and the start of the next, gets two names.
         """
@@ -73,13 +75,13 @@ class Explorer:
         return [self.plan(own, task_id, step) for own, task_id in zip(names, tasks, strict=True)]
 
     async def play(self, plan: GroupPlan) -> Group:
-        """A group, played; the sampler is told its outcome."""
+        """Return a group, played; the sampler is told its outcome."""
         group = await self.strategy(plan, self.workers)
         self.sampler.observe(group)
         return group
 
     def plan(self, name: str, task_id: str, step: int) -> GroupPlan:
-        """The plan of a group. All its random draws follow from the run's seed, `name` and the task.
+        """Return the plan of a group. All its random draws follow from the run's seed, `name` and the task.
 
         Which member of an opponent pool plays in it also follows from the state of the pool.
         """

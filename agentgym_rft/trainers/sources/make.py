@@ -31,7 +31,9 @@ from agentgym_rft.trainers.sources.stored import (
 
 
 def make_source(config: Config, explorer: Explorer, stored: GroupStore | None, tokenizer: Any, run_dir: Path) -> Source:
-    """The source; `stored` is what `rollout.stored` names. Raises `ConfigError` or `DataError` for what cannot work."""
+    """Return the source; `stored` is what `rollout.stored` names.
+    Raises `ConfigError` or `DataError` for what cannot work.
+    """
     source = _base(config, explorer, stored, tokenizer, run_dir)
     if explorer.pool is not None:
         source = PooledSource(source, explorer.pool)
@@ -57,7 +59,7 @@ def _base(config: Config, explorer: Explorer, stored: GroupStore | None, tokeniz
 
 
 def plays_trained_model(config: Config, *, is_sharded: bool) -> bool:
-    """Whether the policy samples from the trained model itself.
+    """Return whether the policy samples from the trained model itself.
 
     It does if the model is in this process, whole, and never lags.
     """
@@ -68,20 +70,20 @@ def plays_trained_model(config: Config, *, is_sharded: bool) -> bool:
 
 
 def keeps_journal(config: Config) -> bool:
-    """Whether completions are recorded for a resume: only if all of them belong to the batch of the step."""
+    """Return whether completions are recorded for a resume: only if all of them belong to the batch of the step."""
     is_sync = config.trainer.mode == "sync" and not config.rollout.overprovision
     return config.run.journal and is_sync and config.rollout.workers != "ray"
 
 
 def sampling_policy(config: Config, model: Any, *, is_shared: bool) -> Policy:
-    """The policy that plays. It samples from the trained model itself or from a copy; vLLM loads its own."""
+    """Return the policy that plays. It samples from the trained model itself or from a copy; vLLM loads its own."""
     spans_versions = config.trainer.mode == "async" or config.rollout.overprovision > 0
     is_read_only = is_shared or is_vllm(config.policy.path)
     return serve(model if is_read_only else deepcopy(model), policy_section(config), spans_versions=spans_versions)
 
 
 def source_of(explorer: Explorer) -> Source:
-    """The source of a run that plays."""
+    """Return the source of a run that plays."""
     trainer, rollout = explorer.config.trainer, explorer.config.rollout
     if trainer.mode == "one_step_off":
         return LaggedSource(explorer, interval=trainer.sync_interval, offset=trainer.sync_offset)

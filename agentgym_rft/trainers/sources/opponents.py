@@ -34,7 +34,7 @@ _PREFIX = "pool/"  # of the members' keys in the routed policy
 
 
 def draw_weights(rule: Rule, successes: Sequence[float]) -> np.ndarray:
-    """Probability of each member of a pool, oldest first, [members].
+    """Return probability of each member of a pool, oldest first, [members].
 
     `prioritised` is in proportion to (1 - p) ** 2, p being the own success against the member, and uniform where
     all are beaten for certain. `latest` takes the newest.
@@ -48,13 +48,13 @@ def draw_weights(rule: Rule, successes: Sequence[float]) -> np.ndarray:
 
 
 def kept_members(members: Sequence[int], step: int, size: int) -> list[int]:
-    """The members after the policy of a step has joined: the first always stays, the oldest of the others go."""
+    """Return the members after the policy of a step has joined: the first always stays, the oldest of the others go."""
     first, *others = [*members, step]
     return [first, *others[len(others) - min(size - 1, len(others)) :]]
 
 
 def own_success(group: Group) -> float | None:
-    """Mean score of the trained agents of a group, in [0, 1]; None if every episode broke.
+    """Return mean score of the trained agents of a group, in [0, 1]; None if every episode broke.
 
     The score, not `won`, so that a draw counts half, and a deal or a hand of cards by what it brought.
     """
@@ -63,13 +63,13 @@ def own_success(group: Group) -> float | None:
 
 
 def member_of(group: Group) -> int | None:
-    """The step of the pool's policy that played in a group; None if there was none."""
+    """Return the step of the pool's policy that played in a group; None if there was none."""
     players = (str(t.info.get("player", "")) for t in group.trajectories)
     return next((int(player.removeprefix(_PREFIX)) for player in players if player.startswith(_PREFIX)), None)
 
 
 def snapshot(model: Any) -> dict[str, Tensor]:
-    """Copies of a model's weights, tied ones once; of one with adapters, only the adapters'."""
+    """Return copies of a model's weights, tied ones once; of one with adapters, only the adapters'."""
     own: Mapping[str, Tensor] = model.state_dict()
     adapters = {name: tensor for name, tensor in own.items() if ".lora_" in name}
     once = {tensor.data_ptr(): name for name, tensor in (adapters or own).items()}
@@ -77,7 +77,8 @@ def snapshot(model: Any) -> dict[str, Tensor]:
 
 
 def past_model(model: Any, weights: Mapping[str, Tensor]) -> Any:
-    """A model like `model` with the weights of a snapshot; one with adapters shares the others with it in memory.
+    """Return a model like `model` with the weights of a snapshot; one with adapters shares the others with it in
+    memory.
 
     Raises:
         CheckpointError: the snapshot is of another model.
@@ -139,7 +140,9 @@ class OpponentPool:
             self._join(version)
 
     def players(self, group_id: str) -> dict[str, str]:
-        """The member that plays each agent of a group, untrained: one plays all agents but one, or none plays."""
+        """Return the member that plays each agent of a group, untrained: one plays all agents but one, or none
+        plays.
+        """
         random = np.random.default_rng(derive_seed(self._seed, "pool", group_id))
         if random.random() >= self._section.share:
             return {}
@@ -223,7 +226,7 @@ class OpponentPool:
 
 
 def make_pool(config: Config, model: Any, policy: Policy | None, run_dir: Path) -> OpponentPool:
-    """The pool of a run, see `with_frozen` for the policy."""
+    """Return the pool of a run, see `with_frozen` for the policy."""
     assert isinstance(policy, RoutedPolicy), "a run with a pool has a policy that members can be added to"
     section = policy_section(config)
     return OpponentPool(

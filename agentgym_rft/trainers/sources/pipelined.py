@@ -20,7 +20,8 @@ from agentgym_rft.trainers.sources.explorer import Explorer
 
 
 def scheduled_version(batch: int, interval: int, offset: int) -> int:
-    """Version of the weights that play batch t (from 1): t - 1 minus its lag, offset + (t - 1 - offset) mod interval.
+    """Return version of the weights that play batch t (from 1): t - 1 minus its lag, offset + (t - 1 - offset) mod
+    interval.
 
     Interval 1 and offset 0 are strictly on-policy, offset 1 is one step off. The first `offset` batches are played with
     the weights of the start, version 0. Source of the lag: Trinity-RFT, arXiv 2505.17826, its synchronisation interval
@@ -74,7 +75,9 @@ class LaggedSource:
         yield
 
     def state_dict(self) -> dict[str, Any]:
-        """The sampler's state before the first untrained batch, so that a resume plays the begun batches again."""
+        """Return the sampler's state before the first untrained batch, so that a resume plays the begun batches
+        again.
+        """
         if self._rolling:
             first = min(self._rolling)
             self._rolling[first].exception()
@@ -188,7 +191,9 @@ class AsyncSource:
         yield
 
     def state_dict(self) -> dict[str, Any]:
-        """The state with the groups that were drawn and not trained. A resume plays these before it draws new ones."""
+        """Return the state with the groups that were drawn and not trained.
+        A resume plays these before it draws new ones.
+        """
         pending = [[planned.number, planned.task_id, planned.step] for planned in self._pending.values()]
         sampler = self._explorer.sampler.state_dict()
         return {"sampler": sampler, "pending": pending, "drawn": self._num_drawn, "counts": dict(self._counts)}
@@ -261,7 +266,9 @@ def staleness(group: Group, version: int) -> int:
 
 
 def staleness_metrics(groups: Sequence[Group], version: int) -> dict[str, float]:
-    """`staleness/mean` and `/max` over the turns of a batch, in versions; `/mixed`: share sampled under several."""
+    """Return `staleness/mean` and `/max` over the turns of a batch, in versions; `/mixed`: share sampled under
+    several.
+    """
     turns: list[Turn] = [turn for group in groups for trajectory in group.valid for turn in trajectory.turns]
     lags = [version - turn.policy_version for turn in turns]
     return {
@@ -272,5 +279,5 @@ def staleness_metrics(groups: Sequence[Group], version: int) -> dict[str, float]
 
 
 def _copied(weights: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy that training does not change."""
+    """Return a copy that training does not change."""
     return {name: tensor.detach().clone() for name, tensor in weights.items() if isinstance(tensor, Tensor)}

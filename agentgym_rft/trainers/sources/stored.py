@@ -61,7 +61,7 @@ class StoreFile:
             raise ConfigError(f"Cannot write '{self.path}': there is no directory '{self.path.parent}'.")
 
     def open(self) -> ExperienceStore:
-        """The store. Raises `ConfigError` if somebody else fills it."""
+        """Return the store. Raises `ConfigError` if somebody else fills it."""
         store = ExperienceStore(self.path, self.vocabulary)
         owner = store.owner
         if owner not in (None, self.owner):

@@ -12,7 +12,7 @@ _ROUNDS = 4
 
 
 def asin_of(seed: int, i: int) -> str:
-    """The number of product i: a Feistel network over two halves of four base-36 digits. 0 <= i < 36**8."""
+    """Return the number of product i: a Feistel network over two halves of four base-36 digits. 0 <= i < 36**8."""
     left, right = divmod(i, _HALF)
     for key in _keys(seed):
         left, right = right, (left + _mix(right, key)) % _HALF
@@ -20,7 +20,7 @@ def asin_of(seed: int, i: int) -> str:
 
 
 def index_of(seed: int, asin: str) -> int:
-    """The i of an asin that `asin_of` made. Raises KeyError for another text."""
+    """Return the i of an asin that `asin_of` made. Raises KeyError for another text."""
     if len(asin) != 10 or asin[:2] != "B0" or any(digit not in _DIGITS for digit in asin):
         raise KeyError(asin)
     left, right = int(asin[2:6], 36), int(asin[6:], 36)
@@ -36,7 +36,7 @@ def _keys(seed: int) -> tuple[int, ...]:
 
 
 def _mix(value: int, key: int) -> int:
-    """A hash of 64 bits: the finaliser of SplitMix64 (Steele et al. 2014)."""
+    """Return a hash of 64 bits: the finaliser of SplitMix64 (Steele et al. 2014)."""
     value = (value + key) & _MASK
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK

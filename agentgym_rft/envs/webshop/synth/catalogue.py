@@ -14,7 +14,7 @@ _IMAGE = "placeholder.jpg"
 
 
 def raw_product(seed: int, i: int) -> dict[str, Any]:
-    """The entry of the items file (`items_shuffle.json`) for product i."""
+    """Return the entry of the items file (`items_shuffle.json`) for product i."""
     plan, draws = plan_of(seed, i), Draws(seed, "wording", i)
     wording = Wording(plan, draws)
     bullets: list[str] | str = wording.bullets()
@@ -38,7 +38,7 @@ def raw_product(seed: int, i: int) -> dict[str, Any]:
 
 
 def raw_instructions(seed: int, i: int) -> dict[str, Any]:
-    """The entry of the attributes file (`items_ins_v2.json`) for product i.
+    """Return the entry of the attributes file (`items_ins_v2.json`) for product i.
 
     It holds `attributes`, and for 41.5 % of the products `instruction` and `instruction_attributes`.
     """
@@ -46,10 +46,10 @@ def raw_instructions(seed: int, i: int) -> dict[str, Any]:
 
 
 def raw_human(seed: int, i: int) -> list[dict[str, Any]]:
-    """The entries of the file of human instructions (`items_human_ins.json`) for product i: none, one or two."""
+    """Return the entries of the file of human instructions (`items_human_ins.json`) for product i: none, one or two."""
     return instructions.human(plan_of(seed, i), Draws(seed, "human", i))
 
 
 def cluster_of(seed: int, i: int) -> str:
-    """The name of the cluster of siblings that product i belongs to."""
+    """Return the name of the cluster of siblings that product i belongs to."""
     return find_cluster(seed, i).name

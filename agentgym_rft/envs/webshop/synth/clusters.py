@@ -50,14 +50,14 @@ class Cluster:
 
 
 def find_cluster(seed: int, i: int) -> Cluster:
-    """The cluster of product i."""
+    """Return the cluster of product i."""
     block, place = divmod(i, BLOCK)
     return _block(seed, block)[place]
 
 
 @lru_cache(maxsize=64)
 def _block(seed: int, block: int) -> tuple[Cluster, ...]:
-    """The cluster of each product of a block."""
+    """Return the cluster of each product of a block."""
     draws = Draws(seed, "block", block)
     starts = Draws(seed, "even", 0)
     offsets = (starts.uniform(), starts.uniform())
@@ -73,7 +73,7 @@ def _block(seed: int, block: int) -> tuple[Cluster, ...]:
 
 
 def _size(draws: Draws, left: int) -> int:
-    """The size of the next cluster, so that what is left can be divided, too."""
+    """Return the size of the next cluster, so that what is left can be divided, too."""
     size = min(_SMALLEST + draws.below(_LARGEST - _SMALLEST + 1), left)
     if 0 < left - size < _SMALLEST:
         return left if left <= _LARGEST else size - 2
@@ -101,7 +101,7 @@ def _cluster(draws: Draws, name: str, first: int, even: Sequence[float]) -> Clus
 
 
 def _pick(cumulative: Sequence[float], place: float) -> int:
-    """The index whose share of the weights holds a place in [0, 1)."""
+    """Return the index whose share of the weights holds a place in [0, 1)."""
     return bisect_right(cumulative, place * cumulative[-1])
 
 

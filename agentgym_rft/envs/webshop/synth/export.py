@@ -48,7 +48,7 @@ def _pair(seed: int, row: int, value: object) -> str:
 
 
 def _bracketed(start: str, end: str, entries: Iterable[str]) -> Iterator[str]:
-    """A JSON list or object, one entry a line."""
+    """Yield a JSON list or object, one entry a line."""
     yield start
     separator = "\n"
     for entry in entries:

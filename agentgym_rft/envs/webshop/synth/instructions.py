@@ -18,7 +18,9 @@ _TYPOS = 0.05
 
 
 def synthetic(plan: Plan, draws: Draws) -> dict[str, Any]:
-    """The entry of the attributes file: `attributes`, and for some `instruction` and `instruction_attributes`."""
+    """Return the entry of the attributes file: `attributes`, and for some `instruction` and
+    `instruction_attributes`.
+    """
     listed = draws.some(plan.attributes, len(plan.attributes))
     if not plan.num_named:
         number = 0 if draws.chance(_UNLISTED) else 1 + draws.weighted(_NUM_LISTED)
@@ -33,14 +35,14 @@ def synthetic(plan: Plan, draws: Draws) -> dict[str, Any]:
 
 
 def human(plan: Plan, draws: Draws) -> list[dict[str, Any]]:
-    """The entries of the file of human instructions: none for most products, else one or two."""
+    """Return the entries of the file of human instructions: none for most products, else one or two."""
     if not draws.chance(ASKED):
         return []
     return [_human_entry(plan, draws) for _ in range(1 + draws.chance(0.2))]
 
 
 def _noun_phrase(noun: str, named: Sequence[Phrase]) -> str:
-    """`easy carry, bpa free bottles with rose gold for travel use`."""
+    """Return `easy carry, bpa free bottles with rose gold for travel use`."""
     text = ", ".join(phrase.text for phrase in named if not phrase.link)
     text = f"{text} {noun}".strip()
     for link in ("with", "for"):
@@ -83,7 +85,7 @@ def _human_text(plan: Plan, draws: Draws, named: Sequence[Phrase], wanted: Seque
 
 
 def _reworded(text: str, draws: Draws) -> str:
-    """An attribute as people write it: `easy to clean`, `gluten-free`, `machine washable`."""
+    """Return an attribute as people write it: `easy to clean`, `gluten-free`, `machine washable`."""
     if not draws.chance(0.6):
         return _typo(text, draws)
     first, _, last = text.partition(" ")
@@ -95,7 +97,7 @@ def _reworded(text: str, draws: Draws) -> str:
 
 
 def _typo(text: str, draws: Draws) -> str:
-    """Two letters swapped, now and then."""
+    """Return two letters swapped, now and then."""
     if not draws.chance(_TYPOS):
         return text
     place = 1 + draws.below(len(text) - 2)

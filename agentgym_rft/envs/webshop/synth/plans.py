@@ -37,7 +37,7 @@ class Plan:
 
 @lru_cache(maxsize=1024)
 def plan_of(seed: int, i: int) -> Plan:
-    """The plan of product i."""
+    """Return the plan of product i."""
     draws = Draws(seed, "product", i)
     cluster = find_cluster(seed, i)
     place = i - cluster.first
@@ -60,7 +60,7 @@ def plan_of(seed: int, i: int) -> Plan:
 
 
 def _attributes(draws: Draws, cluster: Cluster, signature: Phrase, at_least: int) -> tuple[Phrase, ...]:
-    """The signature, most of the core, some extras: at least the number that is asked for.
+    """Return the signature, most of the core, some extras: at least the number that is asked for.
 
     Of attributes that exclude each other, such as two kinds of sleeve, the first one stays.
     """
@@ -81,7 +81,7 @@ def _attributes(draws: Draws, cluster: Cluster, signature: Phrase, at_least: int
 def _places(
     draws: Draws, attributes: tuple[Phrase, ...], may_hide: bool
 ) -> tuple[tuple[Phrase, ...], tuple[Phrase, ...]]:
-    """The attributes that the title holds, and those that the bullets hold.
+    """Return the attributes that the title holds, and those that the bullets hold.
 
     `may_hide`: a few are in neither, because the attributes file lists them all.
     """
@@ -110,7 +110,7 @@ def _values(draws: Draws, pool: OptionPool) -> tuple[str, ...]:
 
 
 def _price(draws: Draws, usual: float) -> float:
-    """A price in dollars around the usual one of the cluster; one in five is far above it."""
+    """Return a price in dollars around the usual one of the cluster; one in five is far above it."""
     price = usual * 2.0 ** (0.35 * draws.spread())
     if draws.chance(0.2):
         price *= 1.6 + draws.uniform()

@@ -38,14 +38,14 @@ class SyntheticStore:
         return _product(self.seed, row)
 
     def row_of(self, asin: str) -> int:
-        """The row of a product. Raises KeyError if there is none."""
+        """Return the row of a product. Raises KeyError if there is none."""
         row = index_of(self.seed, asin)
         if row >= self._num_products:
             raise KeyError(asin)
         return row
 
     def wishes(self, row: int) -> Wishes:
-        """The wishes for the product of a row."""
+        """Return the wishes for the product of a row."""
         if not 0 <= row < self._num_products:
             raise IndexError(row)
         entry, asked = raw_instructions(self.seed, row), raw_human(self.seed, row)
@@ -55,5 +55,5 @@ class SyntheticStore:
 
 @lru_cache(maxsize=_KEPT)
 def _product(seed: int, row: int) -> Product:
-    """Product `row`, cleaned like one of the original files. Kept here, so that stores can be pickled."""
+    """Return product `row`, cleaned like one of the original files. Kept here, so that stores can be pickled."""
     return clean_product(raw_product(seed, row), raw_instructions(seed, row)["attributes"])

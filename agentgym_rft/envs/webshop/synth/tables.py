@@ -55,7 +55,7 @@ class ProductType:
 
 @lru_cache(maxsize=1)
 def departments() -> tuple[tuple[tuple[ProductType, ...], ...], tuple[float, ...]]:
-    """The product types of each department, and the cumulative weights of the departments."""
+    """Return the product types of each department, and the cumulative weights of the departments."""
     tables = [_read(name) for name in DEPARTMENTS]
     types = tuple(
         tuple(kind for family in table["families"] for kind in _family_types(table, family)) for table in tables
@@ -65,7 +65,7 @@ def departments() -> tuple[tuple[tuple[ProductType, ...], ...], tuple[float, ...
 
 @lru_cache(maxsize=1)
 def option_tables() -> Mapping[str, OptionTable]:
-    """The option groups by kind."""
+    """Return the option groups by kind."""
     return {
         kind: OptionTable(row["name"], row.get("ordered", False), tuple(row["values"]), tuple(row["decorations"]))
         for kind, row in _read("options").items()
@@ -74,7 +74,7 @@ def option_tables() -> Mapping[str, OptionTable]:
 
 @lru_cache(maxsize=1)
 def phrases() -> Mapping[str, tuple[str, ...]]:
-    """Brands and sentence templates by purpose."""
+    """Return brands and sentence templates by purpose."""
     return {name: tuple(lines) for name, lines in _read("phrases").items() if name != "reworded"}
 
 
@@ -86,7 +86,7 @@ def reworded() -> Mapping[str, str]:
 
 @lru_cache(maxsize=4096)
 def title_case(text: str) -> str:
-    """The text with a capital at the start of each word: `women's dress` gives `Women's Dress`."""
+    """Return the text with a capital at the start of each word: `women's dress` gives `Women's Dress`."""
     return " ".join(word[:1].upper() + word[1:] for word in text.split(" "))
 
 

@@ -25,7 +25,9 @@ class Wording:
         self._words["USE"] = self._use.upper()
 
     def title(self) -> str:
-        """Brand, attributes, noun, what it is for, a part, a model code; 18 words in the middle, sometimes 5 or 35."""
+        """Return Brand, attributes, noun, what it is for, a part, a model code; 18 words in the middle, sometimes 5 or
+        35.
+        """
         draws, plan = self._draws, self._plan
         kind = plan.cluster.kind
         is_short = draws.chance(0.13)
@@ -50,7 +52,7 @@ class Wording:
         return title_case(" ".join(words)) + self._ending()
 
     def bullets(self) -> list[str]:
-        """One to eight lines; the attributes that belong here are each in one of them."""
+        """Return one to eight lines; the attributes that belong here are each in one of them."""
         draws, plan = self._draws, self._plan
         number = max(1 + draws.weighted(_NUM_BULLETS), len(plan.in_bullets))
         lines = [self._attribute_bullet(phrase) for phrase in plan.in_bullets]
@@ -59,7 +61,7 @@ class Wording:
         return draws.some(lines, len(lines))
 
     def description(self) -> str:
-        """Three to six sentences, or nothing."""
+        """Return three to six sentences, or nothing."""
         draws, lines = self._draws, phrases()
         if draws.chance(0.3):
             return ""
@@ -72,7 +74,7 @@ class Wording:
         return text
 
     def pricing(self) -> str:
-        """`$12.99`, a range, or nothing."""
+        """Return `$12.99`, a range, or nothing."""
         place = self._draws.uniform()
         price = self._plan.price
         if place < 0.089:
@@ -85,7 +87,7 @@ class Wording:
         return self._draws.one(self._plan.cluster.kind.parts)
 
     def _ending(self) -> str:
-        """Options, a season or a special character, as sellers put them at the end."""
+        """Return Options, a season or a special character, as sellers put them at the end."""
         draws = self._draws
         place = draws.uniform()
         if place < 0.3 and self._plan.options:
@@ -103,7 +105,9 @@ class Wording:
 
 
 def option_entries(options: Sequence[tuple[str, Sequence[str]]], with_null: bool) -> dict[str, object] | str:
-    """`customization_options` of the items file: by group a list of values, or null; the empty text without groups."""
+    """Return `customization_options` of the items file: by group a list of values, or null; the empty text without
+    groups.
+    """
     if not options and not with_null:
         return ""
     entries: dict[str, object] = {"Special Size": None} if with_null else {}

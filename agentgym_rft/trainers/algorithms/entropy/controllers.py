@@ -18,7 +18,9 @@ from agentgym_rft.trainers.batch.table import TokenTable
 
 
 def observed_entropy(table: TokenTable, metrics: Mapping[str, float], unit: Unit) -> float | None:
-    """Mean entropy of a step over its units, nats; for tokens the step's own metric, which costs nothing more."""
+    """Return mean entropy of a step over its units, nats; for tokens the step's own metric, which costs nothing
+    more.
+    """
     return metrics.get("entropy/mean") if unit == "token" else batch_entropy(table, unit)
 
 
@@ -93,7 +95,9 @@ class EntropyHistory:
         self._steps: list[int] = []
 
     def means(self, table: TokenTable) -> Tensor:
-        """For each token the mean so far at its turn number, nats, [N] float64; nan where no step got that far."""
+        """Return for each token the mean so far at its turn number, nats, [N] float64; nan where no step got that
+        far.
+        """
         position = table.token_column("position").long()
         known = [mean if steps else torch.nan for mean, steps in zip(self._means, self._steps, strict=True)]
         missing = max(int(position.amax()) + 1 - len(known), 0)

@@ -77,7 +77,7 @@ def _regularized(
 
 
 def _observed(algorithm: Algorithm, name: str, unit: Unit) -> Algorithm:
-    """With the entropy before the update in the table, where a controller needs more than the step's metric."""
+    """Return the algorithm with the entropy before the update in its table, where a controller needs that."""
     if unit == "token":
         return algorithm
     return replace(algorithm, advantage_transforms=(*algorithm.advantage_transforms, terms.measured_entropy(name)))

@@ -16,7 +16,8 @@ TURN_STRIDE = 2**20
 
 
 def token_draws(table: TokenTable, context: Context) -> Tensor:
-    """A pseudo-random int64 for each token, [N]: to choose among tokens without looking at the order of the batch.
+    """Return a pseudo-random int64 for each token, [N]: to choose among tokens without looking at the order of the
+    batch.
 
     It hashes seed, step, the token's turn number, place in the turn and sampled log-prob, and the same of all tokens of
     its trajectory. The sampled log-probs are data, so that the numbers are the same whatever the micro-batches that
@@ -32,7 +33,7 @@ def token_draws(table: TokenTable, context: Context) -> Tensor:
 
 
 def _mixed(values: Tensor) -> Tensor:
-    """SplitMix64's finaliser, elementwise."""
+    """Return SplitMix64's finaliser, elementwise."""
     values = values + GOLDEN
     values = (values ^ _shifted(values, 30)) * FIRST
     values = (values ^ _shifted(values, 27)) * SECOND
@@ -40,5 +41,5 @@ def _mixed(values: Tensor) -> Tensor:
 
 
 def _shifted(values: Tensor, bits: int) -> Tensor:
-    """Logical shift to the right; torch's is arithmetic."""
+    """Return logical shift to the right; torch's is arithmetic."""
     return (values >> bits) & ((1 << (64 - bits)) - 1)

@@ -34,7 +34,7 @@ SMALLEST_SCALE = 0.02  # STEER's floor of the largest |Omega|
 
 
 def clip_b(mu: float, sides: Sides, unit: Unit) -> TokenFilter:
-    """Drops units whose discriminator S is more than `mu` standard deviations from the batch's mean.
+    """Drop units whose discriminator S is more than `mu` standard deviations from the batch's mean.
 
     `both` (the paper): keep iff |S - mean| <= mu sigma. `negative` (the released code): keep all A >= 0; for A < 0 keep
     iff S - mean >= -mu sigma. Above tokens, S is summed and A averaged over the unit. Dropped tokens leave the
@@ -56,7 +56,7 @@ def clip_b(mu: float, sides: Sides, unit: Unit) -> TokenFilter:
 
 
 def clip_v(mu: float, sides: Sides, max_frac: float, unit: Unit) -> TokenFilter:
-    """Drops units whose D = S - N is larger than `mu` standard deviations of D; D is not re-centred.
+    """Drop units whose D = S - N is larger than `mu` standard deviations of D; D is not re-centred.
 
     `both` (the paper): keep iff |D| <= mu sigma. `negative` (the released code): keep A > 0; for A <= 0 keep iff
     -D <= mu sigma, but drop at most a share `max_frac` of all units (and at least one), largest -D first. There the
@@ -83,7 +83,7 @@ def clip_v(mu: float, sides: Sides, max_frac: float, unit: Unit) -> TokenFilter:
 
 
 def clip_cov(ratio: float, low: float, high: float, unit: Unit) -> TokenFilter:
-    """Drops a few random units among those whose covariance is inside (low, high).
+    """Drop a few random units among those whose covariance is inside (low, high).
 
     min(candidates, max(1, floor(ratio units))) are dropped. Above tokens the covariance is summed. Dropped tokens stay
     in the denominator. The choice is by `token_draws`. The released code leaves tokens that PPO's bounds stop out of
@@ -103,7 +103,7 @@ def clip_cov(ratio: float, low: float, high: float, unit: Unit) -> TokenFilter:
 
 
 def forking_tokens(share: float, unit: Unit) -> TokenFilter:
-    """Keeps the units with the highest entropy: those at or above the (1 - share)-quantile of the batch.
+    """Keep the units with the highest entropy: those at or above the (1 - share)-quantile of the batch.
 
     Above tokens the entropy is the unit's mean. Dropped tokens leave the denominator.
     Source: arXiv 2506.01939 section 5.
@@ -120,7 +120,7 @@ def forking_tokens(share: float, unit: Unit) -> TokenFilter:
 
 
 def steer(shape: Shape, w_min: float, w_max: float, unit: Unit) -> TokenFilter:
-    """Weighs units down by how much they would change the entropy, |Omega| = |A (1 - p) (ln p + H)|.
+    """Return weighs units down by how much they would change the entropy, |Omega| = |A (1 - p) (ln p + H)|.
 
     `exponential`: exp(-k |Omega|), k = -ln(w_min) / max(largest |Omega|, 0.02), so in [w_min, 1]. `linear`: from w_max
     for the smallest |Omega| to w_min for the largest. Above tokens Omega is summed. The denominator stays. The released
@@ -146,7 +146,9 @@ def steer(shape: Shape, w_min: float, w_max: float, unit: Unit) -> TokenFilter:
 
 
 def largest(scores: Tensor, candidates: Tensor, limit: int, draws: Tensor) -> Tensor:
-    """1 for the `limit` candidates [N] bool with the largest scores [N], equal ones in the order of `draws`; else 0."""
+    """Return 1 for the `limit` candidates [N] bool with the largest scores [N], equal ones in the order of `draws`;
+    else 0.
+    """
     at = candidates.nonzero()[:, 0]
     at = at[draws[at].sort(stable=True).indices]
     at = at[scores[at].sort(descending=True, stable=True).indices[:limit]]
@@ -154,10 +156,10 @@ def largest(scores: Tensor, candidates: Tensor, limit: int, draws: Tensor) -> Te
 
 
 def chosen_units(chosen: Tensor, table: TokenTable, unit: Unit) -> Tensor:
-    """1 for every token of the units whose first token is chosen, [N] float32."""
+    """Return 1 for every token of the units whose first token is chosen, [N] float32."""
     return unit_sum(chosen, table, unit).float()
 
 
 def _share(share: float, number: int) -> int:
-    """floor(share * number), not one less where the product is a whole number up to rounding."""
+    """Return floor(share * number), not one less where the product is a whole number up to rounding."""
     return math.floor(share * number + 1e-9)

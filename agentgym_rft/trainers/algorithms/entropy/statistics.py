@@ -15,27 +15,29 @@ FLAT = 1e-12  # a smaller spread counts as 0
 
 
 def main_tokens(table: TokenTable) -> Tensor:
-    """1 for the tokens of trajectories that are not auxiliary, else 0, [N] float64."""
+    """Return 1 for the tokens of trajectories that are not auxiliary, else 0, [N] float64."""
     return 1 - table.token_column("auxiliary").double()
 
 
 def counted_sum(values: Tensor, table: TokenTable, unit: Unit) -> Tensor:
-    """For each token the sum of `values` [N] over its unit's tokens that still count, [N] float64."""
+    """Return for each token the sum of `values` [N] over its unit's tokens that still count, [N] float64."""
     return unit_sum(values.double() * (table.columns["counted"] > 0), table, unit)
 
 
 def counted_mean(values: Tensor, table: TokenTable, unit: Unit) -> Tensor:
-    """For each token the mean of `values` [N] over its unit's tokens that still count, [N] float64; 0 without any."""
+    """Return for each token the mean of `values` [N] over its unit's tokens that still count, [N] float64; 0 without
+    any.
+    """
     return counted_sum(values, table, unit) / counted_sum(torch.ones_like(values), table, unit).clamp_min(1)
 
 
 def counted_units(table: TokenTable, unit: Unit) -> Tensor:
-    """True at the first token of each unit that has a token that still counts, [N] bool."""
+    """Return True at the first token of each unit that has a token that still counts, [N] bool."""
     return (first_of_unit(table, unit) > 0) & (unit_sum((table.columns["counted"] > 0).double(), table, unit) > 0)
 
 
 def observations(values: Tensor, chosen: Tensor) -> tuple[float, float]:
-    """Mean and population std of the values [N] where `chosen` [N] is true; zeros where it never is."""
+    """Return mean and population std of the values [N] where `chosen` [N] is true; zeros where it never is."""
     values = values[chosen]
     if not len(values):
         return 0.0, 0.0
@@ -43,7 +45,7 @@ def observations(values: Tensor, chosen: Tensor) -> tuple[float, float]:
 
 
 def discriminator(table: TokenTable) -> Tensor:
-    """S = p (H + ln p) of the sampled tokens under the policy before the update, nats, [N] float64.
+    """Return s = p (H + ln p) of the sampled tokens under the policy before the update, nats, [N] float64.
 
     Source: arXiv 2602.03392, theorem 3.2.
     """
@@ -52,7 +54,8 @@ def discriminator(table: TokenTable) -> Tensor:
 
 
 def centred_discriminator(table: TokenTable) -> Tensor:
-    """D = S - N, minus the first-order change of the position's entropy for a unit logit step along e_k - p, [N].
+    """Return d = S - N, minus the first-order change of the position's entropy for a unit logit step along e_k - p,
+    [N].
 
     Source: arXiv 2602.03392, theorem 3.3.
     """
@@ -60,7 +63,7 @@ def centred_discriminator(table: TokenTable) -> Tensor:
 
 
 def covariance(table: TokenTable) -> Tensor:
-    """(A - mean A) (logprobs - mean logprobs) with means over the tokens that still count, [N] float64.
+    """Return (A - mean A) (logprobs - mean logprobs) with means over the tokens that still count, [N] float64.
 
     Source: arXiv 2505.22617 section 4.
     """
@@ -70,13 +73,13 @@ def covariance(table: TokenTable) -> Tensor:
 
 
 def quantile(values: Tensor, q: float) -> float:
-    """The q-quantile of [n] values, n > 0, interpolated linearly between neighbours (as numpy does)."""
+    """Return the q-quantile of [n] values, n > 0, interpolated linearly between neighbours (as numpy does)."""
     key = torch.zeros(len(values), dtype=torch.int64, device=values.device)
     return float(segment_quantile(values, key, 1, q)[0])
 
 
 def segment_quantile(values: Tensor, key: Tensor, num_segments: int, q: float) -> Tensor:
-    """The q-quantile of the values [n] of each segment, [num_segments] float64; 0 for empty segments."""
+    """Return the q-quantile of the values [n] of each segment, [num_segments] float64; 0 for empty segments."""
     order = values.sort(stable=True).indices
     order = order[key[order].sort(stable=True).indices]
     ranked = torch.cat([values[order].double(), values.new_zeros(1, dtype=torch.float64)])
@@ -90,7 +93,8 @@ def segment_quantile(values: Tensor, key: Tensor, num_segments: int, q: float) -
 
 
 def equal_units(table: TokenTable, unit: Unit) -> Tensor:
-    """Return factors of token losses that turn a mean over tokens into a mean over units of their means, [N] float64.
+    """Return return factors of token losses that turn a mean over tokens into a mean over units of their means, [N]
+    float64.
 
     Ones for single tokens. Main trajectories only.
     """
@@ -101,13 +105,15 @@ def equal_units(table: TokenTable, unit: Unit) -> Tensor:
 
 
 def batch_entropy(table: TokenTable, unit: Unit) -> float:
-    """Mean entropy before the update over the units of the main trajectories, nats."""
+    """Return mean entropy before the update over the units of the main trajectories, nats."""
     main = main_tokens(table)
     weights = equal_units(table, unit)
     return float((weights * table.columns["entropy"].double()).sum() / main.sum().clamp_min(1))
 
 
 def segment_mean(values: Tensor, weights: Tensor, key: Tensor, num_segments: int) -> tuple[Tensor, Tensor]:
-    """Weighted mean of the values [N] of each segment and its weight, [num_segments] float64 both; 0 without weight."""
+    """Return weighted mean of the values [N] of each segment and its weight, [num_segments] float64 both; 0 without
+    weight.
+    """
     total = segment_sum(weights.double(), key, num_segments)
     return segment_sum(weights.double() * values.double(), key, num_segments) / total.clamp_min(FLAT), total

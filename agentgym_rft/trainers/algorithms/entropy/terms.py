@@ -47,7 +47,7 @@ Phase = Literal["constant", "rising", "released"]
 
 
 def unit_weights(name: str, unit: Unit) -> Stage:
-    """The column `<name>_weight` that makes a mean over tokens one over units (`equal_units`)."""
+    """Return the column `<name>_weight` that makes a mean over tokens one over units (`equal_units`)."""
     column = f"{name}_weight"
 
     def fn(table: TokenTable, context: Context) -> Mapping[str, Tensor]:
@@ -57,7 +57,7 @@ def unit_weights(name: str, unit: Unit) -> Stage:
 
 
 def mean_entropy(name: str, coef: float | Coefficient) -> Regularizer:
-    """-coef * entropy, every unit the same: needs the column `<name>_weight`."""
+    """Return -coef * entropy, every unit the same: needs the column `<name>_weight`."""
     column = f"{name}_weight"
 
     def fn(inputs: LossInputs) -> Tensor:
@@ -67,12 +67,13 @@ def mean_entropy(name: str, coef: float | Coefficient) -> Regularizer:
 
 
 def measured_entropy(name: str) -> Stage:
-    """A stage without a column that makes the entropy before the update part of the table, for a controller."""
+    """Return a stage without a column that makes the entropy before the update part of the table, for a controller."""
     return Stage(name, lambda table, context: {}, ENTROPY, frozenset())
 
 
 def covariant_units(percent: float, unit: Unit) -> Stage:
-    """The column `kl_cov`: 1 for the `percent` per cent (not share) of units with the largest covariance, else 0.
+    """Return the column `kl_cov`: 1 for the `percent` per cent (not share) of units with the largest covariance, else
+    0.
 
     max(1, floor(units percent / 100)) are chosen. Above tokens the covariance is summed.
     Source: KL-Cov, arXiv 2505.22617 section 4; PRIME-RL/Entropy-Mechanism-of-RL core_algos.py.
@@ -88,7 +89,7 @@ def covariant_units(percent: float, unit: Unit) -> Stage:
 
 
 def covariant_penalty(coef: float) -> Regularizer:
-    """coef * |logprobs - old_logprobs| on the tokens of the column `kl_cov`, in a mean over all tokens.
+    """Return coef * |logprobs - old_logprobs| on the tokens of the column `kl_cov`, in a mean over all tokens.
 
     The size of the log-ratio stands for the KL to the policy before the update. It acts from the second optimizer step
     of a batch on: in the first one the difference is rounding, whose sign would be a gradient as large as any other, so
@@ -103,7 +104,7 @@ def covariant_penalty(coef: float) -> Regularizer:
 
 
 def unclipped(inner: Surrogate) -> Surrogate:
-    """A clipped surrogate without its bounds: -r A on the tokens that they would stop.
+    """Return a clipped surrogate without its bounds: -r A on the tokens that they would stop.
 
     Source: the policy loss of KL-Cov, arXiv 2505.22617 section 4.
     """
@@ -117,7 +118,7 @@ def unclipped(inner: Surrogate) -> Surrogate:
 
 
 def entropy_band(low: float, high: float, means: Callable[[TokenTable], Tensor], unit: Unit) -> Stage:
-    """Return EPO's band of entropy:
+    """Return return EPO's band of entropy:
 
     `epo_low` and `epo_high` are `low` and `high` times the mean so far at the turn number.
 
@@ -139,7 +140,7 @@ def entropy_band(low: float, high: float, means: Callable[[TokenTable], Tensor],
 
 
 def phase_weight(phase: Phase, start: float, steps: int) -> Coefficient:
-    """EPO's factor on the band's penalty as a function of the step (from 0).
+    """Return EPO's factor on the band's penalty as a function of the step (from 0).
 
     `rising` (the paper's direction): start ** (1 - step / steps), so exponentially from `start` to 1. `released` (the
     code's): 1 - 0.2 (1 - e^-2x) over the first half of `steps`, then 0.8 e^-3y, with x and y from 0 to 1 in each half.
@@ -158,7 +159,7 @@ def phase_weight(phase: Phase, start: float, steps: int) -> Coefficient:
 
 
 def outside_band(coef: Coefficient, unit: Unit) -> Regularizer:
-    """coef * how far entropy is outside its band: max(0, low - H) + max(0, H - high), with a gradient.
+    """Return coef * how far entropy is outside its band: max(0, low - H) + max(0, H - high), with a gradient.
 
     Tokens are judged as they are now; the mean of a turn or trajectory as it was before the update (`entropy_band`).
     Source: EPO, arXiv 2509.22576, whose released code has a constant instead of the distance, so no gradient.
@@ -178,7 +179,7 @@ def outside_band(coef: Coefficient, unit: Unit) -> Regularizer:
 
 
 def peak_weights(table: TokenTable, column: str, q: float, unit: Unit) -> Tensor:
-    """Weight of each token in SIREN's entropy, [N] float64; they sum to 1, or are all 0 where nothing is a peak.
+    """Return weight of each token in SIREN's entropy, [N] float64; they sum to 1, or are all 0 where nothing is a peak.
 
     Peaks are the units whose mean of `column` is above the q-quantile of the units of their trajectory. The weighted
     sum is the mean over peak tokens, then over the trajectories that have any.
@@ -194,12 +195,12 @@ def peak_weights(table: TokenTable, column: str, q: float, unit: Unit) -> Tensor
 
 
 def peak_entropy(table: TokenTable, column: str, q: float, unit: Unit) -> float:
-    """SIREN's entropy of the batch: `column` weighed by `peak_weights`, nats."""
+    """Return SIREN's entropy of the batch: `column` weighed by `peak_weights`, nats."""
     return float((peak_weights(table, column, q, unit) * table.columns[column].double()).sum())
 
 
 def anchored(column: str, q: float, unit: Unit, aggregation: Aggregation, anchor: Callable[[], float | None]) -> Stage:
-    """Slope and value of (peak entropy - anchor)^2 at each token: columns `siren_slope` and `siren_value`.
+    """Return slope and value of (peak entropy - anchor)^2 at each token: columns `siren_slope` and `siren_value`.
 
     They undo the aggregation's own weights, so that the sum over the batch is the square, whatever the mean of the
     policy loss. Zero without an anchor.
@@ -218,7 +219,7 @@ def anchored(column: str, q: float, unit: Unit, aggregation: Aggregation, anchor
 
 
 def anchoring(column: str, coef: float) -> Regularizer:
-    """coef * (peak entropy - anchor)^2, to first order around the policy before the update.
+    """Return coef * (peak entropy - anchor)^2, to first order around the policy before the update.
 
     Source: SIREN, arXiv 2509.25133.
     """
@@ -231,7 +232,7 @@ def anchoring(column: str, coef: float) -> Regularizer:
 
 
 def denoised_target(kept: str, kappa: float, share: float, among: Among) -> Stage:
-    """Lp-Reg's tokens and target: columns `lp_reg` (1 where active) and `lp_reg_target` (log-prob of the proxy).
+    """Return Lp-Reg's tokens and target: columns `lp_reg` (1 where active) and `lp_reg_target` (log-prob of the proxy).
 
     The proxy is the policy before the update without tokens of at most `kappa` times the largest probability, made to
     sum to 1. Active: A < 0, kept by the proxy, and less probable than the `share`-quantile of sampled tokens; `among`
@@ -252,7 +253,7 @@ def denoised_target(kept: str, kappa: float, share: float, among: Among) -> Stag
 
 
 def denoised_kl(coef: float) -> Regularizer:
-    """coef * KL(proxy || policy) on active tokens that the proxy finds more probable, in a mean over all tokens.
+    """Return coef * KL(proxy || policy) on active tokens that the proxy finds more probable, in a mean over all tokens.
 
     The k3 estimate from the sampled token; its gradient raises the token. Source: as `denoised_target`.
     """
@@ -266,7 +267,7 @@ def denoised_kl(coef: float) -> Regularizer:
 
 
 def uncertain_units(unit: Unit) -> Stage:
-    """The column `agentic_clip`: 1 for units whose entropy is above the mean over all units, else 0."""
+    """Return the column `agentic_clip`: 1 for units whose entropy is above the mean over all units, else 0."""
 
     def fn(table: TokenTable, context: Context) -> Mapping[str, Tensor]:
         values = counted_mean(table.columns["entropy"], table, unit)
@@ -277,8 +278,8 @@ def uncertain_units(unit: Unit) -> Stage:
 
 
 def preserving_upper(inner: Surrogate, *, gated: bool) -> Surrogate:
-    """A clipped surrogate whose upper bound keeps a gradient: where A > 0 and r > high, value -high A and gradient
-    -high A grad logprobs instead of none. With `gated` only where the column `agentic_clip` is 1.
+    """Return a clipped surrogate whose upper bound keeps a gradient: where A > 0 and r > high, value -high A and
+    gradient -high A grad logprobs instead of none. With `gated` only where the column `agentic_clip` is 1.
 
     Source: AEPO, arXiv 2510.14545 section 3.
     """
