@@ -47,7 +47,7 @@ class {Class}(gym.Env):
         return observation, reward, terminated, truncated, self.info(won, guess not in WORDS)
 
     def info(self, won=False, invalid=False):
-        """Return what agents and evaluations may know. Every key can be left out: it is filled from reward and history."""
+        """Return what agents may know. A key that is left out is filled from reward and history."""
         return {{
             "won": won,  # is the episode won? A win has score 1 and terminates
             "score": float(won),  # from 0 to 1, also where it is not won

@@ -99,7 +99,7 @@ class TurnsEnv(TextEnv):
         self.env.close()
 
     def snapshot(self) -> bytes:
-        """Return the inner environment's snapshot, with the outcomes of agents that are out and what the last step gave."""
+        """Return the inner environment's snapshot, with the outcomes of agents that are out and the last step."""
         kept = {
             "game": self.env.snapshot().decode("latin-1"),
             "out": {agent: standing for agent, standing in self._standings.items() if standing["is_over"]},

@@ -25,7 +25,7 @@ def seed_of(task_id: str) -> int:
 
 
 class SeedTasks(TextTasks):
-    """The part that adapters share, of one agent or several: tasks that are seeds, and a hash of the history as state key.
+    """The part that all adapters share: tasks that are seeds, and a hash of the history as state key.
 
     Equal keys mean equal states, where the game is deterministic given its seed; the reverse is not known.
     """
