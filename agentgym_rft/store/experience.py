@@ -352,7 +352,15 @@ def _row(group: Group, step: int) -> dict[str, Any]:
         "num_valid": len(group.valid),
         "num_errored": len(group.trajectories) - len(group.valid),
         "mean_return": sum(returns) / max(len(returns), 1),
-        "has_signal": int(len(returns) > 1 and max(returns) > min(returns)),
+        "has_signal": int(_has_signal(group)),
         "num_tokens": sum(trajectory.num_action_tokens for trajectory in everything),
         "max_token_id": max(ids, default=-1),
     }
+
+
+def _has_signal(group: Group) -> bool:
+    """Return whether the returns of one of the agents differ. Those of agents that play each other always do."""
+    returns: dict[str, set[float]] = {}
+    for trajectory in group.valid:
+        returns.setdefault(trajectory.agent_id, set()).add(trajectory.episode_return)
+    return any(len(own) > 1 for own in returns.values())

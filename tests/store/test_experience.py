@@ -101,6 +101,24 @@ def test_the_priority_is_signal_by_freshness_by_uses_and_the_view_shows_it(store
     assert shown == {"a": pytest.approx(priority(True, 3, 1)), "b": pytest.approx(priority(False, 0, 0))}
 
 
+def of_two_agents(*episodes, name):
+    """Return a group of episodes of two agents; each episode is given as the returns of both."""
+    pairs = [([turn(first)], [turn(second)]) for first, second in episodes]
+    made = group_of(*(turns for pair in pairs for turns in pair), group=name)
+    agents = ("first", "second") * len(episodes)
+    return replace(
+        made, trajectories=tuple(replace(t, agent_id=a) for t, a in zip(made.trajectories, agents, strict=True))
+    )
+
+
+def test_returns_that_differ_between_agents_alone_are_no_signal(store):
+    always_lost = of_two_agents((1, -1), (1, -1), name="always lost")
+    won_once = of_two_agents((1, -1), (-1, 1), name="won once")
+    filled(store, always_lost, won_once)
+    rows = sqlite3.connect(store.path).execute("SELECT group_id, has_signal FROM groups").fetchall()
+    assert dict(rows) == {"always lost": 0, "won once": 1}
+
+
 def test_priority_prefers_groups_with_signal_and_the_seed_decides(store):
     filled(store, *(group(f"g{n}", 1, n % 2) for n in range(40)))
     draws = [[each.group_id for each in store.take(7, 10, "priority", seed=seed, max_uses=None)] for seed in (1,)]
