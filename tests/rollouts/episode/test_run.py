@@ -64,6 +64,14 @@ def test_a_won_episode_holds_the_sampled_ids_and_its_reward():
     )
 
 
+def test_an_episode_that_ends_by_itself_was_not_stopped_by_a_rule_that_its_last_action_breaks():
+    pool = workers(always("red"))
+    spec = EpisodeSpec("1", "g", "e", 0, 1.0, 5, 200, stop_repeated=2)
+    trajectory = pool.run(lambda: pool.play(spec))
+    assert trajectory.stop_reason is StopReason.SUCCESS
+    assert "stopped" not in trajectory.info
+
+
 def test_a_lost_episode_is_a_failure_with_reward_zero():
     trajectory = play(workers(always("blue")))
     assert trajectory.stop_reason is StopReason.FAILURE
