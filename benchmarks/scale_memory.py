@@ -1,4 +1,4 @@
-"""AgentState `memory` of benchmarks/scale.py: resident memory over many episodes."""
+"""Part `memory` of benchmarks/scale.py: resident memory over many episodes."""
 
 from __future__ import annotations
 

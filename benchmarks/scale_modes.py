@@ -45,7 +45,7 @@ MODES = {
 
 
 @dataclass(frozen=True, slots=True)
-class EpisodeRecord:
+class Played:
     """What playing all episodes took."""
 
     trajectories: list[Trajectory]
@@ -113,7 +113,7 @@ def specs_of(config: Config, num_episodes: int, max_context: int) -> list[Episod
     ]
 
 
-def play(config: Config, num_episodes: int, *, lockstep: bool) -> EpisodeRecord:
+def play(config: Config, num_episodes: int, *, lockstep: bool) -> Played:
     """All episodes, at most `policy.max_concurrency` at once."""
     model, tokenizer = load_policy_model(config.policy)
     inner = serve(model, config.policy)
@@ -128,7 +128,7 @@ def play(config: Config, num_episodes: int, *, lockstep: bool) -> EpisodeRecord:
 
         trajectories = workers.run(play_all)
         workers.close()
-        return EpisodeRecord(trajectories, sum(len(t.turns) for t in trajectories), time.perf_counter() - start)
+        return Played(trajectories, sum(len(t.turns) for t in trajectories), time.perf_counter() - start)
     trajectories, num_turns = [], 0
     for first in range(0, num_episodes, size):
         count = min(size, num_episodes - first)
@@ -143,7 +143,7 @@ def play(config: Config, num_episodes: int, *, lockstep: bool) -> EpisodeRecord:
         num_turns += policy.num_turns
         for spec in specs:
             inner.release(spec.episode_id)
-    return EpisodeRecord(trajectories, num_turns, time.perf_counter() - start)
+    return Played(trajectories, num_turns, time.perf_counter() - start)
 
 
 def compare_lockstep(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""AgentState `overhead` of benchmarks/scale.py: what a step costs beside the environment."""
+"""Part `overhead` of benchmarks/scale.py: what a step costs beside the environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AgentState `bargain` of benchmarks/multi_agent.py: what the reward is of, and what agents make of it."""
+"""Part `bargain` of benchmarks/multi_agent.py: what the reward is of, and what agents make of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AgentState `household` of benchmarks/multi_agent.py: teams against one worker."""
+"""Part `household` of benchmarks/multi_agent.py: teams against one worker."""
 
 from __future__ import annotations
 

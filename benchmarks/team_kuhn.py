@@ -1,4 +1,4 @@
-"""AgentState `kuhn` of benchmarks/multi_agent.py: exploitability over self-play."""
+"""Part `kuhn` of benchmarks/multi_agent.py: exploitability over self-play."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ PLAYERS: dict[str, Maker] = {
 
 
 @dataclass(frozen=True)
-class EpisodeRecord:
+class Played:
     """Scores and lengths of the episodes of one player."""
 
     scores: np.ndarray  # [number of tasks]
@@ -52,7 +52,7 @@ class EpisodeRecord:
         )
 
 
-def play(env: WebShopEnv, task_ids: Sequence[str], make: Maker) -> EpisodeRecord:
+def play(env: WebShopEnv, task_ids: Sequence[str], make: Maker) -> Played:
     """Play every task once."""
     rng = np.random.default_rng(SEED)
     scores, lengths = [], []
@@ -66,7 +66,7 @@ def play(env: WebShopEnv, task_ids: Sequence[str], make: Maker) -> EpisodeRecord
             length += 1
         scores.append(info["score"])
         lengths.append(length)
-    return EpisodeRecord(np.array(scores), np.array(lengths))
+    return Played(np.array(scores), np.array(lengths))
 
 
 def main() -> None:
