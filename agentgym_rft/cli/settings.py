@@ -10,7 +10,7 @@ import typer
 
 from agentgym_rft import registry
 from agentgym_rft.agents.policies.names import model_name
-from agentgym_rft.agents.policies.seeds import SEED, full_policy_name, is_seed, short_name
+from agentgym_rft.agents.policies.seeds import SEED, full_policy_name, is_seed, seed_policy_path, short_name
 from agentgym_rft.cli.options import Override
 from agentgym_rft.config.load import load_config, merge, nest, read_config, shipped_dir, validate_config
 from agentgym_rft.config.run import Config
@@ -116,11 +116,19 @@ def with_full_names(config: Config) -> Config:
 
 
 def say_whose_seed(config: Config) -> None:
-    """A line on stderr if the seed policy of another environment is going to play."""
+    """Print a line on stderr if the seed policy of another environment is going to play.
+
+    Raises `RegistryError` or `DataError` if there is no such environment or seed policy, and prints nothing then.
+    """
     env_id, policy = config.env.id, model_name(config.policy.path)
-    if is_seed(policy) and policy != f"{SEED}:{short_name(env_id)}":
-        sentence = f"{env_id} has no seed policy of its own; '{policy}' plays, which knows nothing of it."
-        typer.secho(f"{sentence} Name another with --policy.", err=True, fg="yellow")
+    if not is_seed(policy) or policy == f"{SEED}:{short_name(env_id)}":
+        return
+    seed_policy_path(policy)
+    if ":" in env_id:
+        registry.load_object(env_id)
+    typer.secho(
+        f"'{policy}' plays, which knows nothing of {env_id}. Name another with --policy.", err=True, fg="yellow"
+    )
 
 
 def _env_in(overrides: Sequence[Override]) -> str | None:

@@ -45,6 +45,7 @@ def run_sft(config: SftConfig) -> None:
     from agentgym_rft.agents.card import load_card
     from agentgym_rft.agents.policies.loading import save_model
     from agentgym_rft.envs.making import make_env
+    from agentgym_rft.evaluation.players import check_script
     from agentgym_rft.report.metrics import MetricsWriter
     from agentgym_rft.rollouts.policies import find_device
     from agentgym_rft.store.run_dir import opened
@@ -57,6 +58,8 @@ def run_sft(config: SftConfig) -> None:
         torch.set_num_threads(config.num_threads)
     card = load_card(config.agent)
     env = make_env(config.env.id, config.env.options)
+    if config.sft.player == "expert":
+        check_script("expert", env, config.env.id)
     with opened(_out(config), config, is_new=True) as out:
         model, tokenizer = start_policy(config, env, card)
         metrics = MetricsWriter(out / "metrics.jsonl")

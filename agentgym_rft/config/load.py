@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -186,6 +186,15 @@ def _validate(model: type[S], data: Mapping[str, Any]) -> S:
         raise ConfigError(_sentence(error, model)) from error
 
 
+def _mapped_keys(path: Sequence[str], model: type[Section]) -> list[str]:
+    """Return the keys beside one in a mapping of sections: of `team.seats.planner.crad`, those of the seat."""
+    for leaf in leaves(model):
+        if leaf.is_mapping and leaf.path == tuple(path[:-2]):
+            (_, section) = get_args(leaf.annotation)
+            return [".".join((*path[:-1], name)) for name in section.model_fields]
+    return []
+
+
 def _sentence(error: ValidationError, model: type[Section]) -> str:
     first = error.errors()[0]
     path = [str(part) for part in first["loc"] if part != "[key]"]  # that of a mapping with fixed keys
@@ -194,7 +203,8 @@ def _sentence(error: ValidationError, model: type[Section]) -> str:
         if len(path) == 1:
             return f"There is no configuration section '{name}'.{did_you_mean(name, model.model_fields)}"
         hint = (
-            closest_leaf(name, [leaf.name for leaf in leaves(model)])
+            did_you_mean(name, _mapped_keys(path, model))
+            or closest_leaf(name, [leaf.name for leaf in leaves(model)])
             or f" See the options that start with --{path[0]} in --help-all."
         )
         return f"There is no configuration key '{name}'.{hint}"

@@ -99,7 +99,7 @@ class RolloutSection(Section):
     max_steps: int = Field(50, ge=1, description="environment steps before an episode is cut", json_schema_extra=MAIN)
     invalid_penalty: float = Field(0.0, ge=0, description="taken off the reward for each invalid action")
     stop_invalid: bool = Field(False, description="an invalid action ends the episode as a failure")
-    stop_repeated: int = Field(0, ge=0, description="the same action so many times in a row does; 0: never")
+    stop_repeated: int = Field(0, ge=0, description="the same action so many times in a row ends it, too; 0: never")
     step_timeout_s: float | None = Field(
         None, gt=0, description="deadline of one environment call; default: none", json_schema_extra=MAIN
     )

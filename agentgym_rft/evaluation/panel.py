@@ -96,7 +96,7 @@ def open_panel(config: Config, policies: Set[str], frozen: Panel | None = None) 
     env = make_env(config.env.id, config.env.options)
     try:
         for policy in policies & set(SCRIPTS):
-            check_script(policy, env)
+            check_script(policy, env, config.env.id)
         if frozen is None:
             return configured_panel(env, config)
         check_panel(env, frozen)

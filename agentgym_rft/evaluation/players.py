@@ -87,11 +87,11 @@ class EndpointPlayer:
         return Reply("", answer.text, parsed.error.value, invalid_feedback(card, parsed), counts=counts)
 
 
-def check_script(kind: str, env: TextEnv) -> None:
-    """Raise `ConfigError` for an environment without the script."""
+def check_script(kind: str, env: TextEnv, env_id: str) -> None:
+    """Raise `ConfigError`, which names the environment by its id, if it does not have the script."""
     has = {"oracle": type(env).oracle is not TextEnv.oracle, "expert": type(env).expert is not TextEnv.expert}
     if not has.get(kind, True):
-        raise ConfigError(f"{type(env).__name__} has no {kind}, so the policy '{kind}' cannot play it.")
+        raise ConfigError(f"Environment '{env_id}' has no {kind} that could play it.")
 
 
 def at_endpoint(policy: str, card: AgentCard) -> MakePlayer:

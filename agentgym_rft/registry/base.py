@@ -149,7 +149,7 @@ class FunctionRegistry(Registry[Entry]):
 
 
 def load_object(path: str) -> Any:
-    """Import and return the object at `module:name`. Raises `RegistryError` if either is missing."""
+    """Import and return the object at `module:name`. Raises `RegistryError` if either is missing or broken."""
     module_name, _, attribute = path.partition(":")
     if not module_name or not attribute:
         raise RegistryError(f"'{path}' names no object. Write module:name, for example my_package.my_env:MyEnv.")
@@ -157,6 +157,8 @@ def load_object(path: str) -> Any:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise RegistryError(f"'{path}' cannot be imported: there is no module '{error.name}'.") from error
+    except (ImportError, SyntaxError) as error:
+        raise RegistryError(f"'{path}' cannot be imported: {error}.") from error
     if attribute not in vars(module):
         public = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
         raise RegistryError(f"Module '{module_name}' has no '{attribute}'.{did_you_mean(attribute, public)}")

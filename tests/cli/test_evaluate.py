@@ -92,8 +92,8 @@ def test_a_dead_endpoint_fails_and_leaves_nothing_to_go_on_with(tmp_path, capsys
     ("options", "sentence"),
     [
         pytest.param(["--policy", "vllm:dir"], "needs vLLM, which is not installed.", marks=WITHOUT_VLLM),
-        (["--policy", "openai:m@nowhere"], "'nowhere' is no endpoint. Write openai:MODEL@URL"),
-        (["--policy", "oracle"], "CounterEnv has no oracle, so the policy 'oracle' cannot play it."),
+        (["--policy", "openai:m@nowhere"], "'m@nowhere' is no endpoint. Write openai:MODEL@URL"),
+        (["--policy", "oracle"], "CounterEnv' has no oracle that could play it."),
         (["--policy", "seed", "--samples", "4"], "--samples 4 at temperature 0 would play every task 4 times alike."),
         (["--policy", "random", "--samples", "0"], "Invalid value for '--samples'"),
         (["--policy", "random", "--step-timeout", "0"], "Invalid value for '--step-timeout'"),

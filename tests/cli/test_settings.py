@@ -4,7 +4,7 @@ import yaml
 from agentgym_rft.cli.settings import default_recipe, fresh_config, is_run_dir, resumed_config, say_whose_seed
 from agentgym_rft.config.load import load_config, shipped_dir
 from agentgym_rft.config.run import Config
-from agentgym_rft.errors import CheckpointError, ConfigError, RegistryError
+from agentgym_rft.errors import CheckpointError, ConfigError, DataError, RegistryError
 
 COUNTER = "tests.envs.counter_env:CounterEnv"
 
@@ -82,7 +82,18 @@ def test_an_environment_without_a_seed_policy_is_told_whose_plays(capsys):
     config = fresh_config(COUNTER, None, ())
     assert config.policy.path == "seed:alfworld"
     say_whose_seed(config)
-    assert f"{COUNTER} has no seed policy of its own; 'seed:alfworld' plays" in capsys.readouterr().err
+    assert f"'seed:alfworld' plays, which knows nothing of {COUNTER}." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("env", "policy", "error"),
+    [("tests.envs.counter_env:CounterEvn", "seed", RegistryError), ("alfworld", "seed:webshp", DataError)],
+)
+def test_a_wrong_name_is_refused_before_the_line_on_whose_seed_policy_plays(env, policy, error, capsys):
+    config = fresh_config(env, None, [(("policy", "path"), policy)])
+    with pytest.raises(error, match="Did you mean"):
+        say_whose_seed(config)
+    assert capsys.readouterr().err == ""
 
 
 def test_an_environment_with_a_seed_policy_gets_it_silently(capsys):

@@ -100,11 +100,11 @@ def test_random_without_admissible_actions_is_refused_as_the_policys_error():
 
 
 def test_an_environment_without_the_script_is_refused():
-    check_script("expert", LightSwitch())
-    check_script("random", LightSwitch())
+    check_script("expert", LightSwitch(), "lights")
+    check_script("random", LightSwitch(), "lights")
     for kind in ("oracle", "expert"):
-        with pytest.raises(ConfigError, match=f"CounterEnv has no {kind}, so the policy '{kind}' cannot play it"):
-            check_script(kind, CounterEnv())
+        with pytest.raises(ConfigError, match=f"Environment 'counter' has no {kind} that could play it"):
+            check_script(kind, CounterEnv(), "counter")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from agentgym_rft.errors import RegistryError
-from agentgym_rft.registry.base import FunctionRegistry
+from agentgym_rft.registry.base import FunctionRegistry, load_object
 from tests.registry.packages import install
 
 
@@ -111,6 +111,18 @@ def test_a_path_to_nothing_of_use_is_refused(path, sentence):
     with pytest.raises(RegistryError) as error:
         things().lookup(path)
     assert str(error.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [("def f(:", "invalid syntax (half_written.py, line 1)"), ("from json import lods", "cannot import name 'lods'")],
+)
+def test_a_module_that_cannot_be_imported_is_refused_with_the_reason(tmp_path, monkeypatch, source, reason):
+    (tmp_path / "half_written.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(RegistryError) as error:
+        load_object("half_written:f")
+    assert str(error.value).startswith(f"'half_written:f' cannot be imported: {reason}")
 
 
 def test_a_function_that_cannot_be_called_as_the_others_is_refused_at_once():

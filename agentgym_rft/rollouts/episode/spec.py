@@ -22,7 +22,7 @@ class EpisodeSpec:
     step_timeout_s: float | None = None
     invalid_penalty: float = 0.0  # taken off the reward of a turn whose action was invalid
     stop_invalid: bool = False  # an invalid action ends the episode as a failure
-    stop_repeated: int = 0  # an agent's doing the same so many times in a row does; 0: never
+    stop_repeated: int = 0  # the same action of an agent so many times in a row ends it, too; 0: never
     record_snapshots: bool = False  # keep the environment's state before every turn, if it can give it
     record_remaining: bool = False  # ask the environment for the shortest completion before every turn
     players: Mapping[str, str] = field(default_factory=dict)  # agents that others play in this episode, untrained

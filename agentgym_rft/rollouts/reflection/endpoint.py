@@ -55,7 +55,7 @@ class ChatEndpoint:
     ) -> None:
         if not model or urlsplit(url).scheme not in ("http", "https"):
             raise ConfigError(
-                f"'{url}' is no endpoint. Write openai:MODEL@URL, with a URL like http://localhost:8000/v1."
+                f"'{model}@{url}' is no endpoint. Write openai:MODEL@URL, with a URL like http://localhost:8000/v1."
             )
         self.model = model
         self._address = f"{url.rstrip('/')}/chat/completions"
