@@ -89,7 +89,7 @@ def _last_turns(history: History, first: int) -> list[str]:
 
 
 def _notes(history: History, first: int) -> list[str]:
-    """Return return notes on turns before the shown ones: the last result of each distinct action, and actions never
+    """Return notes on turns before the shown ones: the last result of each distinct action, and actions never
     tried.
     """
     seen: dict[str, str] = {}

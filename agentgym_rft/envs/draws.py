@@ -31,7 +31,7 @@ class Draws:
         return int(self.uniform() * n)
 
     def chance(self, probability: float) -> bool:
-        """Return return True with the given probability."""
+        """Return True with the given probability."""
         return self.uniform() < probability
 
     def one(self, items: Sequence[T]) -> T:

@@ -123,7 +123,7 @@ class TeamTaskEnv(ListedTasks, TextAECEnv):
 
     @abstractmethod
     def _facts(self, agent: str) -> dict[str, Any]:
-        """Return return `won`, `score`, `state_key` and the optional keys of an agent's info.
+        """Return `won`, `score`, `state_key` and the optional keys of an agent's info.
 
         `state_key` tells whose turn it is.
         """

@@ -45,7 +45,7 @@ class TaskEnv(ListedTasks, TextEnv):
 
     @abstractmethod
     def _facts(self) -> dict[str, Any]:
-        """Return return `won`, `score`, `state_key` and the optional keys of info that this environment gives."""
+        """Return `won`, `score`, `state_key` and the optional keys of info that this environment gives."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Begin `options["task_id"]`, else a task drawn from the split. Returns the first observation, and info."""

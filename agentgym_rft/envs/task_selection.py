@@ -125,7 +125,7 @@ class ListedTasks(TextTasks):
         return self._begin(task_id)
 
     def _choose_task(self, options: Mapping[str, Any] | None) -> str:
-        """Return return `options["task_id"]`, else one drawn from the split.
+        """Return `options["task_id"]`, else one drawn from the split.
         Raises `EnvError` for an id that is no text.
         """
         task_id = (options or {}).get("task_id")

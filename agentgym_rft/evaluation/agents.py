@@ -53,7 +53,7 @@ class OpenedAgents:
 
 
 def find_evaluated(config: Config, named: str | None, given: Sequence[str]) -> EvaluatedAgents:
-    """Return return who plays.
+    """Return who plays.
 
     Args:
         config: with the policy that `named` means.

@@ -80,7 +80,7 @@ def _check_card(spec: AgentSpec) -> None:
 def _conversation(
     env: TextEnv, place: InformationSet, specs: Mapping[str, AgentSpec]
 ) -> tuple[AgentSpec, ChatAgent | None]:
-    """Return return who is to act in an information set, and its conversation up to there; None for a script."""
+    """Return who is to act in an information set, and its conversation up to there; None for a script."""
     observation, info = env.reset(seed=0, options={"task_id": place.task_id})
     agents = {name: ChatAgent(spec.card, spec.chat) for name, spec in specs.items() if not spec.is_scripted}
     for action in (*place.actions, None):

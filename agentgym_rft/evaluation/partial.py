@@ -17,7 +17,7 @@ VERSION = 1
 
 
 def partial_path(out: Path) -> Path:
-    """Return return where the finished episodes of an evaluation that writes to `out` are kept."""
+    """Return where the finished episodes of an evaluation that writes to `out` are kept."""
     return out.with_name(f"{out.name}.partial.jsonl")
 
 

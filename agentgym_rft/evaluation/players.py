@@ -57,7 +57,7 @@ class AgentWorkers:
 
 
 def text_workers(make_env: Callable[[], TextEnv], make_player: MakePlayer, *, max_concurrency: int) -> AgentWorkers:
-    """Return return workers that play environments of one agent with a player; the turns have no token ids."""
+    """Return workers that play environments of one agent with a player; the turns have no token ids."""
     pool = EnvPool(make_env, max_concurrency)
     agents = (scripted_agent("", "", "player"),)
     return AgentWorkers(pool, RoutedPolicy({}, ()), agents, 0, pool.close, make_player)

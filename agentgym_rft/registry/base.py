@@ -168,7 +168,7 @@ def _source(value: Registered | str) -> object:
 
 
 def _place(source: object) -> str:
-    """Return return `module:name` of a function or class."""
+    """Return `module:name` of a function or class."""
     return source if isinstance(source, str) else f"{source.__module__}:{getattr(source, '__qualname__', source)}"
 
 

@@ -125,7 +125,7 @@ def _totals(tasks: Sequence[Task]) -> dict[str, Any]:
 
 
 def mean_measures(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
-    """Return under `measures`, the means of what the environment measures beside the score; nothing where it does
+    """Return, under `measures`, the means of what the environment measures beside the score; nothing where it does
     not.
     """
     found = [trajectory.info["measures"] for trajectory in trajectories if "measures" in trajectory.info]

@@ -87,7 +87,7 @@ def bootstrap_mean(values: Sequence[float], confidence: float = 0.95) -> Interva
 
 
 def pass_at_k(num_samples: int, num_won: int, k: int) -> float:
-    """Return unbiased estimate of the chance that at least one of k samples wins: `1 - C(n - c, k) / C(n, k)`.
+    """Return an unbiased estimate of the chance that at least one of k samples wins: `1 - C(n - c, k) / C(n, k)`.
 
     Raises:
         ValueError: k outside 1..n, or c outside 0..n.

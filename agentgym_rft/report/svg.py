@@ -110,7 +110,7 @@ def _grid(across: _Scale, up: _Scale) -> list[str]:
 
 
 def _legend(series: Sequence[Series]) -> list[str]:
-    """Return names of the series that have points, in their colours, from the right."""
+    """Write the names of the series that have points, in their colours, from the right."""
     parts = []
     x = WIDTH - RIGHT
     for number, line in reversed(list(enumerate(series))):

@@ -57,7 +57,7 @@ def check(account: Account, *, patience_s: float = 30.0) -> None:
 
 
 def still_running(pids: Iterable[int], patience_s: float) -> list[int]:
-    """Return those of the processes that have not ended after some time.
+    """Return the processes that have not ended after some time.
     Ended but not yet waited for counts as ended.
     """
     deadline = time.monotonic() + patience_s

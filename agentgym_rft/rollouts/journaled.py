@@ -34,7 +34,7 @@ class JournaledPolicy:
         return self._policy.version
 
     def begin(self, folder: Path, step: int, *, is_new: bool) -> int:
-        """Return record in a folder from now on and read what it holds, see `Journal`.
+        """Record in a folder from now on and read what it holds, see `Journal`.
 
         Returns the number of recorded completions.
         """

@@ -80,58 +80,77 @@ def _lead(config: Config, resume: Path | None, progress: Progress, ranks: Ranks)
     return result
 
 
+@dataclass(slots=True)
+class Done:
+    """The work of a run so far, as its checkpoints keep it."""
+
+    steps: int = 0
+    time_s: float = 0.0  # of the steps alone, without evaluations and checkpoints
+    generated_tokens: int = 0
+
+    def is_all(self, config: Config) -> bool:
+        """Return whether all steps are done, or all tokens sampled that the run may sample."""
+        budget = config.trainer.max_generated_tokens
+        return self.steps >= config.trainer.steps or (budget is not None and self.generated_tokens >= budget)
+
+
 def _train(parts: Parts, run_dir: Path, progress: Progress, *, is_resumed: bool) -> RunResult:
+    """Train to the last step, or to the one in which Ctrl-C was pressed, and keep what each step leaves."""
     config = parts.config
-    done, trained_s, generated = _restore(parts, run_dir) if is_resumed else (0, 0.0, 0)
-    parts.source.begin(done, parts.learners.weights)
-    num_recorded = _begin_journal(parts, run_dir, done, is_resumed)
-    metrics_file = MetricsWriter(run_dir / "metrics.jsonl", last_step=done if is_resumed else None)
+    done = _restore(parts, run_dir) if is_resumed else Done()
+    parts.source.begin(done.steps, parts.learners.weights)
+    num_recorded = _begin_journal(parts, run_dir, done.steps, is_resumed)
+    metrics_file = MetricsWriter(run_dir / "metrics.jsonl", last_step=done.steps if is_resumed else None)
     trajectories = TrajectoryWriter(run_dir / "trajectories")
-    progress.start(run_dir=run_dir, first_step=done + 1, num_steps=config.trainer.steps)
-    if is_resumed and done == 0:
-        progress.note("The run has no checkpoint yet, so it starts again.")
-    elif done >= config.trainer.steps:
-        progress.note(f"All of its {done} steps are done. Give it more with --steps.")
-    if num_recorded:
-        progress.note(f"{num_recorded} completions were recorded after step {done}: they are not sampled again.")
+    progress.start(run_dir=run_dir, first_step=done.steps + 1, num_steps=config.trainer.steps)
+    _say_where(done, config, num_recorded, progress, is_resumed=is_resumed)
+    has_ended = False
     with _interruptible(progress) as interrupted:
-        if done == 0 and config.eval.at_start:
+        if done.steps == 0 and config.eval.at_start:
             _evaluate(parts, run_dir, 0, progress)
-        is_last = _is_last(config, done, generated)
-        while not is_last and not interrupted.is_set():
-            start = time.perf_counter()
+        while not (has_ended or done.is_all(config) or interrupted.is_set()):
             try:
-                metrics, batch = train_step(parts, done)
+                row, batch = _counted_step(parts, done)
             except SourceEnded as end:
                 progress.note(str(end))
-                _evaluate(parts, run_dir, done, progress)
-                _save(parts, run_dir, done, trained_s, generated)
-                is_last = True
+                _evaluate(parts, run_dir, done.steps, progress)
+                _save(parts, run_dir, done)
+                has_ended = True
                 break
-            done += 1
-            trained_s += time.perf_counter() - start
             if config.run.save_trajectories and batch.is_sampled:
-                trajectories.write(done, all_trajectories(batch))
-            row = {"step": done, "time_s": trained_s, **metrics}
-            generated += int(metrics["rollout/generated_tokens"])
-            is_last = _is_last(config, done, generated)
-            if is_last or (config.eval.every and done % config.eval.every == 0):
-                row |= _evaluate(parts, run_dir, done, progress)
+                trajectories.write(done.steps, all_trajectories(batch))
+            is_last = done.is_all(config)
+            if is_last or (config.eval.every and done.steps % config.eval.every == 0):
+                row |= _evaluate(parts, run_dir, done.steps, progress)
             if parts.journaled is not None:
                 row |= parts.journaled.take_counts()
             metrics_file.write(row)
-            progress.step(done, row)
-            if is_last or interrupted.is_set() or done % config.run.checkpoint_every == 0:
-                _save(parts, run_dir, done, trained_s, generated)
+            progress.step(done.steps, row)
+            if is_last or interrupted.is_set() or done.steps % config.run.checkpoint_every == 0:
+                _save(parts, run_dir, done)
     metrics_file.close()
     summaries = tuple(summary for _, summary in read_evaluations(run_dir))
-    return RunResult(run_dir, done, not is_last, summaries)
+    return RunResult(run_dir, done.steps, not (has_ended or done.is_all(config)), summaries)
 
 
-def _is_last(config: Config, done: int, generated: int) -> bool:
-    """Return whether all steps are done, or all tokens sampled that the run may sample."""
-    budget = config.trainer.max_generated_tokens
-    return done >= config.trainer.steps or (budget is not None and generated >= budget)
+def _say_where(done: Done, config: Config, num_recorded: int, progress: Progress, *, is_resumed: bool) -> None:
+    """Tell where a resumed run goes on, or that there is nothing left to do."""
+    if is_resumed and done.steps == 0:
+        progress.note("The run has no checkpoint yet, so it starts again.")
+    elif done.steps >= config.trainer.steps:
+        progress.note(f"All of its {done.steps} steps are done. Give it more with --steps.")
+    if num_recorded:
+        progress.note(f"{num_recorded} completions were recorded after step {done.steps}: they are not sampled again.")
+
+
+def _counted_step(parts: Parts, done: Done) -> tuple[Metrics, Batch]:
+    """Do one step and count it in `done`. Returns its row of metrics and its batch. Raises `SourceEnded`."""
+    start = time.perf_counter()
+    metrics, batch = train_step(parts, done.steps)
+    done.steps += 1
+    done.time_s += time.perf_counter() - start
+    done.generated_tokens += int(metrics["rollout/generated_tokens"])
+    return {"step": done.steps, "time_s": done.time_s, **metrics}, batch
 
 
 def train_step(parts: Parts, step: int) -> tuple[Metrics, Batch]:
@@ -205,16 +224,12 @@ def _evaluate(parts: Parts, run_dir: Path, step: int, progress: Progress) -> Met
     return {f"eval/{key}": result.summary[key] for key in ("success", "score", "mean_turns")}
 
 
-def _save(parts: Parts, run_dir: Path, done: int, trained_s: float, generated: int) -> None:
-    state = {
-        "source": parts.source.state_dict(),
-        "time_s": trained_s,
-        "generated_tokens": generated,
-    }
+def _save(parts: Parts, run_dir: Path, done: Done) -> None:
+    state = {"source": parts.source.state_dict(), "time_s": done.time_s, "generated_tokens": done.generated_tokens}
     keep = parts.config.run.keep_checkpoints
-    parts.learners.save(run_dir / "checkpoints", done, state, keep)
+    parts.learners.save(run_dir / "checkpoints", done.steps, state, keep)
     if parts.journaled is not None:
-        parts.journaled.checkpointed(done, keep)
+        parts.journaled.checkpointed(done.steps, keep)
 
 
 def _begin_journal(parts: Parts, run_dir: Path, done: int, is_resumed: bool) -> int:
@@ -224,13 +239,14 @@ def _begin_journal(parts: Parts, run_dir: Path, done: int, is_resumed: bool) -> 
     return parts.journaled.begin(run_dir / "journal", done, is_new=not is_resumed)
 
 
-def _restore(parts: Parts, run_dir: Path) -> tuple[int, float, int]:
-    """Put the newest good checkpoint back. Returns steps done, seconds they took, tokens sampled; 0 without one."""
+def _restore(parts: Parts, run_dir: Path) -> Done:
+    """Put the newest good checkpoint back, if there is one. Returns what was done by then."""
     if not has_checkpoint(run_dir / "checkpoints"):
-        return 0, 0.0, 0
+        return Done()
     checkpoint = parts.learners.restore(run_dir / "checkpoints")
-    parts.source.load_state_dict(checkpoint.state["source"])
-    return checkpoint.step, float(checkpoint.state["time_s"]), int(checkpoint.state["generated_tokens"])
+    state = checkpoint.state
+    parts.source.load_state_dict(state["source"])
+    return Done(checkpoint.step, float(state["time_s"]), int(state["generated_tokens"]))
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from agentgym_rft.agents.card import load_card
+from agentgym_rft.agents.policies.base import Policy
 from agentgym_rft.config.run import Config, num_fresh
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.panels import Panel, quoted_split
@@ -79,20 +80,13 @@ def build(config: Config, run_dir: Path | None = None, ranks: Ranks = ALONE) -> 
     stored = _stored(config, model)  # what it refuses is said before workers and engines are started
     is_shared = plays_trained_model(config, is_sharded=ranks.is_sharded)
     models = separate_models(model, keys, is_base_frozen=config.trainer.lora.rank > 0)
-    policy = None
-    if config.rollout.workers != "ray":
-        policies = {key: sampling_policy(config, own, is_shared=is_shared) for key, own in models.items()}
-        policy = with_frozen(config, policies, torch.float32)
+    policy = _policy(config, models, is_shared=is_shared)
     journaled = JournaledPolicy(policy) if policy is not None and keeps_journal(config) else None
     workers = make_workers(config, tokenizer, journaled or policy, make_reflector(config), dtype=torch.float32)
     learners = _learners(config, algorithm, models, tokenizer, ranks, is_shared)
     folder = run_dir or run_directory(config)
     pool = make_pool(config, model, policy, folder) if config.team.pool.share else None
-    sampler = (
-        TaskSampler(task_ids, config.run.seed, section=config.rollout.tasks)
-        if stored is None
-        else TaskSampler(stored.keys, config.run.seed)
-    )
+    sampler = _sampler(config, task_ids, stored)
     explorer = Explorer(config, num_fresh(config), workers, strategy, sampler, algorithm, pool)
     return Parts(
         config=config,
@@ -109,6 +103,21 @@ def build(config: Config, run_dir: Path | None = None, ranks: Ranks = ALONE) -> 
     )
 
 
+def _policy(config: Config, models: Mapping[str, Any], *, is_shared: bool) -> Policy | None:
+    """Return the policy that plays in this process; None where workers on Ray make their own."""
+    if config.rollout.workers == "ray":
+        return None
+    policies = {key: sampling_policy(config, own, is_shared=is_shared) for key, own in models.items()}
+    return with_frozen(config, policies, torch.float32)
+
+
+def _sampler(config: Config, task_ids: Sequence[str], stored: GroupStore | None) -> TaskSampler:
+    """Return the order of tasks; for stored trajectories, that of their groups."""
+    if stored is not None:
+        return TaskSampler(stored.keys, config.run.seed)
+    return TaskSampler(task_ids, config.run.seed, section=config.rollout.tasks)
+
+
 def _learners(
     config: Config,
     algorithm: Algorithm,
@@ -117,9 +126,7 @@ def _learners(
     ranks: Ranks,
     is_shared: bool,
 ) -> PolicyLearners:
-    """Return return who trains each model.
-    All but the first have an algorithm of their own: its controllers have a state.
-    """
+    """Return what trains each model. All but the first have an algorithm of their own: its controllers have a state."""
     found = {}
     for number, (key, model) in enumerate(models.items()):
         own = build_algorithm(config.algorithm) if number else algorithm

@@ -86,7 +86,7 @@ def save_model(path: str | Path, model: Any, tokenizer: Any) -> None:
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Return no progress bars and reports of transformers meanwhile: what matters in them is raised here as an
+    """Keep transformers from showing progress bars and reports meanwhile: what matters in them is raised here as an
     error.
     """
     had_bars, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()

@@ -79,7 +79,7 @@ class RaggedBatch:
         return length + (-length % invariant.KEYS if self.is_invariant else 0)
 
     def logit_indices(self) -> tuple[torch.Tensor, list[int]]:
-        """Return packed index of the last token of each segment that wants logits, and the slots of these in that
+        """Return the packed index of the last token of each segment that wants logits, and the slots of these in that
         order.
         """
         indices, slots, end = [], [], 0
@@ -127,7 +127,7 @@ class RaggedBatch:
         return first, self._single_masks[key]
 
     def _write_index(self, heads: int) -> torch.Tensor:
-        """Return place of each head's key of each token in a layer's tensors seen as one long list, [heads *
+        """Return the place of each head's key of each token in a layer's tensors seen as one long list, [heads *
         tokens].
         """
         if heads not in self._write_indices:

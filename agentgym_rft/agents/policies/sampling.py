@@ -22,7 +22,7 @@ def request_uniforms(seed: int, count: int) -> list[float]:
 def sample_rows(
     logits: torch.Tensor, temperatures: Sequence[float], uniforms: Sequence[float]
 ) -> tuple[list[int], list[float]]:
-    """Return draws one token for each row and returns the ids and their log-probs in nats at temperature 1.
+    """Draw one token for each row. Returns the ids and their log-probs in nats at temperature 1.
 
     A row's id is the inverse of its own cumulative distribution at its own uniform number, summed in float64, so it
     does not depend on the other rows. Temperature 0 takes the most likely id (the lowest of equals). A row with NaN

@@ -25,7 +25,7 @@ class Reference(Protocol):
     """Computes log-probs without the engine."""
 
     def logprobs(self, weights: Mapping[str, torch.Tensor], ids: Sequence[int]) -> torch.Tensor:
-        """Return return log-probs of the token after each of `ids`, [len(ids), vocabulary].
+        """Return log-probs of the token after each of `ids`, [len(ids), vocabulary].
 
         Raises `PolicyError` for other weights.
         """

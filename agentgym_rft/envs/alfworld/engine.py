@@ -114,12 +114,12 @@ class World:
         return tuple(self.game.receptacles[r] for r in self.game.here[self._state.location])
 
     def receptacles_of(self, name: str) -> tuple[str, ...]:
-        """Return names of the receptacles that the named object is in; real games sometimes say several."""
+        """Return the names of the receptacles that the named object is in; real games sometimes say several."""
         inside = self._state.inside[self.game.object_index[name]]
         return tuple(receptacle for r, receptacle in enumerate(self.game.receptacles) if inside >> r & 1)
 
     def contents_of(self, name: str) -> tuple[str, ...]:
-        """Return names of the objects in the named receptacle, whether it is open or not."""
+        """Return the names of the objects in the named receptacle, whether it is open or not."""
         return tuple(self.game.objects[o] for o in self._state.contents[self.game.receptacle_index[name]])
 
     def is_reachable(self, name: str) -> bool:

@@ -62,7 +62,7 @@ class Task:
 
 @cache
 def _slots(scene: int, object_type: str, goal: Goal | None) -> tuple[tuple[float, ...], tuple[int, ...]]:
-    """Return return where the object type may lie in the scene: cumulative weights and receptacle indices; both may be
+    """Return where the object type may lie in the scene: cumulative weights and receptacle indices; both may be
     empty.
 
     With a goal the objects are those that it asks for. If the table knows no place for them here, any that can contain

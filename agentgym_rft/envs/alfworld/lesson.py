@@ -79,12 +79,12 @@ def _object_kinds() -> tuple[str, ...]:
 
 
 def _cite(name: str, turn: int, place: str, num_turns: int) -> str:
-    """Return return where an object was seen. The last observation belongs to no turn and cannot be cited."""
+    """Return where an object was seen. The last observation belongs to no turn and cannot be cited."""
     return f"{name} on {place}" + (f" [{turn}]" if turn < num_turns else "")
 
 
 def _sightings(player: SearchExpert, steps: Sequence[tuple[str, str]]) -> Sightings:
-    """Return return where the goal's objects and lamps were first seen. The player reads the episode meanwhile."""
+    """Return where the goal's objects and lamps were first seen. The player reads the episode meanwhile."""
     kinds = {player.object_kind, player.target_kind}
     found: Sightings = {}
     for turn, step in enumerate(steps):

@@ -20,9 +20,7 @@ _UNSEEN = frozenset({"checked", "examined", "ison", "not_ison"})  # facts that n
 
 @contextmanager
 def _same_data_folder() -> Iterator[None]:
-    """Return importing alfworld sets ALFWORLD_DATA where it was not, and generated games are what it not being set
-    means.
-    """
+    """Leave ALFWORLD_DATA unset where it was: importing alfworld sets it, and without it games are generated."""
     was_set = "ALFWORLD_DATA" in os.environ
     try:
         yield

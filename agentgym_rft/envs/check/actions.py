@@ -31,7 +31,7 @@ _LONG = 1_000_000
 
 
 def any_text_is_an_action(subject: Subject) -> None:
-    """Any text is answered with text, never with an exception: what a language model writes is data.
+    """Check that any text is answered with text, never with an exception: what a language model writes is data.
 
     Empty, control characters, every code point, lone surrogates, odd numbers, markup, and a million characters: the
     answer to a text as long as that may be longer than the observation space allows.
@@ -67,7 +67,7 @@ def _named(text: str) -> str:
 
 
 def state_keys_tell_states_apart(subject: Subject) -> None:
-    """`state_key` differs between the starts of two tasks, and does not stay while the episode changes."""
+    """Check that `state_key` differs between the starts of two tasks, and does not stay while the episode changes."""
     env = subject.make()
     starts = [subject.start(env, task_id) for task_id in subject.tasks()]
     keys = [start.info["state_key"] for start in starts]

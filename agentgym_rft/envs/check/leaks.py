@@ -43,7 +43,7 @@ def held() -> Held:
 
 
 def episodes_leave_nothing_behind(subject: Subject) -> str:
-    """Return many episodes in one instance leave no files, threads, processes or memory behind.
+    """Check that many episodes in one instance leave no files, threads, processes or memory behind.
 
     Ten episodes are repeated, so that caches are full after the first round.
     """
@@ -65,7 +65,7 @@ def episodes_leave_nothing_behind(subject: Subject) -> str:
 
 
 def instances_leave_nothing_behind(subject: Subject) -> str:
-    """Return many instances, each made, played and closed, leave no files, threads or processes behind."""
+    """Check that many instances, each made, played and closed, leave no files, threads or processes behind."""
 
     def live(number: int) -> None:
         env = subject.factory()
@@ -81,7 +81,7 @@ def instances_leave_nothing_behind(subject: Subject) -> str:
 
 
 def steps_take_bounded_time(subject: Subject) -> str:
-    """Return a step takes less than a generous limit. The times are reported."""
+    """Check that a step takes less than a generous limit. The times are reported."""
     began = time.perf_counter()
     env = subject.make()
     make_s = time.perf_counter() - began
@@ -108,14 +108,16 @@ def shown_time(seconds: float) -> str:
 
 
 def _episode(subject: Subject, env: TextEnv, number: int) -> None:
-    """A short episode; the same for equal `number` modulo the cycle."""
+    """Play a short episode; the same for equal `number` modulo the cycle."""
     seed = number % _CYCLE
     tasks = subject.tasks()
     play(env, subject.start(env, tasks[seed % len(tasks)], seed), RandomActor(seed), _EPISODE_STEPS)
 
 
 def _repeat(once: Callable[[int], None], number: int, deadline: float) -> int:
-    """Call `once` with 0, 1, ... until `number` or the deadline is reached, at least once. Returns how often."""
+    """Call `once` with 0, 1, ... until `number` or the deadline is reached, at least once. Returns how
+    often.
+    """
     for index in range(number):
         once(index)
         if time.monotonic() > deadline:

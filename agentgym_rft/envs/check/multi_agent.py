@@ -30,12 +30,14 @@ _NUM_SEEDS = 3
 
 
 def has_several_agents(subject: Subject) -> bool:
-    """Return return True if the environment is one of several agents, to which the rules here apply."""
+    """Return True if the environment is one of several agents, to which the rules here apply."""
     return isinstance(subject.make(), TurnsEnv)
 
 
 def agents_only_leave(subject: Subject) -> None:
-    """`agents` holds `possible_agents` at first, and afterwards those of them that are left, in their order."""
+    """Check that `agents` holds `possible_agents` at first, and afterwards those of them that are left, in their
+    order.
+    """
     env = _new(subject)
     seats = list(env.env.possible_agents)
     require(len(set(seats)) == len(seats) > 0, f"possible_agents is {seats}, expected distinct names.")
@@ -48,7 +50,7 @@ def agents_only_leave(subject: Subject) -> None:
 
 
 def roles_are_stable(subject: Subject) -> str:
-    """Return `role` is a text that does not change, neither within an episode nor between instances."""
+    """Check that `role` is a text that does not change, neither within an episode nor between instances."""
     env, roles = _new(subject), _new(subject).seats
     for agent, role in roles.items():
         require(isinstance(role, str) and bool(role), f"the role of '{agent}' is {short(role)}, expected a name.")
@@ -60,7 +62,7 @@ def roles_are_stable(subject: Subject) -> str:
 
 
 def passes_the_api_test_of_pettingzoo(subject: Subject) -> None:
-    """PettingZoo's `api_test` passes."""
+    """Check that PettingZoo's `api_test` passes."""
     from pettingzoo.test import api_test  # imports pytest and pygame where they are installed
 
     from agentgym_rft.envs.check.as_bytes import AsBytes
@@ -71,7 +73,7 @@ def passes_the_api_test_of_pettingzoo(subject: Subject) -> None:
 
 
 def passes_the_seed_test_of_pettingzoo(subject: Subject) -> None:
-    """PettingZoo's `seed_test` passes."""
+    """Check that PettingZoo's `seed_test` passes."""
     from pettingzoo.test import seed_test
 
     from agentgym_rft.envs.check.as_bytes import AsBytes
@@ -80,7 +82,7 @@ def passes_the_seed_test_of_pettingzoo(subject: Subject) -> None:
 
 
 def turns_out_of_place_are_refused(subject: Subject) -> None:
-    """`act` raises `EnvError` for an agent whose turn it is not, and changes nothing."""
+    """Check that `act` raises `EnvError` for an agent whose turn it is not, and changes nothing."""
     env = _new(subject)
     for _, point in _points(subject, env):
         others = [] if point.is_over else [agent for agent in env.seats if agent != env.acting]
@@ -95,7 +97,9 @@ def turns_out_of_place_are_refused(subject: Subject) -> None:
 
 
 def observing_changes_nothing(subject: Subject) -> None:
-    """Who observes, how often and in which order, changes neither what it observes nor what another one does."""
+    """Check that who observes, how often and in which order, changes neither what it observes nor what another one
+    does.
+    """
     env = _new(subject)
     for seed in range(_NUM_SEEDS):
         _, info = env.reset(seed=seed, options={"task_id": subject.tasks()[0]})  # not `start`, which observes for all
@@ -111,7 +115,7 @@ def observing_changes_nothing(subject: Subject) -> None:
 
 
 def snapshots_keep_the_books(subject: Subject) -> str:
-    """Return a snapshot also keeps whose turn it is where agents that are out have yet to take AEC's last step."""
+    """Check that a snapshot also keeps whose turn it is where agents that are out have yet to take AEC's last step."""
     env, other = _new(subject).env, _new(subject).env
     if not env.can_snapshot:
         return "it has no snapshots"

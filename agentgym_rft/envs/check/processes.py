@@ -14,7 +14,7 @@ _NUM_TASKS = 20
 
 
 def other_processes_play_the_same(subject: Subject) -> str:
-    """Return a process that makes the environment by name and options has the same tasks, plays the same and takes
+    """Check that a process that makes the environment by name and options has the same tasks, plays the same and takes
     snapshots.
 
     Unless PYTHONHASHSEED is set, Python hashes texts with another seed there, so the order of a set differs.

@@ -30,7 +30,7 @@ _OPTIONAL_TEXTS = ("goal", "task_type")
 
 
 def is_a_text_env(subject: Subject) -> None:
-    """It is a `TextEnv` with text on both sides."""
+    """Check that the environment is a `TextEnv` with text on both sides."""
     env: Any = subject.factory()
     require(isinstance(env, TextEnv), f"{type(env).__name__} is not an agentgym_rft.envs.TextEnv; inherit from it.")
     found = [("observation_space", env.observation_space), ("action_space", env.action_space)]
@@ -43,7 +43,7 @@ def is_a_text_env(subject: Subject) -> None:
 
 
 def can_be_closed_twice(subject: Subject) -> None:
-    """`close` can be called before and after use, and again."""
+    """Check that `close` can be called before and after use, and again."""
     subject.factory().close()
     env = subject.factory()
     env.reset(seed=0)
@@ -55,7 +55,7 @@ def can_be_closed_twice(subject: Subject) -> None:
 
 
 def lists_its_splits(subject: Subject) -> None:
-    """`splits` is a tuple of distinct names, and each has tasks."""
+    """Check that `splits` is a tuple of distinct names, and each has tasks."""
     env = subject.make()
     names: Any = env.splits
     require(
@@ -68,7 +68,7 @@ def lists_its_splits(subject: Subject) -> None:
 
 
 def lists_its_tasks(subject: Subject) -> str:
-    """Return task ids are distinct strings, in the same order in every instance."""
+    """Check that task ids are distinct strings, in the same order in every instance."""
     env = subject.make()
     split = subject.split_of(env)
     ids = list(env.task_ids(split))
@@ -82,7 +82,7 @@ def lists_its_tasks(subject: Subject) -> str:
 
 
 def tasks_have_content(subject: Subject) -> None:
-    """`task_content` is bytes, the same in every instance, and differs between tasks."""
+    """Check that `task_content` is bytes, the same in every instance, and differs between tasks."""
     contents = []
     first, second = subject.make(), subject.make()
     for task_id in subject.tasks():
@@ -96,7 +96,7 @@ def tasks_have_content(subject: Subject) -> None:
 
 
 def splits_are_disjoint(subject: Subject) -> None:
-    """No task is in two splits: by id all of them, by content the first 50 of each."""
+    """Check that no task is in two splits: by id all of them, by content the first 50 of each."""
     env = subject.make()
     for left, right in combinations(env.splits, 2):
         both = set(env.task_ids(left)) & set(env.task_ids(right))
@@ -108,7 +108,7 @@ def splits_are_disjoint(subject: Subject) -> None:
 
 
 def unknown_names_are_refused(subject: Subject) -> None:
-    """An unknown split or task raises an error of this package, which says so in a sentence."""
+    """Check that an unknown split or task raises an error of this package, which says so in a sentence."""
     env = subject.make()
     calls: dict[str, Callable[[], object]] = {
         "task_ids of an unknown split": lambda: env.task_ids(_UNKNOWN),
@@ -119,7 +119,7 @@ def unknown_names_are_refused(subject: Subject) -> None:
 
 
 def reset_gives_observation_and_info(subject: Subject) -> None:
-    """`reset` gives an observation and an info dict, with a task and without."""
+    """Check that `reset` gives an observation and an info dict, with a task and without."""
     env = subject.make()
     for options in (None, {"task_id": subject.tasks()[0]}):
         result: Any = env.reset(seed=0, options=options)
@@ -134,7 +134,7 @@ def reset_gives_observation_and_info(subject: Subject) -> None:
 
 
 def reset_selects_the_task(subject: Subject) -> None:
-    """`reset(options={"task_id": ...})` starts that task."""
+    """Check that `reset(options={"task_id": ...})` starts that task."""
     env = subject.make()
     for task_id in subject.tasks():
         _, info = env.reset(seed=0, options={"task_id": task_id})
@@ -142,7 +142,9 @@ def reset_selects_the_task(subject: Subject) -> None:
 
 
 def reset_draws_a_task_by_its_seed(subject: Subject) -> None:
-    """Without a task, `reset` draws a listed one with the env's own generator, which goes on where no seed is given."""
+    """Check that without a task, `reset` draws a listed one with the env's own generator, which goes on where no
+    seed is given.
+    """
     env, other = subject.make(), subject.make()
     known = {task_id for split in env.splits for task_id in env.task_ids(split)}
     number = 5 if len(known) > _MANY_TASKS else 20  # so many draws are hardly ever all the same task
@@ -166,7 +168,9 @@ def reset_draws_a_task_by_its_seed(subject: Subject) -> None:
 
 
 def step_gives_five_values(subject: Subject) -> None:
-    """`step` gives `(observation, reward, terminated, truncated, info)` of the right types, all episode long."""
+    """Check that `step` gives `(observation, reward, terminated, truncated, info)` of the right types, all episode
+    long.
+    """
     env = subject.make()
     for _, result in _steps(subject, env):
         require(
@@ -181,7 +185,7 @@ def step_gives_five_values(subject: Subject) -> None:
 
 
 def step_info_has_its_keys(subject: Subject) -> None:
-    """Every `info` has the fixed keys, of the task that was reset to."""
+    """Check that every `info` has the fixed keys, of the task that was reset to."""
     env = subject.make()
     for task_id, (_, _, _, _, info) in _steps(subject, env):
         _check_info(info, "step")

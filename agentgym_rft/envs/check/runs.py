@@ -31,7 +31,7 @@ _NUM_LONG = 200
 
 
 def same_seed_gives_the_same_episode(subject: Subject) -> None:
-    """Equal seeds and actions give equal episodes, in two instances and twice in one."""
+    """Check that equal seeds and actions give equal episodes, in two instances and twice in one."""
     first, second = subject.make(), subject.make()
     actions, expected = record(first, Observed.from_reset(first, seed=7), 7)
     for what, env in (("another instance", second), ("the same instance", first)):
@@ -43,7 +43,9 @@ def same_seed_gives_the_same_episode(subject: Subject) -> None:
 
 
 def action_logs_replay(subject: Subject) -> None:
-    """Long episodes are played again from seed, task and actions, in an instance that played others before."""
+    """Check that long episodes are played again from seed, task and actions, in an instance that played others
+    before.
+    """
     first, second = subject.make(), subject.make()
     record(second, subject.start(second, subject.tasks()[-1], seed=9), 9)
     for seed in range(5):
@@ -53,7 +55,7 @@ def action_logs_replay(subject: Subject) -> None:
 
 
 def global_generators_are_left_alone(subject: Subject) -> None:
-    """Episodes neither read nor change the global generators of `random` and numpy: each env has its own."""
+    """Check that episodes neither read nor change the global generators of `random` and numpy: each env has its own."""
     python_state, numpy_state = random.getstate(), np.random.get_state(legacy=False)  # noqa: NPY002
     try:
         first, second = (_episode_under_global_seed(subject, seed) for seed in (1, 2))
@@ -77,7 +79,7 @@ def _episode_under_global_seed(subject: Subject, seed: int) -> list[Observed]:
 
 
 def instances_do_not_share_state(subject: Subject) -> None:
-    """Two instances stepped in turns each play as if alone."""
+    """Check that two instances stepped in turns each play as if alone."""
     envs = [subject.make(), subject.make()]
     starts = list(enumerate((subject.tasks()[0], subject.tasks()[-1])))
     alone = [record(envs[seed], subject.start(envs[seed], task_id, seed), seed) for seed, task_id in starts]
@@ -91,7 +93,9 @@ def instances_do_not_share_state(subject: Subject) -> None:
 
 
 def calls_may_come_from_any_thread(subject: Subject) -> None:
-    """An episode is the same when its calls come from different threads, one at a time, as with deadlines."""
+    """Check that an episode is the same when its calls come from different threads, one at a time, as with
+    deadlines.
+    """
     env, start = subject.new(seed=4)
     actions, expected = record(env, start, 4)
 
@@ -109,7 +113,7 @@ def calls_may_come_from_any_thread(subject: Subject) -> None:
 
 
 def returned_info_is_a_copy(subject: Subject) -> None:
-    """Changing a returned info does not change the episode."""
+    """Check that changing a returned info does not change the episode."""
     env, start = subject.new()
     actions, played = record(env, start, 0)
     observation, info = env.reset(seed=0, options={"task_id": subject.tasks()[0]})
@@ -127,7 +131,7 @@ def returned_info_is_a_copy(subject: Subject) -> None:
 
 
 def wins_end_the_episode_with_full_score(subject: Subject) -> str:
-    """Return a win terminates the episode and has score 1; terminated and truncated are never both true.
+    """Check that a win terminates the episode and has score 1; terminated and truncated are never both true.
 
     What several agents win together may have a lower score: the mean of what each got.
     Random episodes, and one each of the oracle and the expert where there is one.
@@ -170,7 +174,7 @@ def _check_ending(seen: Observed) -> None:
 
 
 def episodes_end_and_stay_ended(subject: Subject) -> str:
-    """Return every episode ends; a step before the first reset or after the end raises `EnvError`; reset begins
+    """Check that every episode ends; a step before the first reset or after the end raises `EnvError`; reset begins
     anew.
     """
     env = subject.make()

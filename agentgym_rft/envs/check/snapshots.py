@@ -27,7 +27,7 @@ NO_SNAPSHOTS = "it has no snapshots"
 
 
 def snapshots_continue_the_episode(subject: Subject) -> str:
-    """Return a snapshot at any point leaves the episode as it is, and goes on alike in this and in a used other
+    """Check that a snapshot at any point leaves the episode as it is, and goes on alike in this and in a used other
     instance.
     """
     env, _ = subject.new()
@@ -72,7 +72,7 @@ def _refuses_snapshots(env: TextEnv) -> None:
 
 
 def damaged_snapshots_are_refused(subject: Subject) -> str:
-    """Return bytes that are no snapshot of this environment raise `EnvError`, and no snapshot is a pickle."""
+    """Check that bytes that are no snapshot of this environment raise `EnvError`, and no snapshot is a pickle."""
     env, _ = subject.new()
     if not env.can_snapshot:
         return NO_SNAPSHOTS

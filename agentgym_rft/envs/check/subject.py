@@ -203,12 +203,12 @@ def walk(env: TextEnv, seen: Observed, actor: RandomActor, num_steps: int) -> It
 
 
 def play(env: TextEnv, seen: Observed, actor: RandomActor, num_steps: int) -> list[tuple[str, Observed]]:
-    """Return return up to `num_steps` actions with what followed each."""
+    """Return up to `num_steps` actions with what followed each."""
     return list(walk(env, seen, actor, num_steps))
 
 
 def record(env: TextEnv, start: Observed, seed: int, num_steps: int = NUM_STEPS) -> tuple[list[str], list[Observed]]:
-    """Return return up to `num_steps` random actions, and what was seen at each point: `start`, then what followed
+    """Return up to `num_steps` random actions, and what was seen at each point: `start`, then what followed
     each.
     """
     log = play(env, start, RandomActor(seed), num_steps)

@@ -61,7 +61,7 @@ def solve(room: Room, start: Position, max_nodes: int = MAX_NODES) -> Plan | Non
 
 @functools.lru_cache(maxsize=256)
 def push_distances(room: Room) -> tuple[dict[int, int], ...]:
-    """Return for each target, the fewest pushes that bring a lone box there, by the cell of the box (a mask)."""
+    """Return for each target the fewest pushes that bring a lone box there, by the cell of the box (a mask)."""
     return tuple(_distances_to(room, target) for target in bits(room.targets))
 
 

@@ -75,7 +75,7 @@ def checked_step(step: Step) -> Step:
 
 
 def checked_info(observation: str, info: Mapping[str, Any]) -> dict[str, Any]:
-    """Return return `info` with defaults for `won` and `score`. Raises `EnvError` for a wrong score or observation."""
+    """Return `info` with defaults for `won` and `score`. Raises `EnvError` for a wrong score or observation."""
     if not isinstance(observation, str):
         raise EnvError(f"The environment gave an observation of type {type(observation).__name__}, expected str.")
     complete = {"won": False, "score": 0.0, **info}
@@ -107,7 +107,7 @@ def outcome_info(info: Mapping[str, Any], last_observation: str, max_steps: int,
 
 
 def is_stepped(error: str, agent: str) -> bool:
-    """Return return True if a reply reaches the environment; `error` says why there is no action in it, "" if there is
+    """Return True if a reply reaches the environment; `error` says why there is no action in it, "" if there is
     one.
 
     A reply with an action always does. One without is the only case in which it matters whether an environment names

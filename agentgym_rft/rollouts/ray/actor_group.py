@@ -159,7 +159,7 @@ class ActorGroup:
         return True
 
     def replace(self, member: Member, reason: Exception) -> Member:
-        """Return start another actor in place of a lost one. Raises `WorkersError` if too many were lost."""
+        """Start another actor in place of a lost one. Raises `WorkersError` if too many were lost."""
         self.budget.spend(self.kind, first_line(reason))
         self.faults[f"{self.kind}_restarted"] += 1
         self.members[member.number] = self._make(member.number)

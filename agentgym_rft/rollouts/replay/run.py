@@ -182,7 +182,7 @@ class _Episode:
         return self._left[agent].popleft()
 
     def _parsed(self, turn: Turn) -> tuple[str, str]:
-        """Return return why a reply holds no action, and the feedback to it.
+        """Return why a reply holds no action, and the feedback to it.
         Cards of named agents are taken at their word.
         """
         if self._only is None:

@@ -43,7 +43,7 @@ def unscaled(centred: Tensor, key: Tensor, num_groups: int) -> Tensor:
 
 
 def group_std(centred: Tensor, key: Tensor, num_groups: int) -> Tensor:
-    """Return sample standard deviation (divisor G - 1) of each group plus 1e-6, [T].
+    """Return the sample standard deviation (divisor G - 1) of each group plus 1e-6, [T].
 
     The paper writes std without naming the divisor; G - 1 is what TRL and verl compute.
     Source: GRPO, arXiv 2402.03300 section 4.1.2.
@@ -104,7 +104,7 @@ def group_counts(key: Tensor, num_groups: int) -> Tensor:
 
 
 def is_constant(values: Tensor, key: Tensor, num_groups: int) -> Tensor:
-    """Return for each value, whether all values of its group are equal, [T] bool."""
+    """Return for each value whether all values of its group are equal, [T] bool."""
     low = torch.full((num_groups,), torch.inf, dtype=values.dtype, device=values.device)
     low = low.scatter_reduce(0, key, values, "amin")
     high = (-torch.full_like(low, torch.inf)).scatter_reduce(0, key, values, "amax")

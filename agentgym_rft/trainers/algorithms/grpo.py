@@ -38,7 +38,7 @@ def aggregation_of(section: AlgorithmSection) -> Aggregation:
 
 
 def regularizers_of(section: AlgorithmSection) -> tuple[Regularizer, ...]:
-    """Return return KL penalty and entropy bonus where their coefficients are not zero."""
+    """Return KL penalty and entropy bonus where their coefficients are not zero."""
     terms = []
     if section.kl_coef:
         terms.append(kl_penalty(section.kl_coef, section.kl_estimator))

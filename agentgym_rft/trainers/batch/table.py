@@ -23,7 +23,7 @@ TRAJECTORY_COLUMNS = frozenset({"episode_return", "num_turns", "num_tokens", "wo
 
 
 def available_columns(*, reference: bool, critic: bool = False) -> frozenset[str]:
-    """Return names of the columns that a run can have before its stages run, beside those of the next-token
+    """Return the names of the columns that a run can have before its stages run, beside those of the next-token
     distribution.
 
     `ref_logprobs` only with a reference policy, `value` only with a critic.
@@ -254,7 +254,7 @@ def _ids(names: Sequence[object]) -> list[int]:
 
 
 def segment_sum(values: Tensor, key: Tensor, num_segments: int) -> Tensor:
-    """Return sum of `values` [N] by `key` [N] -> [num_segments], in the dtype of `values`."""
+    """Return the sum of `values` [N] by `key` [N] -> [num_segments], in the dtype of `values`."""
     return torch.zeros(num_segments, dtype=values.dtype, device=values.device).index_add_(0, key, values)
 
 

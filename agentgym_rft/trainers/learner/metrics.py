@@ -15,7 +15,7 @@ from agentgym_rft.trainers.learner.objective import Measured, Objective
 
 
 def logprob_drift(logprobs: Tensor, behaviour_logprobs: Tensor) -> tuple[float, float]:
-    """Return return mean and largest absolute difference of re-scored and sampled log-probs, nats; (0, 0) for no
+    """Return mean and largest absolute difference of re-scored and sampled log-probs, nats; (0, 0) for no
     tokens.
     """
     if not len(logprobs):

@@ -64,7 +64,7 @@ def _band(length: int, window: int, device: torch.device) -> Tensor:
 
 @contextmanager
 def packed_rows(model: PreTrainedModel) -> Iterator[None]:
-    """Return packed attention for the passes inside, the recomputing backward pass included."""
+    """Use packed attention for the passes inside, the recomputing backward pass included."""
     AttentionInterface.register(ATTENTION_NAME, packed_attention)
     with attention_of(model, ATTENTION_NAME):
         yield

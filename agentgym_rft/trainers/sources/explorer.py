@@ -57,7 +57,7 @@ class Explorer:
         return groups
 
     def gives_signal(self, group: Group) -> bool:
-        """Return return true if a played group has trajectories that are compared with each other and differ in return.
+        """Return true if a played group has trajectories that are compared with each other and differ in return.
 
         A group of several agents is split first, as it is for training: in a zero-sum game the agents' returns always
         differ, those of each agent need not.
@@ -65,7 +65,7 @@ class Explorer:
         return any(map(has_signal, by_seat([group], self.config.team.baseline)))
 
     def _plans(self, name: str, step: int, number: int) -> list[GroupPlan]:
-        """Return plans of the next tasks.
+        """Return the plans of the next tasks.
 
         A task that comes twice, at the end of one pass and the start of the next, gets two names.
         """

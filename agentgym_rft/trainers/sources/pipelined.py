@@ -20,7 +20,7 @@ from agentgym_rft.trainers.sources.explorer import Explorer
 
 
 def scheduled_version(batch: int, interval: int, offset: int) -> int:
-    """Return version of the weights that play batch t (from 1): t - 1 minus its lag, offset + (t - 1 - offset) mod
+    """Return the version of the weights that play batch t (from 1): t - 1 minus its lag, offset + (t - 1 - offset) mod
     interval.
 
     Interval 1 and offset 0 are strictly on-policy, offset 1 is one step off. The first `offset` batches are played with

@@ -120,7 +120,7 @@ def forking_tokens(share: float, unit: Unit) -> TokenFilter:
 
 
 def steer(shape: Shape, w_min: float, w_max: float, unit: Unit) -> TokenFilter:
-    """Return weighs units down by how much they would change the entropy, |Omega| = |A (1 - p) (ln p + H)|.
+    """Weigh units down by how much they would change the entropy, |Omega| = |A (1 - p) (ln p + H)|.
 
     `exponential`: exp(-k |Omega|), k = -ln(w_min) / max(largest |Omega|, 0.02), so in [w_min, 1]. `linear`: from w_max
     for the smallest |Omega| to w_min for the largest. Above tokens Omega is summed. The denominator stays. The released

@@ -93,7 +93,7 @@ def segment_quantile(values: Tensor, key: Tensor, num_segments: int, q: float) -
 
 
 def equal_units(table: TokenTable, unit: Unit) -> Tensor:
-    """Return return factors of token losses that turn a mean over tokens into a mean over units of their means, [N]
+    """Return factors of token losses that turn a mean over tokens into a mean over units of their means, [N]
     float64.
 
     Ones for single tokens. Main trajectories only.

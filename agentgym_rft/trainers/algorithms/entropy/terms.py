@@ -118,7 +118,7 @@ def unclipped(inner: Surrogate) -> Surrogate:
 
 
 def entropy_band(low: float, high: float, means: Callable[[TokenTable], Tensor], unit: Unit) -> Stage:
-    """Return return EPO's band of entropy:
+    """Return EPO's band of entropy:
 
     `epo_low` and `epo_high` are `low` and `high` times the mean so far at the turn number.
 
