@@ -65,12 +65,13 @@ class PanelResult:
 def configured_panel(env: TextEnv, config: Config, *, whole_split: bool = False) -> Panel:
     """Return the panel that the configuration asks for, held out of the split that it trains on.
 
-    With `whole_split` no task of the panel's split may be a training task, whether it is in the panel or not.
+    With `whole_split`, for a training run, no task of the panel's split may be a training task, whether it is in the
+    panel or not. An evaluation may be configured for the split of another environment: it takes the first instead.
 
     Raises:
         DataError: there is no such split, it is empty, or the panel shares a task with the training split.
     """
-    train_split = config.env.split if config.env.split in env.splits else None
+    train_split = config.env.split if whole_split or config.env.split in env.splits else None
     split, num_tasks = quoted_split(env, config.eval.split), config.eval.num_tasks or None
     return held_out_panel(
         env,

@@ -64,6 +64,19 @@ def test_the_configured_panel_is_held_out_of_the_split_that_is_trained_on():
     assert configured_panel(CounterEnv(), leaking(split="train")).held_out_of is None
 
 
+def test_a_run_is_held_out_of_the_split_that_it_trains_on_even_if_that_is_not_listed():
+    class Unlisted(CounterEnv):
+        splits = ("valid_seen", "valid_unseen")
+
+        def task_content(self, task_id):
+            return super().task_content(task_id.replace("train", "valid_unseen"))
+
+    with pytest.raises(DataError, match="Splits 'train' and 'valid_unseen' overlap"):
+        configured_panel(Unlisted(), leaking("train"), whole_split=True)
+    own = configured_panel(Unlisted(), leaking("train", split="train"), whole_split=True)
+    assert own.held_out_of is None
+
+
 def test_only_the_tasks_of_the_panel_must_be_held_out():
     with pytest.raises(DataError, match="task 'valid_unseen-1' of 'valid_unseen' has the same content as 'train-2'"):
         open_panel(leaking(), {"oracle"})

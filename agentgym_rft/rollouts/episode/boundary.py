@@ -81,7 +81,16 @@ def checked_info(observation: str, info: Mapping[str, Any]) -> dict[str, Any]:
     complete = {"won": False, "score": 0.0, **info}
     if not 0.0 <= float(complete["score"]) <= 1.0:
         raise EnvError(f"The environment gave score {complete['score']}, expected 0 to 1.")
+    if "measures" in complete:
+        complete["measures"] = _numbers(complete["measures"])
     return complete
+
+
+def _numbers(measures: Any) -> dict[str, float]:
+    try:
+        return {name: float(value) for name, value in measures.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise EnvError(f"The environment gave measures {measures!r}, expected numbers by name.") from error
 
 
 def outcome_info(info: Mapping[str, Any], last_observation: str, max_steps: int, reset_seed: int) -> dict[str, Any]:
@@ -90,9 +99,7 @@ def outcome_info(info: Mapping[str, Any], last_observation: str, max_steps: int,
         "won": bool(info.get("won", False)),
         "score": float(info.get("score", 0.0)),
         "task_type": str(info.get("task_type", "")),
-        **(
-            {"measures": {name: float(value) for name, value in info["measures"].items()}} if "measures" in info else {}
-        ),
+        **({"measures": info["measures"]} if "measures" in info else {}),
         "last_observation": last_observation,
         "max_steps": max_steps,
         "reset_seed": reset_seed,

@@ -130,6 +130,18 @@ def test_a_policy_that_raises_is_a_policy_error():
     assert trajectory.info["error"]["message"] == "out of memory"
 
 
+@pytest.mark.parametrize("measures", [{"joint": "much"}, {"joint": None}, ["joint"], 3])
+def test_measures_that_are_no_numbers_are_an_error_of_the_environment(measures):
+    class Lying(LightSwitch):
+        def _info(self):
+            return {**super()._info(), "measures": measures}
+
+    trajectory = play(workers(always("red"), Lying))
+    assert trajectory.stop_reason is StopReason.ENV_ERROR
+    assert trajectory.info["error"]["type"] == "EnvError"
+    assert "measures" in trajectory.info["error"]["message"]
+
+
 def test_an_environment_that_hangs_ends_with_a_timeout():
     class Hanging(LightSwitch):
         def step(self, action):
