@@ -45,7 +45,7 @@ OLD_KEYS = {
 
 
 def renew(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return a configuration without old keys, and the names of those that it had.
+    """Return a configuration without old keys, and the names of those that said something.
 
     Raises:
         ConfigError: an old key has a value that nothing gives any more, or that contradicts its new key.
@@ -57,10 +57,10 @@ def renew(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         section = _section(result, path)
         if section is None or key not in section:
             continue
-        found.append(name)
         value = section.pop(key)
         if value == old.default:
             continue
+        found.append(name)
         if not old.new:
             raise ConfigError(f"The configuration key '{name}' is gone, and its value {value!r} with it. {old.advice}")
         *path, key = old.new.split(".")

@@ -28,7 +28,7 @@ def point(step: int, summary: Mapping[str, Any]) -> Point:
 
 
 def over_samples(tasks: Sequence[Mapping[str, Any]], key: str) -> dict[str, Any] | None:
-    """Return Mean, std, best and worst of k samples, each first within a task and then averaged over tasks.
+    """Return mean, std, best and worst of k samples, each first within a task and then averaged over tasks.
 
     `std` is the population's over a task's samples. Samples that ended with an error are left out, and tasks without
     any other. Each has a 95 % bootstrap interval over tasks. None without a task.

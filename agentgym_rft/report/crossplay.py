@@ -33,7 +33,7 @@ class Sides(Protocol):
 
 
 def summarise_crossplay(games: Games, sides: Sides, samples: int) -> dict[str, Any]:
-    """Return Cells, ratings and totals as a JSON object. Means are over the episodes without an error.
+    """Return cells, ratings and totals as a JSON object. Means are over the episodes without an error.
 
     Args:
         games: for each pair the same tasks in the same order, `samples` episodes of a task after each other.

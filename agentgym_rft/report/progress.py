@@ -129,7 +129,7 @@ def make_progress(console: Console | None = None) -> Progress:
 
 
 def step_parts(metrics: Mapping[str, Any]) -> list[str]:
-    """Return Success, entropy and tokens a second, as far as the row has them."""
+    """Return success, entropy and tokens a second, as far as the row has them."""
     parts = []
     if metrics.get(SUCCESS) is not None:
         parts.append(f"success {percent(metrics[SUCCESS])}")

@@ -120,7 +120,7 @@ class Recorder:
         self._counts[what] += 1
 
     def status(self) -> dict[str, Any]:
-        """Return Counts, as JSON holds them."""
+        """Return counts, as JSON holds them."""
         self.sweep()
         groups = self.groups
         return {

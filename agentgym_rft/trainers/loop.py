@@ -67,7 +67,7 @@ def train(config: Config, *, resume: Path | None = None, progress: Progress | No
 
 
 def _lead(config: Config, resume: Path | None, progress: Progress, ranks: Ranks) -> RunResult:
-    """Return the process that leads the run, or is all of it."""
+    """Lead the run in the first process, which often is all of it."""
     folder = resume or run_directory(config)
     parts = build(config, folder, ranks)
     try:

@@ -103,7 +103,7 @@ class Engine:
         self._model.pool.clear()
 
     def step(self) -> list[Row]:
-        """Return Admits, feeds and samples once; returns the rows that ended, with `stop` or `error` set."""
+        """Admit, feed and sample once; return the rows that ended, with `stop` or `error` set."""
         self._admit()
         segments = self._plan()
         self._model.pool.reserve(self._slots.num_made, max(s.start + len(s.ids) for s in segments))

@@ -113,7 +113,7 @@ class RaggedBatch:
         return self._decode_masks[window]
 
     def single_mask(self, start: int, count: int, window: int | None) -> tuple[int, torch.Tensor]:
-        """Return first column that the mask covers, and the mask: [count, padded(start + count) - that column]."""
+        """Return the first column that the mask covers, and the mask: [count, padded(start + count) - that column]."""
         first = start if window is None else 0
         length = self.padded(start + count)
         key = (count, start - first, length - first, window)

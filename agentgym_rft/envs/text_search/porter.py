@@ -53,7 +53,7 @@ def _ends_in_double_consonant(word: str) -> bool:
 
 
 def _ends_in_short_syllable(word: str) -> bool:
-    """Return Consonant, vowel, consonant other than w, x and y: as in "hop"."""
+    """Return whether it ends in consonant, vowel, consonant other than w, x and y: as in "hop"."""
     return len(word) > 2 and word[-1] not in "wxy" and _shape(word)[-3:] == "cvc"
 
 

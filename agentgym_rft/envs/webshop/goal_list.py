@@ -156,7 +156,7 @@ class Goals(Sequence[Goal]):
         return np.minimum(self._table.num_distinct, self.rules.max_variants)
 
     def _place(self, index: int) -> tuple[str, int, int]:
-        """Return Kind, row and position among the goals of its kind and row."""
+        """Return kind, row and position among the goals of its kind and row."""
         slot = int(np.searchsorted(self._ends, index, side="right"))
         kind, row = divmod(slot, len(self._store))
         return self.rules.kinds[kind], row, index - (int(self._ends[slot - 1]) if slot else 0)

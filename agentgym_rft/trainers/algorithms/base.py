@@ -51,7 +51,7 @@ class Algorithm:
     min_group_size: int = 1
 
     def _parts(self) -> Iterator[tuple[str, frozenset[str], frozenset[str]]]:
-        """Yield Name, needs and provides of every part, in order."""
+        """Yield the name, needs and provides of every part, in order."""
         for stage in (self.advantage, *self.advantage_transforms):
             yield stage.name, stage.needs, stage.provides
         for keep in self.filters:

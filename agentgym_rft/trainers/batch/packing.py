@@ -106,7 +106,7 @@ def padding_fraction(batches: Sequence[MicroBatch], rows: Sequence[Row]) -> floa
 
 
 def _split(rows: Sequence[Row], budget: int, layout: Layout) -> Iterator[list[Row]]:
-    """Yield neighbours in length share a batch, so little of the budget is padding."""
+    """Deal rows to batches with neighbours in length, so that little of the budget is padding."""
     part: list[Row] = []
     used = 0
     for row in sorted(rows, key=lambda row: -len(row.ids)):

@@ -163,7 +163,7 @@ def _loss(scorer: Scorer, objective: Objective, batch: MicroBatch | None, measur
 
 
 def new_measured(objective: Objective, dtype: torch.dtype) -> Measured:
-    """Return Zeros, to be filled by `Objective.micro_batch`."""
+    """Return zeros, to be filled by `Objective.micro_batch`."""
     zeros = torch.zeros(objective.table.num_tokens, dtype=dtype, device=objective.table.turn.device)
     columns = {distribution_stat.name: zeros.clone() for distribution_stat in objective.watched}
     names = ["policy", *(term.name for term in objective.algorithm.regularizers)]

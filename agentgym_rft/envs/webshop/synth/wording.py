@@ -25,7 +25,7 @@ class Wording:
         self._words["USE"] = self._use.upper()
 
     def title(self) -> str:
-        """Return Brand, attributes, noun, what it is for, a part, a model code; 18 words in the middle, sometimes 5 or
+        """Return brand, attributes, noun, what it is for, a part, a model code; 18 words in the middle, sometimes 5 or
         35.
         """
         draws, plan = self._draws, self._plan
@@ -87,7 +87,7 @@ class Wording:
         return self._draws.one(self._plan.cluster.kind.parts)
 
     def _ending(self) -> str:
-        """Return Options, a season or a special character, as sellers put them at the end."""
+        """Return options, a season or a special character, as sellers put them at the end."""
         draws = self._draws
         place = draws.uniform()
         if place < 0.3 and self._plan.options:
