@@ -1,7 +1,7 @@
 """Several agents in one episode, measured: as Markdown tables and pictures.
 
     python benchmarks/multi_agent.py kuhn|household|bargain --out runs/multi_agent [--seeds 0 1] [--jobs 2] [--plot PNG]
-    python benchmarks/multi_agent.py overhead [--repeats 5] [--against CHECKOUT | --json]
+    python benchmarks/multi_agent.py overhead [--repeats 5] [--against CHECKOUT]
 
 - kuhn: self-play from a policy that bets at random, with and without a pool of past opponents; exploitability, exactly,
   over training (team_kuhn.py).
@@ -18,7 +18,6 @@ repeated. `--print` prints what is there.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from pathlib import Path
 
@@ -39,15 +38,12 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--against", type=Path, help="for overhead: another checkout")
-    parser.add_argument("--json", action="store_true", help="for overhead: the numbers alone")
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--print", dest="print_only", action="store_true")
     parser.add_argument("--only", nargs="+", help="labels of cells")
     args = parser.parse_args()
     if args.part == "overhead":
-        if args.json:
-            print(json.dumps(overhead(args.repeats)))
-        elif args.against is not None:
+        if args.against is not None:
             print(f"{describe()}; {args.repeats} processes each\n\n{compared(args.against, args.repeats)}")
         else:
             print(f"{describe()}; one process\n\n{show_overhead(overhead(args.repeats))}")

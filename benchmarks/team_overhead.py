@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import subprocess
@@ -33,6 +32,9 @@ SCRIPTS = "rollouts, scripted agents"
 TOKENS = "rollouts with tokens: chat agents, parsing, checks, turns with log-probs"
 
 
+Speeds = dict[tuple[str, int], float]
+
+
 def overhead(repeats: int) -> dict[str, Any]:
     """Turns a second in each way with each number of agents, medians of `repeats`, all in one process."""
     ways: dict[str, Callable[[int], Callable[[], None]]] = {
@@ -52,22 +54,30 @@ def compared(other: Path, repeats: int) -> str:
     both know, and the median of the ratios of the pairs.
     """
     checkouts = (other.resolve(), Path(__file__).resolve().parents[1])
-    measured: dict[Path, list[dict[str, Any]]] = {checkout: [] for checkout in checkouts}
+    measured: dict[Path, list[Speeds]] = {checkout: [] for checkout in checkouts}
     for number in range(repeats):
         for checkout in checkouts if number % 2 else reversed(checkouts):
-            command = [sys.executable, str(checkout / "benchmarks" / "multi_agent.py"), "overhead", "--json"]
+            command = [sys.executable, str(checkout / "benchmarks" / "multi_agent.py"), "overhead"]
             environment = {**os.environ, "PYTHONPATH": str(checkout)}
             done = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
-            measured[checkout].append(json.loads(done.stdout)["rows"])
+            measured[checkout].append(_read(done.stdout))
     before, after = (measured[checkout] for checkout in checkouts)
     lines = ["| way | agents | turns/s there | turns/s here | here / there |", "|---|---:|---:|---:|---:|"]
-    for way, row in after[0].items():
-        for agents in (agents for agents in row if agents in before[0].get(way, {})):
-            pairs = [(old[way][agents], new[way][agents]) for old, new in zip(before, after, strict=True)]
-            there, here = (statistics.median(speeds) for speeds in zip(*pairs, strict=True))
-            ratio = statistics.median(new / old for old, new in pairs)
-            lines.append(f"| {way} | {agents} | {there:,.0f} | {here:,.0f} | {ratio:.2f} |")
+    for way, agents in (key for key in after[0] if key in before[0]):
+        pairs = [(old[way, agents], new[way, agents]) for old, new in zip(before, after, strict=True)]
+        there, here = (statistics.median(speeds) for speeds in zip(*pairs, strict=True))
+        ratio = statistics.median(new / old for old, new in pairs)
+        lines.append(f"| {way} | {agents} | {there:,.0f} | {here:,.0f} | {ratio:.2f} |")
     return "\n".join(lines)
+
+
+def _read(table: str) -> Speeds:
+    """Turns a second by way and number of agents, from a table as `show_overhead` writes it in any revision."""
+    head, _, *rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if "|" in line
+    ]
+    columns = {at: int(name.split()[0]) for at, name in enumerate(head) if name.endswith("turns/s")}
+    return {(row[0], number): float(row[at].replace(",", "")) for row in rows for at, number in columns.items()}
 
 
 def _speed(play: Callable[[], None], repeats: int) -> float:
