@@ -161,8 +161,9 @@ def _seat(agent: str, tasks: Sequence[Task]) -> dict[str, Any]:
 
 
 def _pass_at(tasks: Sequence[Task]) -> dict[str, dict[str, Any]]:
-    """Return pass@k for k = 1, 2, 4, ...
-    and all samples, over the tasks with at least k valid ones; none for one sample.
+    """Return pass@k for k = 1, 2, 4, ... and for all samples, over the tasks with at least k valid ones.
+
+    None for one sample.
     """
     samples = max(map(len, tasks))
     counts = [(sum(not t.is_error for t in task), sum(t.won for t in task)) for task in tasks]

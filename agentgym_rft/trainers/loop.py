@@ -108,7 +108,7 @@ def _train(parts: Parts, run_dir: Path, progress: Progress, *, is_resumed: bool)
     with _interruptible(progress) as interrupted:
         if done.steps == 0 and config.eval.at_start:
             _evaluate(parts, run_dir, 0, progress)
-        while not (has_ended or done.is_all(config) or interrupted.is_set()):
+        while not (done.is_all(config) or interrupted.is_set()):
             try:
                 row, batch = _counted_step(parts, done)
             except SourceEnded as end:

@@ -132,7 +132,7 @@ def turn_returns(rewards: Tensor, turn_trajectory: Tensor, gamma: float) -> Tens
 
 
 def unit_returns(table: TokenTable, unit: Unit, gamma: float) -> tuple[Tensor, Tensor]:
-    """Return of each unit and its group: episode returns [T]; discounted turn returns [M]; those of tokens [N].
+    """Return each unit's return and group: of episodes [T], discounted ones of turns [M], or those of tokens [N].
 
     A token's return is its turn's: rewards come with turns. The difference from `turn` is what statistics count.
     """

@@ -33,8 +33,7 @@ def to_imitate(trajectory: Trajectory) -> Group:
 
 
 def shared_out(groups: Sequence[Group]) -> list[Group]:
-    """Return the groups with trajectories.
-    The auxiliary trajectories of all other groups are dealt out among them in turn.
+    """Return the groups with trajectories, and deal out among them the auxiliary ones of all other groups.
 
     So every minibatch has some trajectories to imitate, and others for its baselines. Without a group that has
     trajectories there is nothing to train.
