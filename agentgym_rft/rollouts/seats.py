@@ -149,7 +149,7 @@ def open_agents(config: Config, tokenizer: Any) -> Agents:
 def seat_card(config: Config | SftConfig, section: SeatSection) -> AgentCard:
     """Return the card of an agent: its own or the run's, with the overrides of both. Raises `ConfigError`."""
     own = merge(config.agent.overrides, section.overrides) if section.card is None else section.overrides
-    return load_card(AgentSection(card=section.card or config.agent.card, overrides=own))
+    return load_card(AgentSection(card=section.card or config.agent.card, overrides=own, date=config.agent.date))
 
 
 def trained_seats(config: Config) -> dict[str, str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from agentgym_rft.agents.card import card_label
+from agentgym_rft.agents.card import card_label, today
 from agentgym_rft.config.run import Config
 from agentgym_rft.core import Group, Trajectory
 from agentgym_rft.errors import PolicyError
@@ -69,7 +69,7 @@ def train(config: Config, *, resume: Path | None = None, progress: Progress | No
 def _lead(config: Config, resume: Path | None, progress: Progress, ranks: Ranks) -> RunResult:
     """Lead the run in the first process, which often is all of it."""
     folder = resume or run_directory(config)
-    parts = build(config, folder, ranks)
+    parts = build(_dated(config), folder, ranks)
     try:
         with opened(folder, parts.config, is_new=resume is None) as run_dir:
             result = _train(parts, run_dir, progress, is_resumed=resume is not None)
@@ -78,6 +78,11 @@ def _lead(config: Config, resume: Path | None, progress: Progress, ranks: Ranks)
         parts.workers.close()
     parts.learners.dismiss(result)
     return result
+
+
+def _dated(config: Config) -> Config:
+    """Return the configuration with the day that chat templates are told, which a resumed run and a replay keep."""
+    return config.model_copy(update={"agent": config.agent.model_copy(update={"date": config.agent.date or today()})})
 
 
 @dataclass(slots=True)

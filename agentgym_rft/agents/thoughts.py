@@ -1,0 +1,140 @@
+"""Tells a model's thoughts from its answer, in every notation that chat models think in.
+
+Each family of models has its own tags, and gpt-oss has channels: messages within a reply, of which `final` is the
+answer. Sources: the chat templates that the models are published with; for channels, OpenAI's harmony format.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+# Opening and closing tag of a thought; a template opens a thought with the first of those that it mentions.
+PAIRS = (
+    ("<think>", "</think>"),  # Qwen, DeepSeek, GLM, MiniMax, Nemotron, OLMo, SmolLM3, Granite, Hunyuan, Kimi K2
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),  # Exaone Deep
+    ("<seed:think>", "</seed:think>"),  # Seed-OSS
+    ("[THINK]", "[/THINK]"),  # Magistral
+    ("<|START_THINKING|>", "<|END_THINKING|>"),  # Command A
+    ("<|inner_prefix|>", "<|inner_suffix|>"),  # Apertus
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<|channel>thought", "<channel|>"),  # Gemma 4
+    ("◁think▷", "◁/think▷"),  # Kimi-VL
+)
+# What some models put around the answer after a thought. <answer> is not among them: environments take it as a command.
+_WRAPPERS = (
+    ("<response>", "</response>"),
+    ("<|START_RESPONSE|>", "<|END_RESPONSE|>"),
+    ("<|begin_of_solution|>", "<|end_of_solution|>"),
+)
+_CLOSING = dict(PAIRS)
+_TAG = re.compile("|".join(re.escape(tag) for pair in PAIRS for tag in pair))
+_CHANNEL = re.compile(
+    r"<\|channel\|>\s*(\w*)[^<]*<\|message\|>(.*?)(<\|end\|>|<\|return\|>|<\|call\|>|(?=<\|start\|>|<\|channel\|>)|\Z)",
+    re.DOTALL,
+)
+_CHANNEL_MARKS = frozenset(("<|channel|>", "<|message|>", "<|start|>", "<|end|>", "<|constrain|>"))
+_OPENED = re.compile(rf"(?:{_TAG.pattern}|<\|channel\|>\s*\w+\s*<\|message\|>)\s*\Z")
+
+_TAG_MARKS = frozenset(tag for pair in (*PAIRS, *_WRAPPERS) for tag in pair) | {"<|channel>"}
+
+
+class Thought(StrEnum):
+    """Which thought a reply holds."""
+
+    NONE = "none"
+    EMPTY = "empty"
+    CLOSED = "closed"
+    OPEN = "open"  # it was begun and never closed
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A reply as a thought and an answer; all texts between thoughts belong to the answer."""
+
+    thought: str
+    answer: str
+    kind: Thought
+
+
+def has_channels(text: str) -> bool:
+    """Return True if a template or a reply is written in channels."""
+    return "<|channel|>" in text and "<|message|>" in text
+
+
+def thought_marks(source: str) -> frozenset[str]:
+    """Return every text that marks a thought, a channel or an answer in a template; a tokenizer may have tokens for
+    them.
+    """
+    return _TAG_MARKS | _CHANNEL_MARKS if has_channels(source) else _TAG_MARKS
+
+
+def read_reply(text: str) -> Reading:
+    """Return thought and answer of a reply. Never raises.
+
+    A closing tag without its opening one ends a thought that began with the reply, as under templates whose prompt
+    opens it. A thought that is never closed lasts to the end.
+    """
+    if has_channels(text):
+        return _read_channels(text)
+    thoughts: list[str] = []
+    answers: list[str] = []
+    position, is_open = 0, False
+    while tag := _TAG.search(text, position):
+        before = text[position : tag.start()]
+        closing = _CLOSING.get(tag.group())
+        if closing is None:
+            thoughts, answers = [*thoughts, "".join(answers) + before], []
+            position = tag.end()
+            continue
+        answers.append(before)
+        end = text.find(closing, tag.end())
+        is_open = end < 0
+        thoughts.append(text[tag.end() :] if is_open else text[tag.end() : end])
+        position = len(text) if is_open else end + len(closing)
+    answers.append(text[position:])
+    thought = "\n".join(each.strip() for each in thoughts).strip()
+    if is_open:
+        kind = Thought.OPEN
+    else:
+        kind = Thought.CLOSED if thought else Thought.EMPTY if thoughts else Thought.NONE
+    return Reading(thought, _unwrapped("".join(answers)), kind)
+
+
+def opened_thought(prompt_end: str) -> str:
+    """Return the end of a prompt from the thought on that it opens, or opens and closes; empty if it does neither."""
+    found = _OPENED.search(prompt_end)
+    if found is None:
+        return ""
+    start = found.start()
+    for opening, closing in PAIRS:
+        if found.group().strip() == closing:
+            before = prompt_end.rfind(opening, 0, start)
+            return prompt_end[start if before < 0 else before :]
+    return prompt_end[start:]
+
+
+def _read_channels(text: str) -> Reading:
+    """Read a reply in channels: `final` is the answer, everything else is thought."""
+    thoughts: list[str] = []
+    answer: str | None = None
+    for name, content, _ in _CHANNEL.findall(text):
+        if name == "final":
+            answer = content
+        else:
+            thoughts.append(content.strip())
+    thought = "\n".join(thoughts).strip()
+    if answer is None:
+        return Reading(thought, "", Thought.OPEN)
+    return Reading(thought, answer, Thought.CLOSED if thought else Thought.EMPTY if thoughts else Thought.NONE)
+
+
+def _unwrapped(answer: str) -> str:
+    """Return an answer without the tags that stand around all of it. A missing closing tag is one that was cut off."""
+    bare = answer.strip()
+    for opening, closing in _WRAPPERS:
+        if bare.startswith(opening):
+            return bare.removeprefix(opening).removesuffix(closing)
+    return answer
