@@ -9,7 +9,7 @@ from typing import Any
 from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.agents.chat import ChatFormat
 from agentgym_rft.agents.context import History, conversation
-from agentgym_rft.agents.parse import Parsed, parse_reading, parse_reply
+from agentgym_rft.agents.parse import Parsed, parse_reading
 from agentgym_rft.agents.template import Message
 from agentgym_rft.agents.thoughts import read_reply
 
@@ -85,7 +85,7 @@ class ChatAgent:
         self._row.extend(ids)
         self._last_id = ids[-1] if ids else None
         self._replies.append(text)
-        self._history.add_action(parsed.action or text.strip())
+        self._history.add_action(parsed.action or reading.answer.strip())
         return text, parsed
 
     def invalid_feedback(self, parsed: Parsed) -> str:
@@ -122,9 +122,10 @@ class TextAgent:
 
     def act(self, text: str) -> Parsed:
         """Return the action in a reply."""
-        parsed = parse_reply(text, self.card.action)
+        reading = read_reply(text)
+        parsed = parse_reading(reading, self.card.action)
         self._replies.append(text)
-        self._history.add_action(parsed.action or text.strip())
+        self._history.add_action(parsed.action or reading.answer.strip())
         return parsed
 
 

@@ -188,7 +188,8 @@ class ChatFormat:
         divider = self._shape.divider
         if last_id not in self.stop_ids or divider not in ids or (self._shape.is_header and last_id != divider):
             return ids
-        return ids[ids.index(divider) + 1 :]
+        end = ids.index(divider)
+        return ids[(ids.index(last_id) if last_id in ids[:end] else end) + 1 :]
 
     def _kind(self, sampled: str) -> Thought:
         return read_reply(self._shape.opened + sampled).kind

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentgym_rft.agents.template import LATER, USER, Message, Template, Tokenizer
-from agentgym_rft.agents.thoughts import PAIRS, Thought, has_channels, opened_thought, read_reply, thought_marks
+from agentgym_rft.agents.thoughts import (
+    ANSWER_ENDS,
+    PAIRS,
+    Thought,
+    has_channels,
+    opened_thought,
+    read_reply,
+    thought_marks,
+)
 from agentgym_rft.errors import PolicyError
 
 # Attribute of a loaded tokenizer: the end tokens of its model's generation configuration, which no tokenizer file has.
@@ -47,7 +55,10 @@ class Shape:
 
     def written(self, thought: str | None, answer: str) -> str:
         """Return a reply as the template has it, from where the prompt ends; `thought` is None for none at all."""
-        if thought is None and not self.is_thinking:
+        if self.opened and not self.is_thinking:
+            return f"<think>{thought}</think>{answer}" if thought else answer
+        is_needless = thought is None or (not thought and has_channels(self.gap))
+        if is_needless and not self.is_thinking:
             return self.gap + answer
         before, after = self.around_thought
         return f"{before}{thought or ''}{after}{answer}"
@@ -88,9 +99,9 @@ def find_shape(template: Template, tokenizer: Tokenizer, answer: str) -> Shape:
 
 
 def _control_texts(tokenizer: Tokenizer, source: str) -> dict[str, int]:
-    """Return the added tokens that may end a reply: no marks of thoughts, no white space."""
+    """Return the added tokens that may end a reply: no white space, and of the marks only those that end an answer."""
     found = {str(token): token_id for token_id, token in tokenizer.added_tokens_decoder.items()}
-    inner = thought_marks(source) - {"<|end|>"}
+    inner = thought_marks(source) - ANSWER_ENDS
     return {text: token_id for text, token_id in found.items() if text.strip() and text not in inner}
 
 
@@ -121,8 +132,9 @@ def _stop_ids(
             "The chat template ends a reply with no token of its own, so nothing says when the model is done. Add the "
             "end-of-turn token to the template, or name it as eos_token_id in generation_config.json."
         )
-    eos = tokenizer.eos_token_id
-    return tuple(dict.fromkeys([*ids, *configured, *([] if eos is None else [eos])]))
+    is_inner = in_channels and tokenizer.eos_token_id == tokens.get("<|end|>")
+    eos = [] if tokenizer.eos_token_id is None or is_inner else [tokenizer.eos_token_id]
+    return tuple(dict.fromkeys([*ids, *configured, *eos]))
 
 
 def _around_thought(template: Template, asked: list[Message], answer: str, prompt: str, opened: str) -> tuple[str, str]:

@@ -1,7 +1,8 @@
 """Tells a model's thoughts from its answer, in every notation that chat models think in.
 
-Each family of models has its own tags, and gpt-oss has channels: messages within a reply, of which `final` is the
-answer. Sources: the chat templates that the models are published with; for channels, OpenAI's harmony format.
+Each family of models has its own tags. Some write a reply as several messages instead, with a channel (gpt-oss, in
+OpenAI's harmony format: `final` is the answer) or a recipient (`to=user` is the answer).
+Source: the chat templates that the models are published with.
 """
 
 from __future__ import annotations
@@ -29,13 +30,16 @@ _WRAPPERS = (
     ("<|START_RESPONSE|>", "<|END_RESPONSE|>"),
     ("<|begin_of_solution|>", "<|end_of_solution|>"),
 )
+ANSWER_ENDS = frozenset(closing for _, closing in _WRAPPERS) | {"<|end|>"}
 _CLOSING = dict(PAIRS)
 _TAG = re.compile("|".join(re.escape(tag) for pair in PAIRS for tag in pair))
 _CHANNEL = re.compile(
-    r"<\|channel\|>\s*(\w*)[^<]*<\|message\|>(.*?)(<\|end\|>|<\|return\|>|<\|call\|>|(?=<\|start\|>|<\|channel\|>)|\Z)",
+    r"(?:<\|channel\|>|\bto=)\s*(\w*)[^<]*<\|message\|>"
+    r"(.*?)(?:<\|(?:end|return|call|eom|eot)\|>|(?=<\|start\|>|<\|channel\|>)|\Z)",
     re.DOTALL,
 )
-_CHANNEL_MARKS = frozenset(("<|channel|>", "<|message|>", "<|start|>", "<|end|>", "<|constrain|>"))
+_ANSWERS = ("final", "user")  # the channel or recipient of an answer
+_CHANNEL_MARKS = frozenset(("<|channel|>", "<|message|>", "<|start|>", "<|end|>", "<|eom|>", "<|constrain|>"))
 _OPENED = re.compile(rf"(?:{_TAG.pattern}|<\|channel\|>\s*\w+\s*<\|message\|>)\s*\Z")
 
 _TAG_MARKS = frozenset(tag for pair in (*PAIRS, *_WRAPPERS) for tag in pair) | {"<|channel>"}
@@ -60,8 +64,8 @@ class Reading:
 
 
 def has_channels(text: str) -> bool:
-    """Return True if a template or a reply is written in channels."""
-    return "<|channel|>" in text and "<|message|>" in text
+    """Return True if a template or a reply is written in channels, or in messages to recipients."""
+    return "<|message|>" in text and ("<|channel|>" in text or "to=" in text)
 
 
 def thought_marks(source: str) -> frozenset[str]:
@@ -117,24 +121,24 @@ def opened_thought(prompt_end: str) -> str:
 
 
 def _read_channels(text: str) -> Reading:
-    """Read a reply in channels: `final` is the answer, everything else is thought."""
+    """Read a reply in channels: one of them is the answer, everything else is thought, even if there is none."""
     thoughts: list[str] = []
     answer: str | None = None
-    for name, content, _ in _CHANNEL.findall(text):
-        if name == "final":
+    for name, content in _CHANNEL.findall(text):
+        if name in _ANSWERS:
             answer = content
         else:
             thoughts.append(content.strip())
     thought = "\n".join(thoughts).strip()
     if answer is None:
         return Reading(thought, "", Thought.OPEN)
-    return Reading(thought, answer, Thought.CLOSED if thought else Thought.EMPTY if thoughts else Thought.NONE)
+    return Reading(thought, answer, Thought.CLOSED if thought else Thought.EMPTY)
 
 
 def _unwrapped(answer: str) -> str:
-    """Return an answer without the tags that stand around all of it. A missing closing tag is one that was cut off."""
+    """Return an answer without the tags around all of it, of which the prompt or a cut may have taken one."""
     bare = answer.strip()
     for opening, closing in _WRAPPERS:
-        if bare.startswith(opening):
+        if bare.startswith(opening) or bare.endswith(closing):
             return bare.removeprefix(opening).removesuffix(closing)
     return answer
