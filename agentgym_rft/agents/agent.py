@@ -81,7 +81,7 @@ class ChatAgent:
         text = self._chat.text(ids)
         reading = read_reply(text)
         parsed = parse_reading(reading, self.card.action)
-        self._is_growing = self._is_growing and self._chat.grows(reading.kind)
+        self._is_growing = self._is_growing and self._chat.stays(ids)
         self._row.extend(ids)
         self._last_id = ids[-1] if ids else None
         self._replies.append(text)

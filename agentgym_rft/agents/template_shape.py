@@ -25,7 +25,7 @@ from agentgym_rft.errors import PolicyError
 GENERATION_STOP_IDS = "generation_stop_ids"
 
 _THOUGHT = "§thought§"
-_FIELDS = ("reasoning_content", "reasoning", "thinking")  # of a message, for its thought
+THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking")  # of a message; each template knows one of them
 _CALL = "<|call|>"  # ends a turn of a model that writes in channels, with a call of a tool
 
 
@@ -80,8 +80,8 @@ def find_shape(template: Template, tokenizer: Tokenizer, answer: str) -> Shape:
     tail = prompt.rpartition(USER)[2]
     opened = opened_thought(tail)
     whole = template.history([*replied, {"role": "user", "content": LATER}])
-    begun, _, after = whole.partition(answer)
-    start = prompt[: len(prompt) - len(opened)]
+    after = whole.partition(answer)[2]
+    gap = "" if opened else _gap(template, answer)
     tokens = _control_texts(tokenizer, template.source)
     between = after.partition(LATER)[0]
     closing = template.history(replied).rpartition(answer)[2]
@@ -89,13 +89,24 @@ def find_shape(template: Template, tokenizer: Tokenizer, answer: str) -> Shape:
     return Shape(
         tail=tail,
         opened=opened,
-        around_thought=_around_thought(template, asked, answer, prompt, opened),
-        gap=begun.removeprefix(start) if begun.startswith(start) and not opened else "",
+        around_thought=_around_thought(template, asked, answer, opened, gap),
+        gap=gap,
         end=_up_to(closing, last) or _up_to(between, divider),
         stop_ids=_stop_ids(tokenizer, template, last, divider, tokens),
         divider=None if divider is None else tokens[divider],
         is_header=divider is not None and not between.removeprefix(_up_to(between, divider)).strip(),
     )
+
+
+def _gap(template: Template, answer: str) -> str:
+    """Return what the template puts between the prompt and a reply without a thought, once the user spoke again.
+
+    Without a system message, which some templates move to the last message of the user.
+    """
+    asked: list[Message] = [{"role": "user", "content": USER}]
+    prompt = template.prompt(asked)
+    whole = template.history([*asked, {"role": "assistant", "content": answer}, {"role": "user", "content": LATER}])
+    return whole.partition(answer)[0].removeprefix(prompt) if whole.startswith(prompt) else ""
 
 
 def _control_texts(tokenizer: Tokenizer, source: str) -> dict[str, int]:
@@ -137,9 +148,10 @@ def _stop_ids(
     return tuple(dict.fromkeys([*ids, *configured, *eos]))
 
 
-def _around_thought(template: Template, asked: list[Message], answer: str, prompt: str, opened: str) -> tuple[str, str]:
+def _around_thought(template: Template, asked: list[Message], answer: str, opened: str, gap: str) -> tuple[str, str]:
     """Return the text before and after a thought: as the template writes one itself, or as its kind of tags is used."""
-    for field in _FIELDS:
+    prompt = template.prompt(asked)
+    for field in THOUGHT_FIELDS:
         replied: dict[str, Any] = {"role": "assistant", "content": answer, field: _THOUGHT}
         try:
             whole = template.history([*asked, replied])
@@ -151,7 +163,8 @@ def _around_thought(template: Template, asked: list[Message], answer: str, promp
             reading = read_reply(f"{opened}{before}{_THOUGHT}{after}{answer}")
             if found and (reading.thought, reading.answer.strip()) == (_THOUGHT, answer):
                 return before, after
-    return _usual_thought(template.source, opened)
+    before, after = _usual_thought(template.source, opened)
+    return (gap if gap.isspace() else "") + before, after
 
 
 def _usual_thought(source: str, opened: str) -> tuple[str, str]:

@@ -17,18 +17,21 @@ PAIRS = (
     ("<thinking>", "</thinking>"),
     ("<thought>", "</thought>"),  # Exaone Deep
     ("<seed:think>", "</seed:think>"),  # Seed-OSS
+    ("<mm:think>", "</mm:think>"),  # MiniMax M3
     ("[THINK]", "[/THINK]"),  # Magistral
     ("<|START_THINKING|>", "<|END_THINKING|>"),  # Command A
     ("<|inner_prefix|>", "<|inner_suffix|>"),  # Apertus
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
     ("<|channel>thought", "<channel|>"),  # Gemma 4
     ("◁think▷", "◁/think▷"),  # Kimi-VL
+    ("<|open|>think<|sep|>", "<|close|>think<|sep|>"),  # Kimi K3
 )
 # What some models put around the answer after a thought. <answer> is not among them: environments take it as a command.
 _WRAPPERS = (
     ("<response>", "</response>"),
     ("<|START_RESPONSE|>", "<|END_RESPONSE|>"),
     ("<|begin_of_solution|>", "<|end_of_solution|>"),
+    ("<|open|>response<|sep|>", "<|close|>response<|sep|>"),
 )
 ANSWER_ENDS = frozenset(closing for _, closing in _WRAPPERS) | {"<|end|>"}
 _CLOSING = dict(PAIRS)
@@ -42,7 +45,7 @@ _ANSWERS = ("final", "user")  # the channel or recipient of an answer
 _CHANNEL_MARKS = frozenset(("<|channel|>", "<|message|>", "<|start|>", "<|end|>", "<|eom|>", "<|constrain|>"))
 _OPENED = re.compile(rf"(?:{_TAG.pattern}|<\|channel\|>\s*\w+\s*<\|message\|>)\s*\Z")
 
-_TAG_MARKS = frozenset(tag for pair in (*PAIRS, *_WRAPPERS) for tag in pair) | {"<|channel>"}
+_TAG_MARKS = frozenset(tag for pair in (*PAIRS, *_WRAPPERS) for tag in pair)
 
 
 class Thought(StrEnum):
@@ -96,7 +99,8 @@ def read_reply(text: str) -> Reading:
         answers.append(before)
         end = text.find(closing, tag.end())
         is_open = end < 0
-        thoughts.append(text[tag.end() :] if is_open else text[tag.end() : end])
+        inside = text[tag.end() :] if is_open else text[tag.end() : end]
+        thoughts.append(inside.strip().removeprefix(tag.group()))  # a model may open it again after the prompt did
         position = len(text) if is_open else end + len(closing)
     answers.append(text[position:])
     thought = "\n".join(each.strip() for each in thoughts).strip()
