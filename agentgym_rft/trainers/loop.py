@@ -23,6 +23,7 @@ from agentgym_rft.report.evaluation import read_evaluations, write_evaluation
 from agentgym_rft.report.metrics import MetricsWriter
 from agentgym_rft.report.progress import NoProgress, Progress
 from agentgym_rft.rollouts.outcome import why_unplayed
+from agentgym_rft.rollouts.seats import template_notes
 from agentgym_rft.store.checkpoint import has_checkpoint
 from agentgym_rft.store.run_dir import opened, run_directory
 from agentgym_rft.store.trajectories import TrajectoryWriter
@@ -108,6 +109,8 @@ def _train(parts: Parts, run_dir: Path, progress: Progress, *, is_resumed: bool)
     metrics_file = MetricsWriter(run_dir / "metrics.jsonl", last_step=done.steps if is_resumed else None)
     trajectories = TrajectoryWriter(run_dir / "trajectories")
     progress.start(run_dir=run_dir, first_step=done.steps + 1, num_steps=config.trainer.steps)
+    for note in template_notes(config, parts.tokenizer):
+        progress.note(note)
     _say_where(done, config, num_recorded, progress, is_resumed=is_resumed)
     has_ended = False
     with _interruptible(progress) as interrupted:
