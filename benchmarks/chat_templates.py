@@ -14,12 +14,13 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from template_play import Verdict, judge
 from template_tokenizers import FLAGS, USUAL, Flags, control_tokens, make_tokenizer
-from template_truth import FIRST, NEXT, PAIRS, REPLY, Truth, Unrenderable, assistant, examine, render, user
+from template_truth import FIRST, NEXT, PAIRS, REPLY, Renderer, Truth, Unrenderable, assistant, examine, user
 
 from agentgym_rft.agents.card import parse_card
 from agentgym_rft.agents.policies.loading import load_tokenizer
@@ -59,25 +60,31 @@ def _is_chat_template(path: Path) -> bool:
 
 def probe(template: str, folder: Path) -> tuple[Truth | None, str, list[str]]:
     """Return truth, end token and control tokens of a template, found with all its tokens special."""
-    tags = [tag for pair in PAIRS for tag in pair if tag.strip() in template]
+    tags = thought_tags(template)
     tokens = control_tokens(template)
     for _ in range(2):  # the second time with the tokens that only a rendering shows
         make_tokenizer(folder, template, tokens, tags, "", Flags("probe", thoughts="special"))
         tokenizer = load_tokenizer(folder)
+        messages = [user(FIRST), assistant(REPLY), user(NEXT)]
+        with suppress(Unrenderable):
+            tokens = list(dict.fromkeys([*tokens, *control_tokens(Renderer(tokenizer)(messages))]))
         try:
-            messages = [user(FIRST), assistant(REPLY), user(NEXT)]
-            tokens = list(dict.fromkeys([*tokens, *control_tokens(render(tokenizer, messages))]))
-            truth = examine(tokenizer)
+            truth = examine(tokenizer, {})
         except Unrenderable:
             return None, "", tokens
-    end = "" if truth.end is None else str(tokenizer.convert_ids_to_tokens(truth.end))
+    end = str(tokenizer.convert_ids_to_tokens(truth.ends[-1])) if truth.ends else ""
     return truth, end, tokens
+
+
+def thought_tags(template: str) -> list[str]:
+    """Return the tags around thoughts that a template names and that are single tokens."""
+    return [tag for pair in PAIRS for tag in pair if "\n" not in "".join(pair) and tag in template]
 
 
 def examine_template(name: str, template: str, flags: Iterable[Flags] = FLAGS) -> Result:
     """Return what the package does with a template, for each way of flagging its tokens and each card."""
     cards = {card: parse_card(read_yaml(find_yaml("agents", card))) for card in CARDS}
-    tags = [tag.rstrip() for pair in PAIRS for tag in pair if tag.rstrip() in template]
+    tags = thought_tags(template)
     with tempfile.TemporaryDirectory() as scratch:
         truth, turn_end, tokens = probe(template, Path(scratch) / "probe")
         result = Result(name, truth, turn_end)
@@ -86,7 +93,7 @@ def examine_template(name: str, template: str, flags: Iterable[Flags] = FLAGS) -
             make_tokenizer(folder, template, tokens, tags, turn_end, kind)
             tokenizer = load_tokenizer(folder)
             for card, content in cards.items():
-                result.verdicts[kind.name, card] = judge(tokenizer, content)
+                result.verdicts[kind.name, card] = judge(tokenizer, content, {})
     return result
 
 
@@ -95,10 +102,7 @@ def row(result: Result) -> list[str]:
     usual = {card: result.verdicts[USUAL.name, card] for card in CARDS}
     failures = result.failures()
     plain = usual["plain"]
-    if plain.refusal:
-        growth = "refused"
-    else:
-        growth = ", ".join("grows" if usual[card].grows else "anew" for card in CARDS)
+    growth = "refused" if plain.refusal else ", ".join(_growth(usual[card]) for card in CARDS)
     truth = result.truth
     return [
         result.name,
@@ -112,6 +116,14 @@ def row(result: Result) -> list[str]:
         _mark(failures, "observations"),
         plain.refusal or " ".join(plain.notes),
     ]
+
+
+def _growth(verdict: Verdict) -> str:
+    """Return how the row went on: it grew, was rendered anew at each turn, or only after a thought."""
+    has_grown = {name: not is_restart for name, is_restart in verdict.restarts.items()}
+    if has_grown.get("thoughts"):
+        return "grows"
+    return "grows without thoughts" if has_grown.get("no thoughts") else "anew"
 
 
 def _mark(failures: dict[str, list[str]], kind: str) -> str:

@@ -13,13 +13,11 @@ from template_truth import (
     Reply,
     Truth,
     Unrenderable,
-    encode,
     examine,
     forms,
     is_balanced,
     model_reply,
     own_turns,
-    render,
     user,
 )
 
@@ -33,7 +31,6 @@ OBSERVATIONS = (
     "Nothing happens.",
     "You see a mug 2 and a pen 1.",
     "The desk 1 is empty.",
-    "You take the mug 2.",
 )
 THOUGHT = "I should look."
 ACTION = "look"
@@ -45,8 +42,7 @@ class Verdict:
 
     failures: dict[str, str] = field(default_factory=dict)
     refusal: str = ""
-    grows: bool | None = None
-    could_grow: bool | None = None
+    restarts: dict[str, bool] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     stops: tuple[str, ...] = ()
 
@@ -54,35 +50,42 @@ class Verdict:
         self.failures.setdefault(kind, detail)
 
 
-def answer_of(card: AgentCard) -> str:
-    return ACTION if card.action.grammar == "plain" else f"<action>{ACTION}</action>"
+@dataclass(frozen=True)
+class Told:
+    """One reply of a conversation and how it is ended: "end", "eos" or "cut"."""
+
+    reply: Reply
+    ending: str
 
 
-def judge(tokenizer: Any, card: AgentCard, **options: Any) -> Verdict:
+def judge(tokenizer: Any, card: AgentCard, options: Mapping[str, Any]) -> Verdict:
     """Return what the package does with a template under a card, compared with what is right."""
     verdict = Verdict()
     try:
-        truth = examine(tokenizer, **options)
+        truth: Truth | None = examine(tokenizer, options)
+        reason = "" if truth is None or truth.ends else "it shows no token that ends a reply"
     except Unrenderable as error:
-        return _refused(tokenizer, card, verdict, f"needless of {error}")
+        truth, reason = None, str(error)
     try:
         chat = chat_format(tokenizer, card)
     except AgentGymError as error:
         verdict.refusal = str(error)
-        if truth.end is not None:
+        if not reason:
             verdict.fail("refused", str(error))
         return verdict
     except Exception as error:
         verdict.fail("traceback", f"{type(error).__name__}: {error}")
         return verdict
+    if truth is None:
+        verdict.fail("accepted", reason)
+        return verdict
     verdict.notes = tuple(getattr(chat, "notes", ()))
-    verdict.grows = chat.is_growing and card.context.strategy == "full"
     try:
-        _judge_stops(tokenizer, truth, chat, verdict)
-        for name, replies in _conversations(tokenizer, truth, card, options).items():
-            _play(tokenizer, truth, card, chat, replies, options, verdict, name)
-        _judge_imitation(tokenizer, truth, card, chat, options, verdict)
-        _judge_observation(tokenizer, truth, card, chat, options, verdict)
+        _judge_stops(truth, chat, verdict)
+        for name, told in _conversations(truth, card).items():
+            Play(truth, card, chat, verdict, name).run(told)
+        _judge_imitation(truth, card, chat, verdict)
+        _judge_observation(truth, card, chat, verdict)
     except AgentGymError as error:
         verdict.fail("refused late", str(error))
     except Exception as error:
@@ -90,28 +93,24 @@ def judge(tokenizer: Any, card: AgentCard, **options: Any) -> Verdict:
     return verdict
 
 
-def _refused(tokenizer: Any, card: AgentCard, verdict: Verdict, reason: str) -> Verdict:
-    """Expect a refusal of a template that cannot hold a conversation."""
-    try:
-        chat_format(tokenizer, card)
-    except AgentGymError as error:
-        verdict.refusal = str(error)
-    except Exception as error:
-        verdict.fail("traceback", f"{type(error).__name__}: {error}")
-    else:
-        verdict.fail("accepted", reason)
-    return verdict
+def answer_of(card: AgentCard) -> str:
+    return ACTION if card.action.grammar == "plain" else f"<action>{ACTION}</action>"
 
 
-def _judge_stops(tokenizer: Any, truth: Truth, chat: Any, verdict: Verdict) -> None:
-    stops = set(chat.stop_ids)
+def _judge_stops(truth: Truth, chat: Any, verdict: Verdict) -> None:
+    tokenizer = truth.render.tokenizer
+    stops, configured = set(chat.stop_ids), configured_ends(tokenizer)
     verdict.stops = tuple(tokenizer.convert_ids_to_tokens(list(chat.stop_ids)))
-    missing = (truth.stops | configured_ends(tokenizer)) - stops
+    missing = configured - stops
+    if truth.ends and not stops & set(truth.ends):
+        missing |= set(truth.ends)
+    odd = (stops - set(truth.ends) - configured - {tokenizer.eos_token_id}) | (stops & truth.never_stops)
+    if truth.style == "channel":
+        odd -= {tokenizer.convert_tokens_to_ids("<|call|>")}
     if missing:
         verdict.fail("stop ids", f"no {tokenizer.convert_ids_to_tokens(sorted(missing))} in {list(verdict.stops)}")
-    odd = stops - truth.stops - configured_ends(tokenizer) - {tokenizer.eos_token_id}
-    if odd or stops & truth.never_stops:
-        verdict.fail("stop ids", f"{tokenizer.convert_ids_to_tokens(sorted(odd or stops & truth.never_stops))} stop")
+    elif odd:
+        verdict.fail("stop ids", f"{tokenizer.convert_ids_to_tokens(sorted(odd))} in {list(verdict.stops)}")
 
 
 def configured_ends(tokenizer: Any) -> set[int]:
@@ -120,129 +119,25 @@ def configured_ends(tokenizer: Any) -> set[int]:
     return set(json.loads(path.read_text())["eos_token_id"]) if path.is_file() else set()
 
 
-# One reply of a conversation: what is written, and how it is ended ("end", "eos" or "cut").
-Told = tuple[Reply, str]
-
-
-def _conversations(
-    tokenizer: Any, truth: Truth, card: AgentCard, options: Mapping[str, Any]
-) -> dict[str, Sequence[Told]]:
+def _conversations(truth: Truth, card: AgentCard) -> dict[str, list[Told]]:
     answer = answer_of(card)
-    inline = f"<think>{THOUGHT}</think>{answer}" if card.action.think else answer
-    if truth.style == "none":
-        thinking, bare = Reply(inline, "", inline), Reply(answer, "", answer)
-    else:
-        thinking = model_reply(tokenizer, truth, THOUGHT, answer, **options)
-        bare = model_reply(tokenizer, truth, "", answer, **options)
-    own = _own_bare(tokenizer, truth, answer, options) or bare
-    return {
-        "thoughts": [(thinking, "end")] * 3,
-        "no thoughts": [(own, "end")] * 3,
-        "bare": [(bare, "end")] * 3,
-        "mixed": [(thinking, "end"), (bare, "end"), (thinking, "end")],
-        "eos": [(thinking, "eos"), (own, "eos"), (thinking, "end")],
-        "cut": [(own, "cut"), (thinking, "cut"), (own, "end")],
+    told = f"<think>{THOUGHT}</think>{answer}" if card.action.think and truth.style == "none" else answer
+    thinking, bare = model_reply(truth, THOUGHT, told), model_reply(truth, "", answer)
+    is_valid = not card.action.think or not _lacks_thought(truth, bare)
+    unsaid = Reply(answer, "", answer)
+    found = {
+        "thoughts": [Told(thinking, "end")] * 3,
+        "eos": [Told(thinking, "eos"), Told(thinking, "eos"), Told(thinking, "end")],
+        "cut": [Told(thinking, "cut")] * 2 + [Told(thinking, "end")],
     }
-
-
-def _own_bare(tokenizer: Any, truth: Truth, answer: str, options: Mapping[str, Any]) -> Reply | None:
-    """Return a reply without a thought as the template writes its last turn."""
-    if truth.style == "channel" or truth.end is None:
-        return None
-    end = tokenizer.decode([truth.end])
-    texts = own_turns(tokenizer, truth, "", answer, **options)
-    return Reply(texts[0].removesuffix(end), "", answer) if texts else None
-
-
-def _end_ids(tokenizer: Any, truth: Truth, ending: str) -> list[int]:
-    if ending == "cut":
-        return []
-    if ending == "eos" or truth.end is None:
-        return [tokenizer.eos_token_id]
-    return [tokenizer.convert_tokens_to_ids("<|return|>")] if truth.style == "channel" else [truth.end]
-
-
-def _play(
-    tokenizer: Any,
-    truth: Truth,
-    card: AgentCard,
-    chat: Any,
-    replies: Sequence[Told],
-    options: Mapping[str, Any],
-    verdict: Verdict,
-    name: str,
-) -> None:
-    agent = ChatAgent(card, chat)
-    told: list[Told] = []
-    row: list[int] = []
-    for turn, observation in enumerate(OBSERVATIONS[: len(replies) + 1]):
-        agent.observe(observation, {})
-        prompt = agent.prompt()
-        got = list(prompt.row)
-        wanted = _wanted(tokenizer, truth, card, told, options)
-        kept = None if prompt.restart or not told else _continued(tokenizer, truth, card, told, row, options)
-        ends = truth.stops | truth.never_stops | {tokenizer.eos_token_id, truth.end}
-        accepted = [_same_ends(ids, ends) for ids in (*wanted, *(kept or ()))]
-        if _same_ends(got, ends) not in accepted:
-            verdict.fail(f"ids ({name})", _difference(tokenizer, got, wanted))
-            return
-        if turn == len(replies):
-            return
-        reply, ending = replies[turn]
-        ids = encode(tokenizer, reply.text) + _end_ids(tokenizer, truth, ending)
-        row = [*got, *ids]
-        _, parsed = agent.act(ids)
-        _judge_parse(truth, card, reply, parsed, verdict, name)
-        told.append((reply, ending))
-
-
-def _same_ends(ids: Sequence[int], ends: set[int | None]) -> list[int]:
-    """Return ids with every end token as the same one: which one a reply ended with is the model's choice."""
-    return [-1 if token in ends else token for token in ids]
-
-
-def _judge_parse(truth: Truth, card: AgentCard, reply: Reply, parsed: Any, verdict: Verdict, name: str) -> None:
-    if _lacks_thought(truth, reply) and (card.action.think or truth.style == "opens"):
-        return
-    if parsed.action != ACTION or parsed.error:
-        verdict.fail(f"parse ({name})", f"{reply.text!r} gave {parsed.action!r}, {parsed.error}")
-    elif card.action.think and reply.thought and parsed.think != reply.thought:
-        verdict.fail(f"parse ({name})", f"{reply.text!r} gave the thought {parsed.think!r}")
-
-
-def conversations_of(
-    tokenizer: Any, truth: Truth, card: AgentCard, told: Sequence[Told], options: Mapping[str, Any]
-) -> list[list[Message]]:
-    """Return the conversation in each form that history may take."""
-    system: list[Message] = [{"role": "system", "content": card.system}] if card.system else []
-    if card.context.strategy != "full":
-        return [_opened(truth, system, _window(card, truth, told, opened)) for opened in ("", truth.opened)]
-    found = []
-    for form in range(4):
-        messages = _opened(truth, system, OBSERVATIONS[0])
-        for turn, (reply, _) in enumerate(told):
-            ways = forms(truth, reply)
-            messages = [*messages, ways[min(form, len(ways) - 1)], user(OBSERVATIONS[turn + 1])]
-        found.append(messages)
+    if card.context.strategy == "full":
+        found["no thoughts"] = [Told(bare, "end")] * 3
+        found["mixed"] = [Told(thinking, "end"), Told(bare, "end"), Told(thinking, "end")]
+        if truth.style != "channel":
+            found["bare"] = [Told(unsaid, "end"), Told(thinking, "end"), Told(unsaid, "end")]
+    elif is_valid:
+        found["no thoughts"] = [Told(bare, "end")] * 3
     return found
-
-
-def _opened(truth: Truth, system: Sequence[Message], text: str) -> list[Message]:
-    if truth.system == "folded" and system:
-        return [user(f"{system[0]['content']}\n\n{text}")]
-    return [*system, user(text)]
-
-
-def _window(card: AgentCard, truth: Truth, told: Sequence[Told], opened: str) -> str:
-    lines = [OBSERVATIONS[0]]
-    first = max(len(told) - card.context.num_turns, 0)
-    if told:
-        lines.append("")
-    for turn in range(first, len(told)):
-        reply = told[turn][0]
-        is_valid = not _lacks_thought(truth, reply)
-        lines += [f"> {ACTION if is_valid else (opened + reply.text).strip()}", OBSERVATIONS[turn + 1]]
-    return "\n".join(lines)
 
 
 def _lacks_thought(truth: Truth, reply: Reply) -> bool:
@@ -251,57 +146,160 @@ def _lacks_thought(truth: Truth, reply: Reply) -> bool:
     return truth.style != "closes" and not any(tag in reply.text for tag in tags)
 
 
-def _texts(
-    tokenizer: Any, truth: Truth, card: AgentCard, told: Sequence[Told], options: Mapping[str, Any]
-) -> list[str]:
-    """Return the right renderings of a conversation: with whole thoughts, and none lost that another one keeps."""
-    texts = []
-    for messages in conversations_of(tokenizer, truth, card, told, options):
-        try:
-            texts.append(render(tokenizer, messages, **options) + truth.header)
-        except Unrenderable:
-            continue
-    texts = [text for text in texts if is_balanced(truth, text)] or texts
-    kept = max((text.count(THOUGHT) for text in texts), default=0)
-    return list(dict.fromkeys(text for text in texts if text.count(THOUGHT) >= kept))
+@dataclass(frozen=True)
+class Play:
+    """One conversation, played and compared turn by turn."""
 
+    truth: Truth
+    card: AgentCard
+    chat: Any
+    verdict: Verdict
+    name: str
 
-def _wanted(
-    tokenizer: Any, truth: Truth, card: AgentCard, told: Sequence[Told], options: Mapping[str, Any]
-) -> list[list[int]]:
-    return [encode(tokenizer, text) for text in _texts(tokenizer, truth, card, told, options)]
+    def run(self, replies: Sequence[Told]) -> None:
+        """Play the replies; a difference ends the play and is a failure."""
+        agent = ChatAgent(self.card, self.chat)
+        row: list[int] = []
+        for turn in range(len(replies) + 1):
+            told = replies[:turn]
+            agent.observe(OBSERVATIONS[turn], {})
+            prompt = agent.prompt()
+            got, wanted = list(prompt.row), [self.truth.render.encode(text) for text in self.texts(told)]
+            kept = [] if prompt.restart or not told else self.continued(told, row)
+            if not any(self.agree(got, ids) for ids in (*wanted, *kept)):
+                self.verdict.fail(f"ids ({self.name})", _difference(self.truth, got, wanted))
+                return
+            if told:
+                self.note_restart(told, is_restart=prompt.restart)
+            if turn < len(replies):
+                ids = self.sampled(replies[turn])
+                row = [*got, *ids]
+                self.judge_parse(replies[turn].reply, agent.act(ids)[1])
 
+    def sampled(self, told: Told) -> list[int]:
+        """Return the ids that a model writes until one of them stops it."""
+        render = self.truth.render
+        if told.ending == "cut":
+            return render.encode(told.reply.text)
+        if told.ending == "eos" or not self.truth.ends:
+            return [*render.encode(told.reply.text), render.tokenizer.eos_token_id]
+        closing = render.encode(told.reply.text + self.truth.closing)
+        stop = next((at for at, token in enumerate(closing) if token in self.chat.stop_ids), len(closing) - 1)
+        return closing[: stop + 1]
 
-def _continued(
-    tokenizer: Any,
-    truth: Truth,
-    card: AgentCard,
-    told: Sequence[Told],
-    row: list[int],
-    options: Mapping[str, Any],
-) -> list[list[int]]:
-    """Return the row that grew: the ids as sampled, then the template's text after the reply."""
-    found = []
-    reply, ending = told[-1]
-    for before in _texts(tokenizer, truth, card, told[:-1], options):
-        head = before + reply.text
-        for whole in _texts(tokenizer, truth, card, told, options):
-            if not whole.startswith(head):
+    def agree(self, got: Sequence[int], wanted: Sequence[int]) -> bool:
+        """Compare ids, with every end token as the same one: which one ended a reply is the model's choice.
+
+        Where the template shows no end of its own, what the model wrote to end a reply is left out.
+        """
+        eos = self.truth.render.tokenizer.eos_token_id
+        ends = {*self.truth.ends, *self.truth.never_stops, eos}
+        if not self.truth.ends or self.truth.is_next_header:
+            one, other = ([token for token in ids if token != eos] for ids in (got, wanted))
+        else:
+            one, other = ([-1 if token in ends else token for token in ids] for ids in (got, wanted))
+        return one == other
+
+    def note_restart(self, told: Sequence[Told], *, is_restart: bool) -> None:
+        """Note whether the row began anew, and whether it had to."""
+        self.verdict.restarts[self.name] = self.verdict.restarts.get(self.name, False) or is_restart
+        is_usual = self.name in ("thoughts", "no thoughts") and self.card.context.strategy == "full"
+        if is_restart and is_usual and self.continued(told, []):
+            self.verdict.fail("needless anew", f"{self.name}: the template leaves {told[-1].reply.text!r} as it was")
+
+    def judge_parse(self, reply: Reply, parsed: Any) -> None:
+        if _lacks_thought(self.truth, reply) and (self.card.action.think or self.truth.style == "opens"):
+            return  # no thought where the card asks for one, or one that never ends
+        kind = f"parse ({self.name})"
+        if parsed.action != ACTION or parsed.error:
+            self.verdict.fail(kind, f"{reply.text!r} gave {parsed.action!r}, {parsed.error}")
+        elif self.card.action.think and reply.thought and parsed.think != reply.thought:
+            self.verdict.fail(kind, f"{reply.text!r} gave the thought {parsed.think!r}")
+
+    def texts(self, told: Sequence[Told]) -> list[str]:
+        """Return the right renderings of a conversation: with whole thoughts, and none lost that another one keeps."""
+        texts = []
+        for messages in self.conversations(told):
+            try:
+                texts.append(self.truth.render(messages) + self.truth.header)
+            except Unrenderable:
                 continue
-            rest = encode(tokenizer, whole[len(head) :])
-            if ending != "cut" and truth.end in rest:
-                rest = rest[rest.index(truth.end) + 1 :]
-            found.append([*row, *rest])
-    return found
+        is_whole = not any(self.truth.style == "opens" and _lacks_thought(self.truth, one.reply) for one in told)
+        texts = [text for text in texts if is_whole and is_balanced(self.truth, text)] or texts
+        kept = max((text.count(THOUGHT) for text in texts), default=0)
+        return list(dict.fromkeys(text for text in texts if text.count(THOUGHT) >= kept))
+
+    def conversations(self, told: Sequence[Told]) -> list[list[Message]]:
+        """Return the conversation in each form that history may take."""
+        if self.card.context.strategy != "full":
+            return [self.opened(_window(self.card, told))]
+        found = []
+        for form in range(4):
+            messages = self.opened(OBSERVATIONS[0])
+            for turn, one in enumerate(told):
+                ways = forms(self.truth, one.reply)
+                messages = [*messages, ways[min(form, len(ways) - 1)], user(OBSERVATIONS[turn + 1])]
+            found.append(messages)
+        return found
+
+    def opened(self, text: str) -> list[Message]:
+        system = self.card.system
+        if self.truth.system == "folded" and system:
+            return [user(f"{system}\n\n{text}")]
+        return [*([{"role": "system", "content": system}] if system else []), user(text)]
+
+    def continued(self, told: Sequence[Told], row: Sequence[int]) -> list[list[int]]:
+        """Return the row that grew: the ids as sampled, then the template's text after the reply.
+
+        White space in the reply is the model's own, whatever the template would write.
+        """
+        found = []
+        for before in self.texts(told[:-1]):
+            for whole in self.texts(told):
+                rest = _after(whole[len(before) :], told[-1].reply.text) if whole.startswith(before) else None
+                if rest is None:
+                    continue
+                ids = self.truth.render.encode(rest)
+                if told[-1].ending != "cut":
+                    ids = self.without_end(ids, row)
+                found.append([*row, *ids])
+        return found
+
+    def without_end(self, ids: list[int], row: Sequence[int]) -> list[int]:
+        """Return the ids after a reply without the end that the row has already."""
+        ends = self.truth.ends
+        if not row or not ends or (self.truth.is_next_header and row[-1] not in ends):
+            return ids
+        last = row[-1] if row[-1] in ends else ends[-1]
+        return ids[ids.index(last) + 1 :] if last in ids else ids
 
 
-def _difference(tokenizer: Any, got: Sequence[int], wanted: Sequence[Sequence[int]]) -> str:
+def _after(text: str, reply: str) -> str | None:
+    """Return what follows a reply at the start of a text, whatever the white space in it; None if it is another."""
+    wanted, at = _squeezed(reply), 0
+    for letter in wanted:
+        while at < len(text) and text[at].isspace():
+            at += 1
+        if at >= len(text) or text[at] != letter:
+            return None
+        at += 1
+    return text[at:]
+
+
+def _window(card: AgentCard, told: Sequence[Told]) -> str:
+    lines = [OBSERVATIONS[0], *([""] if told else [])]
+    for turn in range(max(len(told) - card.context.num_turns, 0), len(told)):
+        lines += [f"> {ACTION}", OBSERVATIONS[turn + 1]]
+    return "\n".join(lines)
+
+
+def _difference(truth: Truth, got: Sequence[int], wanted: Sequence[Sequence[int]]) -> str:
     if not wanted:
-        return f"no rendering is possible, got ...{tokenizer.decode(list(got))[-80:]!r}"
+        return f"no rendering is possible, got ...{truth.render.decode(got)[-80:]!r}"
     best = max(wanted, key=lambda ids: _common(got, ids))
     at = _common(got, best)
     start = max(at - 4, 0)
-    ours, theirs = tokenizer.decode(list(got[start : at + 12])), tokenizer.decode(list(best[start : at + 12]))
+    ours, theirs = (truth.render.decode(ids[start : at + 12]) for ids in (got, best))
     return f"got ...{ours!r}, the template writes ...{theirs!r}"
 
 
@@ -309,50 +307,65 @@ def _common(one: Sequence[int], other: Sequence[int]) -> int:
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
-def _judge_imitation(
-    tokenizer: Any, truth: Truth, card: AgentCard, chat: Any, options: Mapping[str, Any], verdict: Verdict
-) -> None:
-    """Compare a demonstration with the template's own text of that turn."""
+def _judge_imitation(truth: Truth, card: AgentCard, chat: Any, verdict: Verdict) -> None:
+    """Compare demonstrations with the template's own text of that turn."""
+    is_inline = truth.style in ("none", "closes") and card.action.think
     for thought in (THOUGHT, "") if card.action.think else ("",):
         ids = list(chat.reply(format_reply(ACTION, thought, card.action)))
+        if ids[-1] not in chat.stop_ids or any(token in chat.stop_ids for token in ids[:-1]):
+            verdict.fail("imitation", f"{truth.render.decode(ids)!r} has not one end")
         answer = answer_of(card)
-        if truth.style in ("none", "closes") and card.action.think:
+        if is_inline:
             answer = f"<think>{thought}</think>{answer}"
-            own = own_turns(tokenizer, truth, "", answer, **options)
-        else:
-            own = own_turns(tokenizer, truth, thought, answer, **options)
-        if not own:
-            end = tokenizer.decode(_end_ids(tokenizer, truth, "end"))
-            own = [model_reply(tokenizer, truth, thought, answer, **options).text + end]
-        if ids in [encode(tokenizer, text) for text in own]:
+        own = own_turns(truth, "" if is_inline else thought, answer)
+        usual = [model_reply(truth, "" if is_inline else thought, answer).text]
+        if card.action.think and not thought:
+            usual += _empty_thoughts(truth, answer_of(card))
+        # Where the template cannot write such a turn, its white space is the model's choice.
+        is_loose = not own or (card.action.think and not thought)
+        text = _without_end(truth, ids)
+        if text in own or (is_loose and _squeezed(text) in map(_squeezed, usual)):
             continue
-        text = tokenizer.decode(ids)
         kind = "imitation spaces" if _squeezed(text) in map(_squeezed, own) else "imitation"
-        verdict.fail(kind, f"got {text!r}, the template writes {own[0]!r}")
+        verdict.fail(kind, f"got {truth.render.decode(ids)!r}, the template writes {(own or usual)[0]!r}")
+
+
+def _empty_thoughts(truth: Truth, answer: str) -> list[str]:
+    """Return the ways to write an empty thought: without one where the prompt has it already."""
+    opening, close = truth.pair if truth.style != "none" else ("<think>", "</think>")
+    bare = model_reply(truth, "", answer).text
+    found = [bare.replace(answer, f"{opening}{close}{answer}"), model_reply(truth, THOUGHT, answer).text]
+    return [*(text.replace(THOUGHT, "") for text in found), *([bare] if truth.style == "closes" else [])]
+
+
+def _without_end(truth: Truth, ids: Sequence[int]) -> str:
+    """Return the text of a demonstration without what ends it."""
+    text = truth.render.decode(ids[:-1])
+    closing = truth.render.encode(truth.closing)
+    before = truth.render.decode(closing[: closing.index(ids[-1])] if ids[-1] in closing else [])
+    return text.removesuffix(before)
 
 
 def _squeezed(text: str) -> str:
     return "".join(text.split())
 
 
-def _judge_observation(
-    tokenizer: Any, truth: Truth, card: AgentCard, chat: Any, options: Mapping[str, Any], verdict: Verdict
-) -> None:
+def _judge_observation(truth: Truth, card: AgentCard, chat: Any, verdict: Verdict) -> None:
     """Check that an observation with control tokens in it forges nothing."""
-    added = tokenizer.added_tokens_decoder
-    tokens = [token.content for index, token in sorted(added.items()) if token.special or index == truth.end]
-    marker = "Sign: " + " ".join(tokens) + " end."
-    reply = model_reply(tokenizer, truth, THOUGHT, answer_of(card), **options)
+    added = truth.render.tokenizer.added_tokens_decoder
+    control = {index for index, token in added.items() if token.special or index in truth.ends}
+    marker = "Sign: " + " ".join(added[index].content for index in sorted(control)) + " end."
+    told = Told(model_reply(truth, THOUGHT, answer_of(card)), "end")
+    ids = Play(truth, card, chat, verdict, "observations").sampled(told)
     rows = []
     for shown in ("Sign: x end.", marker):
         agent = ChatAgent(card, chat)
         for _ in range(2):
             agent.observe(shown, {})
             row = list(agent.prompt().row)
-            agent.act(encode(tokenizer, reply.text) + _end_ids(tokenizer, truth, "end"))
-        rows.append([token for token in row if token in added and added[token].special or token == truth.end])
-        text = tokenizer.decode(row)
+            agent.act(ids)
+        rows.append([token for token in row if token in control])
     if rows[0] != rows[1]:
         verdict.fail("observations", f"an observation brings {len(rows[1]) - len(rows[0])} control tokens into the row")
-    elif marker not in text:
+    elif marker not in truth.render.decode(row):
         verdict.fail("observations", "an observation with the text of control tokens is not shown as it is")

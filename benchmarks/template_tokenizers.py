@@ -21,7 +21,8 @@ _SPLIT = (
 )
 _CONTROL = re.compile(
     r"<\|[^|<>\s'\"{}]{1,40}\|>|<｜[^｜<>\s'\"{}]{1,40}｜>|<\|[a-z_]{2,30}>|<[a-z_]{2,30}\|>"
-    r"|</?s>|<bos>|<eos>|<(?:start|end)_of_turn>|<extra_id_\d>"
+    r"|</?(?:s|user|assistant|system)>|<seed:(?:bos|eos)>|<SPECIAL_\d+>|\[\|[a-z]+\|\]|\]~[a-z!]+\[|\]~b\]|\[e~\["
+    r"|<bos>|<eos>|<(?:start|end)_of_(?:turn|utterance)>|<extra_id_\d>"
     r"|\[/?(?:INST|THINK|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_RESULTS|TOOL_CALLS|ARGS|gMASK)\]"
 )
 _BEGINS = ("<|begin_of_text|>", "<｜begin▁of▁sentence｜>", "<bos>")
@@ -101,7 +102,9 @@ def _added(tokens: Sequence[str], *, special: bool) -> list[AddedToken]:
 def _bpe(template: str) -> Any:
     bpe = Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated")
-    bpe.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
     bpe.decoder = decoders.ByteLevel()
     texts = [_CONTROL.sub("", template), *(_COMMON * 3)]
     alphabet = pre_tokenizers.ByteLevel.alphabet()

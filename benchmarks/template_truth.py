@@ -5,13 +5,13 @@ Nothing here uses the package's chat code: it is what that code is judged by.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 REPLY, NEXT, FIRST, SYSTEM = "qreplyq", "qnextq", "qfirstq", "qsystemq"
-_THOUGHT = "qthoughtq"
 HARMONY = "<|channel|>final<|message|>"
 # The tags around thoughts in models that people use.
 PAIRS = (
@@ -42,41 +42,65 @@ class Reply:
 
 
 @dataclass(frozen=True)
+class Renderer:
+    """A tokenizer with the arguments that its chat template gets.
+
+    Args:
+        has_parts: the template takes a message as a list of parts, not as text.
+    """
+
+    tokenizer: Any
+    options: Mapping[str, Any] = field(default_factory=dict)
+    has_parts: bool = False
+
+    def __call__(self, messages: Sequence[Message], *, generation: bool = True) -> str:
+        """Return a conversation as the template writes it. Raises `Unrenderable`."""
+        shown = [{**message, "content": self._content(message["content"])} for message in messages]
+        try:
+            text = self.tokenizer.apply_chat_template(
+                shown, tokenize=False, add_generation_prompt=generation, **self.options
+            )
+        except Exception as error:  # templates raise whatever they like
+            raise Unrenderable(f"{type(error).__name__}: {error}") from error
+        return str(text)
+
+    def encode(self, text: str) -> list[int]:
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(ids)))
+
+    def _content(self, text: str) -> Any:
+        return [{"type": "text", "text": text}] if self.has_parts else text
+
+
+@dataclass(frozen=True)
 class Truth:
     """What is right for one template with one tokenizer.
 
     Args:
         system: "own" if the template shows a system message, else "folded".
-        end: the token that ends a reply; None if the template shows none.
+        ends: the tokens that end a reply, in order; none if the template shows none. One of them must stop sampling.
+        closing: what follows an answer, up to the last end.
+        is_next_header: what ends a reply also begins the next message.
+        never_stops: tokens that must not stop sampling.
         pair: the tags around thoughts; ("", "") without.
         opened: what a prompt begins of the reply, "" for most.
-        style: "none", "reply" (the model opens its thought), "opens", "closes" (the prompt does) or "channel".
+        style: "none", "reply" (the model opens its thought), "opens", "closes" (the prompt does) or "channel" (a thought
+            is a message of its own).
         header: the assistant's header where the template leaves it out of the prompt.
     """
 
+    render: Renderer
     system: str
-    end: int | None
-    stops: frozenset[int]
+    ends: tuple[int, ...]
+    closing: str
+    is_next_header: bool
     never_stops: frozenset[int]
     pair: tuple[str, str]
     opened: str
     style: str
     header: str
-
-
-def render(tokenizer: Any, messages: Sequence[Message], *, generation: bool = True, **options: Any) -> str:
-    """Return a conversation as the template writes it. Raises `Unrenderable`."""
-    try:
-        text = tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=generation, **options
-        )
-    except Exception as error:  # templates raise whatever they like
-        raise Unrenderable(f"{type(error).__name__}: {error}") from error
-    return str(text)
-
-
-def encode(tokenizer: Any, text: str) -> list[int]:
-    return list(tokenizer.encode(text, add_special_tokens=False))
 
 
 def user(text: str) -> Message:
@@ -87,115 +111,160 @@ def assistant(text: str, **fields: str) -> Message:
     return {"role": "assistant", "content": text, **fields}
 
 
-def examine(tokenizer: Any, **options: Any) -> Truth:
-    """Return the truth of a template. Raises `Unrenderable` if it cannot hold a conversation in text."""
-    prompt = render(tokenizer, [user(FIRST)], **options)
-    history = render(tokenizer, [user(FIRST), assistant(REPLY), user(NEXT)], **options)
+def examine(tokenizer: Any, options: Mapping[str, Any]) -> Truth:
+    """Return the truth of a template. Raises `Unrenderable` if it cannot hold a conversation."""
+    try:
+        return _examine(Renderer(tokenizer, options))
+    except Unrenderable as error:
+        try:
+            return _examine(Renderer(tokenizer, options, has_parts=True))
+        except Unrenderable:
+            raise error from None
+
+
+def _examine(render: Renderer) -> Truth:
+    prompt = render([user(FIRST)])
+    history = render([user(FIRST), assistant(REPLY), user(NEXT)])
     for text, of in ((FIRST, prompt), (NEXT, history), (REPLY, history)):
         if text not in of:
             raise Unrenderable("a message is not shown")
-    end = _end(tokenizer, history.rpartition(REPLY)[2].partition(NEXT)[0])
-    pair, opened, style = _thoughts(tokenizer, prompt.rpartition(FIRST)[2])
-    is_channel = style == "channel"
-    channel_ends = {tokenizer.convert_tokens_to_ids(token) for token in ("<|return|>", "<|call|>")}
-    stops = channel_ends if is_channel else {end} - {None}
+    pair, opened, style = _thoughts(render, prompt.rpartition(FIRST)[2])
+    openers = _openers(render, prompt)
+    closing = (
+        "<|return|>"
+        if HARMONY in str(render.tokenizer.chat_template)
+        else _closing(render, openers, _between(history, REPLY, NEXT))
+    )
+    added = render.tokenizer.added_tokens_decoder
+    ends = tuple(token for token in render.encode(closing) if token in added)
     return Truth(
-        system="own" if _shows_system(tokenizer, options) else "folded",
-        end=end,
-        stops=frozenset(stops),
-        never_stops=frozenset({tokenizer.convert_tokens_to_ids("<|end|>")} if is_channel else ()),
+        render=render,
+        system="own" if _shows_system(render) else "folded",
+        ends=ends,
+        closing=closing,
+        is_next_header=bool(set(ends) & openers),
+        never_stops=frozenset(
+            token for token in render.encode(pair[1]) if style == "channel" and token in added and token not in ends
+        ),
         pair=pair,
         opened=opened,
         style=style,
-        header=_missing_header(tokenizer, prompt, options),
+        header=_missing_header(render, prompt),
     )
 
 
-def _shows_system(tokenizer: Any, options: Mapping[str, Any]) -> bool:
+def _between(text: str, left: str, right: str) -> str:
+    return text.rpartition(left)[2].partition(right)[0]
+
+
+def _shows_system(render: Renderer) -> bool:
     try:
-        return SYSTEM in render(tokenizer, [{"role": "system", "content": SYSTEM}, user(FIRST)], **options)
+        return SYSTEM in render([{"role": "system", "content": SYSTEM}, user(FIRST)])
     except Unrenderable:
         return False
 
 
-def _end(tokenizer: Any, between: str) -> int | None:
-    """Return the first control token after a reply in history; only white space may come before it."""
-    added = tokenizer.added_tokens_decoder
-    ids = encode(tokenizer, between)
-    at = next((index for index, token in enumerate(ids) if token in added), None)
-    return None if at is None or tokenizer.decode(ids[:at]).strip() else ids[at]
+def _openers(render: Renderer, prompt: str) -> set[int]:
+    """Return the control tokens in the header of a user's message."""
+    added = render.tokenizer.added_tokens_decoder
+    before, after = (render.encode(text) for text in prompt.split(FIRST, 1))
+    end = next((token for token in after if token in added), None)
+    start = len(before) - before[::-1].index(end) if end in before else 0
+    return {token for token in before[start:] if token in added}
 
 
-def _thoughts(tokenizer: Any, tail: str) -> tuple[tuple[str, str], str, str]:
+def _closing(render: Renderer, openers: set[int], after: str) -> str:
+    """Return the text that ends a reply, with the control tokens in it; only white space may stand around them.
+
+    Args:
+        after: what follows a reply in history. What follows the last reply of all, if it is the same, is its end.
+    """
+    told = render([user(FIRST), assistant(REPLY)], generation=False).rpartition(REPLY)[2]
+    shared = os.path.commonprefix([told, after])  # noqa: RUF071 - of texts, not of paths
+    found, added = "", render.tokenizer.added_tokens_decoder
+    ids = render.encode(shared)
+    for at, token in enumerate(ids):
+        if token in openers or (token not in added and render.decode([token]).strip()):
+            break
+        if token in added:
+            found = render.decode(ids[: at + 1])
+    if found:
+        return found
+    first = render.encode(after)
+    at = next((index for index, token in enumerate(first) if token in added), -1)
+    return "" if render.decode(first[: max(at, 0)]).strip() else render.decode(first[: at + 1])
+
+
+def _thoughts(render: Renderer, tail: str) -> tuple[tuple[str, str], str, str]:
     """Return the tags, what the prompt opened, and the style, from the text after the last message of the user."""
-    template = str(tokenizer.chat_template)
+    template = str(render.tokenizer.chat_template)
     if HARMONY in template:
-        return ("<|channel|>analysis<|message|>", "<|end|>"), "", "channel"
+        return ("<|channel|>analysis<|message|>", f"<|end|><|start|>assistant{HARMONY}"), "", "channel"
     for opening, close in PAIRS:
         if close in tail:
             return (opening, close), "", "closes"
         if opening in tail:
             return (opening, close), opening + tail.partition(opening)[2], "opens"
     for opening, close in PAIRS:
-        if opening in template and close in template:
+        if opening.partition("thought\n")[0] in template and close in template:
             return (opening, close), "", "reply"
-    return ("", ""), "", "none"
+    return _channels(render)
 
 
-def _missing_header(tokenizer: Any, prompt: str, options: Mapping[str, Any]) -> str:
+def _channels(render: Renderer) -> tuple[tuple[str, str], str, str]:
+    """Return the text around a thought that the template writes as a message of its own."""
+    message = assistant(REPLY, reasoning_content=NEXT, thinking=NEXT, reasoning=NEXT)
+    prompt = render([user(FIRST)])
+    told = render([user(FIRST), message], generation=False)
+    if not told.startswith(prompt) or NEXT not in told:
+        return ("", ""), "", "none"
+    opening, _, rest = told[len(prompt) :].partition(NEXT)
+    return (opening, rest.partition(REPLY)[0]), "", "channel"
+
+
+def _missing_header(render: Renderer, prompt: str) -> str:
     """Return the header before a reply in history that the prompt lacks although it was asked for."""
-    if prompt != render(tokenizer, [user(FIRST)], generation=False, **options):
+    if prompt != render([user(FIRST)], generation=False):
         return ""
-    told = render(tokenizer, [user(FIRST), assistant(REPLY)], generation=False, **options)
+    told = render([user(FIRST), assistant(REPLY)], generation=False)
     header = told[len(prompt) :].partition(REPLY)[0] if told.startswith(prompt) else ""
     return header if header.strip() else ""
 
 
-def own_turns(tokenizer: Any, truth: Truth, thought: str, answer: str, **options: Any) -> list[str]:
-    """Return the template's own texts of an assistant's turn after the prompt, the end token included.
+def own_turns(truth: Truth, thought: str, answer: str) -> list[str]:
+    """Return the template's own texts of an assistant's turn, after the prompt and up to the answer.
 
     They are the text of the last turn and, where the prompt and history agree, that of an earlier turn.
     """
-    prompt = render(tokenizer, [user(FIRST)], **options) + truth.header
+    prompt = truth.render([user(FIRST)]) + truth.header
     texts = []
     for message in forms(truth, Reply("", thought, answer)):
         for later in ([], [user(NEXT)]):
             try:
-                whole = render(tokenizer, [user(FIRST), message, *later], generation=bool(later), **options)
+                whole = truth.render([user(FIRST), message, *later], generation=bool(later))
             except Unrenderable:
                 continue
-            head, mark, rest = whole[len(prompt) :].partition(answer)
-            closed = _closed(tokenizer, truth, rest, is_last=not later)
-            if whole.startswith(prompt) and mark and closed is not None and (not thought or thought in head):
-                texts.append(head + answer + closed)
+            head, mark, _ = whole[len(prompt) :].partition(answer)
+            is_shown = whole.startswith(prompt) and mark and (not thought or thought in head)
+            if is_shown and is_balanced(truth, truth.opened + head):
+                texts.append(head + answer)
     return list(dict.fromkeys(texts))
 
 
-def _closed(tokenizer: Any, truth: Truth, rest: str, *, is_last: bool) -> str | None:
-    """Return what follows an answer up to its end token; None if it is no end that a model writes."""
-    if truth.style == "channel":
-        return "<|return|>" if rest.startswith("<|return|>") else None
-    end = "" if truth.end is None else tokenizer.decode([truth.end])
-    before, found, _ = rest.partition(end) if end else ("", "", "")
-    if found:
-        return before + end
-    return end if is_last else None
-
-
-def model_reply(tokenizer: Any, truth: Truth, thought: str, answer: str, **options: Any) -> Reply:
-    """Return a reply as a model of the family writes it; without a thought, only the answer."""
+def model_reply(truth: Truth, thought: str, answer: str) -> Reply:
+    """Return a reply as a model of the family writes it: as the template does, or else in the usual form."""
     opening, close = truth.pair
+    if truth.style in ("none", "closes"):
+        thought = ""
+    for text in own_turns(truth, thought, answer):
+        if bool(close and close in text) == bool(thought):
+            return Reply(text, thought, answer)
     if truth.style == "channel":
-        told = f"{opening}{thought}{close}<|start|>assistant" if thought else ""
-        return Reply(told + HARMONY + answer, thought, answer)
-    if not thought or truth.style in ("none", "closes"):
-        return Reply(answer, "", answer)
-    for text in own_turns(tokenizer, truth, thought, answer, **options):
-        if close in text:
-            body = text.rpartition(answer)[0] + answer
-            return Reply(body, thought, answer)
-    begun = "" if truth.opened else opening.rstrip("\n") + "\n"
-    return Reply(f"{begun}{thought}\n{close}\n\n{answer}", thought, answer)
+        return Reply(f"{opening}{thought}{close}{answer}" if thought else answer, thought, answer)
+    if truth.style == "opens":
+        return Reply(f"{thought}\n{close}\n\n{answer}", thought, answer)
+    begun = f"{opening.rstrip()}\n{thought}\n{close}\n\n" if thought else ""
+    return Reply(begun + answer, thought, answer)
 
 
 def is_balanced(truth: Truth, text: str) -> bool:
@@ -208,11 +277,11 @@ def is_balanced(truth: Truth, text: str) -> bool:
 
 
 def forms(truth: Truth, reply: Reply) -> list[Message]:
-    """Return the ways in which a reply may be put into history; the first ones keep its words as they were."""
+    """Return the ways in which a reply may be put into history."""
     opening, close = truth.pair
     fields = {"reasoning_content": reply.thought, "thinking": reply.thought, "reasoning": reply.thought}
     found = []
-    if reply.text and truth.style != "channel":
+    if reply.text and truth.style not in ("channel", "none"):
         found.append(assistant((truth.opened + reply.text).strip()))
     if reply.thought and opening and truth.style != "channel":
         found.append(assistant(f"{opening.rstrip()}\n{reply.thought}\n{close}\n\n{reply.answer}"))
