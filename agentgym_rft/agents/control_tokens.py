@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 
 from agentgym_rft.agents.template import Tokenizer
-from agentgym_rft.agents.thoughts import thought_marks
+from agentgym_rft.agents.thoughts import mark_tokens
 
 BREAK = "\ufdd0"  # Unicode keeps this code for internal use; a text that holds it loses it
 
@@ -29,7 +29,7 @@ class ControlTokens:
         tokens = tokenizer.added_tokens_decoder
         added = {token_id: (str(token), bool(token.special)) for token_id, token in tokens.items()}
         stops = {added[each][0] for each in stop_ids if each in added}
-        marks = thought_marks(source)
+        marks = mark_tokens((text for text, _ in added.values()), source)
         meant = {text for text, is_special in added.values() if is_special or text in marks or text in source}
         # A line break or a run of spaces is text, even where the tokenizer has a token for it.
         everything = {text for text in meant | stops if len(text.strip()) > 1}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 
-from agentgym_rft.agents.template import USER, Message, Template
+from agentgym_rft.agents.template import LATER, USER, Message, Template
 from agentgym_rft.agents.template_shape import Shape
 from agentgym_rft.agents.thoughts import PAIRS, Thought, read_reply
 from agentgym_rft.errors import PolicyError
@@ -129,11 +129,12 @@ def doubles_thoughts(template: Template, shape: Shape, answer: str) -> bool:
     """
     for thought in ("", "t"):
         reply = shape.opened + shape.written(thought, answer)
-        messages: list[Message] = [{"role": "user", "content": "u"}, {"role": "assistant", "content": reply}]
+        messages: list[Message] = [{"role": "user", "content": USER}, {"role": "assistant", "content": reply}]
         try:
-            shown = template.history([*messages, {"role": "user", "content": "u"}])
+            shown = template.history([*messages, {"role": "user", "content": LATER}])
         except PolicyError:
             return True
-        if any(shown.count(closing) > 1 for _, closing in PAIRS):
+        turn = shown.partition(USER)[2].partition(LATER)[0]
+        if any(turn.count(closing) > 1 for _, closing in PAIRS):
             return True
     return False

@@ -15,9 +15,9 @@ from agentgym_rft.agents.thoughts import (
     PAIRS,
     Thought,
     has_channels,
+    mark_tokens,
     opened_thought,
     read_reply,
-    thought_marks,
 )
 from agentgym_rft.errors import PolicyError
 
@@ -112,7 +112,7 @@ def _gap(template: Template, answer: str) -> str:
 def _control_texts(tokenizer: Tokenizer, source: str) -> dict[str, int]:
     """Return the added tokens that may end a reply: no white space, and of the marks only those that end an answer."""
     found = {str(token): token_id for token_id, token in tokenizer.added_tokens_decoder.items()}
-    inner = thought_marks(source) - ANSWER_ENDS
+    inner = mark_tokens(found, source) - ANSWER_ENDS
     return {text: token_id for text, token_id in found.items() if text.strip() and text not in inner}
 
 
@@ -143,9 +143,15 @@ def _stop_ids(
             "The chat template ends a reply with no token of its own, so nothing says when the model is done. Add the "
             "end-of-turn token to the template, or name it as eos_token_id in generation_config.json."
         )
-    is_inner = in_channels and tokenizer.eos_token_id == tokens.get("<|end|>")
-    eos = [] if tokenizer.eos_token_id is None or is_inner else [tokenizer.eos_token_id]
+    # A token that marks thoughts does not end a reply, even if the tokenizer calls it the end of a sequence.
+    eos = [] if tokenizer.eos_token_id is None or _is_mark(tokenizer, template.source) else [tokenizer.eos_token_id]
     return tuple(dict.fromkeys([*ids, *configured, *eos]))
+
+
+def _is_mark(tokenizer: Tokenizer, source: str) -> bool:
+    """Return True if the tokenizer's end of a sequence is a mark of thoughts."""
+    eos = tokenizer.added_tokens_decoder.get(tokenizer.eos_token_id or -1)
+    return eos is not None and bool(mark_tokens([str(eos)], source))
 
 
 def _around_thought(template: Template, asked: list[Message], answer: str, opened: str, gap: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ Source: the chat templates that the models are published with.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -72,10 +73,14 @@ def has_channels(text: str) -> bool:
 
 
 def thought_marks(source: str) -> frozenset[str]:
-    """Return every text that marks a thought, a channel or an answer in a template; a tokenizer may have tokens for
-    them.
-    """
+    """Return every text that marks a thought, a channel or an answer in a template."""
     return _TAG_MARKS | _CHANNEL_MARKS if has_channels(source) else _TAG_MARKS
+
+
+def mark_tokens(texts: Iterable[str], source: str) -> frozenset[str]:
+    """Return those tokens of a tokenizer that a mark consists of, all or in part: `<|channel>` of Gemma's, say."""
+    marks = thought_marks(source)
+    return frozenset(text for text in texts if any(text in mark for mark in marks))
 
 
 def read_reply(text: str) -> Reading:

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from agentgym_rft.agents.control_tokens import BREAK
 from agentgym_rft.agents.template import Tokenizer
-from agentgym_rft.agents.thoughts import thought_marks
+from agentgym_rft.agents.thoughts import mark_tokens
 
 
 class TokenText:
@@ -19,12 +19,9 @@ class TokenText:
 
     def __init__(self, tokenizer: Tokenizer, source: str, cache_size: int) -> None:
         self._tokenizer = tokenizer
-        marks = thought_marks(source)
-        self._kept = {
-            token_id: str(token)
-            for token_id, token in tokenizer.added_tokens_decoder.items()
-            if token.special and any(str(token) in mark for mark in marks)
-        }
+        special = {token_id: str(token) for token_id, token in tokenizer.added_tokens_decoder.items() if token.special}
+        marks = mark_tokens(special.values(), source)
+        self._kept = {token_id: text for token_id, text in special.items() if text in marks}
         self._encode = lru_cache(maxsize=cache_size)(self._encode_text)
         self._decode = lru_cache(maxsize=cache_size)(self._decode_ids)
 
