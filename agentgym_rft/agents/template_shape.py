@@ -143,15 +143,12 @@ def _stop_ids(
             "The chat template ends a reply with no token of its own, so nothing says when the model is done. Add the "
             "end-of-turn token to the template, or name it as eos_token_id in generation_config.json."
         )
+    added = {token_id: str(token) for token_id, token in tokenizer.added_tokens_decoder.items()}
+    eos = tokenizer.eos_token_id
     # A token that marks thoughts does not end a reply, even if the tokenizer calls it the end of a sequence.
-    eos = [] if tokenizer.eos_token_id is None or _is_mark(tokenizer, template.source) else [tokenizer.eos_token_id]
-    return tuple(dict.fromkeys([*ids, *configured, *eos]))
-
-
-def _is_mark(tokenizer: Tokenizer, source: str) -> bool:
-    """Return True if the tokenizer's end of a sequence is a mark of thoughts."""
-    eos = tokenizer.added_tokens_decoder.get(tokenizer.eos_token_id or -1)
-    return eos is not None and bool(mark_tokens([str(eos)], source))
+    is_mark = eos in added and bool(mark_tokens([added[eos]], template.source))
+    eos_ids = [] if eos is None or is_mark else [eos]
+    return tuple(dict.fromkeys([*ids, *configured, *eos_ids]))
 
 
 def _around_thought(template: Template, asked: list[Message], answer: str, opened: str, gap: str) -> tuple[str, str]:
