@@ -329,7 +329,7 @@ def _judge_imitation(truth: Truth, card: AgentCard, chat: Any, verdict: Verdict)
             usual += _empty_thoughts(truth, answer_of(card))
         # Where the template cannot write such a turn, its white space is the model's choice.
         as_given = truth.pair[0] and any(
-            message["content"] in own for message in forms(truth, Reply("", thought, answer))
+            message["content"] in own for message in forms(truth, Reply("", thought, answer)).values()
         )
         is_loose = not own or as_given or (card.action.think and not thought)
         text = _without_end(truth, ids)
