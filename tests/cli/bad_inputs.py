@@ -302,7 +302,9 @@ CASES: dict[str, tuple[Case, ...]] = {
         train("--rollout.temperature=0"),
         train("--rollout.group_size=1"),
         train("--policy.max_context=4096"),
-        train("--policy.max_context=24", code=1),
+        train("--policy.max_context=24"),
+        evaluate("--max-context", "24"),
+        sft("`sft --model.max_context=16`", "--model.max_context=16", "--agent.card=think"),
         in_folder(
             "a recipe that is not YAML", text("r.yaml", "trainer: [1"), "train", "--recipe", "DIR/r.yaml", *QUICK
         ),
