@@ -27,7 +27,13 @@ def import_model_command(
     The directory is read again and must answer some prompts with the same tokens, or none is left. An existing
     directory is never overwritten.
     """
-    from agentgym_rft.agents.policies.gguf_file import check_extra, read_header, read_model, read_tokenizer, write_policy
+    from agentgym_rft.agents.policies.gguf_file import (
+        check_extra,
+        read_header,
+        read_model,
+        read_tokenizer,
+        write_policy,
+    )
 
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ConfigError(f"'{out}' exists already and is left as it is: choose another --out.")
@@ -36,6 +42,7 @@ def import_model_command(
     header = read_header(file)
     tokenizer = read_tokenizer(file, template)
     chat = _checked_chat(tokenizer, chat_template or file)
+    typer.echo(f"reading {file}")
     model = read_model(file, header)
     write_policy(out, model, tokenizer)
     for line in _summary(out, model, tokenizer, chat):

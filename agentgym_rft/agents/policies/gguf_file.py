@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import textwrap
 from collections.abc import Mapping
+from contextlib import redirect_stderr
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -99,7 +102,7 @@ def read_model(path: Path, header: Mapping[str, Any]) -> Any:
     """
     from transformers import AutoModelForCausalLM, GgufConfig
 
-    with quiet_transformers():
+    with quiet_transformers(), redirect_stderr(io.StringIO()):  # it shows a bar that no setting of its own switches off
         try:
             model, report = AutoModelForCausalLM.from_pretrained(
                 path.parent,
@@ -152,14 +155,12 @@ def greedy(model: Any, tokenizer: Any) -> list[tuple[list[int], list[int]]]:
 def check_answers(before: list[tuple[list[int], list[int]]], after: list[tuple[list[int], list[int]]]) -> None:
     """Raise `DataError` if the answers of `greedy` differ."""
     for (ids, tokens), (new_ids, new_tokens) in zip(before, after, strict=True):
-        if ids != new_ids:
-            raise DataError(
-                "The model is not imported: its tokenizer splits text differently after it was saved and read again."
-            )
-        if tokens != new_tokens:
-            raise DataError(
-                "The model is not imported: it continues a text differently after it was saved and read again."
-            )
+        for what, same in (("splits a text", ids == new_ids), ("continues a text", tokens == new_tokens)):
+            if not same:
+                raise DataError(
+                    f"The model is not imported: saved and read again, transformers {what} differently than from the "
+                    "GGUF file. Take the model's directory in Hugging Face format instead."
+                )
 
 
 def _check_same(written: Path, model: Any, tokenizer: Any) -> None:
@@ -200,4 +201,5 @@ def _check_kind(path: Path, header: Mapping[str, Any], num_tensors: int) -> None
 
 
 def _unread(path: Path, error: Exception) -> DataError:
-    return DataError(f"transformers reads no language model from '{path}': {first_line(error)}")
+    problem = textwrap.shorten(first_line(error), 200, placeholder=" ...")
+    return DataError(f"transformers reads no language model from '{path}': {problem}")
