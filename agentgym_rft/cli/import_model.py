@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,8 +36,7 @@ def import_model_command(
         write_policy,
     )
 
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise ConfigError(f"'{out}' exists already and is left as it is: choose another --out.")
+    _check_out(out)
     template = None if chat_template is None else _read_template(chat_template)
     check_extra()
     header = read_header(file)
@@ -49,11 +49,23 @@ def import_model_command(
         typer.echo(line)
 
 
+def _check_out(out: Path) -> None:
+    """Refuse a directory that cannot be written now, not after the work."""
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise ConfigError(f"'{out}' exists already and is left as it is: choose another --out.")
+    try:
+        tempfile.TemporaryFile(dir=next(path for path in out.absolute().parents if path.exists())).close()
+    except OSError as error:
+        raise ConfigError(f"Cannot write '{out}': {error.strerror}. Choose another --out.") from error
+
+
 def _read_template(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The chat template '{path}' cannot be read: {error}.") from error
+    except OSError as error:
+        raise ConfigError(f"The chat template '{path}' cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"The chat template '{path}' is no text in UTF-8.") from error
 
 
 def _checked_chat(tokenizer: Any, source: Path) -> ChatFormat:

@@ -413,6 +413,7 @@ CASES: dict[str, tuple[Case, ...]] = {
         ),
         gguf("`--out` holds something else", write_gguf, "--out", "DIR/thesis"),
         gguf("`--out` holds a policy", write_gguf, "--out", "POLICY"),
+        gguf("`--out` is below a file", write_gguf, "--out", "DIR/m.gguf/policy"),
     ),
     "Run directories": (
         in_folder("`--out` below a file", text("file", ""), *TRAIN_BASE, "--out", "DIR/file/run"),

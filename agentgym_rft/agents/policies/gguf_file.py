@@ -155,11 +155,11 @@ def greedy(model: Any, tokenizer: Any) -> list[tuple[list[int], list[int]]]:
 def check_answers(before: list[tuple[list[int], list[int]]], after: list[tuple[list[int], list[int]]]) -> None:
     """Raise `DataError` if the answers of `greedy` differ."""
     for (ids, tokens), (new_ids, new_tokens) in zip(before, after, strict=True):
-        for what, same in (("splits a text", ids == new_ids), ("continues a text", tokens == new_tokens)):
+        for what, same in (("splits", ids == new_ids), ("continues", tokens == new_tokens)):
             if not same:
                 raise DataError(
-                    f"The model is not imported: saved and read again, transformers {what} differently than from the "
-                    "GGUF file. Take the model's directory in Hugging Face format instead."
+                    f"The model is not imported: saved and read again, it {what} a text otherwise than the GGUF file "
+                    "does. Take the model's directory in Hugging Face format instead."
                 )
 
 
