@@ -91,5 +91,5 @@ def _summary(out: Path, model: Any, tokenizer: Any, chat: ChatFormat) -> list[st
         f"chat template yes, a reply ends with {ends}",
         "read again, it answers with the same tokens",
         f"next: agentgym eval --env alfworld --policy {out} --card think --env-option admissible=true "
-        f"--max-context {min(context, _CONTEXT)}",
+        f"--max-context {min(context, _CONTEXT)} --tasks 5",
     ]

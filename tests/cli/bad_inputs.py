@@ -397,7 +397,7 @@ CASES: dict[str, tuple[Case, ...]] = {
         gguf("one part of several", write_part),
         gguf("a projector of images", lambda path: write_gguf(path, architecture="clip", kind="mmproj")),
         gguf("a vocabulary without a model", lambda path: write_gguf(path, kind="vocab", skip=("weights",))),
-        gguf("no tokenizer", lambda path: write_gguf(path, skip=("tokenizer",))),
+        gguf("a model without a tokenizer", lambda path: write_gguf(path, skip=("tokenizer",))),
         gguf(
             "an architecture that transformers does not read",
             lambda path: write_gguf(path, architecture="rwkv7"),

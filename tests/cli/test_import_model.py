@@ -72,7 +72,7 @@ def test_it_says_what_was_made_and_what_to_do_next(tmp_path, capsys):
         "chat template yes, a reply ends with <|im_end|>",
         "read again, it answers with the same tokens",
         f"next: agentgym eval --env alfworld --policy {out} --card think --env-option admissible=true "
-        "--max-context 256",
+        "--max-context 256 --tasks 5",
     ]
     assert (
         call(["eval", "--env", ENV, "--policy", out, "--tasks", "1", "--device", "cpu", "--max-context", "200"])[0] == 0
