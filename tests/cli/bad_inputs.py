@@ -26,6 +26,7 @@ from agentgym_rft.envs.alfworld.export import export_games
 from agentgym_rft.envs.webshop.synth import export
 from agentgym_rft.store.experience import ExperienceStore
 from agentgym_rft.trainers.sft.model import build_model
+from tests.agents.policies.tiny_gguf import write_gguf, write_part
 from tests.light_switch import MODEL, LightSwitch, make_policy
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
@@ -216,6 +217,18 @@ def resume_with_another_model(at: Place) -> Sequence[str | Path]:
     )
     shutil.copytree(at.run, at.folder / "run")
     return ["train", "--resume", at.folder / "run", "--policy", at.folder / "wide"]
+
+
+def gguf(what: str, make: Callable[[Path], object], *more: str, quotes: str = "") -> Case:
+    """An import of the file that `make` writes."""
+
+    def change(folder: Path) -> None:
+        make(folder / "m.gguf")
+        (folder / "empty.jinja").write_text("Hello.")
+        (folder / "thesis").mkdir()
+        (folder / "thesis" / "one.txt").write_text("mine")
+
+    return in_folder(what, change, "import-model", "DIR/m.gguf", "--out", "DIR/new", *more, quotes=quotes)
 
 
 def nothing(_: Path) -> None: ...
@@ -442,6 +455,36 @@ CASES: dict[str, tuple[Case, ...]] = {
         policy("no chat template", remove("chat_template.jinja")),
         policy("a chat template that fails", text("chat_template.jinja", "{% for m in messages %}"), "rendered: "),
         policy("a chat template that shows nothing", text("chat_template.jinja", "Hello.")),
+    ),
+    "Models in GGUF": (
+        gguf("a file that is not there", nothing),
+        gguf("a directory", lambda path: path.mkdir()),
+        gguf("a file of something else", lambda path: path.write_text("Dear diary")),
+        gguf("a file that is cut off", lambda path: cut(write_gguf(path))),
+        gguf(
+            "a file that is cut off before its weights",
+            lambda path: path.write_bytes(write_gguf(path).read_bytes()[:999]),
+        ),
+        gguf("one part of several", write_part),
+        gguf("a projector of images", lambda path: write_gguf(path, architecture="clip", kind="mmproj")),
+        gguf("a vocabulary without a model", lambda path: write_gguf(path, kind="vocab", skip=("weights",))),
+        gguf("a model without a tokenizer", lambda path: write_gguf(path, skip=("tokenizer",))),
+        gguf(
+            "an architecture that transformers does not read",
+            lambda path: write_gguf(path, architecture="rwkv7"),
+            quotes="ValueError",
+        ),
+        gguf("a model that lacks a tensor", lambda path: write_gguf(path, skip=("blk.1.ffn_up.weight",))),
+        gguf("a model without a chat template", lambda path: write_gguf(path, template=None)),
+        gguf("`--chat-template` is not there", write_gguf, "--chat-template", "DIR/none.jinja"),
+        gguf("`--chat-template` shows nothing", write_gguf, "--chat-template", "DIR/empty.jinja"),
+        gguf(
+            "a model that is another when it is saved and read again",
+            lambda path: write_gguf(path, architecture="qwen2"),
+        ),
+        gguf("`--out` holds something else", write_gguf, "--out", "DIR/thesis"),
+        gguf("`--out` holds a policy", write_gguf, "--out", "POLICY"),
+        gguf("`--out` is below a file", write_gguf, "--out", "DIR/m.gguf/policy"),
     ),
     "Run directories": (
         in_folder("`--out` below a file", text("file", ""), *TRAIN_BASE, "--out", "DIR/file/run"),

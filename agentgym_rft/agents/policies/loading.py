@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
@@ -20,16 +20,9 @@ from transformers.utils import logging as transformers_logging
 from agentgym_rft.agents.policies.model_dir import check_files, check_kind
 from agentgym_rft.errors import DataError
 
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    RuntimeError,
-    ImportError,
-    SafetensorError,
-    StrictDataclassError,
+UNREADABLE = (  # what transformers raises for files that it cannot make a model or a tokenizer of
+    *(OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, ImportError),
+    *(SafetensorError, StrictDataclassError),
 )
 
 
@@ -48,7 +41,7 @@ def load_model(
     check_files(folder)
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     kind = dtype or (torch.bfloat16 if target.type == "cuda" else torch.float32)
-    with _quiet_transformers():
+    with quiet_transformers():
         config = _read_config(folder)
         check_kind(folder, config)
         tokenizer = _read_tokenizer(folder)
@@ -64,15 +57,19 @@ def load_model(
 
 def load_tokenizer(path: str | Path) -> Any:
     """Return the tokenizer of a model directory. Raises `DataError` if it cannot be read."""
-    with _quiet_transformers():
+    with quiet_transformers():
         return _read_tokenizer(Path(path))
 
 
-def save_model(path: str | Path, model: Any, tokenizer: Any) -> None:
+def save_model(
+    path: str | Path, model: Any, tokenizer: Any, *, check: Callable[[Path], None] = lambda written: None
+) -> None:
     """Write model and tokenizer to `path`, so that the directory is there completely or not at all.
 
     An older policy at `path` is replaced; between its removal and the new name there is a moment without either.
 
+    Args:
+        check: called with what was written, before it gets the name `path`; what it raises leaves `path` as it was.
     Raises:
         DataError: `path` is something else than a policy directory, or cannot be written.
     """
@@ -85,9 +82,10 @@ def save_model(path: str | Path, model: Any, tokenizer: Any) -> None:
     except OSError as error:
         raise DataError(f"Cannot write a policy to {folder}: {error}.") from error
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             model.save_pretrained(staging)
             tokenizer.save_pretrained(staging)
+        check(staging)
         staging.chmod(0o755)  # mkdtemp makes it private
         _replace(folder, staging)
     except OSError as error:
@@ -97,7 +95,7 @@ def save_model(path: str | Path, model: Any, tokenizer: Any) -> None:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Keep transformers from showing progress bars and reports meanwhile: what matters in them is raised here as an
     error.
     """
@@ -124,15 +122,15 @@ def _replace(folder: Path, staging: Path) -> None:
 def _read_tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except _UNREADABLE as error:
-        raise DataError(f"The tokenizer of {folder} cannot be read: {_first_line(error)}") from error
+    except UNREADABLE as error:
+        raise DataError(f"The tokenizer of {folder} cannot be read: {first_line(error)}") from error
 
 
 def _read_config(folder: Path) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except _UNREADABLE as error:
-        raise _unreadable(folder, _first_line(error)) from error
+    except UNREADABLE as error:
+        raise _unreadable(folder, first_line(error)) from error
 
 
 def _read_weights(folder: Path, config: Any, dtype: torch.dtype) -> Any:
@@ -152,23 +150,28 @@ def _read_weights(folder: Path, config: Any, dtype: torch.dtype) -> Any:
     except ImportError as error:
         is_quantised = bool(config.to_dict().get("quantization_config"))
         advice = " Or take the model without quantisation." if is_quantised else ""
-        raise _unreadable(folder, _first_line(error) + advice) from error
-    except _UNREADABLE as error:
-        raise _unreadable(folder, _first_line(error)) from error
-    for name, stored, expected in sorted(report["mismatched_keys"]):
-        problem = f"'{name}' is {tuple(stored)} in its weights and {tuple(expected)} by its config.json."
-        raise _unreadable(folder, problem)
-    lost = sorted(report["missing_keys"])
-    if lost:
-        raise DataError(f"The weights of {folder} lack {', '.join(lost[:3])} ({len(lost)} tensors).")
+        raise _unreadable(folder, first_line(error) + advice) from error
+    except UNREADABLE as error:
+        raise _unreadable(folder, first_line(error)) from error
+    check_weights(folder, report)
     return model
 
 
-def _unreadable(folder: Path, problem: str) -> DataError:
-    return DataError(f"The model of {folder} cannot be read: {problem}")
+def check_weights(source: Path, report: Mapping[str, Any]) -> None:
+    """Raise `DataError` if transformers' loading report names weights of another shape, or missing ones."""
+    for name, stored, expected in sorted(report["mismatched_keys"]):
+        problem = f"'{name}' is {tuple(stored)} in its weights and {tuple(expected)} by its configuration."
+        raise _unreadable(source, problem)
+    lost = sorted(report["missing_keys"])
+    if lost:
+        raise DataError(f"The weights of {source} lack {', '.join(lost[:3])} ({len(lost)} tensors).")
 
 
-def _first_line(error: Exception) -> str:
+def _unreadable(source: Path, problem: str) -> DataError:
+    return DataError(f"The model of {source} cannot be read: {problem}")
+
+
+def first_line(error: Exception) -> str:
     """Return the first line of another library's message, as a sentence. Where it only announces the next one, both."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
