@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -16,14 +17,13 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from agentgym_rft.agents.policies.model_dir import check_files, check_kind
 from agentgym_rft.errors import DataError
 
-_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 UNREADABLE = (  # what transformers raises for files that it cannot make a model or a tokenizer of
-    *(OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError),
+    *(OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, ImportError),
     *(SafetensorError, StrictDataclassError),
 )
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
 
 def load_model(
@@ -38,12 +38,14 @@ def load_model(
         DataError: a file is missing or damaged, or the weights or the tokenizer do not fit the model.
     """
     folder = Path(path)
-    _check_files(folder)
+    check_files(folder)
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     kind = dtype or (torch.bfloat16 if target.type == "cuda" else torch.float32)
     with quiet_transformers():
+        config = _read_config(folder)
+        check_kind(folder, config)
         tokenizer = _read_tokenizer(folder)
-        model = _read_weights(folder, kind)
+        model = _read_weights(folder, config, kind)
     size = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > size:
         raise DataError(
@@ -117,21 +119,6 @@ def _replace(folder: Path, staging: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _check_files(folder: Path) -> None:
-    if not folder.is_dir():
-        problem = "is a file" if folder.exists() else "does not exist"
-        raise DataError(
-            f"Policy directory {folder} {problem}. Expected 'seed', 'seed:NAME', or a directory in Hugging Face "
-            "format; models are not downloaded."
-        )
-    if not (folder / "config.json").is_file():
-        raise DataError(f"{folder} has no config.json; it is not a model in Hugging Face format.")
-    if not any(file for pattern in _WEIGHTS for file in folder.glob(pattern)):
-        raise DataError(f"{folder} has no weights (model.safetensors).")
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        raise DataError(f"{folder} has no tokenizer (tokenizer.json). Save it there with `tokenizer.save_pretrained`.")
-
-
 def _read_tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -139,9 +126,15 @@ def _read_tokenizer(folder: Path) -> Any:
         raise DataError(f"The tokenizer of {folder} cannot be read: {first_line(error)}") from error
 
 
-def _read_weights(folder: Path, dtype: torch.dtype) -> Any:
+def _read_config(folder: Path) -> Any:
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except UNREADABLE as error:
+        raise _unreadable(folder, first_line(error)) from error
+
+
+def _read_weights(folder: Path, config: Any, dtype: torch.dtype) -> Any:
+    try:
         model, report = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
@@ -151,8 +144,15 @@ def _read_weights(folder: Path, dtype: torch.dtype) -> Any:
             ignore_mismatched_sizes=True,  # refused below, with the name of the tensor
             output_loading_info=True,
         )
+    except UnpicklingError as error:
+        problem = "its pytorch_model.bin is damaged, or holds more than weights. Take it in safetensors format."
+        raise _unreadable(folder, problem) from error
+    except ImportError as error:
+        is_quantised = bool(config.to_dict().get("quantization_config"))
+        advice = " Or take the model without quantisation." if is_quantised else ""
+        raise _unreadable(folder, first_line(error) + advice) from error
     except UNREADABLE as error:
-        raise DataError(f"The model of {folder} cannot be read: {first_line(error)}") from error
+        raise _unreadable(folder, first_line(error)) from error
     check_weights(folder, report)
     return model
 
@@ -160,13 +160,15 @@ def _read_weights(folder: Path, dtype: torch.dtype) -> Any:
 def check_weights(source: Path, report: Mapping[str, Any]) -> None:
     """Raise `DataError` if transformers' loading report names weights of another shape, or missing ones."""
     for name, stored, expected in sorted(report["mismatched_keys"]):
-        raise DataError(
-            f"The model of {source} cannot be read: '{name}' is {tuple(stored)} in its weights and {tuple(expected)} "
-            "by its configuration."
-        )
+        problem = f"'{name}' is {tuple(stored)} in its weights and {tuple(expected)} by its configuration."
+        raise _unreadable(source, problem)
     lost = sorted(report["missing_keys"])
     if lost:
         raise DataError(f"The weights of {source} lack {', '.join(lost[:3])} ({len(lost)} tensors).")
+
+
+def _unreadable(source: Path, problem: str) -> DataError:
+    return DataError(f"The model of {source} cannot be read: {problem}")
 
 
 def first_line(error: Exception) -> str:
