@@ -10,6 +10,7 @@ conversations and prints a table, a row a template. The truth comes from the tem
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import sysconfig
 import tempfile
@@ -94,7 +95,16 @@ def examine_template(name: str, template: str, flags: Iterable[Flags] = FLAGS) -
             tokenizer = load_tokenizer(folder)
             for card, content in cards.items():
                 result.verdicts[kind.name, card] = judge(tokenizer, content, {})
+            for name, value in switches(template) if kind is USUAL else ():
+                content = cards["plain"].model_copy(update={"chat_template_kwargs": {name: value}})
+                result.verdicts[kind.name, f"plain with {name}={value}"] = judge(tokenizer, content, {name: value})
     return result
+
+
+def switches(template: str) -> list[tuple[str, bool]]:
+    """Return the arguments by which users of a template turn thoughts on and off."""
+    found = [name for name in ("enable_thinking", "thinking") if re.search(rf"\b(?<!\.){name}\b", template)]
+    return [(name, value) for name in found for value in (True, False)]
 
 
 def row(result: Result) -> list[str]:

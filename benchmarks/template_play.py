@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from template_truth import (
+    FIRST,
     Message,
     Reply,
     Truth,
@@ -34,6 +36,7 @@ OBSERVATIONS = (
 )
 THOUGHT = "I should look."
 ACTION = "look"
+OTHER_DAY = "2020-02-03"
 
 
 @dataclass
@@ -41,6 +44,7 @@ class Verdict:
     """What a template with one tokenizer and one card gave: failures by kind, and facts for the table."""
 
     failures: dict[str, str] = field(default_factory=dict)
+    could_grow: dict[str, str] = field(default_factory=dict)
     refusal: str = ""
     restarts: dict[str, bool] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -86,6 +90,7 @@ def judge(tokenizer: Any, card: AgentCard, options: Mapping[str, Any]) -> Verdic
             Play(truth, card, chat, verdict, name).run(told)
         _judge_imitation(truth, card, chat, verdict)
         _judge_observation(truth, card, chat, verdict)
+        _judge_date(truth, card, verdict)
     except AgentGymError as error:
         verdict.fail("refused late", str(error))
     except Exception as error:
@@ -133,7 +138,7 @@ def _conversations(truth: Truth, card: AgentCard) -> dict[str, list[Told]]:
     if card.context.strategy == "full":
         found["no thoughts"] = [Told(bare, "end")] * 3
         found["mixed"] = [Told(thinking, "end"), Told(bare, "end"), Told(thinking, "end")]
-        if truth.style != "channel":
+        if truth.style not in ("channel", "opens"):
             found["bare"] = [Told(unsaid, "end"), Told(thinking, "end"), Told(unsaid, "end")]
     elif is_valid:
         found["no thoughts"] = [Told(bare, "end")] * 3
@@ -181,7 +186,8 @@ class Play:
         render = self.truth.render
         if told.ending == "cut":
             return render.encode(told.reply.text)
-        if told.ending == "eos" or not self.truth.ends:
+        is_other = render.tokenizer.eos_token_id not in self.truth.ends
+        if not self.truth.ends or (told.ending == "eos" and is_other):
             return [*render.encode(told.reply.text), render.tokenizer.eos_token_id]
         closing = render.encode(told.reply.text + self.truth.closing)
         stop = next((at for at, token in enumerate(closing) if token in self.chat.stop_ids), len(closing) - 1)
@@ -205,7 +211,7 @@ class Play:
         self.verdict.restarts[self.name] = self.verdict.restarts.get(self.name, False) or is_restart
         is_usual = self.name in ("thoughts", "no thoughts") and self.card.context.strategy == "full"
         if is_restart and is_usual and self.continued(told, []):
-            self.verdict.fail("needless anew", f"{self.name}: the template leaves {told[-1].reply.text!r} as it was")
+            self.verdict.could_grow.setdefault(self.name, told[-1].reply.text)
 
     def judge_parse(self, reply: Reply, parsed: Any) -> None:
         if _lacks_thought(self.truth, reply) and (self.card.action.think or self.truth.style == "opens"):
@@ -234,11 +240,11 @@ class Play:
         if self.card.context.strategy != "full":
             return [self.opened(_window(self.card, told))]
         found = []
-        for form in range(4):
+        for form in ("written", "usual", "field", "answer"):
             messages = self.opened(OBSERVATIONS[0])
             for turn, one in enumerate(told):
                 ways = forms(self.truth, one.reply)
-                messages = [*messages, ways[min(form, len(ways) - 1)], user(OBSERVATIONS[turn + 1])]
+                messages = [*messages, ways.get(form, ways["answer"]), user(OBSERVATIONS[turn + 1])]
             found.append(messages)
         return found
 
@@ -322,7 +328,10 @@ def _judge_imitation(truth: Truth, card: AgentCard, chat: Any, verdict: Verdict)
         if card.action.think and not thought:
             usual += _empty_thoughts(truth, answer_of(card))
         # Where the template cannot write such a turn, its white space is the model's choice.
-        is_loose = not own or (card.action.think and not thought)
+        as_given = truth.pair[0] and any(
+            message["content"] in own for message in forms(truth, Reply("", thought, answer))
+        )
+        is_loose = not own or as_given or (card.action.think and not thought)
         text = _without_end(truth, ids)
         if text in own or (is_loose and _squeezed(text) in map(_squeezed, usual)):
             continue
@@ -369,3 +378,13 @@ def _judge_observation(truth: Truth, card: AgentCard, chat: Any, verdict: Verdic
         verdict.fail("observations", f"an observation brings {len(rows[1]) - len(rows[0])} control tokens into the row")
     elif marker not in truth.render.decode(row):
         verdict.fail("observations", "an observation with the text of control tokens is not shown as it is")
+
+
+def _judge_date(truth: Truth, card: AgentCard, verdict: Verdict) -> None:
+    """Check that a template that writes the day writes the run's."""
+    agent = ChatAgent(card, chat_format(truth.render.tokenizer, card.model_copy(update={"date": OTHER_DAY})))
+    agent.observe(OBSERVATIONS[0], {})
+    text, year = truth.render.decode(list(agent.prompt().row)), str(date.today().year)
+    writes_day = year in truth.render([user(FIRST)]) and "strftime_now" in str(truth.render.tokenizer.chat_template)
+    if writes_day and (year in text or OTHER_DAY[:4] not in text):
+        verdict.fail("date", f"a run of {OTHER_DAY} is told {year}")

@@ -86,8 +86,8 @@ class Truth:
         never_stops: tokens that must not stop sampling.
         pair: the tags around thoughts; ("", "") without.
         opened: what a prompt begins of the reply, "" for most.
-        style: "none", "reply" (the model opens its thought), "opens", "closes" (the prompt does) or "channel" (a thought
-            is a message of its own).
+        style: "none"; "reply": the model opens its thought; "opens", "closes": the prompt does; "channel": a thought is
+            a message of its own.
         header: the assistant's header where the template leaves it out of the prompt.
     """
 
@@ -137,19 +137,20 @@ def _examine(render: Renderer) -> Truth:
     )
     added = render.tokenizer.added_tokens_decoder
     ends = tuple(token for token in render.encode(closing) if token in added)
+    later = _between(history, REPLY, NEXT).partition(closing)[2] if ends else ""
     return Truth(
         render=render,
         system="own" if _shows_system(render) else "folded",
         ends=ends,
         closing=closing,
-        is_next_header=bool(set(ends) & openers),
+        is_next_header=bool(set(ends) & openers) and not set(added).intersection(render.encode(later)),
         never_stops=frozenset(
             token for token in render.encode(pair[1]) if style == "channel" and token in added and token not in ends
         ),
         pair=pair,
         opened=opened,
         style=style,
-        header=_missing_header(render, prompt),
+        header=_missing_header(render, prompt, openers),
     )
 
 
@@ -183,6 +184,9 @@ def _closing(render: Renderer, openers: set[int], after: str) -> str:
     shared = os.path.commonprefix([told, after])  # noqa: RUF071 - of texts, not of paths
     found, added = "", render.tokenizer.added_tokens_decoder
     ids = render.encode(shared)
+    is_last_wrapped = shared == told and len(ids) > 1 and ids[0] in added and ids[-1] in added
+    if is_last_wrapped and ids[0] not in openers:
+        return told
     for at, token in enumerate(ids):
         if token in openers or (token not in added and render.decode([token]).strip()):
             break
@@ -222,9 +226,10 @@ def _channels(render: Renderer) -> tuple[tuple[str, str], str, str]:
     return (opening, rest.partition(REPLY)[0]), "", "channel"
 
 
-def _missing_header(render: Renderer, prompt: str) -> str:
+def _missing_header(render: Renderer, prompt: str, openers: set[int]) -> str:
     """Return the header before a reply in history that the prompt lacks although it was asked for."""
-    if prompt != render([user(FIRST)], generation=False):
+    tail = render.encode(prompt.rpartition(FIRST)[2])
+    if openers & set(tail) or prompt != render([user(FIRST)], generation=False):
         return ""
     told = render([user(FIRST), assistant(REPLY)], generation=False)
     header = told[len(prompt) :].partition(REPLY)[0] if told.startswith(prompt) else ""
@@ -238,7 +243,7 @@ def own_turns(truth: Truth, thought: str, answer: str) -> list[str]:
     """
     prompt = truth.render([user(FIRST)]) + truth.header
     texts = []
-    for message in forms(truth, Reply("", thought, answer)):
+    for message in forms(truth, Reply("", thought, answer)).values():
         for later in ([], [user(NEXT)]):
             try:
                 whole = truth.render([user(FIRST), message, *later], generation=bool(later))
@@ -246,7 +251,8 @@ def own_turns(truth: Truth, thought: str, answer: str) -> list[str]:
                 continue
             head, mark, _ = whole[len(prompt) :].partition(answer)
             is_shown = whole.startswith(prompt) and mark and (not thought or thought in head)
-            if is_shown and is_balanced(truth, truth.opened + head):
+            is_whole = truth.pair[1].strip() in head if truth.opened else head.strip() == truth.pair[1].strip()
+            if is_shown and (is_whole or (is_balanced(truth, head) and not truth.opened)):
                 texts.append(head + answer)
     return list(dict.fromkeys(texts))
 
@@ -264,7 +270,8 @@ def model_reply(truth: Truth, thought: str, answer: str) -> Reply:
     if truth.style == "opens":
         return Reply(f"{thought}\n{close}\n\n{answer}", thought, answer)
     begun = f"{opening.rstrip()}\n{thought}\n{close}\n\n" if thought else ""
-    return Reply(begun + answer, thought, answer)
+    bare = next((text for text in own_turns(truth, "", answer) if close not in text), answer) if thought else answer
+    return Reply(begun + bare, thought, answer)
 
 
 def is_balanced(truth: Truth, text: str) -> bool:
@@ -276,16 +283,17 @@ def is_balanced(truth: Truth, text: str) -> bool:
     return not doubled and text.count(opening) - bool(truth.opened) == text.count(close)
 
 
-def forms(truth: Truth, reply: Reply) -> list[Message]:
-    """Return the ways in which a reply may be put into history."""
+def forms(truth: Truth, reply: Reply) -> dict[str, Message]:
+    """Return the ways in which a reply may be put into history: its thought in a field, in its words, or not at all."""
     opening, close = truth.pair
-    fields = {"reasoning_content": reply.thought, "thinking": reply.thought, "reasoning": reply.thought}
-    found = []
-    if reply.text and truth.style not in ("channel", "none"):
-        found.append(assistant((truth.opened + reply.text).strip()))
-    if reply.thought and opening and truth.style != "channel":
-        found.append(assistant(f"{opening.rstrip()}\n{reply.thought}\n{close}\n\n{reply.answer}"))
+    found = {}
     if reply.thought:
-        found.append(assistant(reply.answer, **fields))
-    found.append(assistant(reply.answer))
+        found["field"] = assistant(
+            reply.answer, reasoning_content=reply.thought, thinking=reply.thought, reasoning=reply.thought
+        )
+    if reply.thought and opening and truth.style != "channel":
+        found["usual"] = assistant(f"{opening.rstrip()}\n{reply.thought}\n{close}\n\n{reply.answer}")
+    if reply.text and truth.style not in ("channel", "none"):
+        found["written"] = assistant((truth.opened + reply.text).strip())
+    found["answer"] = assistant(reply.answer)
     return found
