@@ -120,7 +120,8 @@ def _sentence(error: ValidationError) -> str:
         parts: dict[str, type[Part]] = {"action": ActionCard, "context": ContextCard, "reflect": ReflectCard}
         part = parts.get(str(first["loc"][0]), AgentCard)
         return f"An agent card has no field '{where}'.{did_you_mean(str(first['loc'][-1]), part.model_fields)}"
-    return f"Agent card field '{where}' is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}."
+    problem = first["msg"].removeprefix("Value error, ")
+    return f"Agent card field '{where}' is {first['input']!r}: {problem[0].lower()}{problem[1:]}."
 
 
 def load_card(section: AgentSection) -> AgentCard:

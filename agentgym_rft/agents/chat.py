@@ -12,7 +12,7 @@ from typing import Any
 
 from agentgym_rft.agents.card import ActionCard
 from agentgym_rft.agents.control_tokens import BREAK, ControlTokens
-from agentgym_rft.agents.growth import Growth, doubles_thoughts
+from agentgym_rft.agents.growth import Growth, best_form
 from agentgym_rft.agents.parse import format_action
 from agentgym_rft.agents.template import REPLY, Message, Template, Tokenizer, on_top
 from agentgym_rft.agents.template_shape import THOUGHT_FIELDS, find_shape
@@ -56,7 +56,8 @@ class ChatFormat:
         # Text before an answer that is neither a thought nor white space; a reply is read without it.
         is_label = shape.gap.strip() and not any(mark in shape.gap for mark in thought_marks(template.source))
         self._label = shape.gap if is_label else ""
-        self._has_fields = has_channels(template.source) or doubles_thoughts(template, shape, answer)
+        forms = [self._said_in_fields] if has_channels(template.source) else [self._said_in_text, self._said_in_fields]
+        self._said = best_form(template, shape, forms, answer)
         self._growth = Growth(template, shape, self._said, answer, thinks=action.thinks)
         self.is_growing = self._growth.is_growing
         self.notes = (*template.notes, *self._thinking_note(action))
@@ -160,17 +161,15 @@ class ChatFormat:
             return self._said(str(message["content"]))
         return {**message, "content": self.as_text(str(message["content"]))}
 
-    def _said(self, reply: str) -> Message:
-        """Return the message that shows a reply in history.
+    def _said_in_text(self, reply: str) -> Message:
+        """Return the message that shows a reply with its thought as it was, without a space that the template adds."""
+        gap = self._shape.gap if self._shape.gap.isspace() else ""
+        said = reply.removeprefix(gap).removeprefix(self._label)
+        return {"role": "assistant", "content": self._control.as_reply(said)}
 
-        A template that writes the marks of a thought itself takes the thought in a field, and one that writes a space
-        before the reply takes it without.
-        """
-        own = self._control.as_reply
-        if not self._has_fields:
-            gap = self._shape.gap if self._shape.gap.isspace() else ""
-            return {"role": "assistant", "content": own(reply.removeprefix(gap).removeprefix(self._label))}
-        reading = read_reply(reply)
+    def _said_in_fields(self, reply: str) -> Message:
+        """Return the message that shows a reply with its thought in a field: the template writes the tags itself."""
+        own, reading = self._control.as_reply, read_reply(reply)
         thought = {} if not reading.thought else dict.fromkeys(THOUGHT_FIELDS, own(reading.thought))
         return {"role": "assistant", "content": own(reading.answer.strip()), **thought}
 

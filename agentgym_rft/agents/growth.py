@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from agentgym_rft.agents.template import LATER, USER, Message, Template
@@ -13,6 +13,7 @@ from agentgym_rft.errors import PolicyError
 _NOTE, _PAST = "§note§", "§past§"
 
 Fragment = tuple[str, str]
+Said = Callable[[str], Message]  # the message that shows a reply in history
 
 
 class Growth:
@@ -30,9 +31,7 @@ class Growth:
         PolicyError: the template cannot show the replies that the card asks for.
     """
 
-    def __init__(
-        self, template: Template, shape: Shape, said: Callable[[str], Message], answer: str, *, thinks: bool
-    ) -> None:
+    def __init__(self, template: Template, shape: Shape, said: Said, answer: str, *, thinks: bool) -> None:
         self._template, self._shape, self._said = template, shape, said
         samples = self._samples(answer)
         wanted = self._kind(shape.written("t" if thinks else None, answer))
@@ -122,19 +121,27 @@ class Growth:
         return (start, middle, end) if self.between is None or whole.startswith(head) else None
 
 
-def doubles_thoughts(template: Template, shape: Shape, answer: str) -> bool:
-    """Return True if a template writes tags around a thought that a message has in its text already.
+def best_form(template: Template, shape: Shape, forms: Sequence[Said], answer: str) -> Said:
+    """Return the form in which a template shows replies best: without a doubled tag, and most often as sampled.
 
-    Such a template takes the thought as a field of the message.
+    Some templates keep a thought in the text of a message, others write the tags themselves around one in a field.
     """
-    for thought in ("", "t"):
-        reply = shape.opened + shape.written(thought, answer)
-        messages: list[Message] = [{"role": "user", "content": USER}, {"role": "assistant", "content": reply}]
-        try:
-            shown = template.history([*messages, {"role": "user", "content": LATER}])
-        except PolicyError:
-            return True
-        turn = shown.partition(USER)[2].partition(LATER)[0]
-        if any(turn.count(closing) > 1 for _, closing in PAIRS):
-            return True
-    return False
+    texts = [shape.written(thought, answer) for thought in (None, "", "t")]
+
+    def score(said: Said) -> tuple[bool, int]:
+        turns = [_shown_later(template, said(shape.opened + text)) for text in texts]
+        is_doubled = any(turn.count(closing) > 1 for turn in turns for _, closing in PAIRS)
+        return not is_doubled, sum(shape.tail + text in turn for turn, text in zip(turns, texts, strict=True))
+
+    return max(forms, key=score)
+
+
+def _shown_later(template: Template, replied: Message) -> str:
+    """Return the text of an earlier turn, from the user's words on; empty if the template fails on it."""
+    later = {"role": "user", "content": LATER}
+    try:
+        return (
+            template.history([{"role": "user", "content": USER}, replied, later]).partition(USER)[2].partition(LATER)[0]
+        )
+    except PolicyError:
+        return ""

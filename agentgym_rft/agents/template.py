@@ -20,6 +20,8 @@ SYSTEM, USER, REPLY, LATER = "§system§", "§user§", "§reply§", "§later§"
 
 Message = Mapping[str, Any]
 
+_CLOCK = re.compile(r"""\bstrftime_now\(\s*(['"])(.*?)\1\s*\)""")
+
 
 class Tokenizer(Protocol):
     """The part of a Hugging Face tokenizer that this package uses."""
@@ -35,7 +37,7 @@ class Tokenizer(Protocol):
     def get_chat_template(self) -> str: ...
 
     def apply_chat_template(
-        self, conversation: Any, *, tokenize: bool, add_generation_prompt: bool, **arguments: Any
+        self, conversation: Any, *, chat_template: str, tokenize: bool, add_generation_prompt: bool, **arguments: Any
     ) -> Any: ...
 
 
@@ -58,7 +60,9 @@ class Template:
         self._tokenizer = tokenizer
         self.source = _source(tokenizer)
         self.notes: tuple[str, ...] = ()
-        self._arguments = self._used(arguments, date)
+        self._arguments = dict(arguments)
+        self._dated = _dated(self.source, date)
+        self._note_ignored()
         self._has_parts = self._is_folded = False
         self._header = ""
         self._find_parts()
@@ -77,7 +81,11 @@ class Template:
         conversation = [self._shown(message) for message in (_folded(messages) if self._is_folded else messages)]
         try:
             text = self._tokenizer.apply_chat_template(
-                conversation, tokenize=False, add_generation_prompt=is_open, **self._arguments
+                conversation,
+                chat_template=self._dated,
+                tokenize=False,
+                add_generation_prompt=is_open,
+                **self._arguments,
             )
         except TemplateError as error:
             raise PolicyError(f"The chat template cannot be rendered: {str(error).rstrip('.')}.") from error
@@ -93,14 +101,10 @@ class Template:
             return dict(message)
         return {**message, "content": [{"type": "text", "text": message["content"]}]}
 
-    def _used(self, arguments: Mapping[str, Any], date: str) -> dict[str, Any]:
-        """Return the arguments that are passed, the day among them; those that the template ignores are noted."""
-        for name in arguments:
+    def _note_ignored(self) -> None:
+        for name in self._arguments:
             if not re.search(rf"\b{re.escape(name)}\b", self.source):
                 self.notes += (f"The chat template has no '{name}': chat_template_kwargs sets it without effect.",)
-        if not date or "strftime_now" not in self.source:
-            return dict(arguments)
-        return {"strftime_now": datetime.fromisoformat(date).strftime, **arguments}
 
     def _find_parts(self) -> None:
         """Find out how a message's text is passed: some templates of models that see images take lists only."""
@@ -154,6 +158,17 @@ def _source(tokenizer: Tokenizer) -> str:
         names = ", ".join(sorted(tokenizer.chat_template))
         raise PolicyError(f"The policy's tokenizer has chat templates for {names} only; one named 'default' is needed.")
     return tokenizer.get_chat_template()
+
+
+def _dated(source: str, date: str) -> str:
+    """Return a template that tells one day for ever.
+
+    The day is written into it, since transformers passes no functions to templates that could take the clock's place.
+    """
+    if not date:
+        return source
+    day = datetime.fromisoformat(date)
+    return _CLOCK.sub(lambda call: repr(day.strftime(call[2])), source)
 
 
 def _folded(messages: Sequence[Message]) -> list[Message]:

@@ -17,7 +17,6 @@ from typing import Any
 from agentgym_rft.agents.card import card_label, today
 from agentgym_rft.config.run import Config
 from agentgym_rft.core import Group, Trajectory
-from agentgym_rft.errors import PolicyError
 from agentgym_rft.evaluation.panel import make_settings, play_panel
 from agentgym_rft.report.evaluation import read_evaluations, write_evaluation
 from agentgym_rft.report.metrics import MetricsWriter
@@ -195,7 +194,8 @@ def trained_groups(parts: Parts, batch: Batch, step: int) -> tuple[list[Group], 
     """Return the groups of a batch that are trained, as they are compared and with shaped rewards, and its metrics.
 
     Raises:
-        PolicyError: every episode broke, or found no room in the context.
+        PolicyError: every episode broke.
+        ConfigError: no episode found room in the context.
     """
     baseline = parts.config.team.baseline
     played = by_seat(batch.groups, baseline)
@@ -209,7 +209,7 @@ def trained_groups(parts: Parts, batch: Batch, step: int) -> tuple[list[Group], 
     if not batch.is_sampled:
         metrics |= {"rollout/turns": 0.0, "rollout/generated_tokens": 0.0}
     if problem := why_unplayed(all_trajectories(batch), parts.workers.max_context):
-        raise PolicyError(f"Every episode of step {step + 1} {problem}")
+        raise problem.error(f"Every episode of step {step + 1}")
     return groups, metrics
 
 
@@ -226,7 +226,7 @@ def _evaluate(parts: Parts, run_dir: Path, step: int, progress: Progress) -> Met
     with parts.source.newest(step, parts.learners.weights):
         result = play_panel(parts.workers, parts.config, parts.panel, settings)
     if result.problem and step == 0:  # later, it may be a passing fault of the environment, and is recorded as one
-        raise PolicyError(f"Every episode of the first evaluation {result.problem}")
+        raise result.problem.error("Every episode of the first evaluation")
     write_evaluation(run_dir, step, result.summary)
     progress.evaluation(step, result.summary)
     return {f"eval/{key}": result.summary[key] for key in ("success", "score", "mean_turns")}

@@ -15,7 +15,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-from transformers import AutoModelForCausalLM
 
 from agentgym_rft.config.run import Config
 from agentgym_rft.errors import CheckpointError
@@ -36,8 +35,9 @@ from agentgym_rft.trainers.learner.lora import (
     Adapter,
     adapter_weights,
     add_lora,
+    base_name,
+    exported,
     load_adapter,
-    merged_weights,
     sharing_copy,
     stored_adapter,
 )
@@ -140,7 +140,7 @@ def policy_weights(learner: Learner) -> dict[str, Tensor]:
     Not copies, where the model holds them itself.
     """
     weights = _full_weights(learner)
-    return weights if learner.adapter is None or not weights else merged_weights(weights, learner.adapter.scaling)
+    return weights if learner.adapter is None or not weights else learner.adapter.merged(weights)
 
 
 def _full_weights(learner: Learner) -> dict[str, Tensor]:
@@ -161,7 +161,7 @@ def save(learner: Learner, folder: Path, step: int, state: Mapping[str, Any], ke
         if adapter is not None:
             save_adapter = partial(adapter.save, weights=weights)
         if weights:
-            model = _exported(learner, weights if adapter is None else merged_weights(weights, adapter.scaling))
+            model = exported(learner.model, weights if adapter is None else adapter.merged(weights))
     save_checkpoint(
         folder, step, model, learner.tokenizer, learner.optimizer, {**own, **state}, keep, extra, save_adapter
     )
@@ -192,20 +192,11 @@ def _head_weights(learner: Learner, head: nn.Module) -> dict[str, Tensor]:
     return dict(head.state_dict())
 
 
-def _exported(learner: Learner, weights: Mapping[str, Tensor]) -> Any:
-    """Return a whole model of the policy's kind, without adapters, that holds these weights."""
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(learner.model.config, dtype=learner.model.dtype)
-    model.load_state_dict(dict(weights), assign=True)
-    model.tie_weights()
-    return model
-
-
 def _load_adapter(learner: Learner, checkpoint: Checkpoint) -> None:
     """Load a checkpoint's adapters, after a check that they were trained on the same frozen weights."""
     stored, adapters = stored_weights(checkpoint, learner.model.dtype), stored_adapter(checkpoint.path / "adapter")
     own = learner.model.state_dict()
-    base = {name.replace(".base_layer.", "."): tensor for name, tensor in own.items() if ".lora_" not in name}
+    base = {base_name(name): tensor for name, tensor in own.items() if ".lora_" not in name}
     difference = (
         weights_difference(stored, base)
         or weights_difference(adapters, adapter_weights(own))
