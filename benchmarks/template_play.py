@@ -385,6 +385,7 @@ def _judge_date(truth: Truth, card: AgentCard, verdict: Verdict) -> None:
     agent = ChatAgent(card, chat_format(truth.render.tokenizer, card.model_copy(update={"date": OTHER_DAY})))
     agent.observe(OBSERVATIONS[0], {})
     text, year = truth.render.decode(list(agent.prompt().row)), str(date.today().year)
-    writes_day = year in truth.render([user(FIRST)]) and "strftime_now" in str(truth.render.tokenizer.chat_template)
-    if writes_day and (year in text or OTHER_DAY[:4] not in text):
+    today = truth.render([user(FIRST)]).count(year)
+    writes_day = today and "strftime_now" in str(truth.render.tokenizer.chat_template)
+    if writes_day and (text.count(year) >= today or OTHER_DAY[:4] not in text):
         verdict.fail("date", f"a run of {OTHER_DAY} is told {year}")
