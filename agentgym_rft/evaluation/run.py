@@ -48,6 +48,9 @@ def run_evaluation(request: Request, progress: EvaluationProgress | None = None)
     _check_decoding(config, samples, evaluated)
     panel = open_panel(config, evaluated.policies, request.panel)
     agents = open_evaluated(config, evaluated)
+    if progress is not None:
+        for note in agents.notes:
+            progress.note(note)
     try:
         settings = make_settings(
             config, evaluated.label, agents.card, samples=samples, is_scripted=evaluated.is_scripted

@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from agentgym_rft.agents.agent import Prompt
+from agentgym_rft.agents.card import ActionCard
 from agentgym_rft.agents.chat import ChatFormat
 from agentgym_rft.agents.policies.base import Completion, Policy, SampleRequest
 from agentgym_rft.errors import ConfigError, PolicyError
@@ -37,7 +38,6 @@ from agentgym_rft.serve.settings import ServeSettings, check_exposure
 if TYPE_CHECKING:
     import uvicorn
 
-_SAMPLE_REPLY = "look"  # a reply without thoughts, so that the template's end-of-turn token is found
 _MAX_SWEEP_S = 10.0
 
 
@@ -71,7 +71,7 @@ class Gateway:
         require_extra()
         check_exposure(settings)
         self.settings = settings
-        self.chat = ChatFormat(tokenizer, _SAMPLE_REPLY, cache_size=0)  # texts come from outside and may be long
+        self.chat = ChatFormat(tokenizer, ActionCard(), cache_size=0)  # texts come from outside and may be long
         self.recorder = Recorder(settings, sink, policy.release, clock=clock, name=name)
         self._policy = policy
         self._tokenizer = tokenizer

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from agentgym_rft.agents.card import card_label
+from agentgym_rft.agents.card import card_label, today
 from agentgym_rft.config.run import Config
 from agentgym_rft.core import Group, Trajectory
 from agentgym_rft.evaluation.panel import make_settings, play_panel
@@ -22,6 +22,7 @@ from agentgym_rft.report.evaluation import read_evaluations, write_evaluation
 from agentgym_rft.report.metrics import MetricsWriter
 from agentgym_rft.report.progress import NoProgress, Progress
 from agentgym_rft.rollouts.outcome import why_unplayed
+from agentgym_rft.rollouts.seats import template_notes
 from agentgym_rft.store.checkpoint import has_checkpoint
 from agentgym_rft.store.run_dir import opened, run_directory
 from agentgym_rft.store.trajectories import TrajectoryWriter
@@ -68,7 +69,7 @@ def train(config: Config, *, resume: Path | None = None, progress: Progress | No
 def _lead(config: Config, resume: Path | None, progress: Progress, ranks: Ranks) -> RunResult:
     """Lead the run in the first process, which often is all of it."""
     folder = resume or run_directory(config)
-    parts = build(config, folder, ranks)
+    parts = build(_dated(config), folder, ranks)
     try:
         with opened(folder, parts.config, is_new=resume is None) as run_dir:
             result = _train(parts, run_dir, progress, is_resumed=resume is not None)
@@ -77,6 +78,11 @@ def _lead(config: Config, resume: Path | None, progress: Progress, ranks: Ranks)
         parts.workers.close()
     parts.learners.dismiss(result)
     return result
+
+
+def _dated(config: Config) -> Config:
+    """Return the configuration with the day that chat templates are told, which a resumed run and a replay keep."""
+    return config.model_copy(update={"agent": config.agent.model_copy(update={"date": config.agent.date or today()})})
 
 
 @dataclass(slots=True)
@@ -102,6 +108,8 @@ def _train(parts: Parts, run_dir: Path, progress: Progress, *, is_resumed: bool)
     metrics_file = MetricsWriter(run_dir / "metrics.jsonl", last_step=done.steps if is_resumed else None)
     trajectories = TrajectoryWriter(run_dir / "trajectories")
     progress.start(run_dir=run_dir, first_step=done.steps + 1, num_steps=config.trainer.steps)
+    for note in template_notes(config, parts.tokenizer):
+        progress.note(note)
     _say_where(done, config, num_recorded, progress, is_resumed=is_resumed)
     has_ended = False
     with _interruptible(progress) as interrupted:

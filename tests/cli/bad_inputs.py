@@ -103,13 +103,13 @@ def team_eval(*more: str) -> Case:
     return Case(f"`eval {' '.join(more)}`", lambda at: ["eval", "--env", TEAM, "--tasks", "2", *more])
 
 
-def policy(what: str, change: Callable[[Path], object], quotes: str = "") -> Case:
+def policy(what: str, change: Callable[[Path], object], quotes: str = "", more: Sequence[str] = ()) -> Case:
     """A new run from a changed copy of a good policy."""
 
     def args(at: Place) -> Sequence[str | Path]:
         shutil.copytree(at.policy, at.folder / "policy")
         change(at.folder / "policy")
-        return ["train", "--env", ENV, "--policy", at.folder / "policy", "--out", at.folder / "new", *QUICK]
+        return ["train", "--env", ENV, "--policy", at.folder / "policy", "--out", at.folder / "new", *QUICK, *more]
 
     return Case(what, args, quotes=quotes)
 
@@ -275,6 +275,16 @@ def more_tokens(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
+def as_tools_only(folder: Path) -> None:
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "chat_template.jinja").rename(folder / "additional_chat_templates" / "tool_use.jinja")
+
+
+def as_endless(folder: Path) -> None:
+    (folder / "generation_config.json").unlink()
+    text("chat_template.jinja", "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:")(folder)
+
+
 def as_damaged_pickle(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(b"x" * 100)
@@ -334,6 +344,8 @@ CASES: dict[str, tuple[Case, ...]] = {
         train("--eval.split=valid"),
         train("--agent.card=plian"),
         train("--agent.overrides.context.strategy=ful"),
+        train("--agent.overrides.chat_template_kwargs={tokenize: true}"),
+        train("--agent.date=tomorrow"),
         train("--agent.overrides.contxt.strategy=full"),
         in_folder("`agentgym trian`", nothing, "trian", quotes="No such command"),
     ),
@@ -454,7 +466,19 @@ CASES: dict[str, tuple[Case, ...]] = {
         ),
         policy("no chat template", remove("chat_template.jinja")),
         policy("a chat template that fails", text("chat_template.jinja", "{% for m in messages %}"), "rendered: "),
+        policy(
+            "a chat template that adds a number to a text",
+            text("chat_template.jinja", "{{ 1 + messages[0]['content'] }}"),
+            "rendered: ",
+        ),
         policy("a chat template that shows nothing", text("chat_template.jinja", "Hello.")),
+        policy("a chat template for tools only", as_tools_only),
+        policy("a chat template that ends no reply", as_endless),
+        policy(
+            "a chat template that drops the card's tags, `--agent.card=think`",
+            text("chat_template.jinja", "{% for m in messages %}{{ m.content | striptags }}<|end|>{% endfor %}"),
+            more=["--agent.card=think"],
+        ),
     ),
     "Models in GGUF": (
         gguf("a file that is not there", nothing),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from agentgym_rft.agents.policies.model_dir import check_files, check_kind
+from agentgym_rft.agents.template_shape import GENERATION_STOP_IDS
 from agentgym_rft.errors import DataError
 
 UNREADABLE = (  # what transformers raises for files that it cannot make a model or a tokenizer of
@@ -121,9 +123,26 @@ def _replace(folder: Path, staging: Path) -> None:
 
 def _read_tokenizer(folder: Path) -> Any:
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except UNREADABLE as error:
         raise DataError(f"The tokenizer of {folder} cannot be read: {first_line(error)}") from error
+    setattr(tokenizer, GENERATION_STOP_IDS, _generation_stop_ids(folder))
+    return tokenizer
+
+
+def _generation_stop_ids(folder: Path) -> tuple[int, ...]:
+    """Return the ids that end a reply by the model's generation configuration; none where it names none."""
+    path = folder / "generation_config.json"
+    if not path.is_file():
+        return ()
+    try:
+        found = json.loads(path.read_bytes()).get("eos_token_id")
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(f"{path} cannot be read: {first_line(error)}") from error
+    ids = found if isinstance(found, list) else [] if found is None else [found]
+    if not all(type(each) is int and each >= 0 for each in ids):
+        raise DataError(f"{path} has the eos_token_id {found!r}, expected token ids.")
+    return tuple(ids)
 
 
 def _read_config(folder: Path) -> Any:

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from agentgym_rft.agents.card import AgentCard
-from agentgym_rft.agents.chat import Message
 from agentgym_rft.agents.content import reply_text
 from agentgym_rft.agents.reflect import Refusal, parse_report, reflection_messages
+from agentgym_rft.agents.template import Message
 from agentgym_rft.errors import ConfigError, PolicyError
 from agentgym_rft.rollouts.episode.boundary import in_thread
 from agentgym_rft.rollouts.episode.forks import EpisodeRecord
