@@ -4,7 +4,8 @@
 
 Takes every chat template that installed packages ship, or all `*.jinja` of a folder, makes tokenizers for it, plays
 conversations and prints a table, a row a template. The truth comes from the template's own rendering by transformers
-(`template_truth.py`). Exits with 1 if a template is treated wrongly.
+(`template_truth.py`). Exits with 1 if a template is treated wrongly. A row "could grow" where the template would have
+left the replies as they were, and the package renders them anew all the same: right, but slower.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from template_play import Verdict, judge
+from template_checks import judge
+from template_play import Verdict
 from template_tokenizers import FLAGS, USUAL, Flags, control_tokens, make_tokenizer
 from template_truth import FIRST, NEXT, PAIRS, REPLY, Renderer, Truth, Unrenderable, assistant, examine, user
 
@@ -133,7 +135,8 @@ def _growth(verdict: Verdict) -> str:
     has_grown = {name: not is_restart for name, is_restart in verdict.restarts.items()}
     if has_grown.get("thoughts"):
         return "grows"
-    return "grows without thoughts" if has_grown.get("no thoughts") else "anew"
+    growth = "grows without thoughts" if has_grown.get("no thoughts") else "anew"
+    return f"{growth} (could grow)" if verdict.could_grow else growth
 
 
 def _mark(failures: dict[str, list[str]], kind: str) -> str:

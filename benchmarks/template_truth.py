@@ -24,6 +24,7 @@ PAIRS = (
     ("<|inner_prefix|>", "<|inner_suffix|>"),
     ("<|channel>thought\n", "<channel|>"),
     ("<thought>", "</thought>"),
+    ("<thinking>", "</thinking>"),
 )
 Message = Mapping[str, Any]
 
@@ -251,7 +252,8 @@ def own_turns(truth: Truth, thought: str, answer: str) -> list[str]:
                 continue
             head, mark, _ = whole[len(prompt) :].partition(answer)
             is_shown = whole.startswith(prompt) and mark and (not thought or thought in head)
-            is_whole = truth.pair[1].strip() in head if truth.opened else head.strip() == truth.pair[1].strip()
+            opening, close = (tag.strip() for tag in truth.pair)
+            is_whole = (close in head and opening not in head) if truth.opened else head.strip() == close
             if is_shown and (is_whole or (is_balanced(truth, head) and not truth.opened)):
                 texts.append(head + answer)
     return list(dict.fromkeys(texts))

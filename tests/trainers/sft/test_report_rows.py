@@ -24,7 +24,7 @@ from agentgym_rft.trainers.sft.model import build_model, train_tokenizer
 from agentgym_rft.trainers.sft.report_rows import cut_off, experience_rows, guided_row, mixed, play_episodes, report_row
 from agentgym_rft.trainers.sft.report_tokens import add_pieces, report_pieces
 from agentgym_rft.trainers.sft.rows import SftRow
-from agentgym_rft.trainers.sft.train import pad_batch, train_sft
+from agentgym_rft.trainers.sft.train import train_sft
 
 CARD = load_card(AgentSection())
 REPORT = Report("mug 1 on shelf 2.", "[7] go to bed 1.", Outcome.FAILURE, "take mug 1 from shelf 2.", 7)
@@ -245,11 +245,6 @@ def test_a_share_without_a_row_is_refused():
     section = SftSection(guided_share=0.2)
     with pytest.raises(DataError, match=r"No retry came from 1800 episodes"):
         next(mixed(itertools.repeat(row_of(0)), [row_of(1)], [], section, seed=0))
-
-
-def test_rows_with_and_without_weights_share_a_batch():
-    rows = [SftRow(np.array([1, 2]), np.array([False, True])), SftRow(np.array([3]), np.array([True]), np.array([0.5]))]
-    assert pad_batch(rows, 0.25).weights.tolist() == [[0.25, 1.0], [0.5, 0.0]]
 
 
 def test_a_run_with_reports_trains_from_the_seed_policy_and_extends_its_tokenizer(env):
