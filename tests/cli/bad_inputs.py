@@ -375,6 +375,9 @@ CASES: dict[str, tuple[Case, ...]] = {
         evaluate("--temperature", "-1", quotes="Invalid value"),
         sft("`sft --model.num_heads=3 --model.num_kv_heads=2`", "--model.num_heads=3", "--model.num_kv_heads=2"),
         sft("`sft --sft.tokens=0`", "--sft.tokens=0"),
+        sft("`sft --sft.optimizer=sgd`", "--sft.optimizer=sgd"),
+        sft("`sft --sft.learning_rate=nan`", "--sft.learning_rate=.nan"),
+        sft("`sft --sft.gradient_checkpointing=often`", "--sft.gradient_checkpointing=often"),
     ),
     "Several agents": (
         train("--team.seats.c.policy=random", env=TEAM),
@@ -539,6 +542,8 @@ CASES: dict[str, tuple[Case, ...]] = {
         resume("`--env alfworld`", nothing, "--env", "alfworld"),
         resume("`--env.id=alfworld`", nothing, "--env.id=alfworld"),
         resume("`--out` elsewhere", nothing, "--out", "elsewhere"),
+        in_folder("`sft` with the run of `train`", nothing, "sft", "--resume", "RUN"),
+        in_folder("`sft` with `--env`", nothing, "sft", "--resume", "RUN", "--env", "alfworld"),
     ),
     "Environments that fail": (
         train("--env.options.fault=reset", env="tests.cli.bad_inputs:Broken", code=1, what="`reset` always raises"),
