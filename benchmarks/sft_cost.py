@@ -2,8 +2,8 @@
 
     python benchmarks/sft_cost.py [--model DIR] [--against CHECKOUT] [--threads 2] [--steps 3]
 
-Every row is a run of `agentgym sft --env alfworld --init DIR` in a process of its own. Speed is that of all steps but the
-first, in tokens that the model reads, without padding: by the clock, and by the processor time that was used, which
+Every row is a run of `agentgym sft --env alfworld --init DIR` in a process of its own. Speed is that of all steps but
+the first, in tokens that the model reads, without padding: by the clock, and by the processor time that was used, which
 other work on the machine changes less. Memory is the peak of the process. `--against` is a checkout of other code, such
 as a `git worktree`; it takes turns with this one. The last two rows are models with random weights that differ in their
 vocabulary alone.

@@ -82,7 +82,7 @@ def make_trainee(model: Any, section: SftSection, seed: int, note: Note = lambda
     with _keys_of_sft():
         adapter = add_lora(model, section.lora, seed)
         scorer = _make_scorer(model, section, note)
-        layers = _layers(model, note) if section.gradient_checkpointing == "auto" else scorer.recomputed
+        layers = _layers(model, note) if section.gradient_checkpointing == "long_rows" else scorer.recomputed
     tight = replace(scorer, recomputed=layers)
     optimizer = make_optimizer(model, section)
     rates = tuple(float(group["lr"]) for group in optimizer.param_groups)
@@ -90,7 +90,7 @@ def make_trainee(model: Any, section: SftSection, seed: int, note: Note = lambda
 
 
 def _make_scorer(model: Any, section: SftSection, note: Note) -> Scorer:
-    is_recomputed = section.gradient_checkpointing is True
+    is_recomputed = section.gradient_checkpointing == "always"
 
     def make(layout: Layout) -> Scorer:
         return make_scorer(model, bf16=section.bf16, layout=layout, recompute=is_recomputed)
