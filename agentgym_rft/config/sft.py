@@ -83,8 +83,8 @@ class SftSection(Section):
     cooldown_fraction: float = Field(0.4, ge=0, le=1, description="last part of the steps, linearly to zero")
     max_grad_norm: float = Field(1.0, gt=0, description="gradient clipping")
     bf16: bool = Field(False, description="autocast the forward pass to bfloat16; with init true")
-    gradient_checkpointing: bool | Literal["auto"] = Field(
-        False, description="as in trainer; auto: only for rows longer than micro_batch_tokens; with init auto"
+    gradient_checkpointing: Literal["never", "long_rows", "always"] = Field(
+        "never", description="recompute layers; long_rows: of those beyond micro_batch_tokens; with init long_rows"
     )
     lora: LoraSection = LoraSection()
     reflection_share: float = Field(
@@ -174,7 +174,7 @@ def pretrained_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     defaults = {
         "packing": "auto",
         "micro_batch_tokens": 1024,
-        "gradient_checkpointing": "auto",
+        "gradient_checkpointing": "long_rows",
         "bf16": True,
         "context_weight": 0.0,
     }

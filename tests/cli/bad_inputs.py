@@ -193,6 +193,14 @@ def evaluate(*more: str, quotes: str = "") -> Case:
     return Case(f"`eval {' '.join(more)}`", lambda at: [*args, "--policy", at.policy], quotes=quotes)
 
 
+BOUNDLESS = (
+    "--sft.learning_rate=1e38",
+    "--sft.max_grad_norm=1e38",
+    "--sft.batch_tokens=200",
+    "--sft.tokenizer_episodes=2",
+)
+
+
 def sft(what: str, *more: str, env: str = ENV, code: int = 2) -> Case:
     """A supervised run."""
     return Case(what, lambda at: ["sft", "--env", env, "--out", at.folder / "new", "--device", "cpu", *more], code)
@@ -375,6 +383,15 @@ CASES: dict[str, tuple[Case, ...]] = {
         evaluate("--temperature", "-1", quotes="Invalid value"),
         sft("`sft --model.num_heads=3 --model.num_kv_heads=2`", "--model.num_heads=3", "--model.num_kv_heads=2"),
         sft("`sft --sft.tokens=0`", "--sft.tokens=0"),
+        sft("`sft --sft.optimizer=sgd`", "--sft.optimizer=sgd"),
+        sft("`sft --sft.learning_rate=nan`", "--sft.learning_rate=.nan"),
+        sft("`sft --sft.gradient_checkpointing=true`", "--sft.gradient_checkpointing=true"),
+        in_folder(
+            "`sft --sft.lora.targets` that is not there",
+            nothing,
+            *("sft", "--env", ENV, "--init", "POLICY", "--out", "DIR/new", "--device", "cpu"),
+            *("--sft.lora.rank=2", "--sft.lora.targets=[nope]"),
+        ),
     ),
     "Several agents": (
         train("--team.seats.c.policy=random", env=TEAM),
@@ -539,6 +556,8 @@ CASES: dict[str, tuple[Case, ...]] = {
         resume("`--env alfworld`", nothing, "--env", "alfworld"),
         resume("`--env.id=alfworld`", nothing, "--env.id=alfworld"),
         resume("`--out` elsewhere", nothing, "--out", "elsewhere"),
+        in_folder("`sft` with the run of `train`", nothing, "sft", "--resume", "RUN"),
+        in_folder("`sft` with `--env`", nothing, "sft", "--resume", "RUN", "--env", "alfworld"),
     ),
     "Environments that fail": (
         train("--env.options.fault=reset", env="tests.cli.bad_inputs:Broken", code=1, what="`reset` always raises"),
@@ -549,6 +568,7 @@ CASES: dict[str, tuple[Case, ...]] = {
             "an environment without an oracle", nothing, "eval", "--env", ENV, "--policy", "oracle", "--tasks", "2"
         ),
         sft("`sft` without a scripted expert", env="tests.envs.counter_env:CounterEnv"),
+        sft("`sft` whose weights grow beyond all bounds", *BOUNDLESS, code=1),
     ),
     "Serving": (
         in_folder("`serve --host 0.0.0.0`", nothing, *SERVE, "--host", "0.0.0.0"),

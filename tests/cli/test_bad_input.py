@@ -165,7 +165,7 @@ def test_train_and_eval_take_what_sft_and_train_made(good, supervised, tmp_path)
         assert cli.run([*map(str, args), "--out", str(out / "eval.json")]) == 0
 
 
-def test_a_supervised_run_is_neither_overwritten_nor_resumed(supervised, good):
+def test_a_supervised_run_is_neither_overwritten_nor_resumed_as_another(supervised, good):
     before = (supervised / "config.yaml").read_text()
     for args in (["sft", "--env", ENV, "--out", supervised], _train(good, supervised)):
         code, error = call(args)
@@ -173,7 +173,7 @@ def test_a_supervised_run_is_neither_overwritten_nor_resumed(supervised, good):
         assert "holds a run already" in error
     assert call(["train", "--resume", supervised]) == (
         2,
-        f"'{supervised}' holds a supervised run; only one of `agentgym train` can be resumed.\n",
+        f"'{supervised}' holds a supervised run. Go on with: agentgym sft --resume {supervised}\n",
     )
     assert (supervised / "config.yaml").read_text() == before
 

@@ -43,11 +43,13 @@ def train_step(trainee: Trainee, batch: SftBatch, done: Done) -> Row:
     taken = time.perf_counter() - start
     done.steps += 1
     done.tokens += batch.num_tokens
+    done.read += batch.num_read
     done.time_s += taken
     return {
         "step": done.steps,
         "progress": min(1.0, progress(done, section)),
         "tokens/total": done.tokens,
+        "tokens/read": done.read,
         "loss/all": loss,
         "loss/action": action_loss,
         "grad/norm": norm,

@@ -28,6 +28,7 @@ class Done:
 
     steps: int = 0
     tokens: int = 0  # trained ones, which `sft.tokens` counts
+    read: int = 0  # those of all rows
     time_s: float = 0.0  # of the steps alone
 
 
@@ -57,7 +58,7 @@ class Trainee:
 
     def save(self, folder: Path, done: Done, tokenizer: Any, keep: int) -> None:
         """Write a checkpoint. Raises StorageError."""
-        state = {"tokens": done.tokens, "time_s": done.time_s}
+        state = {"tokens": done.tokens, "read": done.read, "time_s": done.time_s}
         writer = adapter_writer(self.adapter, self.scorer.model.state_dict())
         model = self.policy_model()
         save_checkpoint(folder, done.steps, model, tokenizer, self.optimizer, state, keep, save_adapter=writer)
@@ -66,7 +67,8 @@ class Trainee:
         """Put the newest good checkpoint of a folder back; returns what was done by then. Raises CheckpointError."""
         checkpoint = load_checkpoint(folder)
         restore_trained(checkpoint, self.scorer.model, self.adapter, self.optimizer)
-        return Done(checkpoint.step, int(checkpoint.state["tokens"]), float(checkpoint.state["time_s"]))
+        state = checkpoint.state
+        return Done(checkpoint.step, int(state["tokens"]), int(state["read"]), float(state["time_s"]))
 
 
 def make_trainee(model: Any, section: SftSection, seed: int, note: Note = lambda message: None) -> Trainee:
@@ -80,7 +82,7 @@ def make_trainee(model: Any, section: SftSection, seed: int, note: Note = lambda
     with _keys_of_sft():
         adapter = add_lora(model, section.lora, seed)
         scorer = _make_scorer(model, section, note)
-        layers = _layers(model, note) if section.gradient_checkpointing == "auto" else scorer.recomputed
+        layers = _layers(model, note) if section.gradient_checkpointing == "long_rows" else scorer.recomputed
     tight = replace(scorer, recomputed=layers)
     optimizer = make_optimizer(model, section)
     rates = tuple(float(group["lr"]) for group in optimizer.param_groups)
@@ -88,7 +90,7 @@ def make_trainee(model: Any, section: SftSection, seed: int, note: Note = lambda
 
 
 def _make_scorer(model: Any, section: SftSection, note: Note) -> Scorer:
-    is_recomputed = section.gradient_checkpointing is True
+    is_recomputed = section.gradient_checkpointing == "always"
 
     def make(layout: Layout) -> Scorer:
         return make_scorer(model, bf16=section.bf16, layout=layout, recompute=is_recomputed)

@@ -106,7 +106,7 @@ def test_steps_in_micro_batches_are_steps_on_whole_batches(settings):
 def test_rows_longer_than_a_micro_batch_are_recomputed_with_the_same_gradient():
     rows = make_rows()
     _, kept = gradient(trainee(), make_batch(rows, 0.3))
-    made = trainee(micro_batch_tokens=10, gradient_checkpointing="auto")
+    made = trainee(micro_batch_tokens=10, gradient_checkpointing="long_rows")
     runs = []
     for layer in made.scorer.model.model.layers:
         layer.self_attn.register_forward_hook(lambda module, given, out: runs.append(module))
@@ -210,7 +210,7 @@ def test_refusals_of_adapters_name_the_keys_of_sft():
 
 
 def test_a_scorer_for_long_rows_shares_all_else():
-    made = trainee(gradient_checkpointing="auto")
+    made = trainee(gradient_checkpointing="long_rows")
     assert made.scorer.recomputed == ()
     assert dataclasses.replace(made.tight, recomputed=()) == made.scorer
     assert made.tight.recomputed
