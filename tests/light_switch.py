@@ -19,7 +19,11 @@ from agentgym_rft.errors import DataError, EnvError
 from agentgym_rft.rollouts.seats import only_agent
 from agentgym_rft.trainers.sft.demonstrations import demonstrations
 from agentgym_rft.trainers.sft.model import build_model, train_tokenizer
-from agentgym_rft.trainers.sft.train import fit, length_batches, sft_rows
+from agentgym_rft.trainers.learner.scoring import make_scorer
+from agentgym_rft.trainers.sft.batches import batches
+from agentgym_rft.trainers.sft.fit import fit
+from agentgym_rft.trainers.sft.optimizer import make_optimizer
+from agentgym_rft.trainers.sft.rows import sft_rows
 
 COLOURS = ("red", "blue")
 MODEL = ModelSection(
@@ -109,7 +113,8 @@ def make_policy(folder: Path, shape: ModelSection = MODEL) -> Path:
     chat = chat_format(tokenizer, card)
     played = demonstrations(Undecided(), only_agent(card, chat), split="train", seed=0, section=SftSection(noise=0.0))
     rows = (row for trajectory in played for row in sft_rows(trajectory, shape.max_context))
-    fit(model, length_batches(rows, section, seed=0), section, lambda _: None)
+    made = batches(rows, section, section.packing, seed=0)
+    fit(make_scorer(model), make_optimizer(model, section), made, section, lambda _: None)
     save_model(folder, model, tokenizer)
     return folder
 

@@ -15,7 +15,6 @@ from agentgym_rft.cli.settings import with_shorthands
 from agentgym_rft.config.load import load_sft_config
 from agentgym_rft.config.sft import SftConfig
 
-_LINE_EVERY_S = 10.0
 _SHORT = {"env": ("env", "id"), "data": ("env", "options", "data"), "seed": ("run", "seed"), "out": ("run", "out")}
 
 
@@ -69,7 +68,7 @@ def run_sft(config: SftConfig) -> None:
             metrics.write(row)
             lines.show(row)
 
-        train_sft(config, env, card, model.to(device), tokenizer, report)
+        train_sft(config, env, card, model.to(device), tokenizer, report, typer.echo)
         metrics.close()
         env.close()
         save_model(out / "model", model, tokenizer)
@@ -83,20 +82,18 @@ def _out(config: SftConfig) -> Path:
 
 
 class _Lines:
-    """A line of progress every few seconds."""
+    """A line for every step."""
 
     def __init__(self, num_tokens: int) -> None:
         self._num_tokens = num_tokens
-        self._last_s = -_LINE_EVERY_S
 
     def show(self, row: Mapping[str, float]) -> None:
-        now = time.monotonic()
-        is_last = row["tokens/total"] >= self._num_tokens
-        if now - self._last_s < _LINE_EVERY_S and not is_last:
-            return
-        self._last_s = now
+        from agentgym_rft.report.progress import format_duration
+
         share = min(1.0, row["tokens/total"] / self._num_tokens)
+        left = row["time_s"] * (1 - share) / share
         typer.echo(
-            f"step {row['step']:.0f}  {100 * share:.0f} % of {self._num_tokens:,} tokens  "
-            f"loss {row['loss/all']:.3f}  action loss {row['loss/action']:.3f}  {row['time_s']:.0f} s"
+            f"step {row['step']:.0f}  {100 * share:.1f} % of {self._num_tokens:,} tokens  "
+            f"loss {row['loss/all']:.3f}  action loss {row['loss/action']:.3f}  "
+            f"{row['speed/tokens_per_s']:,.0f} tokens/s  left {format_duration(left)}"
         )

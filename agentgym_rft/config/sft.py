@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from agentgym_rft.config.base import MAIN, Section
-from agentgym_rft.config.run import AgentSection, EnvSection
+from agentgym_rft.config.run import AgentSection, EnvSection, LoraSection
 from agentgym_rft.config.team import SeatSection
 
 
@@ -42,6 +43,15 @@ class SftSection(Section):
     batch_tokens: int = Field(
         10_000, ge=1, description="tokens an optimizer step, padding included", json_schema_extra=MAIN
     )
+    micro_batch_tokens: int | None = Field(
+        None, ge=1, description="tokens in one forward pass; null: those of the step; with init 2048"
+    )
+    packing: Literal["auto", "padded", "packed"] = Field(
+        "padded", description="as trainer.packing; auto: packed where the model can; with init auto"
+    )
+    optimizer: Literal["muon", "adamw"] = Field(
+        "muon", description="muon: with AdamW for all but matrices; with init adamw", json_schema_extra=MAIN
+    )
     player: Literal["expert", "random"] = Field(
         "expert", description="who demonstrates; random: any action, which teaches the grammar alone, lost or not"
     )
@@ -50,19 +60,23 @@ class SftSection(Section):
     )
     lost: bool = Field(False, description="learn from lost demonstrations, too: in games that somebody has to lose")
     context_weight: float = Field(
-        0.3, ge=0, description="loss weight of context tokens; action tokens weigh 1", json_schema_extra=MAIN
+        0.3, ge=0, description="loss weight of context tokens, action tokens weigh 1; with init 0", json_schema_extra=MAIN
     )
     disguise: float = Field(
         0.0, ge=0, le=1, description="share of words replaced, alike in a whole demonstration", json_schema_extra=MAIN
     )
     keep_words: tuple[str, ...] = Field((), description="words that are not: those of actions and fixed texts")
     tokenizer_episodes: int = Field(400, ge=1, description="demonstrations that the tokenizer is trained on")
-    learning_rate: float = Field(3e-3, gt=0, description="of AdamW, for embeddings and vectors", json_schema_extra=MAIN)
+    learning_rate: float = Field(
+        3e-3, gt=0, description="of AdamW; with init 1e-4, with adapters 1e-3, with Muon 3e-3", json_schema_extra=MAIN
+    )
     matrix_learning_rate: float = Field(2e-2, gt=0, description="of Muon, for hidden matrices", json_schema_extra=MAIN)
     warmup_fraction: float = Field(0.02, ge=0, le=1, description="first part of the steps, linearly up")
     cooldown_fraction: float = Field(0.4, ge=0, le=1, description="last part of the steps, linearly to zero")
     max_grad_norm: float = Field(1.0, gt=0, description="gradient clipping")
-    bf16: bool = Field(False, description="autocast to bfloat16")
+    bf16: bool = Field(False, description="autocast the forward pass to bfloat16; with init true")
+    gradient_checkpointing: bool = Field(False, description="recompute each layer in the backward pass: less memory")
+    lora: LoraSection = LoraSection()
     reflection_share: float = Field(
         0.0, ge=0, le=1, description="share of rows that are an episode and a report on it", json_schema_extra=MAIN
     )
@@ -108,3 +122,24 @@ class SftConfig(Section):
     sft: SftSection = SftSection()
     team: SftTeamSection = SftTeamSection()
     run: SftRunSection = SftRunSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fit_pretrained(cls, data: Any) -> Any:
+        """Lay the defaults of a pretrained model below what is given."""
+        if not isinstance(data, Mapping) or data.get("init", "scratch") == "scratch":
+            return data
+        given = data.get("sft", {})
+        if isinstance(given, SftSection):
+            given = given.model_dump(exclude_unset=True)
+        return {**data, "sft": {**pretrained_defaults(given), **given}} if isinstance(given, Mapping) else data
+
+
+def pretrained_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the defaults of `sft` that differ where a model with weights is trained; `given` is what is not one."""
+    defaults = {"packing": "auto", "micro_batch_tokens": 2048, "bf16": True, "context_weight": 0.0}
+    if given.get("optimizer", "adamw") == "muon":
+        return defaults
+    lora = given.get("lora")
+    has_adapters = isinstance(lora, Mapping) and bool(lora.get("rank"))
+    return {**defaults, "optimizer": "adamw", "learning_rate": 1e-3 if has_adapters else 1e-4}

@@ -15,14 +15,19 @@ BETAS = (0.9, 0.95)  # of AdamW
 
 
 def make_optimizer(model: nn.Module, cfg: TrainerSection) -> torch.optim.AdamW:
+    """Return AdamW with the learning rate and the weight decay of a run."""
+    return make_adamw(model, cfg.learning_rate, cfg.weight_decay)
+
+
+def make_adamw(model: nn.Module, learning_rate: float, weight_decay: float = 0.0) -> torch.optim.AdamW:
     """Return AdamW over the trainable weights of `model`; weight decay only on matrices, not on norms and biases."""
     weights = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
     groups = [
-        {"params": [pair for pair in weights if pair[1].ndim >= 2], "weight_decay": cfg.weight_decay},
+        {"params": [pair for pair in weights if pair[1].ndim >= 2], "weight_decay": weight_decay},
         {"params": [pair for pair in weights if pair[1].ndim < 2], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(groups, lr=cfg.learning_rate, betas=BETAS, fused=True)
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=BETAS, fused=True)
 
 
 def learning_rate(step: int, cfg: TrainerSection) -> float:
@@ -36,9 +41,15 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
         group["lr"] = value
 
 
-def clipped_step(optimizer: torch.optim.Optimizer, max_grad_norm: float) -> float:
+def clipped_step(
+    optimizer: torch.optim.Optimizer,
+    max_grad_norm: float,
+    advice: str = "Lower trainer.learning_rate or look at the last batch.",
+) -> float:
     """Clip the gradients to a total norm, take one step, clear them; returns the norm before clipping.
 
+    Args:
+        advice: what to do if that norm is not finite, as a sentence.
     Raises:
         NumericsError: the norm is not finite. The weights are unchanged then.
     """
@@ -46,7 +57,7 @@ def clipped_step(optimizer: torch.optim.Optimizer, max_grad_norm: float) -> floa
     total = nn.utils.clip_grad_norm_(weights, max_grad_norm)
     norm = float(total.full_tensor() if isinstance(total, DTensor) else total)
     if not math.isfinite(norm):
-        raise NumericsError(f"The gradient norm is {norm}. Lower trainer.learning_rate or look at the last batch.")
+        raise NumericsError(f"The gradient norm is {norm}. {advice}")
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return norm
