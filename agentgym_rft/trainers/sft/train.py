@@ -69,13 +69,13 @@ def train_sft(
 ) -> int:
     """Train a model in place on demonstrations and, by their shares, on reports and guided retries.
 
-    For those the model first plays, and then its tokenizer is given tokens for the fixed pieces of reports. Returns the
-    number of optimizer steps.
+    For those the model first plays, and then its tokenizer is given tokens for the fixed pieces of reports, unless
+    `sft.report_tokens` is false. Returns the number of optimizer steps.
     """
     section, seed = config.sft, config.run.seed
     has_reports = section.reflection_share + section.guided_share > 0
     episodes = play_episodes(config, card, env, model, tokenizer) if has_reports else []
-    if has_reports:
+    if has_reports and section.report_tokens:
         add_pieces(model, tokenizer, report_pieces(section.labelled_turns, section.phrases))
     rows = demonstrated_rows(config, env, card, tokenizer)
     if has_reports:
