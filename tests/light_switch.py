@@ -17,13 +17,12 @@ from agentgym_rft.config.sft import ModelSection, SftSection
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.errors import DataError, EnvError
 from agentgym_rft.rollouts.seats import only_agent
-from agentgym_rft.trainers.sft.demonstrations import demonstrations
-from agentgym_rft.trainers.sft.model import build_model, train_tokenizer
-from agentgym_rft.trainers.learner.scoring import make_scorer
 from agentgym_rft.trainers.sft.batches import batches
-from agentgym_rft.trainers.sft.fit import fit
-from agentgym_rft.trainers.sft.optimizer import make_optimizer
+from agentgym_rft.trainers.sft.demonstrations import demonstrations
+from agentgym_rft.trainers.sft.fit import steps
+from agentgym_rft.trainers.sft.model import build_model, train_tokenizer
 from agentgym_rft.trainers.sft.rows import sft_rows
+from agentgym_rft.trainers.sft.trainee import Done, make_trainee
 
 COLOURS = ("red", "blue")
 MODEL = ModelSection(
@@ -113,8 +112,7 @@ def make_policy(folder: Path, shape: ModelSection = MODEL) -> Path:
     chat = chat_format(tokenizer, card)
     played = demonstrations(Undecided(), only_agent(card, chat), split="train", seed=0, section=SftSection(noise=0.0))
     rows = (row for trajectory in played for row in sft_rows(trajectory, shape.max_context))
-    made = batches(rows, section, section.packing, seed=0)
-    fit(make_scorer(model), make_optimizer(model, section), made, section, lambda _: None)
+    list(steps(make_trainee(model, section, seed=0), batches(rows, section, "padded", seed=0), Done()))
     save_model(folder, model, tokenizer)
     return folder
 

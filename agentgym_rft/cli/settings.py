@@ -12,8 +12,18 @@ from agentgym_rft import registry
 from agentgym_rft.agents.policies.names import model_name
 from agentgym_rft.agents.policies.seeds import SEED, full_policy_name, is_seed, seed_policy_path, short_name
 from agentgym_rft.cli.options import Override
-from agentgym_rft.config.load import load_config, merge, nest, read_config, shipped_dir, validate_config
+from agentgym_rft.config.load import (
+    load_config,
+    merge,
+    nest,
+    read_config,
+    read_yaml,
+    shipped_dir,
+    validate_config,
+    validate_sft_config,
+)
 from agentgym_rft.config.run import Config
+from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.errors import CheckpointError, ConfigError
 
 DEFAULT_ENV = "agentgym/ALFWorld-v0"
@@ -65,16 +75,36 @@ def resumed_config(run_dir: Path, overrides: Sequence[Override]) -> Config:
     """
     data = read_run_config(run_dir)
     if "sft" in data:
-        raise CheckpointError(f"'{run_dir}' holds a supervised run; only one of `agentgym train` can be resumed.")
+        raise CheckpointError(f"'{run_dir}' holds a supervised run. Go on with: agentgym sft --resume {run_dir}")
     env_id = with_full_names(validate_config(data)).env.id
+    config = with_full_names(validate_config(_resumed(data, run_dir, overrides)))
+    _check_same_env(config.env.id, env_id)
+    return config
+
+
+def resumed_sft_config(run_dir: Path, overrides: Sequence[Override]) -> SftConfig:
+    """Return the configuration of a supervised run that goes on, as `resumed_config` does."""
+    data = read_run_config(run_dir)
+    if "sft" not in data:
+        raise CheckpointError(f"'{run_dir}' holds no supervised run. Go on with: agentgym train --resume {run_dir}")
+    env_id = registry.resolve_env_id(validate_sft_config(data).env.id)
+    config = validate_sft_config(_resumed(data, run_dir, overrides))
+    _check_same_env(registry.resolve_env_id(config.env.id), env_id)
+    return config
+
+
+def _resumed(data: Mapping[str, object], run_dir: Path, overrides: Sequence[Override]) -> dict[str, object]:
+    """Return a run's configuration with overrides and its directory. Raises `ConfigError` if another is asked for."""
     for path, value in overrides:
         if tuple(path) == ("run", "out") and Path(value) != run_dir:
             raise ConfigError("A resumed run goes on in its own directory: leave out --out, or leave out --resume.")
         data = merge(data, nest(path, value))
-    config = with_full_names(validate_config(merge(data, {"run": {"out": str(run_dir)}})))
-    if config.env.id != env_id:
+    return merge(data, {"run": {"out": str(run_dir)}})
+
+
+def _check_same_env(asked: str, env_id: str) -> None:
+    if asked != env_id:
         raise ConfigError(f"A resumed run keeps its environment, '{env_id}': leave out --env.id.")
-    return config
 
 
 def read_run_config(run_dir: Path) -> dict[str, object]:
@@ -102,7 +132,9 @@ def check_out(out: Path) -> None:
 
 def is_run_dir(path: Path) -> bool:
     """Return True for the directory of a training run, false for that of a model or of a supervised run."""
-    return (path / "config.yaml").is_file() and not (path / "model").is_dir()
+    if not (path / "config.yaml").is_file() or (path / "model").is_dir():
+        return False
+    return "sft" not in read_yaml(path / "config.yaml")
 
 
 def with_full_names(config: Config) -> Config:

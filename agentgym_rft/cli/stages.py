@@ -13,7 +13,6 @@ The stages of a run in OUT lie in OUT/1-imitate, OUT/2-reinforce, ...; OUT/stage
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from agentgym_rft import registry
 from agentgym_rft.cli.options import Override
 from agentgym_rft.cli.settings import fresh_config, say_whose_seed
 from agentgym_rft.cli.sft import run_sft
-from agentgym_rft.config.load import find_yaml, load_sft_config, merge, merge_overrides, read_yaml
+from agentgym_rft.config.load import find_yaml, load_sft_config, merge, merge_overrides, read_yaml, validate_sft_config
 from agentgym_rft.config.run import Config
 from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.errors import CheckpointError, ConfigError
@@ -113,7 +112,7 @@ def begin_stages(data: Mapping[str, Any], out: Path, overrides: Sequence[Overrid
 
 
 def resume_stages(out: Path) -> None:
-    """Resume a run at its first stage that is not done. Imitation has no checkpoints, so it starts again."""
+    """Resume a run at its first stage that is not done, from that one's last checkpoint."""
     _run(read_stages(read_yaml(out / FILE)), out)
 
 
@@ -125,14 +124,14 @@ def _run(stages: Sequence[Stage], out: Path) -> None:
         folder = out / stage.folder
         config = _placed(stage, folder, last)
         typer.echo(f"stage {stage.folder}")
+        go_on = f"agentgym train --resume {out}"
         if isinstance(config, SftConfig):
             if not (folder / "model").is_dir():
-                shutil.rmtree(folder, ignore_errors=True)  # an interrupted imitation starts again
-                run_sft(config)
+                run_sft(config, folder if (folder / "config.yaml").is_file() else None, go_on)
         else:
             say_whose_seed(config)
             is_begun = (folder / "checkpoints").is_dir()
-            run_train(config, folder if is_begun else None, go_on=f"agentgym train --resume {out}")
+            run_train(config, folder if is_begun else None, go_on)
         last = folder
     typer.echo(f"run {out}")
 
@@ -144,9 +143,8 @@ def _placed(stage: Stage, folder: Path, last: Path | None) -> Config | SftConfig
     config = stage.config
     start = str(last) if stage.starts_from_last and last is not None else None
     if isinstance(config, SftConfig):
-        run = config.run.model_copy(update={"out": str(folder)})
-        init = config.init if start is None else _model_of(start)
-        return config.model_copy(update={"run": run, "init": init})
+        given = merge(config.model_dump(exclude_unset=True), {"run": {"out": str(folder)}})
+        return validate_sft_config(given if start is None else given | {"init": _model_of(start)})
     update: dict[str, object] = {"run": config.run.model_copy(update={"out": str(folder)})}
     if start is not None:
         update["policy"] = config.policy.model_copy(update={"path": start})

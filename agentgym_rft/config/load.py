@@ -134,7 +134,7 @@ def load_config(
 
 def load_sft_config(recipe: str | None = None, overrides: Sequence[tuple[Sequence[str], Any]] = ()) -> SftConfig:
     """Return the configuration of a supervised run, loaded as `load_config` does."""
-    return _validate(SftConfig, merge_overrides(_read_recipe(recipe, SftConfig), overrides))
+    return validate_sft_config(merge_overrides(_read_recipe(recipe, SftConfig), overrides))
 
 
 def _read_recipe(recipe: str | None, model: type[Section]) -> dict[str, Any]:
@@ -163,6 +163,11 @@ def merge_overrides(data: Mapping[str, Any], overrides: Sequence[tuple[Sequence[
 def validate_config(data: Mapping[str, Any]) -> Config:
     """Return the configuration in a plain mapping. Raises `ConfigError` with one sentence about the first problem."""
     return _validate(Config, data)
+
+
+def validate_sft_config(data: Mapping[str, Any]) -> SftConfig:
+    """Return the configuration of a supervised run in a plain mapping, as `validate_config` does."""
+    return _validate(SftConfig, data)
 
 
 def closest_leaf(name: str, names: Sequence[str]) -> str:

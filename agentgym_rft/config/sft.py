@@ -39,12 +39,17 @@ class ModelSection(Section):
 class SftSection(Section):
     """Supervised fine-tuning on demonstrations of an environment's expert."""
 
-    tokens: int = Field(20_000_000, ge=1, description="trained tokens in all", json_schema_extra=MAIN)
+    tokens: int = Field(
+        20_000_000, ge=1, description="trained tokens in all, those that weigh something", json_schema_extra=MAIN
+    )
+    max_minutes: float | None = Field(
+        None, gt=0, description="minutes of steps after which training ends, too; learning rates fall to it"
+    )
     batch_tokens: int = Field(
         10_000, ge=1, description="tokens an optimizer step, padding included", json_schema_extra=MAIN
     )
     micro_batch_tokens: int | None = Field(
-        None, ge=1, description="tokens in one forward pass; null: those of the step; with init 2048"
+        None, ge=1, description="tokens in one forward pass; null: those of the step; with init 1024"
     )
     packing: Literal["auto", "padded", "packed"] = Field(
         "padded", description="as trainer.packing; auto: packed where the model can; with init auto"
@@ -60,7 +65,10 @@ class SftSection(Section):
     )
     lost: bool = Field(False, description="learn from lost demonstrations, too: in games that somebody has to lose")
     context_weight: float = Field(
-        0.3, ge=0, description="loss weight of context tokens, action tokens weigh 1; with init 0", json_schema_extra=MAIN
+        0.3,
+        ge=0,
+        description="loss weight of context tokens, action tokens weigh 1; with init 0",
+        json_schema_extra=MAIN,
     )
     disguise: float = Field(
         0.0, ge=0, le=1, description="share of words replaced, alike in a whole demonstration", json_schema_extra=MAIN
@@ -75,7 +83,9 @@ class SftSection(Section):
     cooldown_fraction: float = Field(0.4, ge=0, le=1, description="last part of the steps, linearly to zero")
     max_grad_norm: float = Field(1.0, gt=0, description="gradient clipping")
     bf16: bool = Field(False, description="autocast the forward pass to bfloat16; with init true")
-    gradient_checkpointing: bool = Field(False, description="recompute each layer in the backward pass: less memory")
+    gradient_checkpointing: bool | Literal["auto"] = Field(
+        False, description="as in trainer; auto: only for rows longer than micro_batch_tokens; with init auto"
+    )
     lora: LoraSection = LoraSection()
     reflection_share: float = Field(
         0.0, ge=0, le=1, description="share of rows that are an episode and a report on it", json_schema_extra=MAIN
@@ -106,9 +116,27 @@ class SftTeamSection(Section):
     )
 
 
+class SftEvalSection(Section):
+    """The evaluation of what came out, as `agentgym eval` does it."""
+
+    at_start: bool = Field(False, description="evaluate the policy of init, too")
+    split: str | None = Field(
+        None, description="split of the panel; default: the last of the environment's splits", json_schema_extra=MAIN
+    )
+    num_tasks: int = Field(
+        0, ge=0, description="first tasks of the frozen panel; 0: no evaluation; with init 100", json_schema_extra=MAIN
+    )
+    temperature: float = Field(0.0, ge=0, description="0 is greedy")
+    max_steps: int = Field(50, ge=1, description="environment steps before an episode is cut")
+
+
 class SftRunSection(Section):
     seed: int = Field(0, ge=0, description="of the whole run")
     out: str | None = Field(None, description="directory for the model; default: runs/sft-<env>-<time>")
+    checkpoint_every: int = Field(
+        20, ge=1, description="steps between checkpoints, which the model replaces in the end"
+    )
+    keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints that are kept")
 
 
 class SftConfig(Section):
@@ -124,6 +152,7 @@ class SftConfig(Section):
     model: ModelSection = ModelSection()
     sft: SftSection = SftSection()
     team: SftTeamSection = SftTeamSection()
+    eval: SftEvalSection = SftEvalSection()
     run: SftRunSection = SftRunSection()
 
     @model_validator(mode="before")
@@ -132,15 +161,26 @@ class SftConfig(Section):
         """Lay the defaults of a pretrained model below what is given."""
         if not isinstance(data, Mapping) or data.get("init", "scratch") == "scratch":
             return data
-        given = data.get("sft", {})
-        if isinstance(given, SftSection):
-            given = given.model_dump(exclude_unset=True)
-        return {**data, "sft": {**pretrained_defaults(given), **given}} if isinstance(given, Mapping) else data
+        sft, evaluation = (_given(data.get(name, {})) for name in ("sft", "eval"))
+        if not isinstance(sft, Mapping) or not isinstance(evaluation, Mapping):
+            return data  # refused where the sections are read
+        return {**data, "sft": {**pretrained_defaults(sft), **sft}, "eval": {"num_tasks": 100, **evaluation}}
+
+
+def _given(section: Any) -> Any:
+    """Return what is said in a section, without its defaults."""
+    return section.model_dump(exclude_unset=True) if isinstance(section, Section) else section
 
 
 def pretrained_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the defaults of `sft` that differ where a model with weights is trained; `given` is what is not one."""
-    defaults = {"packing": "auto", "micro_batch_tokens": 2048, "bf16": True, "context_weight": 0.0}
+    """Return the defaults of `sft` that differ where a pretrained model is trained; `given` is what was set."""
+    defaults = {
+        "packing": "auto",
+        "micro_batch_tokens": 1024,
+        "gradient_checkpointing": "auto",
+        "bf16": True,
+        "context_weight": 0.0,
+    }
     if given.get("optimizer", "adamw") == "muon":
         return defaults
     lora = given.get("lora")

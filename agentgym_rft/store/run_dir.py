@@ -67,8 +67,7 @@ def _claim(folder: Path, lock: int, config: Section, is_new: bool) -> None:
     except BlockingIOError as error:
         raise ConfigError(f"Another process is writing to '{folder}'. Wait for it, or choose another --out.") from error
     if is_new and holds_run(folder):
-        resume = f"Go on with --resume {folder}, or choose" if isinstance(config, Config) else "Choose"
-        raise ConfigError(f"'{folder}' holds a run already. {resume} another --out.")
+        raise ConfigError(f"'{folder}' holds a run already. Go on with --resume {folder}, or choose another --out.")
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     try:
         write_atomically(folder / "config.yaml", text.encode())

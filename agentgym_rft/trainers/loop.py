@@ -4,14 +4,9 @@ publish.
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from agentgym_rft.agents.card import card_label
@@ -31,6 +26,7 @@ from agentgym_rft.trainers.batch.groups import by_seat, shared_out, split_errors
 from agentgym_rft.trainers.batch.packing import minibatches
 from agentgym_rft.trainers.batch.table import build_table
 from agentgym_rft.trainers.learner.group import follow
+from agentgym_rft.trainers.learner.interruption import interruptible
 from agentgym_rft.trainers.learner.per_policy import joined_metrics
 from agentgym_rft.trainers.learner.processes import Ranks, joined
 from agentgym_rft.trainers.metrics import Metrics, rollout_metrics, seat_metrics
@@ -105,7 +101,7 @@ def _train(parts: Parts, run_dir: Path, progress: Progress, *, is_resumed: bool)
     progress.start(run_dir=run_dir, first_step=done.steps + 1, num_steps=config.trainer.steps)
     _say_where(done, config, num_recorded, progress, is_resumed=is_resumed)
     has_ended = False
-    with _interruptible(progress) as interrupted:
+    with interruptible(progress.note) as interrupted:
         if done.steps == 0 and config.eval.at_start:
             _evaluate(parts, run_dir, 0, progress)
         while not (done.is_all(config) or interrupted.is_set()):
@@ -247,27 +243,3 @@ def _restore(parts: Parts, run_dir: Path) -> Done:
     state = checkpoint.state
     parts.source.load_state_dict(state["source"])
     return Done(checkpoint.step, float(state["time_s"]), int(state["generated_tokens"]))
-
-
-@contextmanager
-def _interruptible(progress: Progress) -> Iterator[threading.Event]:
-    """Return an event that the first Ctrl-C sets; a second one interrupts at once.
-    Only the main thread gets signals.
-    """
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def on_interrupt(number: int, frame: FrameType | None) -> None:
-        if event.is_set():
-            raise KeyboardInterrupt
-        event.set()
-        progress.note("Interrupted: this step is finished and saved first. Press Ctrl-C again to stop at once.")
-
-    signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, before)

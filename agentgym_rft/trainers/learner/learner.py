@@ -8,44 +8,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-from transformers import AutoModelForCausalLM
 
 from agentgym_rft.config.run import Config
-from agentgym_rft.errors import CheckpointError
-from agentgym_rft.store.checkpoint import (
-    Checkpoint,
-    restore,
-    restore_optimizer,
-    save_checkpoint,
-    stored_weights,
-    weights_difference,
-)
+from agentgym_rft.store.checkpoint import Checkpoint, save_checkpoint
 from agentgym_rft.store.trainer_state import assign
 from agentgym_rft.trainers.algorithms.base import Algorithm
 from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.table import Row, TokenTable
 from agentgym_rft.trainers.learner.entropy_probe import Before, EntropyProbe
-from agentgym_rft.trainers.learner.lora import (
-    Adapter,
-    adapter_weights,
-    add_lora,
-    load_adapter,
-    merged_weights,
-    sharing_copy,
-    stored_adapter,
-)
+from agentgym_rft.trainers.learner.lora import Adapter, add_lora, merged_weights, sharing_copy
 from agentgym_rft.trainers.learner.objective import Measured
 from agentgym_rft.trainers.learner.optimizer import make_optimizer
 from agentgym_rft.trainers.learner.parallelize import trained_module, wrapped
 from agentgym_rft.trainers.learner.processes import Ranks
 from agentgym_rft.trainers.learner.scoring import Scorer, make_scorer
+from agentgym_rft.trainers.learner.stored import adapter_writer, restore_trained, whole_model
 
 _FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
@@ -157,11 +140,9 @@ def save(learner: Learner, folder: Path, step: int, state: Mapping[str, Any], ke
     model, save_adapter = learner.model, None
     if not learner.is_plain:
         weights = _full_weights(learner)
-        adapter = learner.adapter
-        if adapter is not None:
-            save_adapter = partial(adapter.save, weights=weights)
+        save_adapter = adapter_writer(learner.adapter, weights)
         if weights:
-            model = _exported(learner, weights if adapter is None else merged_weights(weights, adapter.scaling))
+            model = whole_model(model, learner.adapter, weights)
     save_checkpoint(
         folder, step, model, learner.tokenizer, learner.optimizer, {**own, **state}, keep, extra, save_adapter
     )
@@ -169,15 +150,7 @@ def save(learner: Learner, folder: Path, step: int, state: Mapping[str, Any], ke
 
 def load(learner: Learner, checkpoint: Checkpoint) -> None:
     """Put a checkpoint back. Raises CheckpointError if it is of another model, optimizer or kind of training."""
-    is_adapter = (checkpoint.path / "adapter").is_dir()
-    if is_adapter != (learner.adapter is not None):
-        trained = "adapters (trainer.lora)" if is_adapter else "all weights"
-        raise CheckpointError(f"Checkpoint '{checkpoint.path}' is of a run that trained {trained}; this one does not.")
-    if is_adapter:
-        _load_adapter(learner, checkpoint)
-        extra = restore_optimizer(checkpoint, learner.optimizer)
-    else:
-        extra = restore(checkpoint, learner.model, learner.optimizer)
+    extra = restore_trained(checkpoint, learner.model, learner.adapter, learner.optimizer)
     head = learner.scorer.value_head
     if head is not None:
         for name, weight in head.state_dict().items():
@@ -190,44 +163,3 @@ def _head_weights(learner: Learner, head: nn.Module) -> dict[str, Tensor]:
     if learner.scorer.ranks.is_sharded:
         return cast(dict[str, Tensor], get_model_state_dict(head, options=_FULL))
     return dict(head.state_dict())
-
-
-def _exported(learner: Learner, weights: Mapping[str, Tensor]) -> Any:
-    """Return a whole model of the policy's kind, without adapters, that holds these weights."""
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(learner.model.config, dtype=learner.model.dtype)
-    model.load_state_dict(dict(weights), assign=True)
-    model.tie_weights()
-    return model
-
-
-def _load_adapter(learner: Learner, checkpoint: Checkpoint) -> None:
-    """Load a checkpoint's adapters, after a check that they were trained on the same frozen weights."""
-    stored, adapters = stored_weights(checkpoint, learner.model.dtype), stored_adapter(checkpoint.path / "adapter")
-    own = learner.model.state_dict()
-    base = {name.replace(".base_layer.", "."): tensor for name, tensor in own.items() if ".lora_" not in name}
-    difference = (
-        weights_difference(stored, base)
-        or weights_difference(adapters, adapter_weights(own))
-        or _changed(learner.model, stored)
-    )
-    if difference:
-        raise CheckpointError(f"Checkpoint '{checkpoint.path}' is of another model: {difference}.")
-    load_adapter(learner.model, adapters)
-
-
-def _changed(model: nn.Module, stored: Mapping[str, Tensor]) -> str | None:
-    """Return the first frozen weight that differs from the stored one. A sharded process compares only its own part."""
-    for name, tensor in model.state_dict().items():
-        if ".base_layer." in name or ".lora_" in name:
-            continue
-        mine = torch.empty_like(tensor)
-        assign(mine, stored[name])
-        if not torch.equal(_local(mine), _local(tensor)):
-            return f"'{name}' has other values, so its adapters are for another policy.path"
-    return None
-
-
-def _local(tensor: Any) -> Tensor:
-    part: Tensor = tensor.to_local() if isinstance(tensor, torch.distributed.tensor.DTensor) else tensor
-    return part

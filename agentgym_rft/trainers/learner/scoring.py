@@ -158,7 +158,7 @@ def make_scorer(
     model.eval()
     if layout == "packed":
         check_packing(model)
-    recomputed = _recomputable(model) if recompute else ()
+    recomputed = recomputable_layers(model) if recompute else ()
     body, head = model.base_model, model.get_output_embeddings()
     if head is None or body is model or not _is_plain(model, body, head):
         if value_head is not None:
@@ -172,7 +172,8 @@ def decoder_layers(model: nn.Module) -> tuple[nn.Module, ...]:
     return tuple(module for module in model.modules() if isinstance(module, GradientCheckpointingLayer))
 
 
-def _recomputable(model: PreTrainedModel) -> tuple[nn.Module, ...]:
+def recomputable_layers(model: PreTrainedModel) -> tuple[nn.Module, ...]:
+    """Return a model's decoder layers, made ready to be recomputed. Raises ConfigError if it has none that can be."""
     layers = decoder_layers(model)
     if not layers or not model.supports_gradient_checkpointing:
         raise ConfigError(

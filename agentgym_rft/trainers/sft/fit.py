@@ -1,54 +1,44 @@
-"""The loop of imitation: the loss of a batch in micro-batches, the optimizer's steps, and what each step is reported as."""
+"""The loop of imitation: the loss of a batch in micro-batches, and the optimizer's steps."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import torch
 
 from agentgym_rft.config.sft import SftSection
 from agentgym_rft.trainers.learner.optimizer import clipped_step
-from agentgym_rft.trainers.learner.scoring import Scorer
 from agentgym_rft.trainers.sft.batches import SftBatch
 from agentgym_rft.trainers.sft.optimizer import schedule, set_rates
+from agentgym_rft.trainers.sft.trainee import Done, Trainee
 
 _ADVICE = "Lower sft.learning_rate and, with Muon, sft.matrix_learning_rate."
 
-Report = Callable[[dict[str, float]], None]
+Row = dict[str, float]  # of metrics
 
 
-@dataclass(slots=True)
-class Done:
-    """The work of a run so far."""
+def steps(trainee: Trainee, batches: Iterator[SftBatch], done: Done) -> Iterator[Row]:
+    """Train on batches until the budget is spent or they end; yield the metrics of each step, counted in `done`.
 
-    steps: int = 0
-    tokens: int = 0  # trained ones, which `sft.tokens` counts
-    time_s: float = 0.0
-
-
-def fit(
-    scorer: Scorer,
-    optimizer: torch.optim.Optimizer,
-    batches: Iterator[SftBatch],
-    section: SftSection,
-    report: Report,
-) -> int:
-    """Train on batches until the token budget is spent or they end. Returns the number of optimizer steps."""
-    done = Done()
-    while done.tokens < section.tokens and (batch := next(batches, None)) is not None:
-        report(train_step(scorer, optimizer, batch, section, done))
-    return done.steps
+    Raises:
+        NumericsError: a gradient is not finite. The weights are those of the step before.
+    """
+    while progress(done, trainee.section) < 1 and (batch := next(batches, None)) is not None:
+        yield train_step(trainee, batch, done)
 
 
-def train_step(
-    scorer: Scorer, optimizer: torch.optim.Optimizer, batch: SftBatch, section: SftSection, done: Done
-) -> dict[str, float]:
+def progress(done: Done, section: SftSection) -> float:
+    """Return the share of the budget that is spent: of tokens or of time, whichever is larger."""
+    share = done.tokens / section.tokens
+    return share if section.max_minutes is None else max(share, done.time_s / 60 / section.max_minutes)
+
+
+def train_step(trainee: Trainee, batch: SftBatch, done: Done) -> Row:
     """Take one optimizer step and count it in `done`; returns its metrics. Raises `NumericsError`."""
-    start = time.perf_counter()
-    set_rates(optimizer, schedule(done.tokens / section.tokens, section))
-    loss, action_loss = accumulate(scorer, batch, section.micro_batch_tokens or section.batch_tokens)
+    start, section, optimizer = time.perf_counter(), trainee.section, trainee.optimizer
+    set_rates(optimizer, trainee.rates, schedule(progress(done, section), section))
+    loss, action_loss = accumulate(trainee, batch)
     norm = clipped_step(optimizer, section.max_grad_norm, f"It is that of step {done.steps + 1}. {_ADVICE}")
     taken = time.perf_counter() - start
     done.steps += 1
@@ -56,6 +46,7 @@ def train_step(
     done.time_s += taken
     return {
         "step": done.steps,
+        "progress": min(1.0, progress(done, section)),
         "tokens/total": done.tokens,
         "loss/all": loss,
         "loss/action": action_loss,
@@ -66,19 +57,21 @@ def train_step(
     }
 
 
-def accumulate(scorer: Scorer, batch: SftBatch, micro_batch_tokens: int) -> tuple[float, float]:
+def accumulate(trainee: Trainee, batch: SftBatch) -> tuple[float, float]:
     """Add the gradient of a batch's loss, micro-batch by micro-batch.
 
     Returns the weighted mean negative log-likelihood of the predicted tokens, and the plain mean over action tokens
     (nats).
     """
-    weights = (batch.weights / batch.weights.sum()).to(scorer.device)
+    device, dtype = trainee.scorer.device, trainee.scorer.dtype
+    weights = batch.weights.to(device, dtype)
+    weights = weights / weights.sum()
     nll = torch.zeros_like(weights)
-    for micro in scorer.deal(batch.rows, micro_batch_tokens):
-        assert micro is not None, "one process trains"
-        index = micro.index.to(scorer.device)
+    for micro in trainee.scorer.deal(batch.rows, trainee.micro_batch_tokens):
+        assert micro is not None, "there is one process, which has all micro-batches"
+        scorer, index = trainee.scorer_of(micro), micro.index.to(device)
         with scorer.attending(micro):
             own = -scorer.score(micro, grad=True).logprobs
             (own * weights[index]).sum().backward()  # type: ignore[no-untyped-call]
-        nll[index] = own.detach().to(nll.dtype)
-    return float((nll * weights).sum()), float(nll[batch.is_action.to(scorer.device)].mean())
+        nll[index] = own.detach()
+    return float((nll * weights).sum()), float(nll[batch.is_action.to(device)].mean())

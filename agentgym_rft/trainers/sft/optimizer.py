@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -21,14 +23,14 @@ class MuonAndAdamW(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Take the step of both."""
         for part in self._parts:
-            part.step()
+            part.step()  # type: ignore[no-untyped-call]  # of Muon
 
 
 def make_optimizer(model: nn.Module, section: SftSection) -> torch.optim.Optimizer:
     """Return the optimizer that the section asks for, over the trainable weights of the model."""
     if section.optimizer == "muon":
         return _muon(model, section)
-    return with_base_rates(make_adamw(model, section.learning_rate))
+    return make_adamw(model, section.learning_rate)
 
 
 def _muon(model: nn.Module, section: SftSection) -> torch.optim.Optimizer:
@@ -38,14 +40,7 @@ def _muon(model: nn.Module, section: SftSection) -> torch.optim.Optimizer:
     others = [(name, p) for name, p in named if p.ndim != 2 or id(p) in embeddings]
     muon = torch.optim.Muon(matrices, lr=section.matrix_learning_rate, momentum=0.95, weight_decay=0.0)
     adamw = torch.optim.AdamW(others, lr=section.learning_rate, betas=BETAS, weight_decay=0.0)
-    return with_base_rates(MuonAndAdamW(muon, adamw))
-
-
-def with_base_rates(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """Return the optimizer with the learning rate of each group kept as the one that a schedule multiplies."""
-    for group in optimizer.param_groups:
-        group["initial_lr"] = group["lr"]
-    return optimizer
+    return MuonAndAdamW(muon, adamw)
 
 
 def schedule(progress: float, section: SftSection) -> float:
@@ -57,7 +52,7 @@ def schedule(progress: float, section: SftSection) -> float:
     return 1.0
 
 
-def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Use the base learning rates times a factor from now on."""
-    for group in optimizer.param_groups:
-        group["lr"] = group["initial_lr"] * factor
+def set_rates(optimizer: torch.optim.Optimizer, rates: Sequence[float], factor: float) -> None:
+    """Use these learning rates of the parameter groups, times a factor, from now on."""
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate * factor

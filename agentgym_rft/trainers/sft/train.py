@@ -1,33 +1,36 @@
-"""Supervised fine-tuning on an expert's demonstrations: how the embedded seed policy is made.
+"""Supervised fine-tuning on an expert's demonstrations: how the embedded seed policy is made, and how a pretrained
+model is taught an environment.
 
-The loss covers all tokens of an episode, with a lower weight for the context: predicting observations teaches a small
-model to look things up in its history. Hidden matrices train with Muon, everything else with AdamW.
+From scratch the loss covers all tokens of an episode, with a lower weight for the context: predicting observations
+teaches a small model to look things up in its history. A pretrained model knows how to, and learns the actions alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from agentgym_rft.agents.agent import chat_format
 from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.agents.policies.loading import load_model
-from agentgym_rft.config.sft import SftConfig, SftSection
+from agentgym_rft.config.sft import SftConfig
+from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.errors import ConfigError
-from agentgym_rft.rollouts.policies import policy_dir
-from agentgym_rft.trainers.batch.packing import Layout
-from agentgym_rft.trainers.learner.scoring import Scorer, make_scorer
+from agentgym_rft.rollouts.policies import find_device, policy_dir
+from agentgym_rft.store.trajectories import read_trajectories, write_trajectories
 from agentgym_rft.trainers.sft.batches import batches
 from agentgym_rft.trainers.sft.demonstrations import PlayerKind, asked, demonstrations, player_of, sft_agents, sft_cards
-from agentgym_rft.trainers.sft.fit import Report, fit
+from agentgym_rft.trainers.sft.fit import Row, steps
 from agentgym_rft.trainers.sft.model import build_model, train_tokenizer
-from agentgym_rft.trainers.sft.optimizer import make_optimizer
 from agentgym_rft.trainers.sft.report_rows import experience_rows, mixed, play_episodes
 from agentgym_rft.trainers.sft.report_tokens import add_pieces, report_pieces
 from agentgym_rft.trainers.sft.rows import SftRow, sft_rows
+from agentgym_rft.trainers.sft.trainee import Done, make_trainee
+
 
 def first_texts(
     env: TextEnv, cards: Sequence[AgentCard], split: str, num_episodes: int, seed: int, player: PlayerKind = "expert"
@@ -50,7 +53,7 @@ def first_texts(
 def start_policy(config: SftConfig, env: TextEnv, card: AgentCard) -> tuple[Any, Any]:
     """Return the model and tokenizer to train: fresh ones, or those of a directory."""
     if config.init != "scratch":
-        return load_model(policy_dir(config.init))
+        return load_model(policy_dir(config.init), device=find_device(config.device), dtype=torch.float32)
     cards = list(dict.fromkeys(sft_cards(config, env, card).values()))
     section = config.sft
     texts = first_texts(env, cards, config.env.split, section.tokenizer_episodes, config.run.seed, section.player)
@@ -59,47 +62,50 @@ def start_policy(config: SftConfig, env: TextEnv, card: AgentCard) -> tuple[Any,
 
 
 def train_sft(
-    config: SftConfig,
-    env: TextEnv,
-    card: AgentCard,
-    model: Any,
-    tokenizer: Any,
-    report: Report,
-    note: Callable[[str], None] = lambda message: None,
+    config: SftConfig, env: TextEnv, card: AgentCard, model: Any, tokenizer: Any, report: Callable[[Row], None]
 ) -> int:
     """Train a model in place on demonstrations and, by their shares, on reports and guided retries.
 
-    For those the model first plays, and then its tokenizer is given tokens for the fixed pieces of reports, unless
-    `sft.report_tokens` is false. Returns the number of optimizer steps.
+    Returns the number of optimizer steps; `report` is told each one's metrics.
     """
-    section, seed = config.sft, config.run.seed
-    has_reports = section.reflection_share + section.guided_share > 0
-    episodes = play_episodes(config, card, env, model, tokenizer) if has_reports else []
-    if has_reports and section.report_tokens:
+    rows = training_rows(config, env, card, model, tokenizer)
+    trainee, done = make_trainee(model, config.sft, config.run.seed), Done()
+    for row in steps(trainee, batches(rows, config.sft, trainee.scorer.layout, config.run.seed), done):
+        report(row)
+    return done.steps
+
+
+def training_rows(
+    config: SftConfig, env: TextEnv, card: AgentCard, model: Any, tokenizer: Any, episodes_file: Path | None = None
+) -> Iterator[SftRow]:
+    """Return the rows of a run without end: demonstrations and, by their shares, reports and guided retries.
+
+    For those the model first plays, and then its tokenizer is given tokens for the fixed pieces of reports, unless
+    `sft.report_tokens` is false.
+
+    Args:
+        episodes_file: keeps what the model played; where it is there, the model does not play again.
+    """
+    section = config.sft
+    if not section.reflection_share + section.guided_share:
+        return demonstrated_rows(config, env, card, tokenizer)
+    episodes = _episodes(config, env, card, model, tokenizer, episodes_file)
+    if section.report_tokens:
         add_pieces(model, tokenizer, report_pieces(section.labelled_turns, section.phrases))
     rows = demonstrated_rows(config, env, card, tokenizer)
-    if has_reports:
-        reports, guided = experience_rows(config, env, card, chat_format(tokenizer, card), episodes)
-        rows = mixed(rows, reports, guided, section, seed)
-    scorer = sft_scorer(model, section, note)
-    optimizer = make_optimizer(model, section)
-    return fit(scorer, optimizer, batches(rows, section, scorer.layout, seed), section, report)
+    reports, guided = experience_rows(config, env, card, chat_format(tokenizer, card), episodes)
+    return mixed(rows, reports, guided, section, config.run.seed)
 
 
-def sft_scorer(model: Any, section: SftSection, note: Callable[[str], None]) -> Scorer:
-    """Return the scorer of a model. With packing=auto, one that cannot pack its rows gets padded ones, and a note."""
-    packing = section.packing
-
-    def make(layout: Layout) -> Scorer:
-        return make_scorer(model, bf16=section.bf16, layout=layout, recompute=section.gradient_checkpointing)
-
-    if packing != "auto":
-        return make(packing)
-    try:
-        return make("packed")
-    except ConfigError as error:
-        note(f"Rows are padded: {error}")
-        return make("padded")
+def _episodes(
+    config: SftConfig, env: TextEnv, card: AgentCard, model: Any, tokenizer: Any, file: Path | None
+) -> list[Trajectory]:
+    """Return what the starting policy played, as it is read from the file, so that a resumed run sees the same."""
+    if file is None:
+        return play_episodes(config, card, env, model, tokenizer)
+    if not file.exists():
+        write_trajectories(file, play_episodes(config, card, env, model, tokenizer))
+    return list(read_trajectories(file))
 
 
 def demonstrated_rows(config: SftConfig, env: TextEnv, card: AgentCard, tokenizer: Any) -> Iterator[SftRow]:

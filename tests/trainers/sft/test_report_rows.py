@@ -24,7 +24,7 @@ from agentgym_rft.trainers.sft.model import build_model, train_tokenizer
 from agentgym_rft.trainers.sft.report_rows import cut_off, experience_rows, guided_row, mixed, play_episodes, report_row
 from agentgym_rft.trainers.sft.report_tokens import add_pieces, report_pieces
 from agentgym_rft.trainers.sft.rows import SftRow
-from agentgym_rft.trainers.sft.train import pad_batch, train_sft
+from agentgym_rft.trainers.sft.train import train_sft
 
 CARD = load_card(AgentSection())
 REPORT = Report("mug 1 on shelf 2.", "[7] go to bed 1.", Outcome.FAILURE, "take mug 1 from shelf 2.", 7)
