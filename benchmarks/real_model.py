@@ -91,7 +91,7 @@ def imitate(study: Study) -> None:
     """Imitate the expert, then learn to report; evaluate both."""
     start = study.model
     for name, recipe in IMITATION.items():
-        run = trained(study, name, ["sft", "--recipe", recipe, "--init", str(start)])
+        run = trained(study, name, ["sft", "--recipe", recipe, "--init", str(start), "--eval.num_tasks=0"])
         if run is None:
             return
         start = run / "model"
