@@ -7,7 +7,7 @@ Stages, in their order:
 
 - `base`: the model as it comes, greedy, with the cards `think` and `plain`.
 - `imitate`: `agentgym sft` on an expert's demonstrations, then on reports about its own episodes; evaluations of both.
-- `grpo`, `r3l`: `agentgym train` from there, each until it has sampled `--sampled-tokens`; evaluations.
+- `grpo`, `r3l`: `agentgym train` from there, each until it has sampled `--sampled-tokens`; evaluations of what is there.
 - `reflect`: valid reports, and retries with its own guidance, without any, and with that of hindsight.
 - `vllm`: the same weights sampled by `hf` and by vLLM's CPU build; run it with the Python of `.venv-vllm`.
 - `report`: tables and curves of what is there.
@@ -30,6 +30,7 @@ from typing import Any
 
 import real_model_report
 import reflection
+from real_model_report import num_steps
 
 from agentgym_rft.config.load import load_config
 from agentgym_rft.config.run import Config
@@ -60,6 +61,7 @@ class Study:
     tasks: int  # of each evaluation
     sampled_tokens: int  # of each reinforced run
     episodes: int  # that are reported on
+    threads: int | None = None  # of torch; None: all cores
 
 
 def evaluate(study: Study, name: str, policy: Path, settings: Sequence[tuple[list[str], Any]] = ()) -> None:
@@ -76,8 +78,8 @@ def evaluate(study: Study, name: str, policy: Path, settings: Sequence[tuple[lis
 
 
 def study_config(study: Study, policy: Path, settings: Sequence[tuple[list[str], Any]] = ()) -> Config:
-    own = [(["policy", "path"], str(policy)), (["eval", "num_tasks"], study.tasks)]
-    return load_config(RECIPE, [*own, *settings])
+    own = {"path": str(policy), "num_threads": study.threads}
+    return load_config(RECIPE, [(["policy"], own), (["eval", "num_tasks"], study.tasks), *settings])
 
 
 def base(study: Study) -> None:
@@ -91,19 +93,24 @@ def imitate(study: Study) -> None:
     """Imitate the expert, then learn to report; evaluate both."""
     start = study.model
     for name, recipe in IMITATION.items():
-        run = trained(study, name, ["sft", "--recipe", recipe, "--init", str(start), "--eval.num_tasks=0"])
+        run = trained(study, name, sft_command(study, recipe, start))
         if run is None:
             return
         start = run / "model"
         evaluate(study, name, start)
 
 
+def sft_command(study: Study, recipe: str, start: Path) -> list[str]:
+    threads = [] if study.threads is None else [f"--num_threads={study.threads}"]
+    return ["sft", "--recipe", recipe, "--init", str(start), "--eval.num_tasks=0", *threads]
+
+
 def reinforce(study: Study, name: str, arguments: Sequence[str] = ()) -> None:
-    """Train from the imitation until so many tokens are sampled, then evaluate."""
-    given = ["train", "--recipe", RECIPE, "--policy", str(imitated(study)), *arguments]
-    run = trained(study, name, [*given, f"--trainer.max_generated_tokens={study.sampled_tokens}"])
-    if run is not None:
-        evaluate(study, name, run)
+    """Train from the imitation until so many tokens are sampled or the budget ends, then evaluate what is there."""
+    threads = [] if study.threads is None else [f"--policy.num_threads={study.threads}"]
+    given = ["train", "--recipe", RECIPE, "--policy", str(imitated(study)), "--eval.num_tasks=0", *threads, *arguments]
+    trained(study, name, [*given, f"--trainer.max_generated_tokens={study.sampled_tokens}"])
+    evaluate(study, f"{name}-{num_steps(study.out / name)}", study.out / name)
 
 
 def imitated(study: Study) -> Path:
@@ -190,10 +197,11 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=100, help="of each evaluation")
     parser.add_argument("--sampled-tokens", type=int, default=1_000_000, help="of each reinforced run")
     parser.add_argument("--episodes", type=int, default=64, help="that are reported on")
+    parser.add_argument("--threads", type=int, help="of torch; 1 for two runs at once on two cores")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     budget_s = None if args.budget is None else 60 * args.budget
-    study = Study(args.model, args.out, budget_s, args.tasks, args.sampled_tokens, args.episodes)
+    study = Study(args.model, args.out, budget_s, args.tasks, args.sampled_tokens, args.episodes, args.threads)
     for stage in args.stages:
         STAGES[stage](study)
 

@@ -38,7 +38,8 @@ def evaluations(out: Path) -> Iterator[str]:
     yield "| greedy | success | 95 % interval | invalid actions | turns | sampled tokens | tokens fed |"
     yield "|---|---|---|---|---|---|---|"
     for name, label in EVALUATED.items():
-        if (result := read(out / f"{name}.json")) is not None:
+        path = out / (f"{name}-{num_steps(out / name)}.json" if name in REINFORCED else f"{name}.json")
+        if (result := read(path)) is not None:
             low, high = result["success_ci95"]
             fed = result["sampled_tokens"] + result["context_tokens"]
             yield (
@@ -49,7 +50,7 @@ def evaluations(out: Path) -> Iterator[str]:
 
 
 def runs(out: Path) -> Iterator[str]:
-    yield "| run | steps | minutes | sampled tokens | success while sampling, first and last third | update s | play s |"
+    yield "| run | steps | minutes | sampled tokens | success sampled, first and last third | a step's update | its play |"
     yield "|---|---|---|---|---|---|---|"
     for name in REINFORCED:
         if (out / name / "metrics.jsonl").is_file() and (rows := read_metrics(out / name / "metrics.jsonl")):
@@ -64,7 +65,7 @@ def _run(name: str, rows: list[Row]) -> str:
     seconds = [sum(column(rows, key)[1]) / len(rows) for key in ("time/update_s", "time/rollout_s")]
     return (
         f"| {name} | {len(rows)} | {rows[-1]['time_s'] / 60:.0f} | {sampled:,.0f} | {100 * means[0]:.0f} %, "
-        f"{100 * means[1]:.0f} % | {seconds[0]:.0f} | {seconds[1]:.0f} |"
+        f"{100 * means[1]:.0f} % | {seconds[0]:.0f} s | {seconds[1]:.0f} s |"
     )
 
 
@@ -92,6 +93,12 @@ def engines(out: Path) -> Iterator[str]:
     result = read(out / "vllm.json")
     for row in [] if result is None else result["speed"]:
         yield f"| {row['policy']} | {row['dtype']} | {row['episodes']} | {row['tokens_per_s']:.0f} |"
+
+
+def num_steps(run: Path) -> int:
+    """Return the steps of a run that are done."""
+    path = run / "metrics.jsonl"
+    return len(read_metrics(path)) if path.is_file() else 0
 
 
 def read(path: Path) -> Any:
