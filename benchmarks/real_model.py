@@ -7,7 +7,7 @@ Stages, in their order:
 
 - `base`: the model as it comes, greedy, with the cards `think` and `plain`.
 - `imitate`: `agentgym sft` on an expert's demonstrations, then on reports about its own episodes; evaluations of both.
-- `grpo`, `r3l`: `agentgym train` from there, each until it has sampled `--sampled-tokens`; evaluations of what is there.
+- `grpo`, `r3l`: `agentgym train` from there, each until it has sampled `--sampled-tokens`; evaluations.
 - `reflect`: valid reports, and retries with its own guidance, without any, and with that of hindsight.
 - `vllm`: the same weights sampled by `hf` and by vLLM's CPU build; run it with the Python of `.venv-vllm`.
 - `report`: tables and curves of what is there.

@@ -50,7 +50,7 @@ def evaluations(out: Path) -> Iterator[str]:
 
 
 def runs(out: Path) -> Iterator[str]:
-    yield "| run | steps | minutes | sampled tokens | success sampled, first and last third | a step's update | its play |"
+    yield "| run | steps | minutes | tokens | sampled success, first and last third | update a step | play a step |"
     yield "|---|---|---|---|---|---|---|"
     for name in REINFORCED:
         if (out / name / "metrics.jsonl").is_file() and (rows := read_metrics(out / name / "metrics.jsonl")):
