@@ -43,12 +43,7 @@ from agentgym_rft.rollouts.make import open_workers
 RECIPE = "real_model"
 IMITATION = {"imitate": "real_model_sft", "reports": "real_model_reports"}  # one after the other
 THINK = {"action": {"max_tokens": 128}}
-R3L = (
-    "--algorithm.name=r3l",
-    "--algorithm.options={variant: paper, alpha: 3.0}",
-    "--rollout.strategy=reflect_retry",
-    "--rollout.reflect={reflector: self, restart: pivot, distill: true, auxiliary: true, verified_rule: paper}",
-)
+R3L = ("--algorithm.name=r3l", "--rollout.strategy=reflect_retry")  # all else of the recipe r3l is the default
 
 
 @dataclass(frozen=True, slots=True)
