@@ -282,6 +282,7 @@ CASES: dict[str, tuple[Case, ...]] = {
         train("--workers", "slurm"),
         train("--policy.device=gpu"),
         train("--policy.device=cuda:99", quotes="this machine has"),
+        train("--policy.path=vllm:runs/none", "--policy.dtype=bfloat16"),
         train("--env.options.preset=princton", env="webshop", what="`--env webshop --env.options.preset=princton`"),
         train("--env.split=trian"),
         train("--eval.split=valid"),
