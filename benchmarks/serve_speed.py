@@ -30,6 +30,7 @@ from urllib.parse import urlsplit
 import torch
 from machine import describe
 
+from agentgym_rft.agents.card import ActionCard
 from agentgym_rft.agents.chat import ChatFormat
 from agentgym_rft.agents.policies.base import Completion, Policy, SampleRequest
 from agentgym_rft.agents.policies.hf import HFPolicy
@@ -180,7 +181,7 @@ def main() -> None:
     torch.set_num_threads(1)
     tokenizer = train_tokenizer(["Task 12, 2 turns left.", "red", "blue"] * 3, MODEL.vocab_size)
     model = build_model(MODEL, len(tokenizer), seed=0)
-    chat = ChatFormat(tokenizer, "look", cache_size=0)
+    chat = ChatFormat(tokenizer, ActionCard(), cache_size=0)
     ids = [*tokenizer.encode("red", add_special_tokens=False), tokenizer.eos_token_id]
     print(f"{describe()}\n")
     print("| at once | way | requests/s | ms a request | latency, mean ms | latency, 95 % ms |")

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentgym_rft.agents.card import AgentCard
-from agentgym_rft.agents.chat import ChatFormat, Message
+from agentgym_rft.agents.chat import ChatFormat
 from agentgym_rft.agents.context import History, conversation
-from agentgym_rft.agents.parse import Parsed, format_reply, parse_reply
+from agentgym_rft.agents.parse import Parsed, parse_reading
+from agentgym_rft.agents.template import Message
+from agentgym_rft.agents.thoughts import read_reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +24,16 @@ class Prompt:
 
 
 def chat_format(tokenizer: Any, card: AgentCard) -> ChatFormat:
-    """Return the chat format of a tokenizer, probed with a reply in the card's grammar."""
-    return ChatFormat(tokenizer, format_reply("look", "t", card.action))
+    """Return the chat format of a tokenizer for a card. Raises `PolicyError` if its template cannot be used."""
+    return ChatFormat(tokenizer, card.action, arguments=card.chat_template_kwargs, date=card.date)
 
 
 class ChatAgent:
     """Keeps one episode's conversation as text and as a row of tokens.
 
-    With the `full` strategy and a growing template, the sampled ids stay in the row as they were sampled. Otherwise
-    each turn is rendered afresh and opens a new row; then earlier replies are context, and only the new action is
-    trained.
+    With the `full` strategy and replies that the template never changes, the sampled ids stay in the row as they were
+    sampled. Otherwise each turn is rendered afresh and opens a new row; then earlier replies are context, and only the
+    new action is trained.
     """
 
     def __init__(self, card: AgentCard, chat: ChatFormat) -> None:
@@ -41,6 +43,7 @@ class ChatAgent:
         self._replies: list[str] = []
         self._row: list[int] = []
         self._last_id: int | None = None
+        self._is_growing = card.context.strategy == "full"
         self._note = ""
         self._note_turn = -1  # the turn whose observation the note comes before
 
@@ -60,12 +63,11 @@ class ChatAgent:
         observation that is about to be answered (see `ChatFormat.noted`). Strategies with one message a turn have no
         such place: there it always ends the system prompt.
         """
-        self._note, self._note_turn = note, len(self._replies)
+        self._note, self._note_turn = self._chat.as_text(note), len(self._replies)
 
     def prompt(self) -> Prompt:
         """Return the context of the next action."""
-        is_growing = self.card.context.strategy == "full" and self._chat.is_growing
-        if is_growing and self._replies:
+        if self._is_growing and self._replies:
             note = self._note if self._note_turn == len(self._replies) else ""
             added = self._chat.following(self._history.observations[-1], self._last_id, note)
             self._row.extend(added)
@@ -77,11 +79,13 @@ class ChatAgent:
     def act(self, ids: Sequence[int]) -> tuple[str, Parsed]:
         """Return the reply's text and the action in it."""
         text = self._chat.text(ids)
-        parsed = parse_reply(text, self.card.action)
+        reading = read_reply(text)
+        parsed = parse_reading(reading, self.card.action)
+        self._is_growing = self._is_growing and self._chat.stays(ids)
         self._row.extend(ids)
         self._last_id = ids[-1] if ids else None
         self._replies.append(text)
-        self._history.add_action(parsed.action or text.strip())
+        self._history.add_action(parsed.action or reading.answer.strip())
         return text, parsed
 
     def invalid_feedback(self, parsed: Parsed) -> str:
@@ -118,9 +122,10 @@ class TextAgent:
 
     def act(self, text: str) -> Parsed:
         """Return the action in a reply."""
-        parsed = parse_reply(text, self.card.action)
+        reading = read_reply(text)
+        parsed = parse_reading(reading, self.card.action)
         self._replies.append(text)
-        self._history.add_action(parsed.action or text.strip())
+        self._history.add_action(parsed.action or reading.answer.strip())
         return parsed
 
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from agentgym_rft.config.load import find_yaml, merge, read_yaml
 from agentgym_rft.config.run import AgentSection
 from agentgym_rft.errors import ConfigError, did_you_mean
+
+# Arguments of `apply_chat_template` that are not the template's own.
+_RESERVED = frozenset(
+    {"conversation", "messages", "chat_template", "tokenize", "add_generation_prompt", "continue_final_message"}
+    | {"padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask"}
+    | {"tokenizer_kwargs", "tools"}
+)
 
 
 class Part(BaseModel):
@@ -24,6 +32,11 @@ class ActionCard(Part):
     think: bool = Field(False, description="tags only: a <think> block must come before the action")
     max_tokens: int = Field(24, ge=1, description="sampled tokens a turn")
     max_chars: int = Field(200, ge=1, description="longer commands are invalid")
+
+    @property
+    def thinks(self) -> bool:
+        """True if a thought must come before the action."""
+        return self.think and self.grammar == "tags"
 
 
 class ContextCard(Part):
@@ -49,7 +62,10 @@ class ReflectCard(Part):
 
 
 class AgentCard(Part):
-    """Everything that turns observations into prompts and replies into actions."""
+    """Everything that turns observations into prompts and replies into actions.
+
+    `date` is the run's, not the card's: the day that a chat template is told, as YYYY-MM-DD; empty: today.
+    """
 
     name: str
     system: str = ""
@@ -59,6 +75,25 @@ class AgentCard(Part):
     invalid_feedback: str = Field(
         "That was not a valid reply ({error}).", description="observation after an unparsable reply; may use {error}"
     )
+    chat_template_kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="passed to the chat template, e.g. {enable_thinking: false}"
+    )
+    date: str = ""
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _not_ours(cls, given: dict[str, Any]) -> dict[str, Any]:
+        for name in sorted(_RESERVED & given.keys()):
+            raise ValueError(f"'{name}' is set by the gym itself; leave it out")
+        return given
+
+
+def today() -> str:
+    """Return the day, as chat templates are told it."""
+    return datetime.now().date().isoformat()
 
 
 def parse_card(data: Mapping[str, Any]) -> AgentCard:
@@ -71,7 +106,8 @@ def parse_card(data: Mapping[str, Any]) -> AgentCard:
 
 def card_label(card: AgentCard) -> str:
     """Return name and content hash of a card, for example `plain@0123456789ab`: equal labels mean equal cards."""
-    return f"{card.name}@{hashlib.sha256(card.model_dump_json().encode()).hexdigest()[:12]}"
+    without = {"date"} if card.chat_template_kwargs else {"date", "chat_template_kwargs"}
+    return f"{card.name}@{hashlib.sha256(card.model_dump_json(exclude=without).encode()).hexdigest()[:12]}"
 
 
 def _sentence(error: ValidationError) -> str:
@@ -84,9 +120,14 @@ def _sentence(error: ValidationError) -> str:
         parts: dict[str, type[Part]] = {"action": ActionCard, "context": ContextCard, "reflect": ReflectCard}
         part = parts.get(str(first["loc"][0]), AgentCard)
         return f"An agent card has no field '{where}'.{did_you_mean(str(first['loc'][-1]), part.model_fields)}"
-    return f"Agent card field '{where}' is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}."
+    problem = first["msg"].removeprefix("Value error, ")
+    return f"Agent card field '{where}' is {first['input']!r}: {problem[0].lower()}{problem[1:]}."
 
 
 def load_card(section: AgentSection) -> AgentCard:
-    """Return the agent card of a run: the named one with the overrides laid over it. Raises `ConfigError`."""
-    return parse_card(merge(read_yaml(find_yaml("agents", section.card)), section.overrides))
+    """Return the agent card of a run: the named one with the overrides laid over it, and the run's day, or today.
+
+    Raises `ConfigError`.
+    """
+    given = merge(read_yaml(find_yaml("agents", section.card)), section.overrides)
+    return parse_card({**given, "date": section.date or today()})

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agentgym_rft.agents.card import ContextCard
-from agentgym_rft.agents.chat import Message
+from agentgym_rft.agents.template import Message
 
 CUT_MARK = " [cut]"
 _GOAL = "\nGoal: "

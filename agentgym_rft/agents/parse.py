@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from agentgym_rft.agents.card import ActionCard
+from agentgym_rft.agents.thoughts import Reading, Thought, read_reply
 
 _ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL)
-_THINK = re.compile(r"<think>(.*?)</think>", re.DOTALL)
 
 
 class InvalidAction(StrEnum):
@@ -20,6 +20,7 @@ class InvalidAction(StrEnum):
     NO_ACTION = "no_action"
     SEVERAL_ACTIONS = "several_actions"
     NO_THINK = "no_think"
+    UNFINISHED_THOUGHT = "unfinished_thought"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +33,28 @@ class Parsed:
 
 
 def parse_reply(text: str, card: ActionCard) -> Parsed:
-    """Return the action in a reply under a card's grammar. Never raises."""
+    """Return the action in a reply under a card's grammar. Never raises.
+
+    Only what stands outside thoughts counts, in whatever tags the model thinks.
+    """
+    return parse_reading(read_reply(text), card)
+
+
+def parse_reading(reading: Reading, card: ActionCard) -> Parsed:
+    """Return the action in a reply that is told apart already."""
     if card.grammar == "plain":
-        return _checked(text, "", card)
-    actions = _ACTION.findall(text)
-    thought = _THINK.search(text)
-    think = thought.group(1).strip() if thought else ""
+        if reading.kind is Thought.OPEN and not reading.answer.strip():
+            return Parsed("", reading.thought, InvalidAction.UNFINISHED_THOUGHT)
+        return _checked(reading.answer, reading.thought, card)
+    actions = _ACTION.findall(reading.answer)
     if not actions:
-        return Parsed("", think, InvalidAction.NO_ACTION)
+        is_open = reading.kind is Thought.OPEN
+        return Parsed("", reading.thought, InvalidAction.UNFINISHED_THOUGHT if is_open else InvalidAction.NO_ACTION)
     if len(actions) > 1:
-        return Parsed("", think, InvalidAction.SEVERAL_ACTIONS)
-    if card.think and thought is None:
-        return Parsed("", think, InvalidAction.NO_THINK)
-    return _checked(actions[0], think, card)
+        return Parsed("", reading.thought, InvalidAction.SEVERAL_ACTIONS)
+    if card.thinks and reading.kind is Thought.NONE:
+        return Parsed("", reading.thought, InvalidAction.NO_THINK)
+    return _checked(actions[0], reading.thought, card)
 
 
 def _checked(raw: str, think: str, card: ActionCard) -> Parsed:
@@ -58,6 +68,10 @@ def _checked(raw: str, think: str, card: ActionCard) -> Parsed:
 
 def format_reply(action: str, think: str, card: ActionCard) -> str:
     """Return the reply a perfect agent would write: what demonstrations are made of. `parse_reply` inverts it."""
-    if card.grammar == "plain":
-        return action
-    return (f"<think>{think}</think>" if card.think else "") + f"<action>{action}</action>"
+    thought = f"<think>{think}</think>" if card.thinks else ""
+    return thought + format_action(action, card)
+
+
+def format_action(action: str, card: ActionCard) -> str:
+    """Return the same without a thought."""
+    return action if card.grammar == "plain" else f"<action>{action}</action>"

@@ -14,6 +14,7 @@ from typing import Any
 
 from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.agents.context import without_goal
+from agentgym_rft.agents.thoughts import read_reply
 from agentgym_rft.core import Trajectory
 
 FIELDS = (
@@ -72,8 +73,9 @@ def parse_report(text: str, num_turns: int) -> Report | Refusal:
     """Return the report in a reply about an episode of `num_turns` turns, or why there is none. Never raises.
 
     The text from the first `{` to the last `}` is read. A pivot written as a string ("7") or as a whole float counts as
-    its integer; a boolean does not. Fields that are not known are ignored.
+    its integer; a boolean does not. Fields that are not known are ignored, and so are thoughts before the report.
     """
+    text = read_reply(text).answer
     start, end = text.find("{"), text.rfind("}")
     if start < 0:
         return Refusal.NO_JSON

@@ -35,6 +35,7 @@ COMMANDS = {
     "panel": ("panel", "Freeze the tasks of a split in a file, or show a panel."),
     "leaderboard": ("leaderboard", "Rank results by panel, or compare two of them."),
     "replay": ("replay", "Play stored episodes again from their action logs, and compare."),
+    "import-model": ("import_model", "Make a policy directory of a GGUF file."),
     "view": ("view", "Write the report of a run."),
     "report": ("report", "Compare runs: success, entropy and its predicted change."),
 }

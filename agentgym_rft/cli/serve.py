@@ -113,7 +113,8 @@ def _serve(config: Config, settings: ServeSettings, store: Path, run_dir: Path |
     policy = serve(model, config.policy, spans_versions=True)
     sink = StoreSink(store, tokenizer)
     try:
-        gateway = Gateway(policy, tokenizer, sink, settings)
+        vocab_size = model.get_input_embeddings().num_embeddings
+        gateway = Gateway(policy, tokenizer, sink, settings, vocab_size=vocab_size)
         with _stopping() as stopped:
             gateway.start()
             try:

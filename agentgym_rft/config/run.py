@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import date as day
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from agentgym_rft.config.base import MAIN, Section
 from agentgym_rft.config.policy import PolicySection
@@ -22,6 +23,16 @@ class EnvSection(Section):
 class AgentSection(Section):
     card: str = Field("plain", description="agent card: a shipped name or a YAML file", json_schema_extra=MAIN)
     overrides: dict[str, Any] = Field(default_factory=dict, description="card fields to replace, e.g. context.strategy")
+    date: str = Field("", description="day that chat templates are told, YYYY-MM-DD; a run keeps that of its beginning")
+
+    @field_validator("date", mode="before")
+    @classmethod
+    def _is_day(cls, given: object) -> str:
+        text = str(given)  # YAML reads an unquoted day as a date
+        try:
+            return day.fromisoformat(text).isoformat() if text else ""
+        except ValueError:
+            raise ValueError("expected a day as YYYY-MM-DD") from None
 
 
 class ReflectSection(Section):

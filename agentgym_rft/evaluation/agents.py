@@ -17,7 +17,7 @@ from agentgym_rft.evaluation.players import ENDPOINT, AgentWorkers, at_endpoint,
 from agentgym_rft.evaluation.policy_mapping import policy_for, policy_mapping
 from agentgym_rft.evaluation.team import EvaluationPolicies
 from agentgym_rft.rollouts.episode.players import MakePlayer, scripted
-from agentgym_rft.rollouts.seats import SCRIPTS, Agents
+from agentgym_rft.rollouts.seats import SCRIPTS, Agents, template_notes
 from agentgym_rft.rollouts.workers.env_maker import env_maker
 
 
@@ -44,12 +44,14 @@ class OpenedAgents:
     """The evaluated agents, ready to play.
 
     `card` is the label of their agent cards, None where only scripts play. `exact` gives what the environment's theory
-    says about them at a temperature, under the key `exact`; nothing where there is none.
+    says about them at a temperature, under the key `exact`; nothing where there is none. `notes` are on the chat
+    templates of their policies.
     """
 
     workers: PanelWorkers
     card: str | None
     exact: Callable[[float], dict[str, Any]]
+    notes: tuple[str, ...] = ()
 
 
 def find_evaluated(config: Config, named: str | None, given: Sequence[str]) -> EvaluatedAgents:
@@ -84,7 +86,8 @@ def open_evaluated(config: Config, evaluated: EvaluatedAgents) -> OpenedAgents:
         return _open_one(config)
     policies = EvaluationPolicies(config, evaluated.roles)
     agents = policies.agents(evaluated.mapping)
-    return OpenedAgents(policies.workers(agents), _card_labels(agents), partial(policies.exact, agents))
+    notes = tuple(dict.fromkeys(note for spec in agents if not spec.is_scripted for note in spec.chat.notes))
+    return OpenedAgents(policies.workers(agents), _card_labels(agents), partial(policies.exact, agents), notes)
 
 
 def _open_one(config: Config) -> OpenedAgents:
@@ -95,9 +98,13 @@ def _open_one(config: Config) -> OpenedAgents:
     card = load_card(config.agent)  # what is wrong with it is said before the model is loaded
     if name.startswith(ENDPOINT):
         return OpenedAgents(_text_workers(config, at_endpoint(name, card)), card_label(card), _no_theory)
+    from agentgym_rft.agents.policies.loading import load_tokenizer
     from agentgym_rft.rollouts.make import open_workers
+    from agentgym_rft.rollouts.policies import policy_dir
 
-    return OpenedAgents(open_workers(config), card_label(card), _no_theory)
+    workers = open_workers(config)
+    notes = template_notes(config, load_tokenizer(policy_dir(name)))
+    return OpenedAgents(workers, card_label(card), _no_theory, notes)
 
 
 def _card_labels(agents: Agents) -> str | None:

@@ -11,7 +11,7 @@ from agentgym_rft.agents.policies.seeds import full_policy_name
 from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.making import seats_of
-from agentgym_rft.errors import ConfigError, PolicyError
+from agentgym_rft.errors import ConfigError
 from agentgym_rft.evaluation.panel import EvaluationPlan, evaluate, make_plan, open_panel
 from agentgym_rft.evaluation.team import EvaluationPolicies
 from agentgym_rft.report.crossplay import summarise_crossplay
@@ -67,7 +67,7 @@ def run_crossplay(config: Config, named: Mapping[str, str], samples: int) -> dic
         start = time.perf_counter()
         games = play_pairs(policies, sides, names, make_plan(config, panel.task_ids, samples))
         if problem := why_unplayed([t for played in games.values() for t in played], config.policy.max_context):
-            raise PolicyError(f"Every episode {problem}")
+            raise problem.error("Every episode")
         exact = _exact(policies, roles, names, config.eval.temperature)
     finally:
         policies.close()

@@ -18,7 +18,7 @@ from agentgym_rft.evaluation.players import check_script
 from agentgym_rft.evaluation.progress import EvaluationProgress, NoEvaluationProgress
 from agentgym_rft.report.evaluation import EvaluationSettings, Summary, summarise
 from agentgym_rft.rollouts.episode.spec import EpisodeSpec
-from agentgym_rft.rollouts.outcome import why_unplayed
+from agentgym_rft.rollouts.outcome import Unplayed, why_unplayed
 from agentgym_rft.rollouts.seats import SCRIPTS
 from agentgym_rft.rollouts.seeds import derive_seed
 from agentgym_rft.rollouts.workers.event_loop import Work
@@ -55,11 +55,11 @@ class EvaluationPlan:
 class PanelResult:
     """The summary of a panel that was played.
 
-    `problem` says how every episode failed before it could count, as the end of a sentence; None if one did not.
+    `problem` says how every episode failed before it could count; None if one did not.
     """
 
     summary: Summary
-    problem: str | None
+    problem: Unplayed | None
 
 
 def configured_panel(env: TextEnv, config: Config, *, whole_split: bool = False) -> Panel:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from agentgym_rft.config.run import Config
 from agentgym_rft.envs.panels import Panel
-from agentgym_rft.errors import ConfigError, PolicyError
+from agentgym_rft.errors import ConfigError
 from agentgym_rft.evaluation.agents import EvaluatedAgents, find_evaluated, open_evaluated
 from agentgym_rft.evaluation.panel import make_settings, open_panel, play_panel
 from agentgym_rft.evaluation.partial import PartialEvaluation, partial_path
@@ -48,6 +48,9 @@ def run_evaluation(request: Request, progress: EvaluationProgress | None = None)
     _check_decoding(config, samples, evaluated)
     panel = open_panel(config, evaluated.policies, request.panel)
     agents = open_evaluated(config, evaluated)
+    if progress is not None:
+        for note in agents.notes:
+            progress.note(note)
     try:
         settings = make_settings(
             config, evaluated.label, agents.card, samples=samples, is_scripted=evaluated.is_scripted
@@ -57,7 +60,7 @@ def run_evaluation(request: Request, progress: EvaluationProgress | None = None)
             if result.problem:
                 if partial is not None:
                     partial.remove()  # or the same command would find nothing left to play
-                raise PolicyError(f"Every episode {result.problem}")
+                raise result.problem.error("Every episode")
         return result.summary | agents.exact(1.0 if settings.temperature is None else settings.temperature)
     finally:
         agents.workers.close()

@@ -65,7 +65,11 @@ class EvaluationPolicies:
             return scripted_agent(agent, role, policy)
         name = policy_for(policy, role)
         card = seat_card(self._config, seat_section(agent, role, self._config.team.seats))
-        chat = chat_format(self._model(name).tokenizer, card)
+        tokenizer = self._model(name).tokenizer
+        from agentgym_rft.rollouts.policies import refused_as_data
+
+        with refused_as_data(name):
+            chat = chat_format(tokenizer, card)
         return AgentSpec(agent, role, card, chat, name, is_trained=False)
 
     def _model(self, name: str) -> PolicyModel:

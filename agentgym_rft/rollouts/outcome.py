@@ -3,22 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from agentgym_rft.core import StopReason, Trajectory
+from agentgym_rft.errors import AgentGymError, ConfigError, PolicyError
 
 
-def why_unplayed(trajectories: Sequence[Trajectory], max_context: int) -> str | None:
-    """Return why no episode could be played, as the end of a sentence; None if at least one could."""
+@dataclass(frozen=True, slots=True)
+class Unplayed:
+    """Why no episode could be played, as the end of a sentence.
+
+    `is_refused` if nothing failed, but the settings leave no episode room for an action.
+    """
+
+    reason: str
+    is_refused: bool = False
+
+    def error(self, episodes: str) -> AgentGymError:
+        """Return what to raise; `episodes` are those of which not one was played."""
+        return (ConfigError if self.is_refused else PolicyError)(f"{episodes} {self.reason}")
+
+
+def why_unplayed(trajectories: Sequence[Trajectory], max_context: int) -> Unplayed | None:
+    """Return why no episode could be played; None if at least one could."""
     if not trajectories or not all(t.is_error or _had_no_room(t) for t in trajectories):
         return None
     failed = next((t for t in trajectories if t.is_error), None)
     if failed is None:
-        return (
-            f"ended before its first action: the prompt and an action need more than policy.max_context, "
-            f"{max_context} tokens. Raise it, or choose a shorter agent card."
+        prompt, action = min((t.info["needed_tokens"] for t in trajectories), key=sum)
+        return Unplayed(
+            f"ended before its first action: the shortest prompt has {prompt} tokens and an action up to {action}, but "
+            f"max_context is {max_context}. Set policy.max_context (agentgym eval: --max-context) to at least "
+            f"{prompt + action}, or choose a shorter agent card.",
+            is_refused=True,
         )
     error = failed.info["error"]
-    return f"ended with an error: {error['type']} at turn {error['turn']}: {error['message']}"
+    return Unplayed(f"ended with an error: {error['type']} at turn {error['turn']}: {error['message']}")
 
 
 def _had_no_room(trajectory: Trajectory) -> bool:

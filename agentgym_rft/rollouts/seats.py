@@ -146,10 +146,17 @@ def open_agents(config: Config, tokenizer: Any) -> Agents:
     return make_agents(roles, sections, cards, keys, tokenizer)
 
 
+def template_notes(config: Config, tokenizer: Any) -> tuple[str, ...]:
+    """Return what users would not expect of the policy's chat template under the run's agent cards, as sentences."""
+    agents = open_agents(config, tokenizer)
+    chats = [each.chat for each in agents if not each.is_scripted] or [chat_format(tokenizer, load_card(config.agent))]
+    return tuple(dict.fromkeys(note for chat in chats for note in chat.notes))
+
+
 def seat_card(config: Config | SftConfig, section: SeatSection) -> AgentCard:
     """Return the card of an agent: its own or the run's, with the overrides of both. Raises `ConfigError`."""
     own = merge(config.agent.overrides, section.overrides) if section.card is None else section.overrides
-    return load_card(AgentSection(card=section.card or config.agent.card, overrides=own))
+    return load_card(AgentSection(card=section.card or config.agent.card, overrides=own, date=config.agent.date))
 
 
 def trained_seats(config: Config) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agentgym_rft.agents.chat import Message
+from agentgym_rft.agents.template import Message
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agentgym_rft.agents.agent import Prompt
-from agentgym_rft.agents.chat import ChatFormat, Message
+from agentgym_rft.agents.chat import ChatFormat
 from agentgym_rft.agents.policies.base import Completion
+from agentgym_rft.agents.template import Message
 from agentgym_rft.core import StopReason, Trajectory, Turn
 
 AGENT_ID = "external"

@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from agentgym_rft.agents.agent import Prompt
+from agentgym_rft.agents.card import ActionCard
 from agentgym_rft.agents.chat import ChatFormat
 from agentgym_rft.agents.policies.base import Completion, Policy, SampleRequest
 from agentgym_rft.errors import ConfigError, PolicyError
@@ -37,7 +38,6 @@ from agentgym_rft.serve.settings import ServeSettings, check_exposure
 if TYPE_CHECKING:
     import uvicorn
 
-_SAMPLE_REPLY = "look"  # a reply without thoughts, so that the template's end-of-turn token is found
 _MAX_SWEEP_S = 10.0
 
 
@@ -51,6 +51,7 @@ class Gateway:
         settings: address, limits, group size.
         clock: seconds, for the age of conversations.
         name: see `Recorder`.
+        vocab_size: token ids that the policy knows, often more than its tokenizer has; default: the tokenizer's.
     Raises:
         ConfigError: FastAPI or uvicorn is missing, or an address that others can reach has no token.
         PolicyError: the chat template cannot be used.
@@ -65,14 +66,16 @@ class Gateway:
         *,
         clock: Callable[[], float] = time.monotonic,
         name: str | None = None,
+        vocab_size: int | None = None,
     ) -> None:
         require_extra()
         check_exposure(settings)
         self.settings = settings
-        self.chat = ChatFormat(tokenizer, _SAMPLE_REPLY, cache_size=0)  # texts come from outside and may be long
+        self.chat = ChatFormat(tokenizer, ActionCard(), cache_size=0)  # texts come from outside and may be long
         self.recorder = Recorder(settings, sink, policy.release, clock=clock, name=name)
         self._policy = policy
         self._tokenizer = tokenizer
+        self._vocab_size = len(tokenizer) if vocab_size is None else vocab_size
         self._loop = EventLoop()
         self._server: uvicorn.Server | None = None
         self._serving: Future[None] | None = None
@@ -163,8 +166,11 @@ class Gateway:
 
     def _prompt(self, conversation: Conversation, ask: Ask) -> Prompt:
         if ask.messages is None:
-            if max(ask.prompt_ids) >= len(self._tokenizer):
-                raise RequestError(400, f"The policy knows {len(self._tokenizer)} tokens.", param="prompt")
+            largest, last = max(ask.prompt_ids), self._vocab_size - 1
+            if largest > last:
+                raise RequestError(
+                    400, f"The prompt has the id {largest}; the policy knows 0 to {last}.", param="prompt"
+                )
             return conversation.token_prompt(ask.prompt_ids)
         try:
             return conversation.prompt(self.chat, ask.messages)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
+from agentgym_rft.agents.content import text_parts
 from agentgym_rft.serve.errors import RequestError
 
 MODEL = "policy"  # the one model there is
@@ -46,8 +47,7 @@ def _joined(content: Any) -> Any:
     """Return the text of a message's content, which may come in parts."""
     if not isinstance(content, list):
         return content
-    parts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
-    texts = [part for part in parts if isinstance(part, str)]
+    texts = text_parts(content)
     if len(texts) < len(content):
         raise ValueError("expected text, or parts of type 'text'")
     return "".join(texts)
@@ -72,12 +72,18 @@ class ChatMessage(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[Text, BeforeValidator(_joined)]
+    content: Annotated[Text | None, BeforeValidator(_joined)] = None
+
+    @model_validator(mode="after")
+    def _has_text(self) -> ChatMessage:
+        if self.content is None and self.role != "assistant":
+            raise ValueError("only the assistant's messages may be without text")
+        return self
 
     def plain(self) -> dict[str, str]:
         """Return role and text, as chat templates take them."""
         role = "system" if self.role == "developer" else self.role
-        return {"role": role, "content": self.content}
+        return {"role": role, "content": self.content or ""}
 
 
 class StreamOptions(BaseModel):

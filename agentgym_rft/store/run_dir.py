@@ -42,6 +42,8 @@ def holds_run(folder: Path) -> bool:
 def opened(folder: Path, config: Section, *, is_new: bool) -> Iterator[Path]:
     """Return the run directory, made if need be, with `config.yaml`, and locked while the run lives.
 
+    A new run that is refused (`ConfigError`) before it left something leaves no `config.yaml` either.
+
     Raises:
         ConfigError: it cannot be written, is in use, or is new and holds another run already.
     """
@@ -55,7 +57,12 @@ def opened(folder: Path, config: Section, *, is_new: bool) -> Iterator[Path]:
         raise ConfigError(f"Cannot write to '{folder}': {error.strerror}.{advice}") from error
     try:
         _claim(folder, lock, config, is_new)
-        yield folder
+        try:
+            yield folder
+        except ConfigError:
+            if is_new and not holds_run(folder):
+                (folder / "config.yaml").unlink(missing_ok=True)
+            raise
     finally:
         os.close(lock)
 

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agentgym_rft.agents.card import card_label
+from agentgym_rft.agents.card import card_label, today
 from agentgym_rft.config.run import Config
 from agentgym_rft.core import Group, Trajectory
-from agentgym_rft.errors import PolicyError
 from agentgym_rft.evaluation.panel import make_settings, play_panel
 from agentgym_rft.report.evaluation import read_evaluations, write_evaluation
 from agentgym_rft.report.metrics import MetricsWriter
 from agentgym_rft.report.progress import NoProgress, Progress
 from agentgym_rft.rollouts.outcome import why_unplayed
+from agentgym_rft.rollouts.seats import template_notes
 from agentgym_rft.store.checkpoint import has_checkpoint
 from agentgym_rft.store.run_dir import opened, run_directory
 from agentgym_rft.store.trajectories import TrajectoryWriter
@@ -65,7 +65,7 @@ def train(config: Config, *, resume: Path | None = None, progress: Progress | No
 def _lead(config: Config, resume: Path | None, progress: Progress, ranks: Ranks) -> RunResult:
     """Lead the run in the first process, which often is all of it."""
     folder = resume or run_directory(config)
-    parts = build(config, folder, ranks)
+    parts = build(_dated(config), folder, ranks)
     try:
         with opened(folder, parts.config, is_new=resume is None) as run_dir:
             result = _train(parts, run_dir, progress, is_resumed=resume is not None)
@@ -74,6 +74,11 @@ def _lead(config: Config, resume: Path | None, progress: Progress, ranks: Ranks)
         parts.workers.close()
     parts.learners.dismiss(result)
     return result
+
+
+def _dated(config: Config) -> Config:
+    """Return the configuration with the day that chat templates are told, which a resumed run and a replay keep."""
+    return config.model_copy(update={"agent": config.agent.model_copy(update={"date": config.agent.date or today()})})
 
 
 @dataclass(slots=True)
@@ -99,6 +104,8 @@ def _train(parts: Parts, run_dir: Path, progress: Progress, *, is_resumed: bool)
     metrics_file = MetricsWriter(run_dir / "metrics.jsonl", last_step=done.steps if is_resumed else None)
     trajectories = TrajectoryWriter(run_dir / "trajectories")
     progress.start(run_dir=run_dir, first_step=done.steps + 1, num_steps=config.trainer.steps)
+    for note in template_notes(config, parts.tokenizer):
+        progress.note(note)
     _say_where(done, config, num_recorded, progress, is_resumed=is_resumed)
     has_ended = False
     with interruptible(progress.note) as interrupted:
@@ -183,7 +190,8 @@ def trained_groups(parts: Parts, batch: Batch, step: int) -> tuple[list[Group], 
     """Return the groups of a batch that are trained, as they are compared and with shaped rewards, and its metrics.
 
     Raises:
-        PolicyError: every episode broke, or found no room in the context.
+        PolicyError: every episode broke.
+        ConfigError: no episode found room in the context.
     """
     baseline = parts.config.team.baseline
     played = by_seat(batch.groups, baseline)
@@ -197,7 +205,7 @@ def trained_groups(parts: Parts, batch: Batch, step: int) -> tuple[list[Group], 
     if not batch.is_sampled:
         metrics |= {"rollout/turns": 0.0, "rollout/generated_tokens": 0.0}
     if problem := why_unplayed(all_trajectories(batch), parts.workers.max_context):
-        raise PolicyError(f"Every episode of step {step + 1} {problem}")
+        raise problem.error(f"Every episode of step {step + 1}")
     return groups, metrics
 
 
@@ -214,7 +222,7 @@ def _evaluate(parts: Parts, run_dir: Path, step: int, progress: Progress) -> Met
     with parts.source.newest(step, parts.learners.weights):
         result = play_panel(parts.workers, parts.config, parts.panel, settings)
     if result.problem and step == 0:  # later, it may be a passing fault of the environment, and is recorded as one
-        raise PolicyError(f"Every episode of the first evaluation {result.problem}")
+        raise result.problem.error("Every episode of the first evaluation")
     write_evaluation(run_dir, step, result.summary)
     progress.evaluation(step, result.summary)
     return {f"eval/{key}": result.summary[key] for key in ("success", "score", "mean_turns")}

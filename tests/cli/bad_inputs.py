@@ -26,6 +26,7 @@ from agentgym_rft.envs.alfworld.export import export_games
 from agentgym_rft.envs.webshop.synth import export
 from agentgym_rft.store.experience import ExperienceStore
 from agentgym_rft.trainers.sft.model import build_model
+from tests.agents.policies.tiny_gguf import write_gguf, write_part
 from tests.light_switch import MODEL, LightSwitch, make_policy
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
@@ -102,13 +103,13 @@ def team_eval(*more: str) -> Case:
     return Case(f"`eval {' '.join(more)}`", lambda at: ["eval", "--env", TEAM, "--tasks", "2", *more])
 
 
-def policy(what: str, change: Callable[[Path], object], quotes: str = "") -> Case:
+def policy(what: str, change: Callable[[Path], object], quotes: str = "", more: Sequence[str] = ()) -> Case:
     """A new run from a changed copy of a good policy."""
 
     def args(at: Place) -> Sequence[str | Path]:
         shutil.copytree(at.policy, at.folder / "policy")
         change(at.folder / "policy")
-        return ["train", "--env", ENV, "--policy", at.folder / "policy", "--out", at.folder / "new", *QUICK]
+        return ["train", "--env", ENV, "--policy", at.folder / "policy", "--out", at.folder / "new", *QUICK, *more]
 
     return Case(what, args, quotes=quotes)
 
@@ -218,6 +219,18 @@ def resume_with_another_model(at: Place) -> Sequence[str | Path]:
     return ["train", "--resume", at.folder / "run", "--policy", at.folder / "wide"]
 
 
+def gguf(what: str, make: Callable[[Path], object], *more: str, quotes: str = "") -> Case:
+    """An import of the file that `make` writes."""
+
+    def change(folder: Path) -> None:
+        make(folder / "m.gguf")
+        (folder / "empty.jinja").write_text("Hello.")
+        (folder / "thesis").mkdir()
+        (folder / "thesis" / "one.txt").write_text("mine")
+
+    return in_folder(what, change, "import-model", "DIR/m.gguf", "--out", "DIR/new", *more, quotes=quotes)
+
+
 def nothing(_: Path) -> None: ...
 
 
@@ -249,10 +262,54 @@ def other_vocabulary(folder: Path) -> None:
     ExperienceStore(folder / "s.db", "0123456789abcdef").close()
 
 
+def one_shard_less(folder: Path) -> None:
+    model, _ = load_model(folder, device="cpu")
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, max_shard_size="10KB")
+    max(folder.glob("model-*.safetensors")).unlink()
+
+
+def more_tokens(folder: Path) -> None:
+    _, tokenizer = load_model(folder, device="cpu")
+    tokenizer.add_tokens([f"<{number}>" for number in range(50)])
+    tokenizer.save_pretrained(folder)
+
+
+def as_tools_only(folder: Path) -> None:
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "chat_template.jinja").rename(folder / "additional_chat_templates" / "tool_use.jinja")
+
+
+def as_endless(folder: Path) -> None:
+    (folder / "generation_config.json").unlink()
+    text("chat_template.jinja", "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:")(folder)
+
+
+def as_damaged_pickle(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"x" * 100)
+
+
+def as_adapter(folder: Path) -> None:
+    remove("config.json", "model.safetensors")(folder)
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+
+
+def as_gguf(folder: Path) -> None:
+    remove("config.json", "model.safetensors")(folder)
+    (folder / "model-q8_0.gguf").write_bytes(b"GGUF")
+
+
+def make_nested(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+
+
 def text(name: str, content: str) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_text(content)
 
 
+LFS_POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 4096\n"
 SHOP = ("eval", "--env", "webshop", "--policy", "expert", "--tasks", "2")
 SERVE = ("serve", "--policy", "POLICY", "--store", "DIR/s.db", "--max-context", "64", "--device", "cpu")
 TRAIN_BASE = ("train", "--env", ENV, "--policy", "POLICY", *QUICK)
@@ -295,6 +352,8 @@ CASES: dict[str, tuple[Case, ...]] = {
         train("--eval.split=valid"),
         train("--agent.card=plian"),
         train("--agent.overrides.context.strategy=ful"),
+        train("--agent.overrides.chat_template_kwargs={tokenize: true}"),
+        train("--agent.date=tomorrow"),
         train("--agent.overrides.contxt.strategy=full"),
         in_folder("`agentgym trian`", nothing, "trian", quotes="No such command"),
     ),
@@ -310,7 +369,9 @@ CASES: dict[str, tuple[Case, ...]] = {
         train("--rollout.temperature=0"),
         train("--rollout.group_size=1"),
         train("--policy.max_context=4096"),
-        train("--policy.max_context=24", code=1),
+        train("--policy.max_context=24"),
+        evaluate("--max-context", "24"),
+        sft("`sft --model.max_context=16`", "--model.max_context=16", "--agent.card=think"),
         in_folder(
             "a recipe that is not YAML", text("r.yaml", "trainer: [1"), "train", "--recipe", "DIR/r.yaml", *QUICK
         ),
@@ -376,9 +437,86 @@ CASES: dict[str, tuple[Case, ...]] = {
         policy("a tokenizer that is cut off", lambda path: cut(path / "tokenizer.json"), "read: "),
         policy("a model of unknown type", lambda path: edit_json(path / "config.json", model_type="other"), "read: "),
         policy("weights of another shape", lambda path: edit_json(path / "config.json", hidden_size=32)),
+        policy("a missing shard of the weights", one_shard_less),
+        policy("a pointer of Git LFS in place of the weights", text("model.safetensors", LFS_POINTER)),
+        policy("a `config.json` that is not JSON", text("config.json", "{")),
+        policy("a `dtype` that is none", lambda path: edit_json(path / "config.json", dtype="bf16")),
+        policy("a tokenizer larger than the embeddings", more_tokens),
+        policy(
+            "an encoder",
+            lambda path: edit_json(path / "config.json", model_type="bert", architectures=["BertForMaskedLM"]),
+        ),
+        policy(
+            "a classifier",
+            lambda path: edit_json(path / "config.json", architectures=["Qwen3ForSequenceClassification"]),
+        ),
+        policy(
+            "a vision model",
+            lambda path: edit_json(path / "config.json", model_type="vit", architectures=["ViTModel"]),
+        ),
+        policy(
+            "a model with code of its own",
+            lambda path: edit_json(path / "config.json", model_type="mine", auto_map={"AutoModel": "mine.Model"}),
+        ),
+        policy(
+            "quantised weights without their library",
+            lambda path: edit_json(path / "config.json", quantization_config={"quant_method": "gptq", "bits": 4}),
+            "read: ",
+        ),
+        policy("a pickle that is damaged", as_damaged_pickle),
+        policy("an adapter alone", as_adapter),
+        policy("a GGUF file alone", as_gguf),
+        in_folder("a GGUF file", text("m.gguf", "GGUF"), *TRAIN_BASE[:3], "--policy", "DIR/m.gguf"),
+        in_folder(
+            "the folder above a policy",
+            lambda at: make_nested(at / "snapshots" / "1a2b"),
+            *(*TRAIN_BASE[:3], "--policy", "DIR"),
+        ),
         policy("no chat template", remove("chat_template.jinja")),
         policy("a chat template that fails", text("chat_template.jinja", "{% for m in messages %}"), "rendered: "),
+        policy(
+            "a chat template that adds a number to a text",
+            text("chat_template.jinja", "{{ 1 + messages[0]['content'] }}"),
+            "rendered: ",
+        ),
         policy("a chat template that shows nothing", text("chat_template.jinja", "Hello.")),
+        policy("a chat template for tools only", as_tools_only),
+        policy("a chat template that ends no reply", as_endless),
+        policy(
+            "a chat template that drops the card's tags, `--agent.card=think`",
+            text("chat_template.jinja", "{% for m in messages %}{{ m.content | striptags }}<|end|>{% endfor %}"),
+            more=["--agent.card=think"],
+        ),
+    ),
+    "Models in GGUF": (
+        gguf("a file that is not there", nothing),
+        gguf("a directory", lambda path: path.mkdir()),
+        gguf("a file of something else", lambda path: path.write_text("Dear diary")),
+        gguf("a file that is cut off", lambda path: cut(write_gguf(path))),
+        gguf(
+            "a file that is cut off before its weights",
+            lambda path: path.write_bytes(write_gguf(path).read_bytes()[:999]),
+        ),
+        gguf("one part of several", write_part),
+        gguf("a projector of images", lambda path: write_gguf(path, architecture="clip", kind="mmproj")),
+        gguf("a vocabulary without a model", lambda path: write_gguf(path, kind="vocab", skip=("weights",))),
+        gguf("a model without a tokenizer", lambda path: write_gguf(path, skip=("tokenizer",))),
+        gguf(
+            "an architecture that transformers does not read",
+            lambda path: write_gguf(path, architecture="rwkv7"),
+            quotes="ValueError",
+        ),
+        gguf("a model that lacks a tensor", lambda path: write_gguf(path, skip=("blk.1.ffn_up.weight",))),
+        gguf("a model without a chat template", lambda path: write_gguf(path, template=None)),
+        gguf("`--chat-template` is not there", write_gguf, "--chat-template", "DIR/none.jinja"),
+        gguf("`--chat-template` shows nothing", write_gguf, "--chat-template", "DIR/empty.jinja"),
+        gguf(
+            "a model that is another when it is saved and read again",
+            lambda path: write_gguf(path, architecture="qwen2"),
+        ),
+        gguf("`--out` holds something else", write_gguf, "--out", "DIR/thesis"),
+        gguf("`--out` holds a policy", write_gguf, "--out", "POLICY"),
+        gguf("`--out` is below a file", write_gguf, "--out", "DIR/m.gguf/policy"),
     ),
     "Run directories": (
         in_folder("`--out` below a file", text("file", ""), *TRAIN_BASE, "--out", "DIR/file/run"),

@@ -78,6 +78,16 @@ def test_an_endpoint_is_evaluated(tmp_path):
     assert {request["model"] for request in asked} == {"big"}
 
 
+def test_a_reply_without_content_counts_as_a_task_that_was_not_won(tmp_path):
+    def answer(body):
+        return said(None if "valid_unseen-0" in body["messages"][-1]["content"] else "up")
+
+    with chat_server(answer) as (url, _):
+        result = evaluated(tmp_path, "--env", COUNTER, "--policy", f"openai:big@{url}", "--max-steps", "5")
+    assert (result["num_errors"], result["num_tasks"]) == (0, 3)
+    assert result["success"] == pytest.approx(2 / 3)
+
+
 def test_a_dead_endpoint_fails_and_leaves_nothing_to_go_on_with(tmp_path, capsys):
     with chat_server(lambda body: (401, {"error": "key"})) as (url, _):
         code = cli.run(["eval", "--env", COUNTER, "--policy", f"openai:m@{url}", "--out", str(tmp_path / "r.json")])

@@ -100,6 +100,6 @@ def test_a_panel_of_which_every_episode_broke_says_why():
         return play_panel(text_workers(CounterEnv, scripted(script), max_concurrency=2), config, panel, settings)
 
     broken = result("expert")  # which the environment lacks
-    assert broken.problem.startswith("ended with an error: ")
+    assert broken.problem.reason.startswith("ended with an error: ")
     assert broken.summary["num_errors"] == 3
     assert result("random").problem is None

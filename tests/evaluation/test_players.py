@@ -182,6 +182,44 @@ def test_a_reply_without_an_action_is_answered_by_the_card_and_counts_as_invalid
     assert trajectory.won
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": ""},
+        {"content": None},
+        {},
+        {"content": []},
+        {"content": None, "reasoning_content": "<action>up</action>"},
+        {"content": None, "tool_calls": [{"function": {"name": "up", "arguments": "{}"}}]},
+        {"content": None, "refusal": "I will not."},
+        {"content": [{"type": "refusal", "refusal": "<action>up</action>"}]},
+        {"content": [{"type": "image_url", "image_url": {"url": "x"}}, {"type": "text", "text": None}, 7]},
+    ],
+)
+def test_a_reply_without_text_is_one_without_an_action_and_no_error(message):
+    with chat_server(lambda body: (200, {"choices": [{"message": message}]})) as (url, asked):
+        trajectories = played(CounterEnv, at(url, retries=2), TASKS[:1], max_steps=2)
+    assert [t.stop_reason for t in trajectories] == [StopReason.STEP_LIMIT]
+    assert [turn.info["invalid_action"] for turn in trajectories[0].turns] == ["no_action"] * 2
+    assert len(asked) == 2
+    assert asked[1]["messages"][-2:] == [
+        {"role": "assistant", "content": ""},
+        {"role": "user", "content": "That was not a valid reply (no_action)."},
+    ]
+
+
+def test_the_text_parts_of_a_reply_are_joined_and_thoughts_left_out():
+    parts = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "<action>down</action>"}]},
+        {"type": "text", "text": "<action>u"},
+        {"type": "text", "text": "p</action>"},
+    ]
+    with chat_server(lambda body: (200, {"choices": [{"message": {"content": parts}}]})) as (url, _):
+        (trajectory,) = played(CounterEnv, at(url), TASKS[:1])
+    assert trajectory.won
+    assert trajectory.turns[0].info["text"] == "<action>up</action>"
+
+
 def test_a_request_that_may_pass_is_repeated_and_no_more_often_than_allowed():
     statuses = iter([503, 429, 200, 200, 200])
 
@@ -206,7 +244,9 @@ def test_a_request_that_may_pass_is_repeated_and_no_more_often_than_allowed():
         ((400, {"error": "too long"}), 'HTTP 400 Bad Request: {"error": "too long"}'),
         ((200, []), "TypeError"),
         ((200, {"choices": []}), "IndexError"),
-        (said(None), "TypeError: The endpoint gave a NoneType, expected text."),
+        ((200, {"choices": [{"text": "up"}]}), "KeyError: 'message'"),
+        ((200, {"choices": [{"message": None}]}), "TypeError: The endpoint gave a NoneType, expected text."),
+        ((200, {"choices": [{"message": {"content": 7}}]}), "TypeError: The endpoint gave a int, expected text."),
     ],
 )
 def test_a_request_that_cannot_pass_is_not_repeated(answer, message):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from agentgym_rft.agents.policies.base import Completion, SampleRequest
+from agentgym_rft.agents.policies.loading import load_model, save_model
 from agentgym_rft.agents.policies.scripted import ScriptedPolicy
 from agentgym_rft.serve.gateway import Gateway
 from agentgym_rft.serve.settings import ServeSettings
@@ -144,14 +145,19 @@ def test_at_the_end_a_request_that_takes_longer_than_the_grace_is_cancelled():
 
 
 def test_the_command_serves_until_ctrl_c_and_says_what_became_of_the_conversations(switch_policy, tmp_path):
-    command = [sys.executable, "-m", "agentgym_rft.cli.main", "serve", "--policy", str(switch_policy), "--port", "0"]
-    command += ["--store", str(tmp_path / "store.db"), "--group-size", "2", "--max-context", "64", "--device", "cpu"]
+    model, tokenizer = load_model(switch_policy, device="cpu")
+    model.resize_token_embeddings(len(tokenizer) + 8)
+    save_model(tmp_path / "padded", model, tokenizer)
+    command = [sys.executable, "-m", "agentgym_rft.cli.main", "serve", "--policy", str(tmp_path / "padded")]
+    command += ["--port", "0", "--store", str(tmp_path / "store.db"), "--group-size", "2", "--max-context", "64"]
+    command += ["--device", "cpu"]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     server = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
         url = re.search(r"http://[^ ,]+", server.stdout.readline())[0]
         client = Client(url)
+        assert client.post("/v1/completions", {"prompt": [len(tokenizer) + 7], "user": "d"}).status == 200
         for name in ("a", "b", "c", "d"):
             client.say(name, [], "Task 1, 2 turns left.")
         for name in ("a", "b", "c"):

@@ -38,6 +38,7 @@ def client():
 
 
 CHAT = {"messages": GO}
+CALL = {"role": "assistant", "content": None, "tool_calls": [{"id": 1}]}
 
 
 @pytest.mark.parametrize(
@@ -65,6 +66,9 @@ CHAT = {"messages": GO}
         ({"messages": [*GO, {"role": "assistant", "content": "x"}]}, 400, "The last message is the assistant's"),
         ({"messages": [{"role": "user", "content": "\ud800"}]}, 422, "half of a surrogate pair"),
         ({"messages": [{**GO[0], "tool_calls": [{"id": 1}]}]}, 400, "'tool_calls' is not supported"),
+        ({"messages": [CALL, *GO]}, 400, "'tool_calls' is not supported: say in a message how to call them"),
+        ({"messages": [{"role": "user", "content": None}]}, 422, "only the assistant's messages may be without text"),
+        ({"messages": [{"role": "user"}]}, 422, "only the assistant's messages may be without text"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
             422,
@@ -89,7 +93,7 @@ def test_a_request_that_cannot_be_answered_as_asked_is_refused_in_one_sentence(c
         ("/v1/chat/completion", b"{}", 404, "POST /v1/chat/completion: Not Found."),
         ("/v1/status", b"{}", 405, "POST /v1/status: Method Not Allowed."),
         ("/v1/completions", b'{"prompt": "go"}', 422, "Field 'prompt': input should be a valid list."),
-        ("/v1/completions", b'{"prompt": [1, 5000]}', 400, "The policy knows"),
+        ("/v1/completions", b'{"prompt": [1, 5000]}', 400, "the id 5000; the policy knows 0 to 2"),
         ("/v1/completions", b'{"prompt": [true]}', 422, "Field 'prompt.0': input should be a valid integer."),
         ("/v1/feedback", b'{"conversation_id": "c", "reward": NaN}', 422, "Field 'reward': input should be a finite"),
         ("/v1/feedback", b'{"conversation_id": "c", "reward": true}', 422, "expected a number, not true or false."),
@@ -116,6 +120,48 @@ def test_a_body_of_another_type_or_without_a_length_is_refused(client):
             b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
         )
         assert b" 411 " in connection.recv(100)
+
+
+def test_content_in_parts_and_none_from_an_assistant_are_taken(client):
+    def prompt_of(*messages):
+        reply = client.chat(None, list(messages), return_token_ids=True)
+        assert reply.status == 200, reply.body
+        return reply.body["prompt_token_ids"]
+
+    parts = [{"type": "text", "text": "g"}, {"type": "text", "text": "o"}]
+    assert prompt_of({"role": "user", "content": parts}) == prompt_of(*GO)
+    silent = prompt_of(*GO, {"role": "assistant", "content": ""}, *GO)
+    for message in ({"content": None}, {"content": []}, {"content": None, "refusal": None, "tool_calls": None}, {}):
+        assert prompt_of(*GO, {"role": "assistant", **message}, *GO) == silent
+
+
+def test_an_empty_reply_that_comes_back_as_null_continues_the_row():
+    kept = Kept()
+    gateway = Gateway(ScriptedPolicy(lambda _: LOOK[-1:]), TOKENIZER, kept, ServeSettings(**LIMITS), name="g")
+    with answering(gateway):
+        client = Client(gateway.url)
+        messages = list(GO)
+        assert client.chat("c", messages).text == ""
+        for content in (None, [], ""):
+            messages += [{"role": "assistant", "content": content}, *GO]
+            assert client.chat("c", messages).status == 200
+        counts = client.status()["requests"]
+        assert (counts["turns"], counts["restarts"]) == (4, 0)
+
+
+def test_every_id_that_the_model_has_an_embedding_for_may_be_in_a_prompt():
+    padded = len(TOKENIZER) + 5
+    policy = ScriptedPolicy(lambda _: [padded - 1, LOOK[-1]])
+    gateway = Gateway(policy, TOKENIZER, Kept(), ServeSettings(**LIMITS), vocab_size=padded)
+    with answering(gateway):
+        client = Client(gateway.url)
+        first = client.post("/v1/completions", {"prompt": [5], "user": "c", "return_token_ids": True, "logprobs": 1})
+        (choice,) = first.body["choices"]
+        assert (choice["token_ids"][0], choice["logprobs"]["tokens"][0]) == (padded - 1, "")
+        row = [5, *choice["token_ids"], 6]
+        assert client.post("/v1/completions", {"prompt": row, "user": "c"}).status == 200
+        reply = client.post("/v1/completions", {"prompt": [padded]})
+    assert (reply.status, reply.error) == (400, f"The prompt has the id {padded}; the policy knows 0 to {padded - 1}.")
 
 
 def test_a_policy_that_fails_is_an_error_of_the_server_and_leaves_the_conversation_as_it_was():

@@ -75,7 +75,7 @@ def test_a_policy_learns_from_the_stored_conversations_of_an_external_agent(swit
     config = stored_config(
         switch_policy,
         tmp_path / "run",
-        15,
+        30,
         rollout={"stored": str(store)},
         algorithm={"name": "grpo", "options": {"anchor": "behaviour"}},
     )

@@ -128,9 +128,11 @@ def test_a_step_in_which_every_episode_broke_fails_the_run(switch_policy, tmp_pa
 def test_prompts_without_room_for_an_action_fail_the_run(switch_policy, tmp_path):
     config = switch_config(switch_policy, tmp_path / "run").model_dump()
     narrow = config | {"policy": config["policy"] | {"max_context": 24}}
-    for evaluation, when in (({}, "the first evaluation"), ({"num_tasks": 0}, "step 1")):
+    for evaluation, when, num in (({}, "the first evaluation", 17), ({"num_tasks": 0}, "step 1", 16)):
         with pytest.raises(
-            PolicyError, match=f"{when} ended before its first action: .* policy.max_context, 24 tokens"
+            ConfigError,
+            match=f"{when} ended before its first action: the shortest prompt has {num} tokens and an action up to 16, "
+            f"but max_context is 24. Set policy.max_context .* to at least {num + 16},",
         ):
             train(validate_config(narrow | {"eval": evaluation}))
 

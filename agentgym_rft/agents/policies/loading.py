@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -16,11 +18,14 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from agentgym_rft.agents.policies.model_dir import check_files, check_kind
+from agentgym_rft.agents.template_shape import GENERATION_STOP_IDS
 from agentgym_rft.errors import DataError
 
-_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+UNREADABLE = (  # what transformers raises for files that it cannot make a model or a tokenizer of
+    *(OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, ImportError),
+    *(SafetensorError, StrictDataclassError),
+)
 
 
 def load_model(
@@ -35,12 +40,14 @@ def load_model(
         DataError: a file is missing or damaged, or the weights or the tokenizer do not fit the model.
     """
     folder = Path(path)
-    _check_files(folder)
+    check_files(folder)
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     kind = dtype or (torch.bfloat16 if target.type == "cuda" else torch.float32)
-    with _quiet_transformers():
+    with quiet_transformers():
+        config = _read_config(folder)
+        check_kind(folder, config)
         tokenizer = _read_tokenizer(folder)
-        model = _read_weights(folder, kind)
+        model = _read_weights(folder, config, kind)
     size = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > size:
         raise DataError(
@@ -52,15 +59,19 @@ def load_model(
 
 def load_tokenizer(path: str | Path) -> Any:
     """Return the tokenizer of a model directory. Raises `DataError` if it cannot be read."""
-    with _quiet_transformers():
+    with quiet_transformers():
         return _read_tokenizer(Path(path))
 
 
-def save_model(path: str | Path, model: Any, tokenizer: Any) -> None:
+def save_model(
+    path: str | Path, model: Any, tokenizer: Any, *, check: Callable[[Path], None] = lambda written: None
+) -> None:
     """Write model and tokenizer to `path`, so that the directory is there completely or not at all.
 
     An older policy at `path` is replaced; between its removal and the new name there is a moment without either.
 
+    Args:
+        check: called with what was written, before it gets the name `path`; what it raises leaves `path` as it was.
     Raises:
         DataError: `path` is something else than a policy directory, or cannot be written.
     """
@@ -73,9 +84,10 @@ def save_model(path: str | Path, model: Any, tokenizer: Any) -> None:
     except OSError as error:
         raise DataError(f"Cannot write a policy to {folder}: {error}.") from error
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             model.save_pretrained(staging)
             tokenizer.save_pretrained(staging)
+        check(staging)
         staging.chmod(0o755)  # mkdtemp makes it private
         _replace(folder, staging)
     except OSError as error:
@@ -85,7 +97,7 @@ def save_model(path: str | Path, model: Any, tokenizer: Any) -> None:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Keep transformers from showing progress bars and reports meanwhile: what matters in them is raised here as an
     error.
     """
@@ -109,31 +121,39 @@ def _replace(folder: Path, staging: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _check_files(folder: Path) -> None:
-    if not folder.is_dir():
-        problem = "is a file" if folder.exists() else "does not exist"
-        raise DataError(
-            f"Policy directory {folder} {problem}. Expected 'seed', 'seed:NAME', or a directory in Hugging Face "
-            "format; models are not downloaded."
-        )
-    if not (folder / "config.json").is_file():
-        raise DataError(f"{folder} has no config.json; it is not a model in Hugging Face format.")
-    if not any(file for pattern in _WEIGHTS for file in folder.glob(pattern)):
-        raise DataError(f"{folder} has no weights (model.safetensors).")
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        raise DataError(f"{folder} has no tokenizer (tokenizer.json). Save it there with `tokenizer.save_pretrained`.")
-
-
 def _read_tokenizer(folder: Path) -> Any:
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (*_UNREADABLE, StrictDataclassError) as error:
-        raise DataError(f"The tokenizer of {folder} cannot be read: {_first_line(error)}") from error
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except UNREADABLE as error:
+        raise DataError(f"The tokenizer of {folder} cannot be read: {first_line(error)}") from error
+    setattr(tokenizer, GENERATION_STOP_IDS, _generation_stop_ids(folder))
+    return tokenizer
 
 
-def _read_weights(folder: Path, dtype: torch.dtype) -> Any:
+def _generation_stop_ids(folder: Path) -> tuple[int, ...]:
+    """Return the ids that end a reply by the model's generation configuration; none where it names none."""
+    path = folder / "generation_config.json"
+    if not path.is_file():
+        return ()
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        found = json.loads(path.read_bytes()).get("eos_token_id")
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(f"{path} cannot be read: {first_line(error)}") from error
+    ids = found if isinstance(found, list) else [] if found is None else [found]
+    if not all(type(each) is int and each >= 0 for each in ids):
+        raise DataError(f"{path} has the eos_token_id {found!r}, expected token ids.")
+    return tuple(ids)
+
+
+def _read_config(folder: Path) -> Any:
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except UNREADABLE as error:
+        raise _unreadable(folder, first_line(error)) from error
+
+
+def _read_weights(folder: Path, config: Any, dtype: torch.dtype) -> Any:
+    try:
         model, report = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
@@ -143,20 +163,34 @@ def _read_weights(folder: Path, dtype: torch.dtype) -> Any:
             ignore_mismatched_sizes=True,  # refused below, with the name of the tensor
             output_loading_info=True,
         )
-    except (*_UNREADABLE, StrictDataclassError) as error:
-        raise DataError(f"The model of {folder} cannot be read: {_first_line(error)}") from error
-    for name, stored, expected in sorted(report["mismatched_keys"]):
-        raise DataError(
-            f"The model of {folder} cannot be read: '{name}' is {tuple(stored)} in its weights and {tuple(expected)} "
-            "by its config.json."
-        )
-    lost = sorted(report["missing_keys"])
-    if lost:
-        raise DataError(f"The weights of {folder} lack {', '.join(lost[:3])} ({len(lost)} tensors).")
+    except UnpicklingError as error:
+        problem = "its pytorch_model.bin is damaged, or holds more than weights. Take it in safetensors format."
+        raise _unreadable(folder, problem) from error
+    except ImportError as error:
+        is_quantised = bool(config.to_dict().get("quantization_config"))
+        advice = " Or take the model without quantisation." if is_quantised else ""
+        raise _unreadable(folder, first_line(error) + advice) from error
+    except UNREADABLE as error:
+        raise _unreadable(folder, first_line(error)) from error
+    check_weights(folder, report)
     return model
 
 
-def _first_line(error: Exception) -> str:
+def check_weights(source: Path, report: Mapping[str, Any]) -> None:
+    """Raise `DataError` if transformers' loading report names weights of another shape, or missing ones."""
+    for name, stored, expected in sorted(report["mismatched_keys"]):
+        problem = f"'{name}' is {tuple(stored)} in its weights and {tuple(expected)} by its configuration."
+        raise _unreadable(source, problem)
+    lost = sorted(report["missing_keys"])
+    if lost:
+        raise DataError(f"The weights of {source} lack {', '.join(lost[:3])} ({len(lost)} tensors).")
+
+
+def _unreadable(source: Path, problem: str) -> DataError:
+    return DataError(f"The model of {source} cannot be read: {problem}")
+
+
+def first_line(error: Exception) -> str:
     """Return the first line of another library's message, as a sentence. Where it only announces the next one, both."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])

@@ -17,7 +17,15 @@ from safetensors.torch import load_file, save_file
 from agentgym_rft.errors import DataError, PolicyError
 
 SHARED_MEMORY = Path("/dev/shm")  # a file system in memory, on every Linux
-_LORA_KEYS = ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "layers_pattern")
+_LORA_KEYS = (
+    "use_dora",
+    "rank_pattern",
+    "alpha_pattern",
+    "modules_to_save",
+    "layers_pattern",
+    "fan_in_fan_out",  # of transposed weights, such as GPT-2's
+    "target_parameters",  # of experts in one parameter
+)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ class Ending:
     error: Mapping[str, Any] | None
     failed: AgentState | None = None
     stopped: str = ""  # the rule of the run that ended it
+    needed_tokens: tuple[int, int] | None = None  # of a prompt and an action for which there was no room
 
     def trajectory(self, state: AgentState) -> Trajectory:
         """Return one agent's trajectory. It ends with the agent's own outcome, where the environment names agents."""
@@ -69,6 +70,7 @@ class Ending:
         reset_seed = spec.seed % 2**31 if parent is None else parent.reset_seed
         about = outcome_info(info, last if turns else "", spec.max_steps, reset_seed)
         about |= ({"stopped": self.stopped} if self.stopped else {}) | ({"error": self.error} if self.error else {})
+        about |= {} if self.needed_tokens is None else {"needed_tokens": list(self.needed_tokens)}
         return Trajectory(
             task_id=spec.task_id,
             group_id=spec.group_id,

@@ -85,6 +85,7 @@ class Episode:
         self.info: dict[str, Any] = {}
         self.observation = ""
         self.failed: AgentState | None = None  # whose policy or script is being asked
+        self.needed_tokens: tuple[int, int] | None = None  # of a prompt and an action for which there was no room
         self.stopped = ""  # the rule of the run that ended it
 
     async def play(self) -> StopReason:
@@ -129,7 +130,9 @@ class Episode:
             await self._record()
             return await self._played(state) if action is None else Reply(action, action)
         prompt = chat_agent.prompt()
-        if action is None and self.spec.max_context - len(prompt.row) < state.spec.card.action.max_tokens:
+        needed = (len(prompt.row), state.spec.card.action.max_tokens)
+        if action is None and sum(needed) > self.spec.max_context:
+            self.needed_tokens = needed
             return None
         if self.records:
             await self._record()
@@ -271,7 +274,8 @@ class Episode:
         if stop is StopReason.ENV_ERROR and self.failed is not None:
             stop = StopReason.POLICY_ERROR
         last = self.observation if self.only is None else self.only.asked
-        ending = Ending(self.spec, self.start, self.info, last, stop, error, self.failed, self.stopped)
+        ends = (self.failed, self.stopped, self.needed_tokens)
+        ending = Ending(self.spec, self.start, self.info, last, stop, error, *ends)
         each = tuple(ending.trajectory(state) for state in self.states.values())
         own = {name: iter(state.turns) for name, state in self.states.items()}
         turns = [next(own[state.name]) for state in self.turns]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agentgym_rft.agents.chat import ChatFormat, Message
+from agentgym_rft.agents.chat import ChatFormat
 from agentgym_rft.agents.policies.base import Policy, SampleRequest
+from agentgym_rft.agents.template import Message
 from agentgym_rft.core import Turn
 from agentgym_rft.rollouts.episode.boundary import check_completion
 

@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from agentgym_rft.agents.card import AgentCard
-from agentgym_rft.agents.chat import Message
+from agentgym_rft.agents.content import reply_text
 from agentgym_rft.agents.reflect import Refusal, parse_report, reflection_messages
+from agentgym_rft.agents.template import Message
 from agentgym_rft.errors import ConfigError, PolicyError
 from agentgym_rft.rollouts.episode.boundary import in_thread
 from agentgym_rft.rollouts.episode.forks import EpisodeRecord
@@ -91,10 +92,8 @@ class ChatEndpoint:
         request = Request(self._address, json.dumps(body).encode(), headers)
         with urlopen(request, timeout=self._timeout_s) as response:
             reply = json.load(response)
-        content = reply["choices"][0]["message"]["content"]
-        if not isinstance(content, str):
-            raise TypeError(f"The endpoint gave a {type(content).__name__}, expected text.")
-        return Answer(content, _used(reply, "prompt_tokens"), _used(reply, "completion_tokens"))
+        text = reply_text(reply["choices"][0]["message"])
+        return Answer(text, _used(reply, "prompt_tokens"), _used(reply, "completion_tokens"))
 
 
 def _used(reply: Any, kind: str) -> int | None:

@@ -13,6 +13,7 @@ from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.agents.chat import ChatFormat
 from agentgym_rft.agents.context import History
 from agentgym_rft.agents.parse import parse_reply
+from agentgym_rft.agents.thoughts import read_reply
 from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.errors import DataError
@@ -167,7 +168,7 @@ class _Episode:
         self._same("invalid_action", turn.info.get("invalid_action", ""), invalid)
         if self._only is not None:
             self._reward(turn, reward - (self._setting.invalid_penalty if invalid else 0.0))
-            self._history.add_action(turn.info["action"] or str(turn.info["text"]).strip())
+            self._history.add_action(turn.info["action"] or read_reply(str(turn.info["text"])).answer.strip())
         self._take(observation, info)
         self._is_terminated = terminated
         self._is_over = terminated or truncated or bool(self._only and self._info["won"])

@@ -22,7 +22,7 @@ from agentgym_rft.trainers.algorithms.base import Algorithm
 from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.table import Row, TokenTable
 from agentgym_rft.trainers.learner.entropy_probe import Before, EntropyProbe
-from agentgym_rft.trainers.learner.lora import Adapter, add_lora, merged_weights, sharing_copy
+from agentgym_rft.trainers.learner.lora import Adapter, add_lora, sharing_copy
 from agentgym_rft.trainers.learner.objective import Measured
 from agentgym_rft.trainers.learner.optimizer import make_optimizer
 from agentgym_rft.trainers.learner.parallelize import trained_module, wrapped
@@ -123,7 +123,7 @@ def policy_weights(learner: Learner) -> dict[str, Tensor]:
     Not copies, where the model holds them itself.
     """
     weights = _full_weights(learner)
-    return weights if learner.adapter is None or not weights else merged_weights(weights, learner.adapter.scaling)
+    return weights if learner.adapter is None or not weights else learner.adapter.merged(weights)
 
 
 def _full_weights(learner: Learner) -> dict[str, Tensor]:

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
 
 from agentgym_rft.errors import CheckpointError
 from agentgym_rft.store.checkpoint import (
@@ -23,8 +22,9 @@ from agentgym_rft.store.trainer_state import assign
 from agentgym_rft.trainers.learner.lora import (
     Adapter,
     adapter_weights,
+    base_name,
+    exported,
     load_adapter,
-    merged_weights,
     stored_adapter,
 )
 
@@ -44,12 +44,7 @@ def whole_model(model: Any, adapter: Adapter | None, weights: Mapping[str, Tenso
     Args:
         weights: a full state dict of the model, adapters included.
     """
-    merged = weights if adapter is None else merged_weights(weights, adapter.scaling)
-    with torch.device("meta"):
-        whole = AutoModelForCausalLM.from_config(model.config, dtype=model.dtype)
-    whole.load_state_dict(dict(merged), assign=True)
-    whole.tie_weights()
-    return whole
+    return exported(model, weights if adapter is None else adapter.merged(weights))
 
 
 def restore_trained(
@@ -74,7 +69,7 @@ def _load_adapter(model: Any, checkpoint: Checkpoint) -> None:
     """Load a checkpoint's adapters, after a check that they were trained on the same frozen weights."""
     stored, adapters = stored_weights(checkpoint, model.dtype), stored_adapter(checkpoint.path / "adapter")
     own = model.state_dict()
-    base = {name.replace(".base_layer.", "."): tensor for name, tensor in own.items() if ".lora_" not in name}
+    base = {base_name(name): tensor for name, tensor in own.items() if ".lora_" not in name}
     difference = (
         weights_difference(stored, base)
         or weights_difference(adapters, adapter_weights(own))

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from agentgym_rft.agents.card import AgentCard, load_card
+from agentgym_rft.agents.card import AgentCard, load_card, today
 from agentgym_rft.agents.policies.loading import save_model
 from agentgym_rft.config.policy import PolicySection
 from agentgym_rft.config.run import Config, EvalSection, RunSection
@@ -35,6 +35,7 @@ from agentgym_rft.report.evaluation import Summary, read_evaluations, write_eval
 from agentgym_rft.report.metrics import MetricsWriter, read_metrics
 from agentgym_rft.report.sft_progress import NoSftProgress, SftProgress
 from agentgym_rft.rollouts.policies import policy_dir
+from agentgym_rft.rollouts.seats import template_notes
 from agentgym_rft.store.checkpoint import has_checkpoint
 from agentgym_rft.store.run_dir import opened
 from agentgym_rft.trainers.learner.interruption import interruptible
@@ -67,6 +68,7 @@ def imitate(config: SftConfig, *, resume: Path | None = None, shown: SftProgress
     shown = shown or NoSftProgress()
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
+    config = _dated(config)
     card = load_card(config.agent)
     with _environment(config) as env, opened(resume or run_directory(config), config, is_new=resume is None) as folder:
         if (folder / "model").is_dir():
@@ -83,6 +85,11 @@ def imitate(config: SftConfig, *, resume: Path | None = None, shown: SftProgress
         return SftResult(folder, num_steps, False, tuple(read_evaluations(folder)))
 
 
+def _dated(config: SftConfig) -> SftConfig:
+    """Return the configuration with the day that chat templates are told, which a resumed run keeps."""
+    return config.model_copy(update={"agent": config.agent.model_copy(update={"date": config.agent.date or today()})})
+
+
 def run_directory(config: SftConfig) -> Path:
     """Return the directory of a run: the given one, or a new one named after environment and time."""
     name = f"sft-{config.env.id.rpartition('/')[2].rpartition(':')[2].lower()}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -97,7 +104,7 @@ def _environment(config: SftConfig) -> Iterator[TextEnv]:
         if config.sft.player == "expert":
             check_script("expert", env, config.env.id)
         if config.eval.num_tasks:
-            configured_panel(env, _evaluation_config(config, ""), whole_split=True)
+            configured_panel(env, evaluation_config(config, ""), whole_split=True)
         yield env
     finally:
         env.close()
@@ -108,6 +115,8 @@ def _train(
 ) -> tuple[Done, bool]:
     """Train to the end of the budget and save the model, or to the step in which Ctrl-C was pressed."""
     model, tokenizer = start_policy(config, env, card)
+    for note in template_notes(evaluation_config(config, ""), tokenizer):
+        shown.note(note)
     rows = training_rows(config, env, card, model, tokenizer, folder / "episodes.jsonl.zst")
     trainee = make_trainee(model, config.sft, config.run.seed, shown.note)
     done = _restored(trainee, folder, shown) if is_resumed else Done()
@@ -149,12 +158,12 @@ def _evaluate(config: SftConfig, folder: Path, step: int, policy: str, shown: Sf
     """Play the panel with a policy and save the summary in the run directory; nothing without a panel."""
     if not config.eval.num_tasks:
         return
-    summary = run_evaluation(Request(_evaluation_config(config, policy), f"{folder.name}@{step}"))
+    summary = run_evaluation(Request(evaluation_config(config, policy), f"{folder.name}@{step}"))
     write_evaluation(folder, step, summary)
     shown.evaluation(step, summary)
 
 
-def _evaluation_config(config: SftConfig, policy: str) -> Config:
+def evaluation_config(config: SftConfig, policy: str) -> Config:
     """Return the configuration of the evaluation of a policy."""
     return Config(
         env=config.env,

@@ -28,7 +28,7 @@ from agentgym_rft.trainers.sft.fit import Row, steps
 from agentgym_rft.trainers.sft.model import build_model, train_tokenizer
 from agentgym_rft.trainers.sft.report_rows import experience_rows, mixed, play_episodes
 from agentgym_rft.trainers.sft.report_tokens import add_pieces, report_pieces
-from agentgym_rft.trainers.sft.rows import SftRow, sft_rows
+from agentgym_rft.trainers.sft.rows import SftRow, sft_rows, with_room
 from agentgym_rft.trainers.sft.trainee import Done, make_trainee
 
 
@@ -112,4 +112,5 @@ def demonstrated_rows(config: SftConfig, env: TextEnv, card: AgentCard, tokenize
     """Return rows of demonstrations without end: with several agents, those of every trained one in turn."""
     agents = sft_agents(config, env, card, tokenizer)
     stream = demonstrations(env, agents, split=config.env.split, seed=config.run.seed, section=config.sft)
-    return (row for trajectory in stream for row in sft_rows(trajectory, config.model.max_context))
+    limit = config.model.max_context
+    return (row for trajectory in with_room(stream, limit) for row in sft_rows(trajectory, limit))

@@ -22,7 +22,7 @@ from agentgym_rft.agents.policies.loading import load_model
 from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.making import make_env
-from agentgym_rft.errors import AgentGymError, PolicyError
+from agentgym_rft.errors import AgentGymError
 from agentgym_rft.rollouts.make import make_reflector, make_workers
 from agentgym_rft.rollouts.outcome import why_unplayed
 from agentgym_rft.rollouts.policies import load_policy_model, policy_section, sampling_dtype, serve
@@ -160,7 +160,7 @@ class _Rounds:
 
         explorer.workers.run(play_all)
         if problem := why_unplayed(trajectories, explorer.workers.max_context):
-            raise PolicyError(f"Every episode of a round {problem}")
+            raise problem.error("Every episode of a round")
 
 
 def _take_up(run_dir: Path, workers: Workers) -> None:

@@ -35,6 +35,19 @@ def test_saving_again_replaces_the_policy_and_leaves_nothing_else(folder: Path) 
     assert [path.name for path in folder.parent.iterdir()] == ["policy"]
 
 
+def test_what_the_check_refuses_leaves_the_older_policy(folder: Path) -> None:
+    def refuse(written: Path) -> None:
+        changed, _ = load_model(written, device="cpu")
+        assert torch.equal(changed.lm_head.weight, make_model(seed=1).lm_head.weight)
+        raise DataError("no")
+
+    with pytest.raises(DataError, match="no"):
+        save_model(folder, make_model(seed=1), make_tokenizer(), check=refuse)
+    model, _ = load_model(folder, device="cpu")
+    assert torch.equal(model.lm_head.weight, make_model().lm_head.weight)
+    assert [path.name for path in folder.parent.iterdir()] == ["policy"]
+
+
 def test_saving_never_replaces_a_directory_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(DataError, match="not a policy directory"):

@@ -105,9 +105,10 @@ def test_adapters_that_do_not_fit_are_refused(tmp_path: Path):
     write_adapter(tmp_path, pair, r=1, lora_alpha=1)
     with pytest.raises(DataError, match="of another model"):
         merged({"m.weight": torch.zeros(2, 4)}, tmp_path)
-    write_adapter(tmp_path, pair, r=1, lora_alpha=1, use_dora=True)
-    with pytest.raises(DataError, match="vLLM takes plain LoRA"):
-        merged({"m.weight": torch.zeros(2, 3)}, tmp_path)
+    for special in ({"use_dora": True}, {"fan_in_fan_out": True}, {"target_parameters": ["down_proj"]}):
+        write_adapter(tmp_path, pair, r=1, lora_alpha=1, **special)
+        with pytest.raises(DataError, match="vLLM takes plain LoRA"):
+            merged({"m.weight": torch.zeros(2, 3)}, tmp_path)
 
 
 def write_adapter(folder: Path, tensors: dict[str, torch.Tensor], **config: object) -> None:

@@ -100,6 +100,9 @@ def test_a_row_without_room_for_another_action_ends_with_the_token_limit():
     assert trajectory.stop_reason is StopReason.TOKEN_LIMIT
     assert not trajectory.is_error
     assert len(trajectory.turns) == 1
+    prompt, action = trajectory.info["needed_tokens"]
+    assert action == CARD.action.max_tokens
+    assert len(trajectory.turns[0].context_ids) < prompt <= 30 < prompt + action
 
 
 class BadPolicy(ScriptedPolicy):

@@ -143,12 +143,21 @@ def test_an_endpoints_report_leads_to_a_retry_and_only_the_retry_is_imitated(mon
 
 @pytest.mark.parametrize(
     ("status", "body"),
-    [(500, {}), (200, {}), (200, []), (200, {"choices": []}), (200, {"choices": [{"message": {"content": None}}]})],
+    [(500, {}), (200, {}), (200, []), (200, {"choices": []}), (200, {"choices": [{"message": {"content": 7}}]})],
 )
 def test_an_endpoint_that_fails_is_a_refused_reflection(status, body):
     with endpoint(status, body) as (url, _):
         (base,) = reflected_by(url).trajectories
     assert base.info["reflection"]["refused"] == "reflector_error"
+
+
+@pytest.mark.parametrize(
+    ("content", "refused"), [("", "no_json"), (None, "no_json"), ([{"type": "text", "text": "{"}], "cut_off")]
+)
+def test_an_endpoints_reply_without_a_report_is_refused_as_such(content, refused):
+    with endpoint(200, {"choices": [{"message": {"content": content}}]}) as (url, _):
+        (base,) = reflected_by(url).trajectories
+    assert base.info["reflection"]["refused"] == refused
 
 
 def test_an_endpoint_that_is_not_there_is_a_refused_reflection():

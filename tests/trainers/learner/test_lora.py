@@ -18,7 +18,7 @@ from agentgym_rft.errors import ConfigError
 from agentgym_rft.report.metrics import read_metrics
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.algorithms.parts import Context
-from agentgym_rft.trainers.learner.lora import add_lora, merged_weights
+from agentgym_rft.trainers.learner.lora import add_lora
 from agentgym_rft.trainers.learner.optimizer import make_optimizer
 from agentgym_rft.trainers.learner.scoring import make_scorer
 from agentgym_rft.trainers.loop import train
@@ -64,7 +64,7 @@ def test_fresh_adapters_change_nothing_and_are_the_same_for_the_same_seed():
 @pytest.mark.parametrize("section", [LoraSection(rank=2), LoraSection(rank=3, alpha=7.5, targets=("q_proj", "v_proj"))])
 def test_merged_weights_are_pefts_own_and_give_the_adapted_models_logits(section):
     model, adapter = adapted(section)
-    merged = merged_weights(model.state_dict(), adapter.scaling)
+    merged = adapter.merged(model.state_dict())
     expected = model(IDS).logits
     plain = tiny_model(dtype=torch.float32)
     plain.load_state_dict(merged)

@@ -247,11 +247,6 @@ def test_a_share_without_a_row_is_refused():
         next(mixed(itertools.repeat(row_of(0)), [row_of(1)], [], section, seed=0))
 
 
-def test_rows_with_and_without_weights_share_a_batch():
-    rows = [SftRow(np.array([1, 2]), np.array([False, True])), SftRow(np.array([3]), np.array([True]), np.array([0.5]))]
-    assert pad_batch(rows, 0.25).weights.tolist() == [[0.25, 1.0], [0.5, 0.0]]
-
-
 def test_a_run_with_reports_trains_from_the_seed_policy_and_extends_its_tokenizer(env):
     config = load_sft_config(
         "seed_reflect",

@@ -3,27 +3,17 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import pytest
 import torch
 
 from agentgym_rft.agents.agent import chat_format
 from agentgym_rft.agents.card import parse_card
-from agentgym_rft.config.sft import ModelSection, SftConfig, SftSection
+from agentgym_rft.config.sft import SftConfig, SftSection
 from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.rollouts.seats import only_agent
 from agentgym_rft.trainers.sft.demonstrations import demonstrate
-from agentgym_rft.trainers.sft.model import build_model, train_tokenizer
-from agentgym_rft.trainers.sft.train import (
-    SftRow,
-    build_optimizers,
-    length_batches,
-    pad_batch,
-    schedule,
-    sft_loss,
-    sft_rows,
-    start_policy,
-    train_sft,
-)
+from agentgym_rft.trainers.sft.model import train_tokenizer
+from agentgym_rft.trainers.sft.rows import sft_rows
+from agentgym_rft.trainers.sft.train import start_policy, train_sft
 from tests.light_switch import COLOURS, MODEL, Undecided
 
 CARD = parse_card({"name": "plain"})
@@ -40,50 +30,6 @@ def test_rows_mark_the_action_tokens_and_start_anew_where_history_was_rewritten(
     rows = list(sft_rows(trajectory(first, second, third), max_context=5))
     assert [row.ids.tolist() for row in rows] == [[1, 2, 3, 4, 5], [7, 8]]  # cut at five tokens
     assert [row.is_action.tolist() for row in rows] == [[False, False, True, False, True], [False, True]]
-
-
-def test_loss_weighs_action_tokens_one_context_less_and_padding_nothing():
-    torch.manual_seed(0)
-    model = build_model(ModelSection(hidden_size=16, intermediate_size=16, num_layers=1, head_dim=8), 300, seed=0)
-    rows = [
-        SftRow(np.array([5, 6, 7]), np.array([False, False, True])),
-        SftRow(np.array([8, 9]), np.array([False] * 2)),
-    ]
-    loss, action_loss = sft_loss(model, pad_batch(rows, context_weight=0.25))
-    logprobs = [model(torch.tensor(row.ids[None])).logits[0].detach().log_softmax(-1) for row in rows]
-    context = -float(logprobs[0][0, 6]) - float(logprobs[1][0, 9])
-    action = -float(logprobs[0][1, 7])
-    assert loss.item() == pytest.approx((action + 0.25 * context) / 1.5, rel=1e-5)
-    assert float(action_loss) == pytest.approx(action, rel=1e-5)
-
-
-def test_batches_hold_every_row_once_within_the_token_budget():
-    rng = np.random.default_rng(0)
-    rows = [SftRow(np.full(n, i), np.ones(n, bool)) for i, n in enumerate(rng.integers(2, 40, 512))]
-    section = SftSection(batch_tokens=100)
-    seen: list[int] = []
-    for batch in length_batches(iter(rows), section, seed=0):
-        assert batch.ids.numel() <= 100
-        seen += batch.ids[:, 0].tolist()
-        if len(seen) == len(rows):
-            break
-    assert sorted(seen) == list(range(512))
-
-
-@pytest.mark.parametrize(
-    ("progress", "factor"), [(0.0, 0.05), (0.01, 0.5), (0.02, 1.0), (0.6, 1.0), (0.8, 0.5), (1.0, 0.0)]
-)
-def test_the_learning_rate_warms_up_stays_and_falls_to_zero(progress, factor):
-    section = SftSection(warmup_fraction=0.02, cooldown_fraction=0.4)
-    assert schedule(progress, section) == pytest.approx(factor)
-
-
-def test_every_weight_is_in_exactly_one_optimizer_and_only_matrices_use_muon():
-    model = build_model(MODEL, 300, seed=0)
-    muon, adamw = build_optimizers(model, SftSection())
-    owned = [id(p) for optimizer in (muon, adamw) for group in optimizer.param_groups for p in group["params"]]
-    assert sorted(owned) == sorted(id(p) for p in model.parameters())
-    assert all(p.ndim == 2 and p.shape[0] != 300 for group in muon.param_groups for p in group["params"])
 
 
 def test_a_demonstration_is_tokens_that_a_policy_could_have_sampled():

@@ -1,0 +1,29 @@
+"""Reads the content of a chat message in OpenAI's form: text, a list of parts, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def text_parts(content: Sequence[Any]) -> list[str]:
+    """Return the texts of the parts that are text; images, refusals and thoughts are other parts."""
+    parts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+    return [part for part in parts if isinstance(part, str)]
+
+
+def reply_text(message: Any) -> str:
+    """Return the text of a model's message: that of its text parts joined, and "" where it has no content.
+
+    A model that only thinks, calls a tool or refuses has said nothing: its reply is empty, and no failure of the
+    endpoint.
+
+    Raises:
+        TypeError: it is no message, or its content is something else.
+    """
+    content = message.get("content") if isinstance(message, dict) else message
+    if isinstance(content, list):
+        return "".join(text_parts(content))
+    if not isinstance(message, dict) or not isinstance(content, str | None):
+        raise TypeError(f"The endpoint gave a {type(content).__name__}, expected text.")
+    return content or ""
