@@ -35,6 +35,9 @@ class PolicySection(Section):
     )
     num_threads: int | None = Field(None, ge=1, description="torch threads; default: all cores", json_schema_extra=MAIN)
     sampling_threads: int | None = Field(None, ge=1, description="torch threads while sampling; default: num_threads")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the hf policy's weights; auto: bfloat16 on CUDA, in training and on a CPU float32"
+    )
     deterministic: bool = Field(
         False, description="what is sampled depends on no other episode, to the last bit; slower, one thread"
     )

@@ -96,6 +96,9 @@ class SftSection(Section):
     labelled_turns: int = Field(50, ge=1, description="turns whose numbers in reports become single tokens")
     questions: int = Field(10, ge=0, description="questions on the episode after each report, where the env has some")
     transcript_weight: float = Field(0.05, ge=0, description="loss weight of the episode before a report")
+    report_tokens: bool = Field(
+        True, description="fixed pieces of reports become single tokens; false for a model that writes JSON well"
+    )
     phrases: tuple[str, ...] = Field((), description="further words of reports that become single tokens")
 
     @model_validator(mode="after")

@@ -80,27 +80,34 @@ def refused_as_data(path: str) -> Iterator[None]:
         raise DataError(f"Policy '{path}' cannot be used. {error}") from error
 
 
+def sampling_dtype(section: PolicySection, auto: torch.dtype | None = None) -> torch.dtype | None:
+    """Return the type of the weights that sample: the one that the section names, or `auto`."""
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(section.dtype, auto)
+
+
 def load_policy_model(section: PolicySection, dtype: torch.dtype | None = None) -> tuple[Any, Any]:
     """Return model and tokenizer of a policy, on its device; sets torch's thread count if the section does.
 
     Args:
-        dtype: of the weights; default: bfloat16 on CUDA, float32 elsewhere.
+        dtype: of the weights; default: that of the section, which by default is bfloat16 on CUDA, float32 elsewhere.
     Raises:
         DataError: the directory holds no usable model, or this installation has no seed policy.
         CheckpointError: the directory is a training run without a good checkpoint.
-        ConfigError: the device is not there; the policy is for vLLM, which cannot be used here; or nobody samples from
-            it deterministically.
+        ConfigError: the device is not there; the policy is for vLLM, which cannot be used here; nobody samples from it
+            deterministically; or vLLM does not read the settings given.
     """
     if section.deterministic and (is_vllm(section.path) or (section.sampling_threads or 1) > 1):
         raise ConfigError(
             "policy.deterministic is for the hf policy with one thread: leave out vllm: and policy.sampling_threads."
         )
+    if is_vllm(section.path) and section.dtype != "auto":
+        raise ConfigError("policy.dtype is for the hf policy. For one of vLLM set policy.vllm.dtype.")
     if section.num_threads is not None:
         torch.set_num_threads(section.num_threads)
     if is_vllm(section.path):
         check_vllm()  # refused before a large model is read
     device = find_device(section.device)
-    return load_model(policy_dir(section.path), device=device, dtype=dtype)
+    return load_model(policy_dir(section.path), device=device, dtype=dtype or sampling_dtype(section))
 
 
 def serve(model: Any, section: PolicySection, *, spans_versions: bool = False) -> Policy:

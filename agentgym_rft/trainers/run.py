@@ -18,7 +18,7 @@ from agentgym_rft.errors import DataError
 from agentgym_rft.evaluation.panel import configured_panel
 from agentgym_rft.rollouts.journaled import JournaledPolicy
 from agentgym_rft.rollouts.make import make_reflector, make_workers
-from agentgym_rft.rollouts.policies import load_policy_model, with_frozen
+from agentgym_rft.rollouts.policies import load_policy_model, sampling_dtype, with_frozen
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.seats import trained_policies
 from agentgym_rft.rollouts.strategies import STRATEGIES
@@ -82,7 +82,8 @@ def build(config: Config, run_dir: Path | None = None, ranks: Ranks = ALONE) -> 
     models = separate_models(model, keys, is_base_frozen=config.trainer.lora.rank > 0)
     policy = _policy(config, models, is_shared=is_shared)
     journaled = JournaledPolicy(policy) if policy is not None and keeps_journal(config) else None
-    workers = make_workers(config, tokenizer, journaled or policy, make_reflector(config), dtype=torch.float32)
+    dtype = sampling_dtype(config.policy, torch.float32)
+    workers = make_workers(config, tokenizer, journaled or policy, make_reflector(config), dtype=dtype)
     learners = _learners(config, algorithm, models, tokenizer, ranks, is_shared)
     folder = run_dir or run_directory(config)
     pool = make_pool(config, model, policy, folder) if config.team.pool.share else None
@@ -108,7 +109,7 @@ def _policy(config: Config, models: Mapping[str, Any], *, is_shared: bool) -> Po
     if config.rollout.workers == "ray":
         return None
     policies = {key: sampling_policy(config, own, is_shared=is_shared) for key, own in models.items()}
-    return with_frozen(config, policies, torch.float32)
+    return with_frozen(config, policies, sampling_dtype(config.policy, torch.float32))
 
 
 def _sampler(config: Config, task_ids: Sequence[str], stored: GroupStore | None) -> TaskSampler:

@@ -15,6 +15,7 @@ from agentgym_rft.config.run import Config
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.errors import ConfigError, DataError, PolicyError
 from agentgym_rft.report.metrics import read_metrics
+from agentgym_rft.rollouts.policies import policy_dir
 from agentgym_rft.store.trajectories import read_trajectories
 from agentgym_rft.trainers.loop import train
 from tests.light_switch import weights_of
@@ -207,3 +208,13 @@ def test_the_resolved_configuration_of_a_run_loads_again(switch_policy, tmp_path
     expected = config.model_dump()
     expected["eval"]["split"] = "valid_unseen"  # the environment's last, where none was given
     assert validate_config(json.loads(json.dumps(stored))) == validate_config(expected)
+
+
+def test_a_bfloat16_copy_samples_with_the_newest_weights_and_the_trained_ones_stay_float32(switch_policy, tmp_path):
+    data = switch_config(switch_policy, tmp_path / "run", steps=12).model_dump()
+    data["policy"]["dtype"] = "bfloat16"
+    result = train(validate_config(data))
+    assert result.evaluations[-1]["success"] > result.evaluations[0]["success"] + 0.2
+    drifts = [row["drift/logprob_mean"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl")]
+    assert 0 < max(drifts) < 0.02
+    assert all(weight.dtype is torch.float32 for weight in weights_of(policy_dir(str(tmp_path / "run"))).values())

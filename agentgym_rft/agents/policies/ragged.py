@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 from transformers import AttentionInterface
 
 from agentgym_rft.agents.policies import invariant
@@ -190,14 +191,27 @@ def _attend_decode(
     is_dense = batch.num_decode == span
     if not is_dense:
         rows = query.new_zeros(span, *rows.shape[1:]).index_copy_(0, batch.decode_slots, rows)
-    folded = rows.reshape(span * heads, -1, rows.shape[-1])  # [span * Hkv, G, D]
-    # Slots and heads merge into one dimension without a copy, since only positions are cut off.
-    near_keys = keys[batch.low : batch.high, :, :length].view(span * heads, length, -1)
-    near_values = values[batch.low : batch.high, :, :length].view(span * heads, length, -1)
-    scores = _scores(batch, folded, near_keys, softcap)  # [span * Hkv, G, L]
-    scores.view(span, -1, length).add_(batch.decode_mask(window))
-    out = _weighted(batch, scores, near_values).view(span, rows.shape[1], -1)
+    near_keys, near_values = keys[batch.low : batch.high, :, :length], values[batch.low : batch.high, :, :length]
+    mask = batch.decode_mask(window)
+    if rows.dtype == torch.bfloat16 and rows.device.type == "cpu" and softcap is None and not batch.is_invariant:
+        out = _fused(rows.view(span, heads, -1, rows.shape[-1]), near_keys, near_values, mask)
+    else:
+        folded = rows.reshape(span * heads, -1, rows.shape[-1])  # [span * Hkv, G, D]
+        # Slots and heads merge into one dimension without a copy, since only positions are cut off.
+        scores = _scores(batch, folded, near_keys.view(span * heads, length, -1), softcap)  # [span * Hkv, G, L]
+        scores.view(span, -1, length).add_(mask)
+        out = _weighted(batch, scores, near_values.view(span * heads, length, -1))
+    out = out.view(span, rows.shape[1], -1)
     return out if is_dense else out[batch.decode_slots]
+
+
+def _fused(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return attention over keys [span, Hkv, L, D] that are a view: the CPU's bfloat16 products copy what is not
+    contiguous, the whole cache each time, and torch's fused kernel does not.
+    """
+    shown = mask.to(query.dtype).unsqueeze(1).expand(-1, 1, query.shape[2], -1)  # [span, 1, G, L]
+    out: torch.Tensor = F.scaled_dot_product_attention(query, keys, values, shown, scale=1.0)  # [span, Hkv, G, D]
+    return out
 
 
 def _attend_single(

@@ -80,7 +80,8 @@ def training_rows(
 ) -> Iterator[SftRow]:
     """Return the rows of a run without end: demonstrations and, by their shares, reports and guided retries.
 
-    For those the model first plays, and then its tokenizer is given tokens for the fixed pieces of reports.
+    For those the model first plays, and then its tokenizer is given tokens for the fixed pieces of reports, unless
+    `sft.report_tokens` is false.
 
     Args:
         episodes_file: keeps what the model played; where it is there, the model does not play again.
@@ -89,7 +90,8 @@ def training_rows(
     if not section.reflection_share + section.guided_share:
         return demonstrated_rows(config, env, card, tokenizer)
     episodes = _episodes(config, env, card, model, tokenizer, episodes_file)
-    add_pieces(model, tokenizer, report_pieces(section.labelled_turns, section.phrases))
+    if section.report_tokens:
+        add_pieces(model, tokenizer, report_pieces(section.labelled_turns, section.phrases))
     rows = demonstrated_rows(config, env, card, tokenizer)
     reports, guided = experience_rows(config, env, card, chat_format(tokenizer, card), episodes)
     return mixed(rows, reports, guided, section, config.run.seed)

@@ -25,7 +25,7 @@ from agentgym_rft.envs.making import make_env
 from agentgym_rft.errors import AgentGymError
 from agentgym_rft.rollouts.make import make_reflector, make_workers
 from agentgym_rft.rollouts.outcome import why_unplayed
-from agentgym_rft.rollouts.policies import load_policy_model, policy_section, serve
+from agentgym_rft.rollouts.policies import load_policy_model, policy_section, sampling_dtype, serve
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.strategies import STRATEGIES
 from agentgym_rft.rollouts.workers.base import Workers
@@ -80,11 +80,12 @@ def explore(plan: Exploration, *, is_stopped: Callable[[], bool], on_round: Call
     algorithm = build_algorithm(config.algorithm)
     strategy = STRATEGIES.lookup(config.rollout.strategy).play
     check_exploration(config)
-    model, tokenizer = load_policy_model(config.policy, dtype=torch.float32)
+    dtype = sampling_dtype(config.policy, torch.float32)
+    model, tokenizer = load_policy_model(config.policy, dtype=dtype)
     file = StoreFile(Path(str(config.store.path)), vocabulary_of(tokenizer), EXPLORER)
     file.check()
     policy = None if config.rollout.workers == "ray" else serve(model, policy_section(config))
-    workers = make_workers(config, tokenizer, policy, make_reflector(config), dtype=torch.float32)
+    workers = make_workers(config, tokenizer, policy, make_reflector(config), dtype=dtype)
     store = file.open()
     try:
         store.owner = EXPLORER

@@ -12,7 +12,7 @@ from agentgym_rft.agents.card import load_card
 from agentgym_rft.agents.policies.base import Policy
 from agentgym_rft.agents.policies.names import is_vllm
 from agentgym_rft.config.run import Config, plays_nothing
-from agentgym_rft.rollouts.policies import policy_section, serve
+from agentgym_rft.rollouts.policies import policy_section, sampling_dtype, serve
 from agentgym_rft.store.experience import vocabulary_of
 from agentgym_rft.store.stored_groups import GroupStore
 from agentgym_rft.trainers.sources.base import Source
@@ -61,10 +61,10 @@ def _base(config: Config, explorer: Explorer, stored: GroupStore | None, tokeniz
 def plays_trained_model(config: Config, *, is_sharded: bool) -> bool:
     """Return whether the policy samples from the trained model itself.
 
-    It does if the model is in this process, whole, and never lags.
+    It does if the model is in this process, whole, of the type that samples, and never lags.
     """
     trainer, is_partial = config.trainer, config.rollout.overprovision > 0
-    if is_vllm(config.policy.path) or config.rollout.workers == "ray":
+    if is_vllm(config.policy.path) or config.rollout.workers == "ray" or config.policy.dtype == "bfloat16":
         return False
     return trainer.mode == "sync" and trainer.sync_interval == 1 and not is_partial and not is_sharded
 
@@ -79,7 +79,8 @@ def sampling_policy(config: Config, model: Any, *, is_shared: bool) -> Policy:
     """Return the policy that plays. It samples from the trained model itself or from a copy; vLLM loads its own."""
     spans_versions = config.trainer.mode == "async" or config.rollout.overprovision > 0
     is_read_only = is_shared or is_vllm(config.policy.path)
-    return serve(model if is_read_only else deepcopy(model), policy_section(config), spans_versions=spans_versions)
+    played = model if is_read_only else deepcopy(model).to(sampling_dtype(config.policy, model.dtype))
+    return serve(played, policy_section(config), spans_versions=spans_versions)
 
 
 def source_of(explorer: Explorer) -> Source:

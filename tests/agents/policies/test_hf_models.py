@@ -95,8 +95,9 @@ def test_the_model_keeps_its_own_attention_for_other_users() -> None:
     assert model.config._attn_implementation == before
 
 
-def test_bfloat16_logprobs_are_near_those_of_a_full_pass() -> None:
-    model = make_model().to(torch.bfloat16)
+@pytest.mark.parametrize("name", SERVED)
+def test_bfloat16_logprobs_are_near_those_of_a_full_pass(name: str) -> None:
+    model = make_model(name).to(torch.bfloat16)
     for prompt, completion in asyncio.run(play_several(HFPolicy(model), temperature=1.0)):
         assert completion.logprobs == pytest.approx(full_logprobs(model, prompt, completion.ids), abs=0.3)
 

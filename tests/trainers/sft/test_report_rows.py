@@ -264,6 +264,16 @@ def test_a_run_with_reports_trains_from_the_seed_policy_and_extends_its_tokenize
     assert len(tokenizer.encode("[49]")) == len(tokenizer.encode(" was wrong.")) == 1
 
 
+@pytest.mark.parametrize(("report_tokens", "num_added"), [(True, 1), (False, 0)])
+def test_the_tokenizer_is_extended_only_if_reports_are_to_have_tokens_of_their_own(env, report_tokens, num_added):
+    given = {"tokens": 50, "episodes": 2, "episode_steps": 4, "phrases": [" strangely so."]}
+    given["report_tokens"] = report_tokens
+    model, tokenizer = load_model(seed_policy_path(), device="cpu")
+    num_before = len(tokenizer)
+    train_sft(load_sft_config("seed_reflect", [(["sft"], given)]), env, CARD, model, tokenizer, lambda row: None)
+    assert len(tokenizer) - num_before == num_added
+
+
 def test_shares_of_more_than_all_rows_are_refused():
     with pytest.raises(ConfigError, match="add up to more than 1"):
         load_sft_config(None, [(["sft"], {"reflection_share": 0.7, "guided_share": 0.6})])
