@@ -207,6 +207,7 @@ def test_the_resolved_configuration_of_a_run_loads_again(switch_policy, tmp_path
     stored = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     expected = config.model_dump()
     expected["eval"]["split"] = "valid_unseen"  # the environment's last, where none was given
+    expected["agent"]["date"] = stored["agent"]["date"]  # the day of the run
     assert validate_config(json.loads(json.dumps(stored))) == validate_config(expected)
 
 

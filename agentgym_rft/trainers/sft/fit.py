@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 
 from agentgym_rft.config.sft import SftSection
+from agentgym_rft.trainers.learner.memory import release_memory
 from agentgym_rft.trainers.learner.optimizer import clipped_step
 from agentgym_rft.trainers.sft.batches import SftBatch
 from agentgym_rft.trainers.sft.optimizer import schedule, set_rates
@@ -76,4 +77,6 @@ def accumulate(trainee: Trainee, batch: SftBatch) -> tuple[float, float]:
             own = -scorer.score(micro, grad=True).logprobs
             (own * weights[index]).sum().backward()  # type: ignore[no-untyped-call]
         nll[index] = own.detach()
+        if device.type == "cpu":
+            release_memory()
     return float((nll * weights).sum()), float(nll[batch.is_action.to(device)].mean())
