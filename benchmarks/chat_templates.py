@@ -149,9 +149,9 @@ HEAD = (
 )
 
 
-def table(results: Sequence[Result]) -> str:
-    lines = [HEAD, ["---"] * len(HEAD), *(row(result) for result in results)]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+def line(cells: Sequence[str]) -> str:
+    """Return a line of the table."""
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def main() -> int:
@@ -162,8 +162,11 @@ def main() -> int:
     options = parser.parse_args()
     paths = sorted(options.folder.glob("*.jinja")) if options.folder else installed_templates()
     chosen = [path for path in paths if options.only in path.name]
-    results = [examine_template(path.stem, path.read_text(encoding="utf-8")) for path in chosen]
-    print(table(results))
+    print(line(HEAD), line(["---"] * len(HEAD)), sep="\n")
+    results = []
+    for path in chosen:
+        results.append(examine_template(path.stem, path.read_text(encoding="utf-8")))
+        print(line(row(results[-1])), flush=True)
     wrong = [result for result in results if result.failures()]
     if options.details:
         for result in wrong:
