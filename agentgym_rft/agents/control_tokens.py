@@ -3,6 +3,10 @@
 A tokenizer turns the text of a control token, `<|im_end|>` say, into that token wherever it stands. An environment or
 another agent that writes it could end a turn or forge one. So that its tokens stay those of ordinary text, it is marked
 with a break, and the pieces on both sides of a break are encoded one by one.
+
+`apply_chat_template(sanitize_control_tokens=True)` of transformers 5.24 does the like for a conversation that is encoded
+whole. Rows grow piece by piece here, the card's own system prompt and the marks of thoughts keep their tokens, and older
+versions are supported.
 """
 
 from __future__ import annotations

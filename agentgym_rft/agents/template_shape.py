@@ -56,7 +56,7 @@ class Shape:
     def written(self, thought: str | None, answer: str) -> str:
         """Return a reply as the template has it, from where the prompt ends; `thought` is None for none at all."""
         if self.opened and not self.is_thinking:
-            return f"<think>{thought}</think>{answer}" if thought else answer
+            return f"<think>{thought}</think>{answer}" if thought else self.gap + answer
         is_needless = thought is None or (not thought and has_channels(self.gap))
         if is_needless and not self.is_thinking:
             return self.gap + answer
@@ -81,7 +81,7 @@ def find_shape(template: Template, tokenizer: Tokenizer, answer: str) -> Shape:
     opened = opened_thought(tail)
     whole = template.history([*replied, {"role": "user", "content": LATER}])
     after = whole.partition(answer)[2]
-    gap = "" if opened else _gap(template, answer)
+    gap = "" if opened and read_reply(opened).kind is Thought.OPEN else _gap(template, answer)
     tokens = _control_texts(tokenizer, template.source)
     between = after.partition(LATER)[0]
     closing = template.history(replied).rpartition(answer)[2]

@@ -34,7 +34,7 @@ from agentgym_rft.evaluation.run import Request, run_evaluation
 from agentgym_rft.report.evaluation import Summary, read_evaluations, write_evaluation
 from agentgym_rft.report.metrics import MetricsWriter, read_metrics
 from agentgym_rft.report.sft_progress import NoSftProgress, SftProgress
-from agentgym_rft.rollouts.policies import policy_dir
+from agentgym_rft.rollouts.policies import policy_dir, refused_as_data
 from agentgym_rft.rollouts.seats import template_notes
 from agentgym_rft.store.checkpoint import has_checkpoint
 from agentgym_rft.store.run_dir import opened
@@ -115,7 +115,9 @@ def _train(
 ) -> tuple[Done, bool]:
     """Train to the end of the budget and save the model, or to the step in which Ctrl-C was pressed."""
     model, tokenizer = start_policy(config, env, card)
-    for note in template_notes(evaluation_config(config, ""), tokenizer):
+    with refused_as_data(config.init):
+        notes = template_notes(evaluation_config(config, ""), tokenizer)
+    for note in notes:
         shown.note(note)
     rows = training_rows(config, env, card, model, tokenizer, folder / "episodes.jsonl.zst")
     trainee = make_trainee(model, config.sft, config.run.seed, shown.note)
