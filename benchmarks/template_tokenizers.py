@@ -22,7 +22,7 @@ _SPLIT = (
 _CONTROL = re.compile(
     r"<\|[^|<>\s'\"{}]{1,40}\|>|<｜[^｜<>\s'\"{}]{1,40}｜>|<\|[a-z_]{2,30}>|<[a-z_]{2,30}\|>"
     r"|</?(?:s|user|assistant|system)>|<seed:(?:bos|eos)>|<SPECIAL_\d+>|\[\|[a-z]+\|\]|\]~[a-z!]+\[|\]~b\]|\[e~\["
-    r"|<bos>|<eos>|<(?:start|end)_of_(?:turn|utterance)>|<extra_id_\d>"
+    r"|<bos>|<eos>|<(?:start|end|beginning)_of_(?:turn|utterance|sentence)>|<extra_id_\d>"
     r"|\[/?(?:INST|THINK|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_RESULTS|TOOL_CALLS|ARGS|gMASK)\]"
 )
 _BEGINS = ("<|begin_of_text|>", "<｜begin▁of▁sentence｜>", "<bos>")
