@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,17 @@ def write(out: Path) -> None:
         lines = list(table)
         if len(lines) > 2:  # the head alone has two
             print("\n".join(lines), end="\n\n")
-    found = {name: read_metrics(out / name / "metrics.jsonl") for name in REINFORCED if (out / name).is_dir()}
+    draw(out, ("imitate",), "loss/action", "imitation: nats of an action token")
+    draw(out, REINFORCED, "episode/success", "success while it samples, generated ALFWorld")
+
+
+def draw(out: Path, names: Sequence[str], key: str, title: str) -> None:
+    """Draw a metric of those runs that are there."""
+    found = {name: read_metrics(out / name / "metrics.jsonl") for name in names if num_steps(out / name)}
     if found:
-        learning_curves(found, out / "curves.png", title="success while it samples, generated ALFWorld")
-        print(out / "curves.png")
+        path = out / f"{key.partition('/')[0]}.png"
+        learning_curves(found, path, key=key, title=title)
+        print(path)
 
 
 def evaluations(out: Path) -> Iterator[str]:
