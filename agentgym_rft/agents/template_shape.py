@@ -18,6 +18,7 @@ from agentgym_rft.agents.thoughts import (
     mark_tokens,
     opened_thought,
     read_reply,
+    thought_marks,
 )
 from agentgym_rft.errors import PolicyError
 
@@ -167,7 +168,8 @@ def _around_thought(template: Template, asked: list[Message], answer: str, opene
             if found and (reading.thought, reading.answer.strip()) == (_THOUGHT, answer):
                 return before, after
     before, after = _usual_thought(template.source, opened)
-    return (gap if gap.isspace() else "") + before, after
+    is_marked = any(mark in gap for mark in thought_marks(template.source))
+    return before if is_marked else gap + before, after
 
 
 def _usual_thought(source: str, opened: str) -> tuple[str, str]:

@@ -25,6 +25,7 @@ PAIRS = (
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
     ("<|channel>thought", "<channel|>"),  # Gemma 4
     ("◁think▷", "◁/think▷"),  # Kimi-VL
+    ("<|think|>", "<|/think|>"),  # Solar Open, whose thought ends with its message: read as one that is never closed
     ("<|open|>think<|sep|>", "<|close|>think<|sep|>"),  # Kimi K3
 )
 # What some models put around the answer after a thought. <answer> is not among them: environments take it as a command.

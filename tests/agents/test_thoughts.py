@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentgym_rft.agents.card import ActionCard
@@ -84,6 +84,7 @@ def test_what_a_prompt_opens_is_found_at_its_end(tail, opened):
     assert opened_thought(tail) == opened
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.sampled_from(["a", " ", "\n", "<think>", "</think>", "<|channel|>", "<|message|>", "final"])))
 def test_reading_never_raises_and_leaves_no_tag_in_an_answer(pieces):
     text = "".join(pieces)
