@@ -23,7 +23,7 @@ import yaml
 
 from agentgym_rft import registry
 from agentgym_rft.cli.options import Override
-from agentgym_rft.cli.settings import fresh_config, say_whose_seed
+from agentgym_rft.cli.settings import fresh_config, resumed_sft_config, say_whose_seed
 from agentgym_rft.cli.sft import run_sft
 from agentgym_rft.config.load import find_yaml, load_sft_config, merge, merge_overrides, read_yaml, validate_sft_config
 from agentgym_rft.config.run import Config
@@ -127,7 +127,8 @@ def _run(stages: Sequence[Stage], out: Path) -> None:
         go_on = f"agentgym train --resume {out}"
         if isinstance(config, SftConfig):
             if not (folder / "model").is_dir():
-                run_sft(config, folder if (folder / "config.yaml").is_file() else None, go_on)
+                is_begun = (folder / "config.yaml").is_file()
+                run_sft(resumed_sft_config(folder, ()) if is_begun else config, folder if is_begun else None, go_on)
         else:
             say_whose_seed(config)
             is_begun = (folder / "checkpoints").is_dir()

@@ -49,7 +49,7 @@ class SftSection(Section):
         10_000, ge=1, description="tokens an optimizer step, padding included", json_schema_extra=MAIN
     )
     micro_batch_tokens: int | None = Field(
-        None, ge=1, description="tokens in one forward pass; null: those of the step; with init 1024"
+        None, ge=1, description="tokens in one forward pass; null: those of the step; with init 512"
     )
     packing: Literal["auto", "padded", "packed"] = Field(
         "padded", description="as trainer.packing; auto: packed where the model can; with init auto"
@@ -84,7 +84,8 @@ class SftSection(Section):
     max_grad_norm: float = Field(1.0, gt=0, description="gradient clipping")
     bf16: bool = Field(False, description="autocast the forward pass to bfloat16; with init true")
     gradient_checkpointing: Literal["never", "long_rows", "always"] = Field(
-        "never", description="recompute layers; long_rows: of those beyond micro_batch_tokens; with init long_rows"
+        "never",
+        description="recompute layers; long_rows: some of them, for rows beyond micro_batch_tokens; with init long_rows",
     )
     lora: LoraSection = LoraSection()
     reflection_share: float = Field(
@@ -176,7 +177,7 @@ def pretrained_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the defaults of `sft` that differ where a pretrained model is trained; `given` is what was set."""
     defaults = {
         "packing": "auto",
-        "micro_batch_tokens": 1024,
+        "micro_batch_tokens": 512,
         "gradient_checkpointing": "long_rows",
         "bf16": True,
         "context_weight": 0.0,

@@ -76,6 +76,9 @@ def test_a_run_is_told_from_a_model(tmp_path):
     (supervised / "model").mkdir(parents=True)
     (supervised / "config.yaml").write_text("")
     assert not is_run_dir(supervised)
+    (supervised / "model").rmdir()
+    (supervised / "config.yaml").write_text("sft: {tokens: 3}")
+    assert not is_run_dir(supervised)  # one that has not come to its model
 
 
 def test_an_environment_without_a_seed_policy_is_told_whose_plays(capsys):

@@ -34,10 +34,10 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Trainee:
-    """A model in training. `tight` scores what is longer than a micro-batch should be, with less memory."""
+    """A model in training. `layers` are those that may be computed again in the backward pass to save memory."""
 
     scorer: Scorer
-    tight: Scorer
+    layers: tuple[torch.nn.Module, ...]
     optimizer: torch.optim.Optimizer
     rates: tuple[float, ...]  # of the optimizer's groups, before the schedule
     adapter: Adapter | None
@@ -48,8 +48,13 @@ class Trainee:
         return self.section.micro_batch_tokens or self.section.batch_tokens
 
     def scorer_of(self, micro: MicroBatch) -> Scorer:
-        """Return what scores a micro-batch."""
-        return self.tight if micro.input_ids.numel() > self.micro_batch_tokens else self.scorer
+        """Return what scores a micro-batch: of one too long, only so many layers keep what the backward pass needs as
+        take the memory of all layers for `micro_batch_tokens` tokens. The first are computed again: they come last.
+        """
+        num_kept = int(len(self.layers) * self.micro_batch_tokens / micro.input_ids.numel())
+        if num_kept >= len(self.layers):
+            return self.scorer
+        return replace(self.scorer, recomputed=self.layers[: len(self.layers) - num_kept])
 
     def policy_model(self) -> Any:
         """Return the model as a policy: adapters merged. It shares memory with the one in training."""
@@ -82,11 +87,10 @@ def make_trainee(model: Any, section: SftSection, seed: int, note: Note = lambda
     with _keys_of_sft():
         adapter = add_lora(model, section.lora, seed)
         scorer = _make_scorer(model, section, note)
-        layers = _layers(model, note) if section.gradient_checkpointing == "long_rows" else scorer.recomputed
-    tight = replace(scorer, recomputed=layers)
+        layers = _layers(model, note) if section.gradient_checkpointing == "long_rows" else ()
     optimizer = make_optimizer(model, section)
     rates = tuple(float(group["lr"]) for group in optimizer.param_groups)
-    return Trainee(scorer, tight, optimizer, rates, adapter, section)
+    return Trainee(scorer, layers, optimizer, rates, adapter, section)
 
 
 def _make_scorer(model: Any, section: SftSection, note: Note) -> Scorer:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
@@ -103,19 +101,31 @@ def test_steps_in_micro_batches_are_steps_on_whole_batches(settings):
     torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=1e-6)
 
 
-def test_rows_longer_than_a_micro_batch_are_recomputed_with_the_same_gradient():
+def test_of_long_rows_so_many_layers_are_recomputed_that_the_others_take_no_more_memory():
     rows = make_rows()
-    _, kept = gradient(trainee(), make_batch(rows, 0.3))
+    batch = make_batch(rows, 0.3)
+    _, kept = gradient(trainee(), batch)
     made = trainee(micro_batch_tokens=10, gradient_checkpointing="long_rows")
     runs = []
     for layer in made.scorer.model.model.layers:
         layer.self_attn.register_forward_hook(lambda module, given, out: runs.append(module))
-    _, got = gradient(made, make_batch(rows, 0.3))
-    num_long = sum(len(row.ids) - 1 > 10 for row in rows)
-    num_passes = len(made.scorer.deal(make_batch(rows, 0.3).rows, 10))
-    assert 0 < num_long < num_passes
-    assert len(runs) == 2 * (num_passes + num_long)
+    _, got = gradient(made, batch)
+    lengths = [micro.input_ids.numel() for micro in made.scorer.deal(batch.rows, 10)]
+    assert any(n <= 10 for n in lengths)
+    assert any(10 < n <= 20 for n in lengths)
+    assert any(n > 20 for n in lengths)
+    assert len(runs) == sum(2 + (n > 10) + (n > 20) for n in lengths)  # of two layers, both if a row is twice as long
     torch.testing.assert_close(got, kept, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize(("setting", "num_runs"), [("never", 2), ("always", 4)])
+def test_layers_are_recomputed_never_or_always_if_asked(setting, num_runs):
+    made, runs = trainee(micro_batch_tokens=10, gradient_checkpointing=setting), []
+    for layer in made.scorer.model.model.layers:
+        layer.self_attn.register_forward_hook(lambda module, given, out: runs.append(module))
+    batch = make_batch(make_rows(1), 0.3)
+    accumulate(made, batch)
+    assert len(runs) == num_runs
 
 
 def test_bfloat16_is_for_matrices_and_the_log_softmax_is_in_float32(monkeypatch):
@@ -207,10 +217,3 @@ def test_refusals_of_adapters_name_the_keys_of_sft():
     pytest.importorskip("peft")
     with pytest.raises(ConfigError, match=r"^sft\.lora\.targets: 'nope' is not in the model"):
         trainee(lora=LoraSection(rank=2, targets=("nope",)))
-
-
-def test_a_scorer_for_long_rows_shares_all_else():
-    made = trainee(gradient_checkpointing="long_rows")
-    assert made.scorer.recomputed == ()
-    assert dataclasses.replace(made.tight, recomputed=()) == made.scorer
-    assert made.tight.recomputed
