@@ -85,7 +85,7 @@ class SftSection(Section):
     bf16: bool = Field(False, description="autocast the forward pass to bfloat16; with init true")
     gradient_checkpointing: Literal["never", "long_rows", "always"] = Field(
         "never",
-        description="recompute layers; long_rows: some of them, for rows beyond micro_batch_tokens; with init long_rows",
+        description="recompute layers; long_rows: some, for rows beyond micro_batch_tokens; with init long_rows",
     )
     lora: LoraSection = LoraSection()
     reflection_share: float = Field(
