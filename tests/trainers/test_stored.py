@@ -69,7 +69,7 @@ def test_an_offline_step_keeps_the_sampled_log_probs_as_the_ratios_anchor(model,
 
 @pytest.mark.parametrize(("name", "options"), [("sft", {}), ("grpo", {"anchor": "behaviour"}), ("r3l", {})])
 def test_an_algorithm_learns_from_the_trajectories_of_another_run(switch_policy, played, tmp_path, name, options):
-    result = train(offline(switch_policy, tmp_path / "run", played, name, options=options, steps=15))
+    result = train(offline(switch_policy, tmp_path / "run", played, name, options=options, steps=40))
     assert result.evaluations[-1]["success"] > result.evaluations[0]["success"] + 0.2
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert all(row["group/num"] == 8 for row in rows)
