@@ -16,7 +16,7 @@ from agentgym_rft.agents.growth import Growth, best_form
 from agentgym_rft.agents.parse import format_action
 from agentgym_rft.agents.template import REPLY, Message, Template, Tokenizer, on_top
 from agentgym_rft.agents.template_shape import THOUGHT_FIELDS, find_shape
-from agentgym_rft.agents.thoughts import Thought, has_channels, read_reply, thought_marks
+from agentgym_rft.agents.thoughts import Thought, has_channels, has_mark, read_reply
 from agentgym_rft.agents.token_text import TokenText
 from agentgym_rft.errors import PolicyError
 
@@ -54,8 +54,7 @@ class ChatFormat:
         self._tokens = TokenText(tokenizer, template.source, cache_size)
         self._control = ControlTokens(tokenizer, template.source, shape.stop_ids)
         # Text before an answer that is neither a thought nor white space; a reply is read without it.
-        is_label = shape.gap.strip() and not any(mark in shape.gap for mark in thought_marks(template.source))
-        self._label = shape.gap if is_label else ""
+        self._label = shape.gap if shape.gap.strip() and not has_mark(shape.gap, template.source) else ""
         forms = [self._said_in_fields] if has_channels(template.source) else [self._said_in_text, self._said_in_fields]
         self._said = best_form(template, shape, forms, answer)
         self._growth = Growth(template, shape, self._said, answer, thinks=action.thinks)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from jinja2 import TemplateError
 
-from agentgym_rft.agents.thoughts import thought_marks
+from agentgym_rft.agents.thoughts import has_mark
 from agentgym_rft.errors import PolicyError
 
 SYSTEM, USER, REPLY, LATER = "§system§", "§user§", "§reply§", "§later§"
@@ -87,11 +87,9 @@ class Template:
                 add_generation_prompt=is_open,
                 **self._arguments,
             )
-        except TemplateError as error:
-            raise PolicyError(f"The chat template cannot be rendered: {str(error).rstrip('.')}.") from error
         except Exception as error:  # a template is a program: whatever it raises is its own fault
-            problem = f"{type(error).__name__}: {str(error).rstrip('.')}"
-            raise PolicyError(f"The chat template cannot be rendered: {problem}.") from error
+            kind = "" if isinstance(error, TemplateError) else f"{type(error).__name__}: "
+            raise PolicyError(f"The chat template cannot be rendered: {kind}{str(error).rstrip('.')}.") from error
         if not isinstance(text, str):
             raise PolicyError(f"The chat template rendered a {type(text).__name__}, expected text.")
         return text
@@ -141,7 +139,7 @@ class Template:
         if prompt != self.history(asked) or not whole.startswith(prompt):
             return
         header = whole[len(prompt) : at]
-        if any(mark in header for mark in thought_marks(self.source)) or not header.strip():
+        if has_mark(header, self.source) or not header.strip():
             return
         self._header = header
         self.notes += (f"The chat template ignores add_generation_prompt: {header!r} is added to each prompt.",)

@@ -15,10 +15,10 @@ from agentgym_rft.agents.thoughts import (
     PAIRS,
     Thought,
     has_channels,
+    has_mark,
     mark_tokens,
     opened_thought,
     read_reply,
-    thought_marks,
 )
 from agentgym_rft.errors import PolicyError
 
@@ -41,7 +41,7 @@ class Shape:
         gap: what the template puts between the prompt and an answer without a thought.
         end: what ends a reply, the token for that included.
         stop_ids: tokens that end a reply; the template's own comes first.
-        divider: in earlier turns, the token with which the text after a reply begins or that it leads to; None: none.
+        divider: the first control token after a reply in earlier turns; None: there is none.
         is_header: True if the divider begins the user's turn, so that it is needed whatever ended the reply.
     """
 
@@ -168,8 +168,7 @@ def _around_thought(template: Template, asked: list[Message], answer: str, opene
             if found and (reading.thought, reading.answer.strip()) == (_THOUGHT, answer):
                 return before, after
     before, after = _usual_thought(template.source, opened)
-    is_marked = any(mark in gap for mark in thought_marks(template.source))
-    return before if is_marked else gap + before, after
+    return before if has_mark(gap, template.source) else gap + before, after
 
 
 def _usual_thought(source: str, opened: str) -> tuple[str, str]:

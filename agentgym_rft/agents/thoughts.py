@@ -73,15 +73,19 @@ def has_channels(text: str) -> bool:
     return "<|message|>" in text and ("<|channel|>" in text or "to=" in text)
 
 
-def thought_marks(source: str) -> frozenset[str]:
-    """Return every text that marks a thought, a channel or an answer in a template."""
-    return _TAG_MARKS | _CHANNEL_MARKS if has_channels(source) else _TAG_MARKS
+def has_mark(text: str, source: str) -> bool:
+    """Return True if a text holds what marks a thought, a channel or an answer in a template."""
+    return any(mark in text for mark in _marks(source))
 
 
 def mark_tokens(texts: Iterable[str], source: str) -> frozenset[str]:
     """Return those tokens of a tokenizer that a mark consists of, all or in part: `<|channel>` of Gemma's, say."""
-    marks = thought_marks(source)
+    marks = _marks(source)
     return frozenset(text for text in texts if any(text in mark for mark in marks))
+
+
+def _marks(source: str) -> frozenset[str]:
+    return _TAG_MARKS | _CHANNEL_MARKS if has_channels(source) else _TAG_MARKS
 
 
 def read_reply(text: str) -> Reading:

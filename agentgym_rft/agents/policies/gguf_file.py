@@ -20,6 +20,7 @@ from agentgym_rft.agents.policies.loading import (
     quiet_transformers,
     save_model,
 )
+from agentgym_rft.agents.template import REPLY, Template
 from agentgym_rft.errors import ConfigError, DataError
 
 NUM_NEW_TOKENS = 16
@@ -136,9 +137,7 @@ def write_policy(folder: Path, model: Any, tokenizer: Any) -> None:
 def greedy(model: Any, tokenizer: Any) -> list[tuple[list[int], list[int]]]:
     """Return for each probe the token ids and those of the greedy continuation."""
     answers = []
-    asked = tokenizer.apply_chat_template(
-        [{"role": "user", "content": PROBES[0]}], tokenize=False, add_generation_prompt=True
-    )
+    asked = Template(tokenizer, REPLY, {}, "").prompt([{"role": "user", "content": PROBES[0]}])
     for text in (*PROBES, asked):
         ids = tokenizer.encode(text, add_special_tokens=False)
         with torch.inference_mode():
