@@ -219,19 +219,24 @@ class TrainerSection(Section):
     entropy_probe: int = Field(0, ge=0, description="states on which the entropy's change is measured; 0: none")
 
 
-class EvalSection(Section):
+class PanelSection(Section):
+    """The panel that is played, and how."""
+
+    split: str | None = Field(
+        None, description="split of the panel; default: the last of the environment's splits", json_schema_extra=MAIN
+    )
+    temperature: float = Field(0.0, ge=0, description="0 is greedy")
+    max_steps: int = Field(50, ge=1, description="environment steps before an episode is cut")
+
+
+class EvalSection(PanelSection):
     at_start: bool = Field(True, description="evaluate before the first step, too")
     every: int = Field(
         0, ge=0, description="steps between evaluations; 0: only before and after", json_schema_extra=MAIN
     )
-    split: str | None = Field(
-        None, description="split of the panel; default: the last of the environment's splits", json_schema_extra=MAIN
-    )
     num_tasks: int = Field(
         200, ge=0, description="first tasks of the frozen panel; 0: no evaluation", json_schema_extra=MAIN
     )
-    temperature: float = Field(0.0, ge=0, description="0 is greedy")
-    max_steps: int = Field(50, ge=1, description="environment steps before an episode is cut")
 
 
 class RunSection(Section):

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from agentgym_rft.config.base import MAIN, Section
-from agentgym_rft.config.run import AgentSection, EnvSection, LoraSection
+from agentgym_rft.config.run import AgentSection, EnvSection, LoraSection, PanelSection
 from agentgym_rft.config.team import SeatSection
 
 
@@ -117,18 +117,13 @@ class SftTeamSection(Section):
     )
 
 
-class SftEvalSection(Section):
+class SftEvalSection(PanelSection):
     """The evaluation of what came out, as `agentgym eval` does it."""
 
     at_start: bool = Field(False, description="evaluate the policy of init, too")
-    split: str | None = Field(
-        None, description="split of the panel; default: the last of the environment's splits", json_schema_extra=MAIN
-    )
     num_tasks: int = Field(
         0, ge=0, description="first tasks of the frozen panel; 0: no evaluation; with init 100", json_schema_extra=MAIN
     )
-    temperature: float = Field(0.0, ge=0, description="0 is greedy")
-    max_steps: int = Field(50, ge=1, description="environment steps before an episode is cut")
 
 
 class SftRunSection(Section):
@@ -177,7 +172,7 @@ def pretrained_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the defaults of `sft` that differ where a pretrained model is trained; `given` is what was set."""
     defaults = {
         "packing": "auto",
-        "micro_batch_tokens": 512,
+        "micro_batch_tokens": 256,
         "gradient_checkpointing": "long_rows",
         "bf16": True,
         "context_weight": 0.0,

@@ -17,7 +17,7 @@ from agentgym_rft.evaluation.players import ENDPOINT, AgentWorkers, at_endpoint,
 from agentgym_rft.evaluation.policy_mapping import policy_for, policy_mapping
 from agentgym_rft.evaluation.team import EvaluationPolicies
 from agentgym_rft.rollouts.episode.players import MakePlayer, scripted
-from agentgym_rft.rollouts.seats import SCRIPTS, Agents, template_notes
+from agentgym_rft.rollouts.seats import SCRIPTS, Agents, notes_of, template_notes
 from agentgym_rft.rollouts.workers.env_maker import env_maker
 
 
@@ -86,8 +86,8 @@ def open_evaluated(config: Config, evaluated: EvaluatedAgents) -> OpenedAgents:
         return _open_one(config)
     policies = EvaluationPolicies(config, evaluated.roles)
     agents = policies.agents(evaluated.mapping)
-    notes = tuple(dict.fromkeys(note for spec in agents if not spec.is_scripted for note in spec.chat.notes))
-    return OpenedAgents(policies.workers(agents), _card_labels(agents), partial(policies.exact, agents), notes)
+    exact = partial(policies.exact, agents)
+    return OpenedAgents(policies.workers(agents), _card_labels(agents), exact, notes_of(agents))
 
 
 def _open_one(config: Config) -> OpenedAgents:
@@ -98,13 +98,12 @@ def _open_one(config: Config) -> OpenedAgents:
     card = load_card(config.agent)  # what is wrong with it is said before the model is loaded
     if name.startswith(ENDPOINT):
         return OpenedAgents(_text_workers(config, at_endpoint(name, card)), card_label(card), _no_theory)
-    from agentgym_rft.agents.policies.loading import load_tokenizer
-    from agentgym_rft.rollouts.make import open_workers
-    from agentgym_rft.rollouts.policies import policy_dir
+    from agentgym_rft.rollouts.make import workers_of
+    from agentgym_rft.rollouts.policies import load_policy_model
 
-    workers = open_workers(config)
-    notes = template_notes(config, load_tokenizer(policy_dir(name)))
-    return OpenedAgents(workers, card_label(card), _no_theory, notes)
+    model, tokenizer = load_policy_model(config.policy)
+    workers = workers_of(config, model, tokenizer)
+    return OpenedAgents(workers, card_label(card), _no_theory, template_notes(config, tokenizer))
 
 
 def _card_labels(agents: Agents) -> str | None:

@@ -76,6 +76,10 @@ def make_reflector(config: Config) -> Reflector | None:
 
 def open_workers(config: Config) -> Workers:
     """Return workers with a policy of their own, for evaluation."""
-    model, tokenizer = load_policy_model(config.policy)
+    return workers_of(config, *load_policy_model(config.policy))
+
+
+def workers_of(config: Config, model: Any, tokenizer: Any) -> Workers:
+    """Return the same with a policy that is loaded already."""
     on_ray = config.rollout.workers == "ray"
     return make_workers(config, tokenizer, None if on_ray else serve(model, policy_section(config)))

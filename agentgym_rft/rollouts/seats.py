@@ -148,9 +148,13 @@ def open_agents(config: Config, tokenizer: Any) -> Agents:
 
 def template_notes(config: Config, tokenizer: Any) -> tuple[str, ...]:
     """Return what users would not expect of the policy's chat template under the run's agent cards, as sentences."""
-    agents = open_agents(config, tokenizer)
-    chats = [each.chat for each in agents if not each.is_scripted] or [chat_format(tokenizer, load_card(config.agent))]
-    return tuple(dict.fromkeys(note for chat in chats for note in chat.notes))
+    card = load_card(config.agent)
+    return notes_of(open_agents(config, tokenizer) or only_agent(card, chat_format(tokenizer, card)))
+
+
+def notes_of(agents: Agents) -> tuple[str, ...]:
+    """Return the same of agents that are there, each sentence once."""
+    return tuple(dict.fromkeys(note for each in agents if not each.is_scripted for note in each.chat.notes))
 
 
 def seat_card(config: Config | SftConfig, section: SeatSection) -> AgentCard:
