@@ -57,6 +57,7 @@ class Study:
     sampled_tokens: int  # of each reinforced run
     episodes: int  # that are reported on
     threads: int | None = None  # of torch; None: all cores
+    imitation_tokens: int | None = None  # trained ones; None: those of the recipe
 
 
 def evaluate(study: Study, name: str, policy: Path, settings: Sequence[tuple[list[str], Any]] = ()) -> None:
@@ -96,8 +97,12 @@ def imitate(study: Study) -> None:
 
 
 def sft_command(study: Study, recipe: str, start: Path) -> list[str]:
-    threads = [] if study.threads is None else [f"--num_threads={study.threads}"]
-    return ["sft", "--recipe", recipe, "--init", str(start), "--eval.num_tasks=0", *threads]
+    given = ["sft", "--recipe", recipe, "--init", str(start), "--eval.num_tasks=0"]
+    if study.threads is not None:
+        given.append(f"--num_threads={study.threads}")
+    if study.imitation_tokens is not None and recipe == IMITATION["imitate"]:
+        given.append(f"--sft.tokens={study.imitation_tokens}")
+    return given
 
 
 def reinforce(study: Study, name: str, arguments: Sequence[str] = ()) -> None:
@@ -193,10 +198,20 @@ def main() -> None:
     parser.add_argument("--sampled-tokens", type=int, default=1_000_000, help="of each reinforced run")
     parser.add_argument("--episodes", type=int, default=64, help="that are reported on")
     parser.add_argument("--threads", type=int, help="of torch; 1 for two runs at once on two cores")
+    parser.add_argument("--imitation-tokens", type=int, help="trained ones of `imitate`; fewer leave more to learn")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     budget_s = None if args.budget is None else 60 * args.budget
-    study = Study(args.model, args.out, budget_s, args.tasks, args.sampled_tokens, args.episodes, args.threads)
+    study = Study(
+        args.model,
+        args.out,
+        budget_s,
+        args.tasks,
+        args.sampled_tokens,
+        args.episodes,
+        args.threads,
+        args.imitation_tokens,
+    )
     for stage in args.stages:
         STAGES[stage](study)
 

@@ -28,6 +28,7 @@ from agentgym_rft.trainers.algorithms.parts import Context
 from agentgym_rft.trainers.batch.table import Row, TokenTable
 from agentgym_rft.trainers.learner.entropy_dynamics import WATCHED, dynamics
 from agentgym_rft.trainers.learner.learner import Learner, Update, load, make_learner, policy_weights, save
+from agentgym_rft.trainers.learner.memory import release_memory
 from agentgym_rft.trainers.learner.metrics import batch_metrics, check_drift, merge_metrics, pass_metrics
 from agentgym_rft.trainers.learner.objective import accumulate, make_objective, token_indicator
 from agentgym_rft.trainers.learner.optimizer import clipped_step, learning_rate, set_learning_rate
@@ -188,6 +189,8 @@ def finish(learner: Learner) -> dict[str, float]:
         measures |= dynamics(algorithm, table, update.context)
     rate = {"update/learning_rate": learning_rate(update.context.step, trainer)}
     probed = learner.probe.after(learner.scorer, update.before)
+    if learner.scorer.device.type == "cpu":
+        release_memory()
     return {**merged, **update.drift, **measures, **rate, **probed}
 
 
