@@ -133,9 +133,9 @@ class ChatFormat:
 
         It is written as the template writes replies: it continues what the prompt began, and thinks in its tags.
         """
-        reading = read_reply(text)
-        thought = None if reading.kind is Thought.NONE else reading.thought
-        written = self._shape.written(thought, self._control.as_reply(reading.answer)) + self._shape.end
+        own, reading = self._control.as_reply, read_reply(text)
+        thought = None if reading.kind is Thought.NONE else own(reading.thought)
+        written = self._shape.written(thought, own(reading.answer)) + self._shape.end
         ids = self._tokens.encode_after(self._shape.tail, written)
         return ids if self._shape.end else (*ids, self.stop_ids[0])
 

@@ -11,6 +11,8 @@ from agentgym_rft.agents.thoughts import PAIRS, Thought, read_reply
 from agentgym_rft.errors import PolicyError
 
 _NOTE, _PAST = "§note§", "§past§"
+# Long, with signs, blank lines and capitals: a template that shows such a text otherwise than it is renders each turn.
+_ROUGH = f"{USER}\r\n\n\tA \"mug\" & <b>it's</b>\\n {{x}} {'much of it ' * 200}{LATER}"
 
 Fragment = tuple[str, str]
 Said = Callable[[str], Message]  # the message that shows a reply in history
@@ -70,16 +72,16 @@ class Growth:
     def _fragment_of(self, kind: Thought, sample: str, wanted: Thought) -> Fragment | None:
         try:
             # Two probes of different length show whether the first or the last turns are treated differently.
-            found = {self._fragment(sample, num_turns) for num_turns in (1, 2)}
+            found = {self._fragment(sample, num_turns, words) for num_turns in (1, 2) for words in (USER, _ROUGH)}
         except PolicyError:
             if kind is wanted:
                 raise
             return None
         return found.pop() if len(found) == 1 else None
 
-    def _fragment(self, sample: str, num_turns: int) -> Fragment | None:
-        """Return the template's text around the user's message after `num_turns` replies, or None if it rewrote
-        history.
+    def _fragment(self, sample: str, num_turns: int, words: str = USER) -> Fragment | None:
+        """Return the template's text around the user's words after `num_turns` replies, or None if it rewrote history
+        or the words.
         """
         messages: list[Message] = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
         for turn in range(num_turns):
@@ -87,13 +89,15 @@ class Growth:
                 messages.append({"role": "user", "content": f"u{turn}"})
             head = self._template.prompt(messages) + sample
             messages.append(self._said(self._shape.opened + sample))
-        whole = self._template.prompt([*messages, {"role": "user", "content": USER}])
+        whole = self._template.prompt([*messages, {"role": "user", "content": words}])
         if not whole.startswith(head):
             return None
-        before, found, after = whole[len(head) :].partition(USER)
-        if not found:
+        before, found, after = whole[len(head) :].partition(words)
+        if found:
+            return before, after
+        if words == USER:
             raise PolicyError("The chat template does not show the user's message.")
-        return before, after
+        return None
 
     def _note_fragment(self, sample: str) -> tuple[str, str, str] | None:
         """Return the template's text around a system note and the user's message after a reply.

@@ -20,7 +20,8 @@ SYSTEM, USER, REPLY, LATER = "§system§", "§user§", "§reply§", "§later§"
 
 Message = Mapping[str, Any]
 
-_CLOCK = re.compile(r"""\bstrftime_now\(\s*(['"])(.*?)\1\s*\)""")
+_CLOCK = "strftime_now"  # the function that tells a template the time
+_DIRECTIVES = "aAbBcdDeFgGhHIjklmMnpPrRsStTuUVwWxXyYzZ"  # letters after % in a format of `strftime`
 
 
 class Tokenizer(Protocol):
@@ -161,12 +162,14 @@ def _source(tokenizer: Tokenizer) -> str:
 def _dated(source: str, date: str) -> str:
     """Return a template that tells one day for ever.
 
-    The day is written into it, since transformers passes no functions to templates that could take the clock's place.
+    A macro takes the place of the clock, since transformers passes no functions to templates.
     """
-    if not date:
+    if not date or _CLOCK not in source:
         return source
     day = datetime.fromisoformat(date)
-    return _CLOCK.sub(lambda call: repr(day.strftime(call[2])), source)
+    formats = [f"%{dash}{letter}" for letter in _DIRECTIVES for dash in ("", "-")]
+    told = "".join(f".replace({form!r}, {day.strftime(form)!r})" for form in formats)
+    return f"{{% macro {_CLOCK}(format) %}}{{{{ format{told} }}}}{{% endmacro %}}\n{source}"
 
 
 def _folded(messages: Sequence[Message]) -> list[Message]:

@@ -60,7 +60,7 @@ SWITCHED_THOUGHT = template(
     shown="c.split('</think>')[-1]",
     prompt="' + ('<|assistant|><think></think>' if enable_thinking is false else '<|assistant|>') + '",
 )
-DATED = template(first="{{ strftime_now('%d %B %Y') }}")
+JOINS_LINES = template().replace("+ c + '<|end|>'", "+ c.replace('\\n\\n', '\\n') + '<|end|>'")
 BREAKS = template(first="{{ 1 + messages[0]['content'] }}")
 FOR_TOOLS = template(first="{%- for tool in tools -%}{{ tool }}{%- endfor -%}")
 TAKES_PARTS = template().replace("set c = m['content']", "set c = m['content'][0].text")

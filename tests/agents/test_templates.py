@@ -95,6 +95,14 @@ def test_the_ends_of_the_generation_config_stop_a_reply(tmp_path, listed):
     assert {"<|end|>", *([listed] if isinstance(listed, str) else listed)} <= set(stops)
 
 
+def test_an_end_of_the_generation_config_that_no_token_has_does_not_count(tmp_path):
+    made = tokenizer_for(templates.NO_END, eos=DOCUMENT_END)
+    made.save_pretrained(tmp_path)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [len(made)]}))
+    with pytest.raises(PolicyError, match="when the model is done"):
+        chat_format(load_tokenizer(tmp_path), PLAIN)
+
+
 def test_a_template_that_shows_no_end_of_a_reply_is_refused():
     with pytest.raises(PolicyError, match=r"ends? "):
         chat_format(tokenizer_for(templates.NO_END, eos=DOCUMENT_END), PLAIN)
@@ -304,13 +312,34 @@ def test_an_argument_that_the_template_ignores_is_noted():
     assert any("enable_thinking" in note for note in chat_format(tokenizer_for(templates.GROWING), card).notes)
 
 
-def test_a_template_s_date_is_the_run_s():
-    tokenizer = tokenizer_for(templates.DATED)
+@pytest.mark.parametrize(
+    "clock",
+    [
+        "{{ strftime_now('%d %B %Y') }}",
+        "{{ strftime_now('%d' ~ ' %B %Y') }}",
+        "{%- set form = '%d %B %Y' -%}{{ strftime_now(form) }}",
+        "{%- set clock = strftime_now -%}{{ clock(format='%d %B %Y') }}",
+    ],
+)
+def test_a_template_s_date_is_the_run_s(clock):
+    tokenizer = tokenizer_for(templates.template(first=clock))
     rows, _ = play(tokenizer, PLAIN.model_copy(update={"date": "2020-02-03"}), [])
     assert rows[0].startswith("03 February 2020<|system|>")
 
 
 # Text from outside.
+
+
+def test_a_template_that_rewrites_the_user_s_words_is_rendered_anew():
+    tokenizer = tokenizer_for(templates.JOINS_LINES)
+    agent = ChatAgent(PLAIN, chat_format(tokenizer, PLAIN))
+    talk = [("system", "Reply.")]
+    for observation in ("You are in a room.", "You see\n\na mug 2."):
+        agent.observe(observation, {})
+        talk.append(("user", observation))
+        assert tokenizer.decode(list(agent.prompt().row)) == rendered(tokenizer, *talk)
+        agent.act(encoded(tokenizer, "look<|end|>"))
+        talk.append(("assistant", "look"))
 
 
 @pytest.mark.parametrize("template", [templates.GROWING, templates.FORGETS_THOUGHTS])
@@ -340,3 +369,10 @@ def test_control_tokens_that_the_agent_spells_are_text_in_later_prompts():
     agent.act([*encoded(tokenizer, "<think>Go.</think>say "), *spelt, *encoded(tokenizer, "<|end|>")])
     agent.observe(OBSERVATIONS[1], {})
     assert list(agent.prompt().row).count(tokenizer.convert_tokens_to_ids("<|user|>")) == 2
+
+
+def test_control_tokens_in_a_demonstration_are_text():
+    tokenizer = tokenizer_for(templates.GROWING)
+    ids = chat_format(tokenizer, TAGS).reply("<think>Say <|user|>.</think><action>say <|user|></action>")
+    assert tokenizer.convert_tokens_to_ids("<|user|>") not in ids
+    assert tokenizer.decode(list(ids)) == "<think>Say <|user|>.</think><action>say <|user|></action><|end|>"
