@@ -81,7 +81,7 @@ def read_tokenizer(path: Path, chat_template: str | None = None) -> Any:
     with quiet_transformers():
         try:
             tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
-        except UNREADABLE as error:
+        except Exception as error:  # tokenizers raises this very class for pieces that do not fit each other
             raise _unread(path, error) from error
     if chat_template is not None:
         tokenizer.chat_template = chat_template

@@ -90,7 +90,7 @@ def save_model(
         check(staging)
         staging.chmod(0o755)  # mkdtemp makes it private
         _replace(folder, staging)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise DataError(f"Cannot write a policy to {folder}: {error}.") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -124,14 +124,17 @@ def _replace(folder: Path, staging: Path) -> None:
 def _read_tokenizer(folder: Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except UNREADABLE as error:
+    except Exception as error:  # tokenizers raises this very class for a file that it does not understand
         raise DataError(f"The tokenizer of {folder} cannot be read: {first_line(error)}") from error
-    setattr(tokenizer, GENERATION_STOP_IDS, _generation_stop_ids(folder))
+    setattr(tokenizer, GENERATION_STOP_IDS, _generation_stop_ids(folder, len(tokenizer)))
     return tokenizer
 
 
-def _generation_stop_ids(folder: Path) -> tuple[int, ...]:
-    """Return the ids that end a reply by the model's generation configuration; none where it names none."""
+def _generation_stop_ids(folder: Path, num_tokens: int) -> tuple[int, ...]:
+    """Return the ids that end a reply by the model's generation configuration; none where it names none.
+
+    Ids beyond the tokenizer's are left out: no reply can end with them.
+    """
     path = folder / "generation_config.json"
     if not path.is_file():
         return ()
@@ -142,7 +145,7 @@ def _generation_stop_ids(folder: Path) -> tuple[int, ...]:
     ids = found if isinstance(found, list) else [] if found is None else [found]
     if not all(type(each) is int and each >= 0 for each in ids):
         raise DataError(f"{path} has the eos_token_id {found!r}, expected token ids.")
-    return tuple(ids)
+    return tuple(each for each in ids if each < num_tokens)
 
 
 def _read_config(folder: Path) -> Any:
