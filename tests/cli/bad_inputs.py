@@ -283,6 +283,17 @@ def more_tokens(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
+def of_another_kind(folder: Path) -> None:
+    path = folder / "tokenizer.json"
+    path.write_text(path.read_text().replace('"type": "BPE"', '"type": "Other"'))
+
+
+def without_its_merge(path: Path) -> None:
+    data = write_gguf(path).read_bytes()
+    first = data.index(b"tokenizer.ggml.merges") + len(b"tokenizer.ggml.merges") + 24  # kinds, number, length
+    path.write_bytes(data[:first] + b"~" + data[first + 1 :])
+
+
 def as_tools_only(folder: Path) -> None:
     (folder / "additional_chat_templates").mkdir()
     (folder / "chat_template.jinja").rename(folder / "additional_chat_templates" / "tool_use.jinja")
@@ -452,6 +463,7 @@ CASES: dict[str, tuple[Case, ...]] = {
         policy("no tokenizer", remove("tokenizer.json", "tokenizer_config.json")),
         policy("weights that are cut off", lambda path: cut(path / "model.safetensors"), "read: "),
         policy("a tokenizer that is cut off", lambda path: cut(path / "tokenizer.json"), "read: "),
+        policy("a tokenizer of another kind", of_another_kind, "read: "),
         policy("a model of unknown type", lambda path: edit_json(path / "config.json", model_type="other"), "read: "),
         policy("weights of another shape", lambda path: edit_json(path / "config.json", hidden_size=32)),
         policy("a missing shard of the weights", one_shard_less),
@@ -518,6 +530,7 @@ CASES: dict[str, tuple[Case, ...]] = {
         gguf("a projector of images", lambda path: write_gguf(path, architecture="clip", kind="mmproj")),
         gguf("a vocabulary without a model", lambda path: write_gguf(path, kind="vocab", skip=("weights",))),
         gguf("a model without a tokenizer", lambda path: write_gguf(path, skip=("tokenizer",))),
+        gguf("a tokenizer that merges what it lacks", without_its_merge, quotes="Exception"),
         gguf(
             "an architecture that transformers does not read",
             lambda path: write_gguf(path, architecture="rwkv7"),

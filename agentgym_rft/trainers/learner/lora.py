@@ -119,6 +119,7 @@ def add_lora(model: Any, section: LoraSection, seed: int) -> Adapter | None:
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an old name
         warnings.filterwarnings("ignore", "fan_in_fan_out is set|The following (rank|alpha)_pattern")  # it sets them
+        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings")  # the merge is tried below
         torch.manual_seed(seed)
         try:
             wrapper = peft.get_peft_model(model, settings)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from agentgym_rft.agents.policies.loading import load_model, save_model
 from agentgym_rft.errors import DataError
@@ -59,6 +60,17 @@ def test_saving_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="Cannot write"):
         save_model(tmp_path / "file" / "policy", make_model(), make_tokenizer())
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    class Model:
+        def save_pretrained(self, folder: Path) -> None:
+            (folder / "model.safetensors").write_bytes(b"half")
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with pytest.raises(DataError, match="Cannot write a policy .* No space left on device"):
+        save_model(tmp_path / "policy", Model(), make_tokenizer())
+    assert not list(tmp_path.iterdir())
 
 
 def change_config(folder: Path, **values: object) -> None:
