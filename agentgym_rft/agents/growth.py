@@ -12,7 +12,7 @@ from agentgym_rft.errors import PolicyError
 
 _NOTE, _PAST = "§note§", "§past§"
 # Long, with signs, blank lines and capitals: a template that shows such a text otherwise than it is renders each turn.
-_ROUGH = f"{USER}\r\n\n\tA \"mug\" & <b>it's</b>\\n {{x}} {'much of it ' * 200}{LATER}"
+_ROUGH = f'{USER}\r\n\n\tA "mug" & <b>it\'s</b>\\n {{x}} {"much of it " * 200}{LATER}'
 
 Fragment = tuple[str, str]
 Said = Callable[[str], Message]  # the message that shows a reply in history

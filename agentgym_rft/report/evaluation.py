@@ -106,7 +106,8 @@ def _totals(tasks: Sequence[Task]) -> dict[str, Any]:
     valid = [t for t in episodes if not t.is_error]
     rates = _task_means(tasks, lambda t: float(t.won))
     num_turns = sum(len(t.turns) for t in valid)
-    invalid = sum(bool(turn.info.get("invalid_action")) for t in valid for turn in t.turns)
+    invalid = Counter(str(turn.info.get("invalid_action") or "") for t in valid for turn in t.turns)
+    unparsed = {reason: invalid[reason] for reason in sorted(invalid) if reason not in ("", "refused")}
     return {
         "num_tasks": len(tasks),
         "num_episodes": len(episodes),
@@ -117,7 +118,8 @@ def _totals(tasks: Sequence[Task]) -> dict[str, Any]:
         "pass_at_k": _pass_at(tasks),
         "score": _mean(_task_means(tasks, _score)),
         "mean_turns": _mean([len(t.turns) for t in valid]),
-        "invalid_actions": invalid / num_turns if num_turns else None,
+        "invalid_actions": (num_turns - invalid[""]) / num_turns if num_turns else None,
+        "unparsed": unparsed,
         "sampled_tokens": _mean_known([_sampled(t) for t in valid]),
         "context_tokens": _mean_known([_context(t) for t in valid]),
         **mean_measures(valid),

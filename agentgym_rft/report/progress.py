@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as RichBar
 
-from agentgym_rft.report.tables import percent
+from agentgym_rft.report.tables import percent, unparsed_note
 
 SUCCESS, ENTROPY, TOKENS_PER_S = "episode/success", "entropy/mean", "speed/tokens_per_s"
 
@@ -144,10 +144,11 @@ def evaluation_line(step: int, summary: Mapping[str, Any]) -> str:
     """Return one line about an evaluation after a step."""
     low, high = summary["success_ci95"]
     errors = f", {summary['num_errors']} errors" if summary["num_errors"] else ""
+    note = unparsed_note(summary)
     return (
         f"evaluation after step {step}: success {percent(summary['success'])} "
         f"(95 % interval {100 * low:.1f} - {100 * high:.1f}) "
-        f"on {summary['num_tasks']} tasks of {summary['split']}{errors}"
+        f"on {summary['num_tasks']} tasks of {summary['split']}{errors}{'; ' * bool(note)}{note}"
     )
 
 

@@ -31,6 +31,8 @@ def evaluation_view(summary: Mapping[str, Any]) -> RenderableType:
     parts: list[RenderableType] = [above, success_table(summary), *_seat_parts(summary), below]
     if summary["pass_at_k"]:
         parts.append(Text(f"{summary['samples']} samples a task: {pass_at_line(summary['pass_at_k'])}"))
+    if note := unparsed_note(summary):
+        parts.append(Text(note, "red"))
     if summary["num_errors"]:
         kinds = ", ".join(f"{count} {kind}" for kind, count in summary["errors"].items())
         parts.append(
@@ -54,6 +56,16 @@ def _seat_parts(summary: Mapping[str, Any]) -> list[RenderableType]:
         table.add_row(agent, seat["policy"], *numbers, f"{low:+.3f} to {high:+.3f}", f"{seat['mean_turns']:.1f}")
     line = exact_line(summary.get("exact"))
     return [table, *([Text(line)] if line else [])]
+
+
+def unparsed_note(summary: Mapping[str, Any]) -> str:
+    """Return a line on the replies that held no action, if they are most of all; else nothing."""
+    reasons = summary.get("unparsed") or {}
+    num_turns = (summary["mean_turns"] or 0) * (summary["num_episodes"] - summary["num_errors"])
+    if 2 * sum(reasons.values()) <= num_turns:
+        return ""
+    kinds = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items(), key=lambda kind: -kind[1]))
+    return f"{sum(reasons.values())} of {num_turns:.0f} replies held no action: {kinds}"
 
 
 def exact_line(exact: Mapping[str, Any] | None) -> str:

@@ -137,6 +137,14 @@ def test_tokens_and_invalid_actions_are_means_over_the_valid_episodes():
     assert found["wall_time_s"] == 1.5
 
 
+def test_replies_without_an_action_are_counted_by_reason():
+    reasons = ("no_think", "", "refused", "no_think", "empty")
+    turns = tuple(Turn((), (), (), info={"invalid_action": reason}) for reason in reasons)
+    played = [Trajectory("a", "a", "a", turns, StopReason.FAILURE)]
+    found = summarise(played, Panel("e", "train", ("a",), ""), SETTINGS)
+    assert (found["unparsed"], found["invalid_actions"]) == ({"empty": 1, "no_think": 2}, 0.8)
+
+
 def test_a_player_without_tokens_has_none():
     turns = (Turn((), (), (), info={"invalid_action": ""}),)
     played = [Trajectory("a", "a", "a", turns, StopReason.SUCCESS)]

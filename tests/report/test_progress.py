@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from agentgym_rft.report.progress import LiveProgress, PlainProgress, format_duration, make_progress, step_parts
+from agentgym_rft.report.progress import (
+    LiveProgress,
+    PlainProgress,
+    evaluation_line,
+    format_duration,
+    make_progress,
+    step_parts,
+)
 from agentgym_rft.report.tables import evaluation_view, print_wide
 from tests.report.test_evaluation import PANEL, SETTINGS, TRAJECTORIES, summarise
 
@@ -33,6 +40,17 @@ def test_plain_output_is_a_line_an_event():
     assert re.fullmatch(r"step 2/3  success 43.1 %  entropy 0.520  12,346 tokens/s  left 0:0\d", lines[2])
     assert lines[3] == "saved [checkpoint]"
     assert len(lines) == 4
+
+
+@pytest.mark.parametrize(
+    ("unparsed", "is_said"), [({"no_think": 6, "empty": 5}, True), ({"empty": 9}, False), ({}, False)]
+)
+def test_most_replies_without_an_action_are_said(unparsed, is_said):
+    summary = summarise(TRAJECTORIES, PANEL, SETTINGS) | {"unparsed": unparsed, "mean_turns": 4.5}
+    shown = io.StringIO()
+    print_wide(shown, evaluation_view(summary))
+    for text in (evaluation_line(1, summary), shown.getvalue()):
+        assert ("11 of 18 replies held no action: 6 no_think, 5 empty" in text) == is_said
 
 
 def test_the_live_display_shows_the_same():

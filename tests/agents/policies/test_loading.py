@@ -68,7 +68,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
             (folder / "model.safetensors").write_bytes(b"half")
             raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    with pytest.raises(DataError, match="Cannot write a policy .* No space left on device"):
+    with pytest.raises(DataError, match=r"Cannot write a policy .* No space left on device"):
         save_model(tmp_path / "policy", Model(), make_tokenizer())
     assert not list(tmp_path.iterdir())
 
