@@ -11,7 +11,7 @@ from agentgym_rft.agents.chat import ChatFormat
 from agentgym_rft.agents.context import History, conversation
 from agentgym_rft.agents.parse import Parsed, parse_reading
 from agentgym_rft.agents.template import Message
-from agentgym_rft.agents.thoughts import read_reply
+from agentgym_rft.agents.thoughts import Reading, Thought, read_reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +120,11 @@ class TextAgent:
         self._history.add_observation(observation, info, self.card.context)
         return conversation(self.card.system, self._history, self._replies, self.card.context, _plainly_shown)
 
-    def act(self, text: str) -> Parsed:
-        """Return the action in a reply."""
+    def act(self, text: str, thought: str = "") -> Parsed:
+        """Return the action in a reply; a `thought` beside it was thought before, and is not shown again."""
         reading = read_reply(text)
+        if thought and reading.kind is Thought.NONE:
+            reading = Reading(thought, reading.answer, Thought.CLOSED)
         parsed = parse_reading(reading, self.card.action)
         self._replies.append(text)
         self._history.add_action(parsed.action or reading.answer.strip())

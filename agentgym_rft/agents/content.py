@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from agentgym_rft.agents.template_shape import THOUGHT_FIELDS
 
 
 def text_parts(content: Sequence[Any]) -> list[str]:
@@ -27,3 +29,8 @@ def reply_text(message: Any) -> str:
     if not isinstance(message, dict) or not isinstance(content, str | None):
         raise TypeError(f"The endpoint gave a {type(content).__name__}, expected text.")
     return content or ""
+
+
+def reply_thought(message: Mapping[str, Any]) -> str:
+    """Return the thought that a server tells apart from what the model said: that of the first field that has one."""
+    return next((thought for name in THOUGHT_FIELDS if isinstance(thought := message.get(name), str) and thought), "")

@@ -79,7 +79,7 @@ class EndpointPlayer:
             temperature=self._spec.temperature,
             seed=derive_seed(self._spec.seed, turn),
         )
-        parsed = self._agent.act(answer.text)
+        parsed = self._agent.act(answer.text, answer.thought)
         tokens = {"sampled_tokens": answer.reply_tokens, "context_tokens": answer.prompt_tokens}
         counts = {name: count for name, count in tokens.items() if count is not None}
         if parsed.error is None:

@@ -220,6 +220,22 @@ def test_the_text_parts_of_a_reply_are_joined_and_thoughts_left_out():
     assert trajectory.turns[0].info["text"] == "<action>up</action>"
 
 
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+def test_a_thought_that_the_endpoint_tells_apart_belongs_to_the_reply(field):
+    card = parse_card({"name": "think", "action": {"grammar": "tags", "think": True}})
+    replies = iter([("<action>up</action>", "Up {it} goes."), (None, "Up and"), *[("<action>up</action>", "Up.")] * 2])
+
+    def answer(body):
+        content, thought = next(replies)
+        return 200, {"choices": [{"message": {"content": content, field: thought}}]}
+
+    with chat_server(answer) as (url, asked):
+        (trajectory,) = played(CounterEnv, at_endpoint(f"openai:m@{url}", card), TASKS[:1])
+    assert trajectory.won
+    assert [turn.info["invalid_action"] for turn in trajectory.turns] == ["", "no_action", "", ""]
+    assert {"role": "assistant", "content": "<action>up</action>"} in asked[-1]["messages"]
+
+
 def test_a_request_that_may_pass_is_repeated_and_no_more_often_than_allowed():
     statuses = iter([503, 429, 200, 200, 200])
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from agentgym_rft.agents.card import AgentCard
-from agentgym_rft.agents.content import reply_text
+from agentgym_rft.agents.content import reply_text, reply_thought
 from agentgym_rft.agents.reflect import Refusal, parse_report, reflection_messages
 from agentgym_rft.agents.template import Message
 from agentgym_rft.errors import ConfigError, PolicyError
@@ -29,9 +29,12 @@ _UNANSWERED = (URLError, OSError, http.client.HTTPException, ValueError, LookupE
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A reply, and the tokens that the endpoint says it read and wrote; None where it does not say."""
+    """A reply, what was thought before it where the endpoint tells that apart, and the tokens that it says it read and
+    wrote; None where it does not say.
+    """
 
     text: str
+    thought: str
     prompt_tokens: int | None
     reply_tokens: int | None
 
@@ -92,8 +95,13 @@ class ChatEndpoint:
         request = Request(self._address, json.dumps(body).encode(), headers)
         with urlopen(request, timeout=self._timeout_s) as response:
             reply = json.load(response)
-        text = reply_text(reply["choices"][0]["message"])
-        return Answer(text, _used(reply, "prompt_tokens"), _used(reply, "completion_tokens"))
+        message = reply["choices"][0]["message"]
+        return Answer(
+            reply_text(message),
+            reply_thought(message),
+            _used(reply, "prompt_tokens"),
+            _used(reply, "completion_tokens"),
+        )
 
 
 def _used(reply: Any, kind: str) -> int | None:
