@@ -400,6 +400,11 @@ CASES: dict[str, tuple[Case, ...]] = {
         in_folder("a recipe with a wrong section", text("r.yaml", "trainer: 3"), "train", "--recipe", "DIR/r.yaml"),
         evaluate("--tasks", "0", quotes="Invalid value"),
         evaluate("--temperature", "-1", quotes="Invalid value"),
+        in_folder(
+            "`sft --init DIR --model.max_context=4096`",
+            nothing,
+            *("sft", "--env", ENV, "--init", "POLICY", "--out", "DIR/new", "--model.max_context=4096"),
+        ),
         sft("`sft --model.num_heads=3 --model.num_kv_heads=2`", "--model.num_heads=3", "--model.num_kv_heads=2"),
         sft("`sft --sft.tokens=0`", "--sft.tokens=0"),
         sft("`sft --sft.optimizer=sgd`", "--sft.optimizer=sgd"),
@@ -409,7 +414,7 @@ CASES: dict[str, tuple[Case, ...]] = {
             "`sft --sft.lora.targets` that is not there",
             nothing,
             *("sft", "--env", ENV, "--init", "POLICY", "--out", "DIR/new", "--device", "cpu"),
-            *("--sft.lora.rank=2", "--sft.lora.targets=[nope]"),
+            *("--model.max_context=64", "--sft.lora.rank=2", "--sft.lora.targets=[nope]"),
         ),
     ),
     "Several agents": (

@@ -17,8 +17,8 @@ _LAYER_TYPES = {"full_attention", "sliding_attention"}
 _LENGTH_DEPENDENT_ROPE = {"dynamic", "longrope"}
 
 
-def context_limit(config: Any, max_context: int | None) -> int:
-    """Longest row in tokens: what was asked for, else the model's own limit.
+def context_limit(config: Any, max_context: int | None, key: str = "policy.max_context") -> int:
+    """Longest row in tokens: what was asked for under a configuration key, else the model's own limit.
 
     Raises:
         ConfigError: the model cannot have rows as long as asked for.
@@ -28,9 +28,7 @@ def context_limit(config: Any, max_context: int | None) -> int:
         return DEFAULT_MAX_CONTEXT if limit is None else int(limit)
     if max_context < 2 or (limit is not None and max_context > limit):
         allowed = f"2 to {limit or 'any number of'} tokens"
-        raise ConfigError(
-            f"max_context is {max_context}; the model allows {allowed}. Set policy.max_context to fit it."
-        )
+        raise ConfigError(f"max_context is {max_context}; the model allows {allowed}. Set {key} to fit it.")
     return max_context
 
 

@@ -17,6 +17,7 @@ import torch
 from agentgym_rft.agents.agent import chat_format
 from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.agents.policies.loading import load_model
+from agentgym_rft.agents.policies.support import context_limit
 from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.base import TextEnv
@@ -51,9 +52,15 @@ def first_texts(
 
 
 def start_policy(config: SftConfig, env: TextEnv, card: AgentCard) -> tuple[Any, Any]:
-    """Return the model and tokenizer to train: fresh ones, or those of a directory."""
+    """Return the model and tokenizer to train: fresh ones, or those of a directory.
+
+    Raises:
+        ConfigError, DataError: the directory cannot be used, or not for rows as long as the configuration allows.
+    """
     if config.init != "scratch":
-        return load_model(policy_dir(config.init), device=find_device(config.device), dtype=torch.float32)
+        model, tokenizer = load_model(policy_dir(config.init), device=find_device(config.device), dtype=torch.float32)
+        context_limit(model.config, config.model.max_context, "model.max_context")
+        return model, tokenizer
     cards = list(dict.fromkeys(sft_cards(config, env, card).values()))
     section = config.sft
     texts = first_texts(env, cards, config.env.split, section.tokenizer_episodes, config.run.seed, section.player)
