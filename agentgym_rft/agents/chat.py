@@ -59,7 +59,7 @@ class ChatFormat:
         self._said = best_form(template, shape, forms, answer)
         self._growth = Growth(template, shape, self._said, answer, thinks=action.thinks)
         self.is_growing = self._growth.is_growing
-        self.notes = (*template.notes, *self._thinking_note(action))
+        self.notes = (*template.notes, *self._ending_note(), *self._thinking_note(action))
 
     def stays(self, ids: Sequence[int]) -> bool:
         """Return True if the row goes on after a sampled reply: the template shows it later as it was sampled."""
@@ -179,6 +179,12 @@ class ChatFormat:
             return ids
         end = ids.index(divider)
         return ids[(ids.index(last_id) if last_id in ids[:end] else end) + 1 :]
+
+    def _ending_note(self) -> tuple[str, ...]:
+        if self._shape.end:
+            return ()
+        named = ", ".join(repr(self._tokens.spell([token])) for token in self.stop_ids)
+        return (f"The chat template ends a reply with no token of its own: {named} does, by generation_config.json.",)
 
     def _thinking_note(self, action: ActionCard) -> tuple[str, ...]:
         if not self._shape.is_thinking or action.thinks:

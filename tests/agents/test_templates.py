@@ -95,6 +95,14 @@ def test_the_ends_of_the_generation_config_stop_a_reply(tmp_path, listed):
     assert {"<|end|>", *([listed] if isinstance(listed, str) else listed)} <= set(stops)
 
 
+def test_an_end_that_only_the_generation_config_names_is_noted(tmp_path):
+    made = tokenizer_for(templates.NO_END, eos=DOCUMENT_END)
+    made.save_pretrained(tmp_path)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": made.eos_token_id}))
+    (note,) = chat_format(load_tokenizer(tmp_path), PLAIN).notes
+    assert f"'{DOCUMENT_END}' does, by generation_config.json" in note
+
+
 def test_an_end_of_the_generation_config_that_no_token_has_does_not_count(tmp_path):
     made = tokenizer_for(templates.NO_END, eos=DOCUMENT_END)
     made.save_pretrained(tmp_path)
