@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from agentgym_rft.agents.card import ActionCard
-from agentgym_rft.agents.thoughts import Reading, Thought, read_reply
+from agentgym_rft.agents.thoughts import ACTION_TAGS, Reading, Thought, read_reply
 
-_ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL)
+_OPENING, _CLOSING = ACTION_TAGS
+_ACTION = re.compile(f"{_OPENING}(.*?){_CLOSING}", re.DOTALL)
 
 
 class InvalidAction(StrEnum):
@@ -74,4 +75,4 @@ def format_reply(action: str, think: str, card: ActionCard) -> str:
 
 def format_action(action: str, card: ActionCard) -> str:
     """Return the same without a thought."""
-    return action if card.grammar == "plain" else f"<action>{action}</action>"
+    return action if card.grammar == "plain" else f"{_OPENING}{action}{_CLOSING}"

@@ -47,7 +47,8 @@ _ANSWERS = ("final", "user")  # the channel or recipient of an answer
 _CHANNEL_MARKS = frozenset(("<|channel|>", "<|message|>", "<|start|>", "<|end|>", "<|eom|>", "<|constrain|>"))
 _OPENED = re.compile(rf"(?:{_TAG.pattern}|<\|channel\|>\s*\w+\s*<\|message\|>)\s*\Z")
 
-_TAG_MARKS = frozenset(tag for pair in (*PAIRS, *_WRAPPERS) for tag in pair)
+ACTION_TAGS = ("<action>", "</action>")  # around a command, in the grammar `tags` of agent cards
+_TAG_MARKS = frozenset(tag for pair in (*PAIRS, *_WRAPPERS, ACTION_TAGS) for tag in pair)
 
 
 class Thought(StrEnum):
@@ -74,7 +75,7 @@ def has_channels(text: str) -> bool:
 
 
 def has_mark(text: str, source: str) -> bool:
-    """Return True if a text holds what marks a thought, a channel or an answer in a template."""
+    """Return True if a text holds what marks a thought, a channel, an answer or an action."""
     return any(mark in text for mark in _marks(source))
 
 

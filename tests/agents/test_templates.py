@@ -177,6 +177,17 @@ def test_tags_of_thoughts_that_are_special_tokens_are_found():
     assert (parsed.action, parsed.think) == ("look", "Go.")
 
 
+@pytest.mark.parametrize("eos", [DOCUMENT_END, "</action>"])
+def test_tags_of_actions_that_are_special_tokens_are_found(eos):
+    tokenizer = tokenizer_for(templates.GROWING, eos=eos, special=("<action>", "</action>"))
+    reply = "<think>Go.</think><action>look</action><|end|>"
+    assert act(tokenizer, THINK, reply).action == "look"
+    rows, restarts = play(tokenizer, THINK, [reply, reply])
+    assert rows[-1].count("<action>look</action><|end|>") == 2
+    assert restarts == [False, False, False]
+    assert tokenizer.decode(list(chat_format(tokenizer, THINK).reply(reply.removesuffix("<|end|>")))) == reply
+
+
 def test_actions_within_a_thought_do_not_count():
     tokenizer = tokenizer_for(templates.OPENS_THOUGHT, added=THINK_TAGS)
     thought = "Perhaps <action>wait</action> or <action>sleep</action>."
