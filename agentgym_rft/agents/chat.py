@@ -55,6 +55,9 @@ class ChatFormat:
         self._control = ControlTokens(tokenizer, template.source, shape.stop_ids)
         # Text before an answer that is neither a thought nor white space; a reply is read without it.
         self._label = shape.gap if shape.gap.strip() and not has_mark(shape.gap, template.source) else ""
+        # The same between an answer and the token that ends it.
+        trail = shape.end.removesuffix(self._tokens.spell(shape.stop_ids[:1]))
+        self._trail = trail if trail.strip() and not has_mark(trail, template.source) else ""
         forms = [self._said_in_fields] if has_channels(template.source) else [self._said_in_text, self._said_in_fields]
         self._said = best_form(template, shape, forms, answer)
         self._growth = Growth(template, shape, self._said, answer, thinks=action.thinks)
@@ -144,7 +147,8 @@ class ChatFormat:
 
         It begins with the thought that the prompt opened, if it did.
         """
-        return self._shape.opened + self._tokens.decode(self._tokens.without(self._without_end(ids), self._label))
+        said = self._tokens.decode(self._tokens.without(self._without_end(ids), self._label))
+        return self._shape.opened + said.removesuffix(self._trail)
 
     def _without_end(self, ids: Sequence[int]) -> Sequence[int]:
         return ids[:-1] if len(ids) > 0 and ids[-1] in self.stop_ids else ids

@@ -90,7 +90,8 @@ class Template:
             )
         except Exception as error:  # a template is a program: whatever it raises is its own fault
             kind = "" if isinstance(error, TemplateError) else f"{type(error).__name__}: "
-            raise PolicyError(f"The chat template cannot be rendered: {kind}{str(error).rstrip('.')}.") from error
+            problem = " ".join(str(error).split()).rstrip(".")
+            raise PolicyError(f"The chat template cannot be rendered: {kind}{problem}.") from error
         if not isinstance(text, str):
             raise PolicyError(f"The chat template rendered a {type(text).__name__}, expected text.")
         return text

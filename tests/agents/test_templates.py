@@ -132,6 +132,17 @@ def test_a_line_break_before_the_end_is_not_doubled(reply):
     assert restarts == [False, False, False]
 
 
+def test_text_between_an_answer_and_the_end_token_is_no_part_of_the_action():
+    tokenizer = tokenizer_for(templates.template(end="[done]<|end|>"))
+    assert act(tokenizer, PLAIN, "look[done]<|end|>").action == "look"
+    ids = chat_format(tokenizer, PLAIN).reply("look")
+    assert tokenizer.decode(list(ids)) == "look[done]<|end|>"
+    rows, restarts = play(tokenizer, PLAIN, ["look[done]<|end|>"])
+    talk = (("system", "Reply."), ("user", OBSERVATIONS[0]), ("assistant", "look"), ("user", OBSERVATIONS[1]))
+    assert rows[-1] == rendered(tokenizer, *talk)
+    assert restarts == [False, False]
+
+
 # Thoughts.
 
 
@@ -312,6 +323,12 @@ def test_a_header_that_the_template_leaves_out_is_added_with_a_note():
 def test_whatever_a_template_raises_is_a_sentence(template):
     with pytest.raises(PolicyError, match=r"(?s)^[A-Z].*template.*\.$"):
         chat_format(tokenizer_for(template), PLAIN)
+
+
+def test_what_a_template_raises_is_one_line():
+    breaking = templates.template(first="{{ raise_exception('Roles must\n  alternate.') }}")
+    with pytest.raises(PolicyError, match=r"rendered: Roles must alternate\.$"):
+        chat_format(tokenizer_for(breaking), PLAIN)
 
 
 def test_a_template_that_takes_lists_of_parts_is_given_them():
