@@ -5,11 +5,36 @@ No torch and no I/O here, so that environments, agents, rollouts and trainers ca
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from operator import attrgetter
 from typing import Any
+
+RETURN_DIGITS = 12  # significant ones of a return; what is beyond comes from rounding, not from rewards
+
+
+def return_decimals(scale: float) -> int:
+    """Return the decimal places to which returns of this size are kept, so that equal ones compare equal."""
+    return RETURN_DIGITS - math.ceil(math.log10(scale)) if scale else RETURN_DIGITS
+
+
+def rounded_sum(rewards: Iterable[float]) -> float:
+    """Return a sum of rewards to 12 digits of the sum of their sizes.
+
+    Ten times 0.1 is 1, and the order of the rewards does not matter. Without that, episodes of equal reward would
+    differ by 1e-16, and every comparison within a group would see a signal there.
+    """
+    given = [float(reward) for reward in rewards]
+    scale = sum(map(abs, given))
+    return round(math.fsum(given), return_decimals(scale)) if math.isfinite(scale) else sum(given)
+
+
+def difference(value: float, other: float) -> float:
+    """Return `value` minus `other`, two returns or means of them; 0 where only rounding tells them apart."""
+    found = value - other
+    return found if abs(found) > 10**-RETURN_DIGITS * max(abs(value), abs(other)) else 0.0
 
 
 class StopReason(StrEnum):
@@ -87,10 +112,13 @@ class Trajectory:
 
     @property
     def episode_return(self) -> float:
-        """Return the sum of the named rewards. Raises ValueError for an errored trajectory: an error is no reward."""
+        """Return the sum of the named rewards, see `rounded_sum`.
+
+        Raises ValueError for an errored trajectory: an error is no reward.
+        """
         if self.is_error:
             raise ValueError(f"Trajectory {self.episode_id} ended with {self.stop_reason.value}; it has no return.")
-        return float(sum(self.rewards.values()))
+        return rounded_sum(self.rewards.values())
 
     @property
     def oldest_version(self) -> int | None:

@@ -7,7 +7,8 @@ Stages, in their order:
 
 - `base`: the model as it comes, greedy, with the cards `think` and `plain`.
 - `imitate`: `agentgym sft` on an expert's demonstrations, then on reports about its own episodes; evaluations of both.
-- `grpo`, `r3l`: `agentgym train` from there, each until it has sampled `--sampled-tokens`; evaluations.
+- `grpo`, `r3l`: `agentgym train` from there, each until it has sampled `--sampled-tokens`; evaluations, greedy and at
+  temperature 1.
 - `reflect`: valid reports, and retries with its own guidance, without any, and with that of hindsight.
 - `vllm`: the same weights sampled by `hf` and by vLLM's CPU build; run it with the Python of `.venv-vllm`.
 - `report`: tables and curves of what is there.
@@ -42,6 +43,7 @@ from agentgym_rft.rollouts.make import open_workers
 
 RECIPE = "real_model"
 IMITATION = {"imitate": "real_model_sft", "reports": "real_model_reports"}  # one after the other
+SAMPLED = [(["eval", "temperature"], 1.0)]  # as reinforced runs play
 THINK = {"action": {"max_tokens": 128}}
 R3L = ("--algorithm.name=r3l", "--rollout.strategy=reflect_retry")  # all else of the recipe r3l is the default
 
@@ -94,6 +96,7 @@ def imitate(study: Study) -> None:
             return
         start = run / "model"
         evaluate(study, name, start)
+    evaluate(study, "reports_sampled", start, SAMPLED)
 
 
 def sft_command(study: Study, recipe: str, start: Path) -> list[str]:
@@ -110,7 +113,9 @@ def reinforce(study: Study, name: str, arguments: Sequence[str] = ()) -> None:
     threads = [] if study.threads is None else [f"--policy.num_threads={study.threads}"]
     given = ["train", "--recipe", RECIPE, "--policy", str(imitated(study)), "--eval.num_tasks=0", *threads, *arguments]
     trained(study, name, [*given, f"--trainer.max_generated_tokens={study.sampled_tokens}"])
-    evaluate(study, f"{name}-{num_steps(study.out / name)}", study.out / name)
+    done = f"{name}-{num_steps(study.out / name)}"
+    evaluate(study, done, study.out / name)
+    evaluate(study, f"{done}_sampled", study.out / name, SAMPLED)
 
 
 def imitated(study: Study) -> Path:

@@ -50,18 +50,24 @@ def draw(out: Path, names: Sequence[str], key: str, title: str) -> None:
 
 
 def evaluations(out: Path) -> Iterator[str]:
-    yield "| greedy | success | 95 % interval | invalid actions | turns | sampled tokens | fed | trained, minutes |"
+    yield "| policy | success | 95 % interval | invalid actions | turns | sampled tokens | fed | trained, minutes |"
     yield "|---|---|---|---|---|---|---|---|"
-    for name, result in results(out):
+    found = [(name, "greedy", result) for name, result in results(out)]
+    found += [(name, "at temperature 1", result) for name, result in results(out, "_sampled")]
+    for name, how, result in found:
         low, high = result["success_ci95"]
         fed = result["sampled_tokens"] + result["context_tokens"]
         rows = rows_of(out / name)
         minutes = f"{rows[-1]['time_s'] / 60:.0f}" if rows else ""
-        yield (
-            f"| {EVALUATED[name]} | {result['num_won']} of {result['num_tasks']} | {100 * low:.1f} to {100 * high:.1f} "
-            f"| {100 * result['invalid_actions']:.1f} % | {result['mean_turns']:.1f} "
-            f"| {result['sampled_tokens']:.0f} | {fed:,.0f} | {minutes} |"
-        )
+        cells = [
+            f"{EVALUATED[name]}, {how}",
+            f"{result['num_won']} of {result['num_tasks']}",
+            f"{100 * low:.1f} to {100 * high:.1f}",
+            f"{100 * result['invalid_actions']:.1f} %",
+            *(f"{value:,.1f}" for value in (result["mean_turns"], result["sampled_tokens"], fed)),
+            minutes,
+        ]
+        yield f"| {' | '.join(cells)} |"
 
 
 def types(out: Path) -> Iterator[str]:
@@ -166,11 +172,11 @@ def engines(out: Path) -> Iterator[str]:
         )
 
 
-def results(out: Path) -> Iterator[tuple[str, Any]]:
+def results(out: Path, suffix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the evaluations that are there: the name of each stage, and the summary."""
     for name in EVALUATED:
-        path = out / (f"{name}-{num_steps(out / name)}.json" if name in REINFORCED else f"{name}.json")
-        if (result := read(path)) is not None:
+        done = f"{name}-{num_steps(out / name)}" if name in REINFORCED else name
+        if (result := read(out / f"{done}{suffix}.json")) is not None:
             yield name, result
 
 

@@ -82,7 +82,7 @@ def _not_chosen() -> None:
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 usage or configuration, 130 interrupted."""
-    sys.path.insert(0, "")  # so that `--env my_module:MyEnv` finds a module in the current folder
+    sys.path.append("")  # `--env my_module:MyEnv` finds a module in the current folder, which hides no library
     sys.exit(run(sys.argv[1:]))
 
 

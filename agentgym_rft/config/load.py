@@ -19,6 +19,7 @@ from agentgym_rft.config.leaves import leaves
 from agentgym_rft.config.old_keys import OLD_KEYS, renew
 from agentgym_rft.config.run import Config
 from agentgym_rft.config.sft import SftConfig
+from agentgym_rft.config.yaml_text import parse_yaml
 from agentgym_rft.errors import ConfigError, did_you_mean
 
 S = TypeVar("S", bound="Section")
@@ -51,7 +52,7 @@ def find_yaml(kind: Literal["agents", "trainers"], name: str) -> Path:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file. Raises `ConfigError` if it is not one."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"Cannot read '{path}': {error.strerror}.") from error
     except (UnicodeDecodeError, yaml.YAMLError) as error:
@@ -96,7 +97,7 @@ def parse_override(text: str) -> tuple[list[str], Any]:
 def parse_value(key: str, value: str) -> Any:
     """Return the value of a key's text, read as YAML."""
     try:
-        return yaml.safe_load(value)
+        return parse_yaml(value)
     except yaml.YAMLError as error:
         raise ConfigError(f"The value in '{key}={value}' is not valid YAML; quote it.") from error
 

@@ -140,9 +140,21 @@ def entry_point(id: str) -> Callable[..., Any]:
     """Return the class or function that makes an environment, imported. Raises `RegistryError` as `make` does."""
     spec = env_spec(resolve_env_id(id))
     found = load_object(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
-    if not callable(found):
-        raise RegistryError(f"'{spec.entry_point}' is a {type(found).__name__}, expected an environment class.")
+    is_registered = spec.id in _ENVS  # a function may be, too; what a name alone leads to must not be called
+    if not callable(found) or not (is_registered or _is_env_class(found)):
+        kind = "another class" if isinstance(found, type) else f"a {type(found).__name__}"
+        raise RegistryError(
+            f"'{spec.entry_point}' is {kind}, expected a class of environments: an agentgym_rft.envs.TextEnv, or one "
+            "of gymnasium or PettingZoo with text on both sides."
+        )
     return cast(Callable[..., Any], found)
+
+
+def _is_env_class(found: object) -> bool:
+    """Return True for a class of gymnasium's or PettingZoo's environments, of which the latter is not imported."""
+    if not isinstance(found, type):
+        return False
+    return issubclass(found, gym.Env) or any(base.__module__.startswith("pettingzoo.") for base in found.__mro__)
 
 
 def _check_arguments(id: str, signature: inspect.Signature, arguments: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+from urllib.parse import quote
 
 from agentgym_rft import __version__
 from agentgym_rft.core import Trajectory
@@ -258,7 +259,8 @@ def _score(trajectory: Trajectory) -> float:
 
 def write_evaluation(run_dir: Path, step: int, summary: Summary) -> Path:
     """Save the evaluation after a step in a run directory, where the report looks for it. Returns its path."""
-    path = run_dir / "evaluations" / f"step_{step:06d}_{summary['split']}.json"
+    split = quote(summary["split"], safe="")  # `valid/easy` is a name, not a folder
+    path = run_dir / "evaluations" / f"step_{step:06d}_{split}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_summary(path, summary)
     return path

@@ -87,8 +87,11 @@ def pass_at_line(estimates: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def print_wide(file: TextIO, view: RenderableType) -> None:
-    """Print a view; into a file or pipe at a width that cuts no cell."""
-    Console(file=file, width=None if file.isatty() else 200).print(view)
+    """Print a view; into a file or pipe at a width that cuts no cell.
+
+    Names come from environments: what looks like markup in them is text.
+    """
+    Console(file=file, width=None if file.isatty() else 200, markup=False, emoji=False).print(view)
 
 
 def percent(rate: float | None) -> str:

@@ -146,7 +146,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     """Return the newest undamaged checkpoint in a folder; damaged newer ones are skipped with a logged warning.
 
     Raises:
-        CheckpointError: there is no checkpoint, or none is undamaged.
+        CheckpointError: there is no checkpoint, none is undamaged, or the newest ones are of another format.
     """
     found = _found(folder)
     if not found:
@@ -217,7 +217,7 @@ def restore_optimizer(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer) 
             return _restore_single_file(checkpoint, optimizer)
         random, extra = load_trainer(checkpoint.path / "trainer", optimizer)
     except ValueError as error:
-        raise CheckpointError(f"Checkpoint '{checkpoint.path}' is of another optimizer: {error}.") from error
+        raise CheckpointError(f"The optimizer in '{checkpoint.path}' cannot be restored: {error}.") from error
     rank = dist.get_rank() if dist.is_initialized() else 0
     torch.set_rng_state(random.get(f"cpu-{rank}", random["cpu-0"]))
     if torch.cuda.is_available() and f"cuda-{rank}" in random:
@@ -254,22 +254,28 @@ def _found(folder: Path) -> list[tuple[int, Path]]:
 
 
 def _problem(path: Path) -> str | None:
-    """Return what is wrong with a checkpoint's files, or None."""
+    """Return what is wrong with a checkpoint's files, or None. Raises CheckpointError if its format is another."""
     try:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        if manifest["format"] not in (FORMAT, _SINGLE_FILE_FORMAT):
-            return f"its format is {manifest['format']}, expected {FORMAT}"
-        expected, actual = manifest["files"], _file_sums(path)
+        version, expected = manifest["format"], dict(manifest["files"])
+        actual = _file_sums(path)
     except FileNotFoundError:
         return "manifest.json is missing"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     except (ValueError, KeyError, TypeError):
         return "manifest.json is not a manifest"
-    for name, sums in expected.items():
+    if version not in (FORMAT, _SINGLE_FILE_FORMAT):
+        raise CheckpointError(
+            f"Checkpoint '{path}' has format {version}, expected {FORMAT}: another version of agentgym_rft wrote it. "
+            "Resume with that version; nothing was changed."
+        )
+    for name in sorted(expected.keys() | actual.keys()):
         if name not in actual:
             return f"{name} is missing"
-        if actual[name] != sums:
+        if name not in expected:
+            return f"manifest.json does not name {name}"
+        if actual[name] != expected[name]:
             return f"{name} has changed since it was written"
     return None
 

@@ -6,8 +6,8 @@ The number of processes may differ between saving and loading.
         *.distcp, .metadata   each process's share of the tensors, by name
         groups.json           settings of the optimizer's parameter groups, with the names of their weights
 
-Tensors are stored by the weights' names, so an optimizer that is not sharded can load what a sharded one saved. Nothing
-is unpickled except torch's own description of the tensors.
+Tensors are stored by the weights' names, so an optimizer that is not sharded can load what a sharded one saved. Torch's
+description of them is a pickle, see `tensor_reader.py`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.checkpoint import state_dict_loader as loader
 from torch.distributed.checkpoint import state_dict_saver as saver
-from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.tensor import DTensor, distribute_tensor
+
+from agentgym_rft.store.tensor_reader import TensorReader
 
 _GROUPS = "groups.json"
 
@@ -55,12 +56,13 @@ def load_trainer(folder: Path, optimizer: torch.optim.Optimizer) -> tuple[dict[s
     Every process calls it.
 
     Raises:
-        ValueError: the state is of an optimizer of other weights.
+        ValueError: the state is of an optimizer of other weights, or its description holds something else.
     """
     groups = json.loads((folder / _GROUPS).read_text(encoding="utf-8"))
     if difference := _difference(groups, _groups(optimizer)):
         raise ValueError(difference)
-    stored = FileSystemReader(folder).read_metadata().state_dict_metadata
+    reader = TensorReader(folder)
+    stored = reader.read_metadata().state_dict_metadata
     weights = dict(_named_weights(optimizer))
     tensors: dict[str, Any] = {}
     for key, kind in stored.items():
@@ -68,7 +70,7 @@ def load_trainer(folder: Path, optimizer: torch.optim.Optimizer) -> tuple[dict[s
             weight = weights.get(key.split("/")[1]) if key.startswith("optimizer/") else None
             tensors[key] = _empty(kind, weight)
     with _quiet():
-        loader.load(tensors, checkpoint_id=folder, no_dist=not dist.is_initialized())
+        loader.load(tensors, storage_reader=reader, no_dist=not dist.is_initialized())
     _put_back(optimizer, groups, tensors)
     random = {key.removeprefix("random/"): tensor for key, tensor in tensors.items() if key.startswith("random/")}
     return random, _nested({key: tensor for key, tensor in tensors.items() if key.startswith("extra/")}).get(

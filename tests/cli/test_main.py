@@ -44,6 +44,15 @@ def test_help_lists_every_command(run):
         assert command in out
 
 
+def test_a_file_in_the_working_folder_hides_no_library(tmp_path):
+    for library in ("pydantic", "rich", "csv"):  # all read after the command line has begun
+        (tmp_path / f"{library}.py").write_text("raise SystemExit(1)")
+    command = [sys.executable, "-P", "-c", "from agentgym_rft.cli.main import main; main()", "envs"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("name", list(cli.COMMANDS))
 def test_every_command_has_help(run, name):
     code, out, _ = run(name, "--help")

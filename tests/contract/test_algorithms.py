@@ -94,6 +94,30 @@ def test_auxiliary_trajectories_change_nothing_of_the_others(algorithm, sampled)
     assert not got.columns["counted"][expected.num_tokens :].any()
 
 
+def test_returns_that_only_rounding_tells_apart_are_equal(algorithm, sampled):
+    model, groups, _, _ = sampled
+
+    def paid(group, rewards):
+        """The group in which each trajectory's last turn gets one of these sequences of rewards."""
+        members = []
+        for number, trajectory in enumerate(group.trajectories):
+            own = rewards[number % len(rewards)]
+            turns = [replace(turn, reward=0.0) for turn in trajectory.turns]
+            turns[-1] = replace(turns[-1], reward=sum(own))
+            named = {f"part {n}": value for n, value in enumerate(own)}
+            members.append(replace(trajectory, turns=tuple(turns), rewards=named))
+        return replace(group, trajectories=tuple(members))
+
+    def columns(*rewards):
+        table, rows = build_table([paid(group, rewards) for group in groups], 0)
+        return algorithm.prepare(scored(model, table, rows, algorithm), Context()).columns
+
+    got, expected = columns([0.1, 0.2, 0.3], [0.3, 0.2, 0.1], [0.6]), columns([0.6])
+    for name in ("advantage", "mask", "counted"):
+        assert torch.equal(got[name] != 0, expected[name] != 0)
+        torch.testing.assert_close(got[name], expected[name])
+
+
 def test_its_section_can_be_sent_to_another_process(algorithm):
     section = AlgorithmSection(name=algorithm.name)
     assert build_algorithm(pickle.loads(pickle.dumps(section))).name == algorithm.name

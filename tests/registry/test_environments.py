@@ -112,6 +112,26 @@ def test_a_wrong_module_or_class_is_named(path, sentence):
     assert str(error.value).startswith(sentence)
 
 
+class NoEnvironment:
+    """A class that remembers whether it was made."""
+
+    made = 0
+
+    def __init__(self):
+        NoEnvironment.made += 1
+
+
+def made_by_a_function():
+    NoEnvironment()
+
+
+@pytest.mark.parametrize("name", ["NoEnvironment", "made_by_a_function"])
+def test_what_a_path_leads_to_is_called_only_if_it_is_a_class_of_environments(name):
+    with pytest.raises(RegistryError, match=f"{name}' is .*, expected a class of environments"):
+        registry.make(f"{__name__}:{name}")
+    assert NoEnvironment.made == 0
+
+
 def test_env_specs_lists_ids_with_short_names():
     specs = {spec.id: spec for spec in registry.env_specs()}
     assert specs["agentgym/ALFWorld-v0"].short_name == "alfworld"

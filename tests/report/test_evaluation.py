@@ -165,6 +165,13 @@ def test_trajectories_must_cover_the_panel_once(wrong):
         summarise(wrong, PANEL, SETTINGS)
 
 
+def test_a_split_whose_name_is_no_file_name_keeps_its_evaluations(tmp_path):
+    summary = {**summarise(TRAJECTORIES, PANEL, SETTINGS), "split": "../valid/easy"}
+    write_evaluation(tmp_path / "run", 3, summary)
+    assert read_evaluations(tmp_path / "run") == [(3, summary)]
+    assert list(tmp_path.iterdir()) == [tmp_path / "run"]
+
+
 def test_evaluations_of_a_run_are_read_in_order(tmp_path):
     summary = summarise(TRAJECTORIES, PANEL, SETTINGS)
     for step in (20, 0, 100):

@@ -4,9 +4,11 @@ import hashlib
 import json
 import logging
 import os
+import pickle
 import resource
 import shutil
 import subprocess
+from collections import Counter
 
 import pytest
 import torch
@@ -138,6 +140,12 @@ DAMAGE = {
 }
 
 
+def test_a_manifest_that_names_no_files_vouches_for_none(saved):
+    path = saved[0] / "step-000004" / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "files": {}}))
+    assert load_checkpoint(saved[0]).step == 2
+
+
 @pytest.mark.parametrize("name", DAMAGE)
 def test_a_damaged_checkpoint_is_skipped_with_a_warning_that_names_it(saved, name, caplog):
     folder, damage, message = saved[0], *DAMAGE[name]
@@ -152,10 +160,10 @@ def test_a_damaged_checkpoint_is_skipped_with_a_warning_that_names_it(saved, nam
 
 
 def test_a_checkpoint_of_a_later_format_is_refused(saved):
-    for place in saved[0].iterdir():
-        manifest = json.loads((place / "manifest.json").read_text())
-        (place / "manifest.json").write_text(json.dumps({**manifest, "format": 99}))
-    with pytest.raises(CheckpointError, match="its format is 99, expected 3"):
+    """Not skipped as if it were damaged: the run would go on from an older one and overwrite it."""
+    path = saved[0] / "step-000004" / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
+    with pytest.raises(CheckpointError, match="step-000004' has format 99, expected 3: another version"):
         load_checkpoint(saved[0])
 
 
@@ -184,8 +192,20 @@ def test_a_checkpoint_of_another_model_is_refused_and_changes_nothing(saved, siz
 def test_a_checkpoint_of_another_optimizer_is_refused(saved):
     model, _ = make(3)
     optimizer = torch.optim.AdamW(model.parameters())
-    with pytest.raises(CheckpointError, match="of another optimizer"):
+    with pytest.raises(CheckpointError, match="cannot be restored: it has 2 groups"):
         restore(load_checkpoint(saved[0]), model, optimizer)
+
+
+def test_a_description_of_tensors_that_holds_something_else_is_refused_whoever_signed_it(saved, tokenizer):
+    place = saved[0] / "step-000004"
+    description, manifest = place / "trainer" / ".metadata", place / "manifest.json"
+    description.write_bytes(pickle.dumps(Counter("ab")))
+    content = json.loads(manifest.read_text())
+    digest = hashlib.sha256(description.read_bytes()).hexdigest()
+    content["files"]["trainer/.metadata"] = {"bytes": description.stat().st_size, "sha256": digest}
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=r"step-000004' cannot be restored: .*it names collections\.Counter\."):
+        restore(load_checkpoint(saved[0]), *make(0))
 
 
 def test_a_checkpoint_of_version_0_1_goes_on_bit_for_bit(tmp_path, tokenizer):

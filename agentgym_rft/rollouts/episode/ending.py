@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agentgym_rft.core import StopReason, Trajectory, Turn
+from agentgym_rft.core import StopReason, Trajectory, Turn, rounded_sum
 from agentgym_rft.rollouts.episode.boundary import outcome_info
 from agentgym_rft.rollouts.episode.forks import Fork
 from agentgym_rft.rollouts.episode.spec import EpisodeSpec
@@ -88,4 +88,4 @@ class Ending:
 def _result(trajectory: Trajectory) -> dict[str, Any]:
     """Return what an evaluation tells about one agent."""
     told = {key: trajectory.info[key] for key in ("role", "player", "won", "score")}
-    return {**told, "return": float(sum(trajectory.rewards.values())), "turns": len(trajectory.turns)}
+    return {**told, "return": rounded_sum(trajectory.rewards.values()), "turns": len(trajectory.turns)}

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from agentgym_rft.core import Group, Trajectory, add_reward
+from agentgym_rft.core import Group, Trajectory, add_reward, difference
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.rollouts.episode.forks import EpisodeRecord, Fork, fork, own_turns
 from agentgym_rft.rollouts.seeds import derive_seed
@@ -123,7 +123,7 @@ def with_differences(
     for each in replaced:
         returns = each.returns(agent)
         if returns:
-            differences[each.own] = own.episode_return - fmean(returns)
+            differences[each.own] = difference(own.episode_return, fmean(returns))
     paid = add_reward(own, "difference", {turn: coef * value for turn, value in differences.items()})
     record = _record(agent, replaced, differences, by_noop=by_noop)
     return replace(paid, info={**paid.info, "counterfactual": record})

@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from agentgym_rft.core import RETURN_DIGITS, return_decimals
 from agentgym_rft.trainers.algorithms.parts import Context, Stage
 from agentgym_rft.trainers.algorithms.units import Unit
 from agentgym_rft.trainers.batch.table import TokenTable, segment_sum
 
+MAX_DECIMALS = 300  # torch rounds by way of 10**decimals, a float64
 STD_EPSILON = 1e-6
 
 Baseline = Callable[[Tensor, Tensor, int], Tensor]  # values [T], group key [T], number of groups -> [T]
@@ -112,8 +114,13 @@ def is_constant(values: Tensor, key: Tensor, num_groups: int) -> Tensor:
 
 
 def group_relative(values: Tensor, key: Tensor, num_groups: int, baseline: Baseline, scale: Scale) -> Tensor:
-    """Return (value - baseline) / scale within each group, [T]."""
+    """Return (value - baseline) / scale within each group, [T].
+
+    A difference that only rounding makes, as between equal values and their mean, is 0.
+    """
     centred = values - baseline(values, key, num_groups)
+    is_rounding = centred.abs() <= 10**-RETURN_DIGITS * group_max(values.abs(), key, num_groups)
+    centred = torch.where(is_rounding, 0.0, centred)
     return centred / scale(centred, key, num_groups)
 
 
@@ -139,6 +146,9 @@ def unit_returns(table: TokenTable, unit: Unit, gamma: float) -> tuple[Tensor, T
     if unit == "trajectory":
         return table.trajectory_columns["episode_return"], table.trajectory_group
     returns = turn_returns(table.turn_columns["reward"].cpu(), table.turn_trajectory.cpu(), gamma)
+    if len(returns):
+        decimals = min(return_decimals(float(returns.abs().max())), MAX_DECIMALS)
+        returns = torch.round(returns, decimals=decimals)
     returns = returns.to(table.turn.device)
     if unit == "turn":
         return returns, table.trajectory_group[table.turn_trajectory]

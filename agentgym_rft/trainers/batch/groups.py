@@ -8,7 +8,7 @@ from dataclasses import replace
 from statistics import fmean, median
 from typing import Literal
 
-from agentgym_rft.core import Group, Trajectory
+from agentgym_rft.core import Group, Trajectory, difference
 
 
 def imitated(groups: Sequence[Group], mean_returns: Sequence[float]) -> list[Group]:
@@ -21,8 +21,8 @@ def imitated(groups: Sequence[Group], mean_returns: Sequence[float]) -> list[Gro
     for group in groups:
         mean = fmean(trajectory.episode_return for trajectory in group.valid)
         for trajectory in group.valid:
-            advantage = trajectory.episode_return - baseline
-            if trajectory.episode_return > mean and advantage > 0:
+            advantage = difference(trajectory.episode_return, baseline)
+            if difference(trajectory.episode_return, mean) > 0 and advantage > 0:
                 found.append(to_imitate(replace(trajectory, info={**trajectory.info, "imitation": advantage})))
     return found
 

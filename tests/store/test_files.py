@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from agentgym_rft.store.files import write_atomically
+
+SIZE = 50_000
+
+
+def test_many_writers_of_one_file_never_fail_and_never_mix(tmp_path):
+    path = tmp_path / "result.json"
+    write_atomically(path, b"0" * SIZE)
+
+    def write(writer: int) -> None:
+        for _ in range(20):
+            write_atomically(path, str(writer).encode() * SIZE)
+            content = path.read_bytes()
+            assert len(content) == SIZE
+            assert len(set(content)) == 1
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(1, 5)))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_cannot_be_written_leaves_nothing_behind(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError):
+        write_atomically(tmp_path / "folder", b"content")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "folder"]
+
+
+def test_a_link_in_the_place_of_the_file_is_replaced_and_not_followed(tmp_path):
+    target, path = tmp_path / "target", tmp_path / "link"
+    target.write_bytes(b"old")
+    path.symlink_to(target)
+    write_atomically(path, b"new")
+    assert (target.read_bytes(), path.read_bytes()) == (b"old", b"new")
+    assert not path.is_symlink()
+
+
+def test_the_file_may_be_read_by_whom_the_umask_allows(tmp_path: Path):
+    plain, written = tmp_path / "plain", tmp_path / "written"
+    plain.write_bytes(b"")
+    write_atomically(written, b"")
+    assert written.stat().st_mode == plain.stat().st_mode
