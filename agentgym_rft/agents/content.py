@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agentgym_rft.agents.template_shape import THOUGHT_FIELDS
+
+_SHOWN = 80  # characters of what cannot be read
 
 
 def text_parts(content: Sequence[Any]) -> list[str]:
@@ -14,21 +17,37 @@ def text_parts(content: Sequence[Any]) -> list[str]:
     return [part for part in parts if isinstance(part, str)]
 
 
-def reply_text(message: Any) -> str:
+def reply_message(reply: Any) -> Mapping[str, Any]:
+    """Return the model's message in the reply of an endpoint. Raises TypeError if there is none."""
+    try:
+        message = reply["choices"][0]["message"]
+    except (LookupError, TypeError):
+        message = None
+    if not isinstance(message, Mapping):
+        raise TypeError(f"expected JSON with choices[0].message, got {_beginning(reply)}")
+    return message
+
+
+def reply_text(message: Mapping[str, Any]) -> str:
     """Return the text of a model's message: that of its text parts joined, and "" where it has no content.
 
     A model that only thinks, calls a tool or refuses has said nothing: its reply is empty, and no failure of the
     endpoint.
 
     Raises:
-        TypeError: it is no message, or its content is something else.
+        TypeError: its content is something else.
     """
-    content = message.get("content") if isinstance(message, dict) else message
+    content = message.get("content")
     if isinstance(content, list):
         return "".join(text_parts(content))
-    if not isinstance(message, dict) or not isinstance(content, str | None):
-        raise TypeError(f"The endpoint gave a {type(content).__name__}, expected text.")
+    if not isinstance(content, str | None):
+        raise TypeError(f"expected a text as content of its message, got {_beginning(content)}")
     return content or ""
+
+
+def _beginning(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def reply_thought(message: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ and older versions are supported.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 
 from agentgym_rft.agents.template import Tokenizer
@@ -60,6 +61,10 @@ class _Marker:
         self._any = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
     def mark(self, text: str) -> str:
+        if self._any is not None and not text.isascii():
+            folded = unicodedata.normalize("NFKC", text)  # as a tokenizer may do before it looks for its tokens
+            if folded != text and self._any.search(folded):
+                text = folded
         if self._any is None or not any(letter in text for letter in self._first):  # by far the most texts
             return text
         return self._any.sub(lambda found: found.group()[0] + BREAK + found.group()[1:], text)

@@ -30,6 +30,17 @@ def test_control_tokens_in_an_observation_are_text(tokenizer, strategy):
         assert [i for i in row if i in special] == [i for i in plain if i in special]
 
 
+def test_control_tokens_in_wide_letters_are_text(tokenizer):
+    """`＜|end|＞` is `<|end|>` after NFKC, which some tokenizers apply before they look for their tokens."""
+    chat = chat_format(tokenizer, PLAIN)
+    wide = SPELT.replace("<", "＜").replace(">", "＞")
+    row = chat.opening([{"role": "user", "content": wide}])
+    assert SPELT in tokenizer.decode(row)
+    assert chat.stop_ids[0] not in row
+    kept = "A ＜shelf＞, ½ of it."
+    assert kept in tokenizer.decode(chat.opening([{"role": "user", "content": kept}]))
+
+
 def test_text_without_control_tokens_is_encoded_as_ever(tokenizer):
     chat = chat_format(tokenizer, PLAIN)
     messages = [{"role": "user", "content": "You see <a desk> | a shelf 3."}]

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from agentgym_rft.agents.card import AgentCard
-from agentgym_rft.agents.content import reply_text, reply_thought
+from agentgym_rft.agents.content import reply_message, reply_text, reply_thought
 from agentgym_rft.agents.reflect import Refusal, parse_report, reflection_messages
 from agentgym_rft.agents.template import Message
 from agentgym_rft.errors import ConfigError, PolicyError
@@ -95,7 +95,7 @@ class ChatEndpoint:
         request = Request(self._address, json.dumps(body).encode(), headers)
         with urlopen(request, timeout=self._timeout_s) as response:
             reply = json.load(response)
-        message = reply["choices"][0]["message"]
+        message = reply_message(reply)
         return Answer(
             reply_text(message),
             reply_thought(message),
@@ -126,7 +126,8 @@ def _sentence(error: Exception) -> str:
         said = " ".join(error.read(300).decode("utf-8", errors="replace").split())
         return f"HTTP {error.code} {error.reason}" + (f": {said}" if said else ".")
     reason = error.reason if isinstance(error, URLError) else error
-    return f"{type(reason).__name__}: {reason}".rstrip(". ") + "."
+    kind = "" if isinstance(reason, TypeError) else f"{type(reason).__name__}: "  # ours is a sentence of its own
+    return f"{kind}{reason}".rstrip(". ") + "."
 
 
 class EndpointReflector:

@@ -21,13 +21,14 @@ from pathlib import Path
 import torch
 
 from agentgym_rft.agents.card import AgentCard, load_card, today
-from agentgym_rft.agents.policies.loading import save_model
+from agentgym_rft.agents.policies.loading import load_model, save_model
 from agentgym_rft.config.policy import PolicySection
 from agentgym_rft.config.run import Config, EvalSection, RunSection
 from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.config.team import TeamSection
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.making import make_env
+from agentgym_rft.errors import DataError
 from agentgym_rft.evaluation.panel import configured_panel
 from agentgym_rft.evaluation.players import check_script
 from agentgym_rft.evaluation.run import Request, run_evaluation
@@ -72,6 +73,7 @@ def imitate(config: SftConfig, *, resume: Path | None = None, shown: SftProgress
     card = load_card(config.agent)
     with _environment(config) as env, opened(resume or run_directory(config), config, is_new=resume is None) as folder:
         if (folder / "model").is_dir():
+            _check_made(folder / "model")
             shown.note("The model is there already.")
         else:
             if config.eval.at_start and config.init != "scratch" and not read_evaluations(folder):
@@ -83,6 +85,14 @@ def imitate(config: SftConfig, *, resume: Path | None = None, shown: SftProgress
         if all(step != num_steps for step, _ in read_evaluations(folder)):
             _evaluate(config, folder, num_steps, str(folder / "model"), shown)
         return SftResult(folder, num_steps, False, tuple(read_evaluations(folder)))
+
+
+def _check_made(made: Path) -> None:
+    """Raise DataError if the model that a finished run left cannot be read."""
+    try:
+        load_model(made, device="cpu")
+    except DataError as error:
+        raise DataError(f"{error} The run was done; to train again, start it in another directory.") from error
 
 
 def _dated(config: SftConfig) -> SftConfig:

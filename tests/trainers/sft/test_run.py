@@ -205,6 +205,15 @@ def test_an_evaluation_that_was_stopped_is_made_up_for(tmp_path, monkeypatch):
     assert all(torch.equal(before[name], weight) for name, weight in weights_of(tmp_path / "run" / "model").items())
 
 
+def test_a_finished_run_whose_model_is_cut_off_is_not_called_done(tmp_path):
+    made = config(tmp_path / "run")
+    imitate(made)
+    weights = tmp_path / "run" / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(DataError, match=r"to train again, start it in another directory\."):
+        imitate(made, resume=tmp_path / "run")
+
+
 def test_a_panel_that_cannot_be_played_is_refused_before_the_first_step(tmp_path):
     data = config(tmp_path / "run").model_dump() | {"eval": {"num_tasks": 3, "split": "tests"}}
     with pytest.raises(DataError, match="There is no split 'tests'"):
