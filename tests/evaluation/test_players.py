@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 
 import numpy as np
@@ -272,6 +273,37 @@ def test_a_request_that_cannot_pass_is_not_repeated(answer, message):
     assert trajectory.stop_reason is StopReason.POLICY_ERROR
     assert message in trajectory.info["error"]["message"]
     assert len(asked) == 1
+
+
+def test_what_the_temperature_leaves_is_sampled_from_whole():
+    with chat_server(lambda body: said("<action>up</action>")) as (url, asked):
+        played(CounterEnv, at(url), TASKS[:1])
+    sent = {name: asked[0][name] for name in ("top_p", "top_k", "min_p", "repetition_penalty")}
+    assert sent == {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+
+
+def test_a_server_that_refuses_a_field_of_sampling_is_asked_without(caplog):
+    def answer(body):
+        if "top_k" in body:
+            return 400, {"error": "Unrecognized request argument supplied: top_k"}
+        return said("<action>up</action>")
+
+    with chat_server(answer) as (url, asked), caplog.at_level(logging.WARNING):
+        (trajectory,) = played(CounterEnv, at(url), TASKS[:1])
+    assert trajectory.won
+    assert ["top_k" in body for body in asked] == [True, *[False] * (len(asked) - 1)]
+    assert caplog.text.count("The endpoint takes no top_p, top_k, min_p, repetition_penalty") == 1
+
+
+def test_a_redirect_takes_no_key_to_another_address(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    with (
+        chat_server(lambda body: said("<action>up</action>")) as (other, asked_there),
+        chat_server(lambda body: (302, {}), headers={"Location": f"{other}/chat/completions"}) as (url, asked),
+    ):
+        (trajectory,) = played(CounterEnv, at(url), TASKS[:1])
+    assert (len(asked), asked_there) == (1, [])
+    assert trajectory.info["error"]["message"].startswith("The endpoint gave no reply: HTTP 302 Found")
 
 
 def test_an_endpoint_that_is_not_there_is_the_policys_error():

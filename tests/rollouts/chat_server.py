@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import MappingProxyType
 
 Answer = Callable[[dict], tuple[int, object]]
 
@@ -17,7 +18,7 @@ def said(text: str | None, **usage: int) -> tuple[int, object]:
 
 
 @contextmanager
-def chat_server(answer: Answer) -> Iterator[tuple[str, list[dict]]]:
+def chat_server(answer: Answer, headers: Mapping[str, str] = MappingProxyType({})) -> Iterator[tuple[str, list[dict]]]:
     """A server that answers each request with a status and a body. Gives its address and the requests."""
     requests: list[dict] = []
 
@@ -27,6 +28,8 @@ def chat_server(answer: Answer) -> Iterator[tuple[str, list[dict]]]:
             requests.append({"path": self.path, "key": self.headers["Authorization"], **content})
             status, body = answer(content)
             self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(json.dumps(body).encode())
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import io
 import json
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.agents.content import reply_message, reply_text, reply_thought
@@ -23,8 +25,19 @@ from agentgym_rft.rollouts.episode.forks import EpisodeRecord
 from agentgym_rft.rollouts.reflection.reflectors import Reflection
 
 KEY_VARIABLE = "OPENAI_API_KEY"
+_READ, _SHOWN = 10_000, 300  # bytes of the body of a refusal
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})  # HTTP codes after which the same request may succeed
+# What the temperature leaves is sampled from whole: vLLM fills what is missing from the model's generation_config.json.
+_WHOLE: Mapping[str, Any] = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 _UNANSWERED = (URLError, OSError, http.client.HTTPException, ValueError, LookupError, TypeError)
+_log = logging.getLogger(__name__)
+
+
+class _NoRedirects(HTTPRedirectHandler):
+    """Follows no redirect: it would take the key and the conversation to another host."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +55,9 @@ class Answer:
 class ChatEndpoint:
     """A model behind `POST {url}/chat/completions`.
 
-    The key in the environment variable `OPENAI_API_KEY`, if there is one, is sent as a bearer token.
+    The key in the environment variable `OPENAI_API_KEY`, if there is one, is sent as a bearer token. Redirects are not
+    followed. `top_p`, `top_k`, `min_p` and `repetition_penalty` are sent so that they change nothing; a server that
+    refuses one of them by name is asked without them from then on, with a warning.
 
     Args:
         model: name that the endpoint knows.
@@ -66,6 +81,8 @@ class ChatEndpoint:
         self._timeout_s = timeout_s
         self._retries = retries
         self._backoff_s = backoff_s
+        self._open = build_opener(_NoRedirects).open
+        self._sampling = _WHOLE
 
     async def ask(
         self, messages: Sequence[Message], *, max_tokens: int, temperature: float, seed: int | None = None
@@ -92,9 +109,22 @@ class ChatEndpoint:
         headers = {"Content-Type": "application/json"}
         if key := os.environ.get(KEY_VARIABLE):
             headers["Authorization"] = f"Bearer {key}"
-        request = Request(self._address, json.dumps(body).encode(), headers)
-        with urlopen(request, timeout=self._timeout_s) as response:
-            reply = json.load(response)
+        sampling = self._sampling
+        request = Request(self._address, json.dumps({**body, **sampling}).encode(), headers)
+        try:
+            with self._open(request, timeout=self._timeout_s) as response:
+                reply = json.load(response)
+        except HTTPError as error:
+            said = error.read(_READ)
+            if not any(name.encode() in said for name in sampling):
+                raise HTTPError(error.url, error.code, error.reason, error.headers, io.BytesIO(said)) from error
+            if self._sampling:  # of several requests at once, the first one says it
+                self._sampling = {}
+                _log.warning(
+                    "The endpoint takes no %s: where the server has values of its own for them, those apply.",
+                    ", ".join(_WHOLE),
+                )
+            return self._post(body)
         message = reply_message(reply)
         return Answer(
             reply_text(message),
@@ -123,7 +153,7 @@ def _may_pass(error: Exception) -> bool:
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, HTTPError):
-        said = " ".join(error.read(300).decode("utf-8", errors="replace").split())
+        said = " ".join(error.read(_SHOWN).decode("utf-8", errors="replace").split())
         return f"HTTP {error.code} {error.reason}" + (f": {said}" if said else ".")
     reason = error.reason if isinstance(error, URLError) else error
     kind = "" if isinstance(reason, TypeError) else f"{type(reason).__name__}: "  # ours is a sentence of its own
