@@ -70,6 +70,14 @@ class EnvContractError(EnvError):
     """`check_env` found a broken rule."""
 
 
+def message_of(error: BaseException) -> str:
+    """Return the message of an exception, also of one from outside that cannot be turned into text."""
+    try:
+        return str(error)
+    except Exception:
+        return "its message cannot be shown"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a sentence part: the closest known name, else the list of all. Starts with a space."""
     names = sorted(known)

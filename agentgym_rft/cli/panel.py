@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from agentgym_rft.cli.settings import DEFAULT_ENV, check_out, fresh_config
+from agentgym_rft.envs.ended import close_env
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.panels import Panel, held_out_panel, panel_text, quoted_split, read_panel
 from agentgym_rft.errors import ConfigError
@@ -54,4 +55,4 @@ def _panel_of_split(env: str | None, split: str | None, tasks: int | None, data:
     try:
         return held_out_panel(instance, options, quoted_split(instance, split), tasks, env_id=section.id)
     finally:
-        instance.close()
+        close_env(instance)

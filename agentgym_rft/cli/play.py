@@ -9,6 +9,7 @@ import numpy as np
 import typer
 
 from agentgym_rft.envs.base import Expert, TextEnv
+from agentgym_rft.envs.ended import close_env
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.errors import ConfigError, EnvError
 
@@ -36,7 +37,7 @@ def play_command(
             seat = _known(instance, seat)
         play_episode(instance, task, seed, _ask, typer.echo, seat, policy)
     finally:
-        instance.close()
+        close_env(instance)
 
 
 def play_episode(

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.base import TextEnv
+from agentgym_rft.envs.ended import close_env
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.panels import Panel, check_panel, held_out_panel, lasting_options, quoted_split
 from agentgym_rft.evaluation.partial import PartialEvaluation
@@ -103,7 +104,7 @@ def open_panel(config: Config, policies: Set[str], frozen: Panel | None = None) 
         check_panel(env, frozen)
         return replace(frozen, options=lasting_options(env, config.env.options))
     finally:
-        env.close()
+        close_env(env)
 
 
 def make_settings(

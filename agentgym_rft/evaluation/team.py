@@ -8,6 +8,7 @@ from typing import Any
 from agentgym_rft.agents.agent import chat_format
 from agentgym_rft.agents.policies.routed import RoutedPolicy
 from agentgym_rft.config.run import Config
+from agentgym_rft.envs.ended import close_env
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.evaluation.exact import PolicyModel, analyse
@@ -52,7 +53,7 @@ class EvaluationPolicies:
         except ConfigError as error:
             return {"exact": {"left_out": str(error)}}
         finally:
-            env.close()
+            close_env(env)
         return {} if found is None else {"exact": found.as_json()}
 
     def close(self) -> None:

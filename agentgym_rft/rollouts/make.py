@@ -10,6 +10,7 @@ from agentgym_rft.agents.agent import chat_format
 from agentgym_rft.agents.card import load_card
 from agentgym_rft.agents.policies.base import Policy
 from agentgym_rft.config.run import Config
+from agentgym_rft.envs.ended import close_env
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.rollouts.policies import load_policy_model, policy_section, refused_as_data, serve
 from agentgym_rft.rollouts.reflection.chat import Completer
@@ -61,7 +62,7 @@ def make_reflector(config: Config) -> Reflector | None:
         return None
     if kind == "hindsight":
         env = make_env(config.env.id, config.env.options)
-        env.close()
+        close_env(env)
         return HindsightReflector(env.lesson) if env.has_lessons else HindsightReflector()
     card = load_card(config.agent)
     if kind == "openai":

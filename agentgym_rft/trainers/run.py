@@ -12,6 +12,7 @@ import torch
 from agentgym_rft.agents.card import load_card
 from agentgym_rft.agents.policies.base import Policy
 from agentgym_rft.config.run import Config, num_fresh
+from agentgym_rft.envs.ended import close_env
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.panels import Panel, quoted_split
 from agentgym_rft.errors import DataError
@@ -163,4 +164,4 @@ def _tasks(config: Config) -> tuple[Config, list[str], Panel | None]:
         panel = configured_panel(env, config, whole_split=True) if config.eval.num_tasks else None
         return config, task_ids, panel
     finally:
-        env.close()
+        close_env(env)

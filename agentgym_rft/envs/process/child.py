@@ -135,7 +135,9 @@ class Host:
         """Return carry out a pickled `Request`."""
         try:
             return self._call(pickle.loads(message))
-        except (Exception, SystemExit) as error:  # the edge of the process: any error is sent as data
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # the edge of the process: whatever an environment raises is sent as data
             return failure(error)
 
     def _call(self, request: Request) -> Reply:
@@ -212,6 +214,6 @@ def failure(error: BaseException) -> Failure:
     """
     for kind in type(error).__mro__:
         if kind.__module__ == errors.__name__:
-            return Failure(kind.__name__, str(error))
+            return Failure(kind.__name__, errors.message_of(error))
     where = "".join(traceback.format_exception(error)).rstrip()
-    return Failure("EnvError", f"{type(error).__name__}: {error}", where)
+    return Failure("EnvError", f"{type(error).__name__}: {errors.message_of(error)}", where)

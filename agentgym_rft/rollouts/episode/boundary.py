@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from agentgym_rft.agents.policies.base import Completion
 from agentgym_rft.core import StopReason
-from agentgym_rft.errors import EnvError, PolicyError
+from agentgym_rft.errors import EnvError, PolicyError, message_of
 
 T = TypeVar("T")
 Step = tuple[str, float, bool, bool, dict[str, Any]]
@@ -23,7 +23,7 @@ async def guarded(
     """Play, and return how it ended; after an error also its type, message and turn. Never raises for one."""
 
     def described(problem: Exception) -> dict[str, Any]:
-        return {"type": type(problem).__name__, "message": str(problem)[:500], "turn": num_turns()}
+        return {"type": type(problem).__name__, "message": message_of(problem)[:500], "turn": num_turns()}
 
     try:
         return await play(), None
@@ -41,11 +41,25 @@ async def call(function: Callable[[], T], timeout_s: float | None) -> T:
     A thread that hangs is left behind: it blocks neither later calls nor the end of the process.
     """
     if timeout_s is None:
-        return function()
+        return contained(function)
     try:
-        return await asyncio.wait_for(in_thread(function), timeout_s)
+        return await asyncio.wait_for(in_thread(lambda: contained(function)), timeout_s)
     except TimeoutError as error:
         raise TimeoutError(str(error) or f"no answer within {timeout_s:g} s") from error
+
+
+def contained(function: Callable[[], T]) -> T:
+    """Return what code from outside gives, and let it end neither the process nor the episode's task.
+
+    Raises:
+        EnvError: it raised `SystemExit` or another exception that is no error. Ctrl-C goes through.
+    """
+    try:
+        return function()
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as problem:
+        raise EnvError(f"The environment raised {type(problem).__name__}: {message_of(problem)}") from problem
 
 
 async def in_thread(function: Callable[[], T]) -> T:
@@ -78,12 +92,27 @@ def checked_info(observation: str, info: Mapping[str, Any]) -> dict[str, Any]:
     """Return `info` with defaults for `won` and `score`. Raises `EnvError` for a wrong score or observation."""
     if not isinstance(observation, str):
         raise EnvError(f"The environment gave an observation of type {type(observation).__name__}, expected str.")
-    complete = {"won": False, "score": 0.0, **info}
-    if not 0.0 <= float(complete["score"]) <= 1.0:
-        raise EnvError(f"The environment gave score {complete['score']}, expected 0 to 1.")
+    complete = {"won": False, "score": 0.0, "task_type": "", **info}
+    won, score = (_number(name, complete[name]) for name in ("won", "score"))
+    if not 0.0 <= score <= 1.0:
+        raise EnvError(f"The environment gave score {score}, expected 0 to 1.")
+    if won not in (0.0, 1.0):
+        raise EnvError(f"The environment gave won={won}, expected True or False.")
+    if not isinstance(complete["task_type"], str):
+        raise EnvError(
+            f"The environment gave a task_type of type {type(complete['task_type']).__name__}, expected str."
+        )
+    complete |= {"won": bool(won), "score": score}
     if "measures" in complete:
         complete["measures"] = _numbers(complete["measures"])
     return complete
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise EnvError(f"The environment gave {name} of type {type(value).__name__}, expected one number.") from error
 
 
 def _numbers(measures: Any) -> dict[str, float]:
@@ -96,9 +125,9 @@ def _numbers(measures: Any) -> dict[str, float]:
 def outcome_info(info: Mapping[str, Any], last_observation: str, max_steps: int, reset_seed: int) -> dict[str, Any]:
     """Return what a trajectory says about how its episode ended, and the seed to begin it again with."""
     return {
-        "won": bool(info.get("won", False)),
-        "score": float(info.get("score", 0.0)),
-        "task_type": str(info.get("task_type", "")),
+        "won": info.get("won", False),
+        "score": info.get("score", 0.0),
+        "task_type": info.get("task_type", ""),
         **({"measures": info["measures"]} if "measures" in info else {}),
         "last_observation": last_observation,
         "max_steps": max_steps,

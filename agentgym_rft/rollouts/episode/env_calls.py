@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from agentgym_rft.envs.base import AwaitableEnv, Expert, TextEnv
-from agentgym_rft.rollouts.episode.boundary import Step, call
+from agentgym_rft.rollouts.episode.boundary import Step, call, contained
 
 T = TypeVar("T")
 Start = tuple[str, dict[str, Any]]
@@ -33,7 +33,7 @@ class EnvCalls:
 
     async def step(self, action: str) -> Step:
         if self._is_direct:  # a turn of a fast environment is shorter than what the general way costs
-            answer: Step = self.env.step(action)
+            answer: Step = contained(partial(self.env.step, action))
             return answer
         return await self._call(partial(self.env.step, action), "step", action)
 

@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from agentgym_rft.core import StopReason
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.rollouts.episode.boundary import guarded
+from agentgym_rft.envs.ended import UnmadeEnv, close_env
+from agentgym_rft.rollouts.episode.boundary import contained, guarded
 from agentgym_rft.rollouts.episode.env_calls import EnvCalls
 from agentgym_rft.rollouts.episode.forks import EpisodeRecord
 from agentgym_rft.rollouts.workers.event_loop import EventLoop, Work
@@ -29,6 +30,7 @@ class EnvPool:
     def __init__(self, make_env: Callable[[], TextEnv], max_concurrency: int) -> None:
         self._make_env = make_env
         self._max_concurrency = max_concurrency
+        self._has_made = False
         self._idle: deque[TextEnv] = deque()  # taken in turn: each process gets its share of episodes
         self.loop = EventLoop()
         self._places: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
@@ -54,7 +56,7 @@ class EnvPool:
         `close_timeout_s` bounds the closing of an environment that broke.
         """
         async with self.place():
-            env = self._idle.popleft() if self._idle else self._make_env()
+            env = self._idle.popleft() if self._idle else self._made()
             try:
                 played = await episode(env)
             except BaseException:  # the episode was cut off, perhaps in the middle of a call
@@ -66,11 +68,22 @@ class EnvPool:
                 self._idle.append(env)
             return played
 
+    def _made(self) -> TextEnv:
+        """Return a new environment. After the first one, what it raises is the error of the episode it is for."""
+        try:
+            env = contained(self._make_env)
+        except Exception as problem:
+            if not self._has_made:
+                raise
+            return UnmadeEnv(problem)
+        self._has_made = True
+        return env
+
     def close(self) -> None:
         """End the background loop, if there is one, and close all idle environments."""
         self.loop.close()
         while self._idle:
-            self._idle.pop().close()
+            close_env(self._idle.pop())
 
 
 async def _discard(env: TextEnv, timeout_s: float | None) -> None:

@@ -27,6 +27,7 @@ from agentgym_rft.config.run import Config, EvalSection, RunSection
 from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.config.team import TeamSection
 from agentgym_rft.envs.base import TextEnv
+from agentgym_rft.envs.ended import close_env
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.errors import DataError
 from agentgym_rft.evaluation.panel import configured_panel
@@ -117,7 +118,7 @@ def _environment(config: SftConfig) -> Iterator[TextEnv]:
             configured_panel(env, evaluation_config(config, ""), whole_split=True)
         yield env
     finally:
-        env.close()
+        close_env(env)
 
 
 def _train(
