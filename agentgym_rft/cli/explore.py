@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from threading import Event
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -51,6 +48,7 @@ def explore_command(
 
     The same command continues where it was stopped.
     """
+    from agentgym_rft.trainers.learner.interruption import interruptible
     from agentgym_rft.trainers.sources.exploring import Exploration, Round, explore
 
     given = {"env": env, "policy": policy, "store": store, "seed": seed, "data": data}
@@ -68,7 +66,7 @@ def explore_command(
         line = f"groups {done.num_begun}{of}, version {done.version}, written {counts.written}, unused {counts.unused}"
         print(line, file=sys.stderr, flush=True)
 
-    with _stopped() as stopped:
+    with interruptible(partial(typer.echo, err=True), "this round is finished and stored first") as stopped:
         plan = Exploration(config, groups, follow, is_start_of_run=not is_own_start)
         accounting = explore(plan, is_stopped=stopped.is_set, on_round=show)
     typer.echo(f"store {config.store.path}: {accounting.written} groups written, {accounting.used} used")
@@ -79,21 +77,3 @@ def explore_command(
 def _followed_config(run_dir: Path, settings: Sequence[Override]) -> Config:
     data: dict[str, Any] = dict(read_run_config(run_dir))
     return with_full_names(validate_config(merge_overrides(data, settings)))
-
-
-@contextmanager
-def _stopped() -> Iterator[Event]:
-    """Return an event that the first Ctrl-C sets; a second one interrupts at once."""
-    event = Event()
-
-    def on_interrupt(number: int, frame: FrameType | None) -> None:
-        if event.is_set():
-            raise KeyboardInterrupt
-        event.set()
-        typer.echo("This round is finished and stored first. Press Ctrl-C again to stop at once.", err=True)
-
-    before = signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, before)

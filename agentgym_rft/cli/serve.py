@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -108,6 +104,7 @@ def _serve(config: Config, settings: ServeSettings, store: Path, run_dir: Path |
     from agentgym_rft.serve.follow import Follower
     from agentgym_rft.serve.gateway import Gateway
     from agentgym_rft.serve.sinks import StoreSink
+    from agentgym_rft.trainers.learner.interruption import interruptible
 
     model, tokenizer = load_policy_model(config.policy)
     policy = serve(model, config.policy, spans_versions=True)
@@ -115,7 +112,7 @@ def _serve(config: Config, settings: ServeSettings, store: Path, run_dir: Path |
     try:
         vocab_size = model.get_input_embeddings().num_embeddings
         gateway = Gateway(policy, tokenizer, sink, settings, vocab_size=vocab_size)
-        with _stopping() as stopped:
+        with interruptible(partial(typer.echo, err=True), "what was told is stored first") as stopped:
             gateway.start()
             try:
                 follower = None if run_dir is None else Follower(run_dir, gateway.load)
@@ -146,21 +143,3 @@ def _say(status: dict[str, Any]) -> None:
     )
     if counts["lost"]:
         raise AgentGymError(f"{counts['lost']} finished conversations could not be stored and are lost; see the log.")
-
-
-@contextmanager
-def _stopping() -> Iterator[threading.Event]:
-    """Return an event that Ctrl-C or SIGTERM sets; a second Ctrl-C interrupts at once."""
-    event = threading.Event()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        if event.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        event.set()
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

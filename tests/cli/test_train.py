@@ -26,13 +26,21 @@ QUICK = [
 class PressesCtrlC(CounterEnv):
     """A person loses patience during the first training episode."""
 
+    number = signal.SIGINT
     has_pressed = False
 
     def step(self, action):
-        if self.task_id.startswith("train") and not PressesCtrlC.has_pressed:
-            PressesCtrlC.has_pressed = True
-            signal.raise_signal(signal.SIGINT)
+        if self.task_id.startswith("train") and not type(self).has_pressed:
+            type(self).has_pressed = True
+            signal.raise_signal(self.number)
         return super().step(action)
+
+
+class GetsSigterm(PressesCtrlC):
+    """A scheduler takes the machine back."""
+
+    number = signal.SIGTERM
+    has_pressed = False
 
 
 @pytest.fixture(scope="module")
@@ -131,9 +139,10 @@ def test_a_damaged_checkpoint_is_refused(run_dir, tmp_path, capsys):
     assert capsys.readouterr().err.count("is damaged") == 2
 
 
-def test_ctrl_c_saves_the_step_and_exits_with_130(model_dir, tmp_path, capsys):
+@pytest.mark.parametrize("env", ["PressesCtrlC", "GetsSigterm"])
+def test_ctrl_c_and_sigterm_save_the_step_and_exit_with_130(env, model_dir, tmp_path, capsys):
     run_dir = tmp_path / "run"
-    env = "tests.cli.test_train:PressesCtrlC"
+    env = f"tests.cli.test_train:{env}"
     args = ["train", "--env", env, "--policy", str(model_dir), "--steps", "3", "--out", str(run_dir), *QUICK]
     assert cli.run([*args, "--run.checkpoint_every=9"]) == 130
     out = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Ctrl-C in a training loop: the step under way is finished and saved first."""
+"""Ctrl-C and SIGTERM in a loop: what is under way is finished and saved first."""
 
 from __future__ import annotations
 
@@ -8,26 +8,34 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+import torch.distributed as dist
+
 
 @contextmanager
-def interruptible(note: Callable[[str], None]) -> Iterator[threading.Event]:
-    """Return an event that the first Ctrl-C sets; a second one interrupts at once.
+def interruptible(
+    note: Callable[[str], None], first: str = "this step is finished and saved first"
+) -> Iterator[threading.Event]:
+    """Return an event that the first Ctrl-C or SIGTERM sets, with a note; a Ctrl-C after it interrupts at once.
+
     Only the main thread gets signals.
     """
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event
         return
-    before = signal.getsignal(signal.SIGINT)
 
-    def on_interrupt(number: int, frame: FrameType | None) -> None:
-        if event.is_set():
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if event.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
-        event.set()
-        note("Interrupted: this step is finished and saved first. Press Ctrl-C again to stop at once.")
+        if not event.is_set():
+            event.set()
+            note(f"Interrupted: {first}. Press Ctrl-C again to stop at once.")
 
-    signal.signal(signal.SIGINT, on_interrupt)
+    # torchrun ends the other processes of a run that failed with SIGTERM: these would wait for the one that is lost.
+    numbers = (signal.SIGINT,) if dist.is_initialized() else (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, on_signal) for number in numbers}
     try:
         yield event
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
