@@ -134,7 +134,10 @@ class Scorer:
         return logits
 
     def _autocast(self) -> AbstractContextManager[None]:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16) if self.bf16 else nullcontext()
+        """Return the types of a pass. Where layers are recomputed to save memory, no copies of all weights are kept."""
+        if not self.bf16:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, cache_enabled=not self.recomputed)
 
 
 def make_scorer(
