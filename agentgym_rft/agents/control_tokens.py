@@ -63,7 +63,7 @@ class _Marker:
     def mark(self, text: str) -> str:
         if self._any is not None and not text.isascii():
             folded = unicodedata.normalize("NFKC", text)  # as a tokenizer may do before it looks for its tokens
-            if folded != text and self._any.search(folded):
+            if set(self._any.findall(folded)) - set(self._any.findall(text)):
                 text = folded
         if self._any is None or not any(letter in text for letter in self._first):  # by far the most texts
             return text
