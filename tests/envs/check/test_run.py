@@ -15,7 +15,7 @@ GLOBAL = "an episode draws from or seeds a global random generator; give the env
 HERE = "tests.envs.check.planted_faults"
 FAULTS = {
     "is_a_text_env": {
-        "NotATextEnv": f"While checking 'is a text env': ConfigError: Environment '{HERE}:NotATextEnv' makes a Not",
+        "NotATextEnv": f"While checking 'is a text env': RegistryError: '{HERE}:NotATextEnv' is another class",
         "NumbersOut": "observation_space is Discrete(3), expected a Text space such as AnyText().",
     },
     "can_be_closed_twice": {

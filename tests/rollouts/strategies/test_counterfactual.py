@@ -10,6 +10,7 @@ from agentgym_rft.agents.policies.scripted import ScriptedPolicy
 from agentgym_rft.config.load import validate_config
 from agentgym_rft.config.team import CounterfactualSection
 from agentgym_rft.core import Group
+from agentgym_rft.envs.multi_agent import TextAECEnv
 from agentgym_rft.envs.process.env import ProcessEnv
 from agentgym_rft.errors import ConfigError, PolicyError
 from agentgym_rft.rollouts.strategies import GroupPlan, counterfactual, plain
@@ -22,6 +23,7 @@ from agentgym_rft.trainers.metrics import generation_metrics
 from tests.rollouts.episode import test_run
 from tests.rollouts.episode.test_agents import ENV, Routed, agents_of, spec_of, workers
 from tests.rollouts.episode.test_run import CARD, TOKENIZER, always, reply
+from tests.team_switch import TeamSwitch
 
 
 class Saying(ScriptedPolicy):
@@ -228,7 +230,7 @@ def config_of(env, policy="seed", **changes):
 
 
 @pytest.mark.parametrize(
-    "env", ["tests.light_switch:LightSwitch", "tests.rollouts.strategies.test_counterfactual:without_noop"]
+    "env", ["tests.light_switch:LightSwitch", "tests.rollouts.strategies.test_counterfactual:WithoutNoop"]
 )
 def test_an_environment_without_a_no_op_is_refused(env):
     refused = config_of(env, rollout={"strategy": "counterfactual"})
@@ -240,14 +242,10 @@ def test_an_environment_without_a_no_op_is_refused(env):
     check_config(config_of(env), algorithm)
 
 
-def without_noop(**options):
-    from agentgym_rft.envs.multi_agent import TextAECEnv
-    from tests.team_switch import TeamSwitch
+class WithoutNoop(TeamSwitch):
+    """Its agents must act."""
 
-    class Restless(TeamSwitch):
-        noop = TextAECEnv.noop
-
-    return Restless(**options)
+    noop = TextAECEnv.noop
 
 
 def test_a_run_trains_with_it(switch_policy, tmp_path):

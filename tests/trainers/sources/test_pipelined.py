@@ -17,6 +17,7 @@ from agentgym_rft.report.metrics import read_metrics
 from agentgym_rft.store.trajectories import read_trajectories
 from agentgym_rft.trainers.loop import train
 from agentgym_rft.trainers.sources.pipelined import scheduled_version, staleness, staleness_metrics
+from tests.light_switch import LightSwitch
 from tests.team_switch import TeamSwitch
 from tests.trainers.learner.test_per_policy import team_config
 from tests.trainers.test_loop import assert_equal_weights, switch_config
@@ -187,18 +188,16 @@ def test_what_an_episode_raises_by_a_mistake_of_ours_fails_the_run(switch_policy
         train(validate_config(config))
 
 
-class Unmakeable:
-    """Can be made twice only: by the checks before a run."""
+class Unmakeable(LightSwitch):
+    """Can be made once only: by the checks before a run."""
 
     made = 0
 
-    def __new__(cls):
-        from tests.light_switch import LightSwitch
-
-        cls.made += 1
-        if cls.made > 1:
+    def __init__(self):
+        Unmakeable.made += 1
+        if Unmakeable.made > 1:
             raise MemoryError("no room")
-        return LightSwitch()
+        super().__init__()
 
 
 @pytest.mark.parametrize(
