@@ -17,7 +17,7 @@ RETURN_DIGITS = 12  # significant ones of a return; what is beyond comes from ro
 
 def return_decimals(scale: float) -> int:
     """Return the decimal places to which returns of this size are kept, so that equal ones compare equal."""
-    return RETURN_DIGITS - math.ceil(math.log10(scale)) if scale else RETURN_DIGITS
+    return RETURN_DIGITS - math.ceil(math.log10(scale)) if 0 < scale < math.inf else RETURN_DIGITS
 
 
 def rounded_sum(rewards: Iterable[float]) -> float:

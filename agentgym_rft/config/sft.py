@@ -49,7 +49,7 @@ class SftSection(Section):
         10_000, ge=1, description="tokens an optimizer step, padding included", json_schema_extra=MAIN
     )
     micro_batch_tokens: int | None = Field(
-        None, ge=1, description="tokens in one forward pass; null: those of the step; with init 512"
+        None, ge=1, description="tokens in one forward pass; null: those of the step; with init 256"
     )
     packing: Literal["auto", "padded", "packed"] = Field(
         "padded", description="as trainer.packing; auto: packed where the model can; with init auto"

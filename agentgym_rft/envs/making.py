@@ -10,6 +10,7 @@ import gymnasium as gym
 from agentgym_rft import registry
 from agentgym_rft.envs.adapters.gym import as_text_env
 from agentgym_rft.envs.base import TextEnv
+from agentgym_rft.envs.ended import close_env
 from agentgym_rft.envs.turns import TurnsEnv
 
 
@@ -21,14 +22,14 @@ def seats_of(id: str, options: Mapping[str, Any] | None = None) -> Mapping[str, 
     if isinstance(made, type) and issubclass(made, gym.Env):
         return made.seats if issubclass(made, TextEnv) else {}
     env = make_env(id, options)
-    env.close()
+    close_env(env)
     return env.seats
 
 
 def has_noop(id: str, options: Mapping[str, Any] | None = None) -> bool:
     """Return True if the agents of an environment have an action that does nothing. Raises what `make_env` does."""
     env = make_env(id, options)
-    env.close()
+    close_env(env)
     if not isinstance(env, TurnsEnv):
         return False
     from agentgym_rft.envs.multi_agent import TextAECEnv  # imports PettingZoo, which one agent has no use for

@@ -35,8 +35,6 @@ from agentgym_rft.trainers.learner.optimizer import clipped_step, learning_rate,
 from agentgym_rft.trainers.learner.processes import Ranks, local_device, peer_failures_named
 from agentgym_rft.trainers.learner.scoring import score_rows
 
-_LARGE = 50_000_000  # weights, from which on giving back freed memory takes no time beside an update
-
 
 class LearnerGroup:
     """The learners of one policy, as process 0 sees them. One thing is done at a time, whatever thread asks.
@@ -191,8 +189,7 @@ def finish(learner: Learner) -> dict[str, float]:
         measures |= dynamics(algorithm, table, update.context)
     rate = {"update/learning_rate": learning_rate(update.context.step, trainer)}
     probed = learner.probe.after(learner.scorer, update.before)
-    if learner.scorer.device.type == "cpu" and learner.model.num_parameters() >= _LARGE:
-        release_memory()
+    release_memory(learner.scorer.device)
     return {**merged, **update.drift, **measures, **rate, **probed}
 
 

@@ -6,13 +6,15 @@ import ctypes
 from functools import cache
 from typing import Any
 
+import torch
 
-def release_memory() -> None:
-    """Give back freed pages, where the C library is glibc; it keeps them, between the blocks that are in use.
+
+def release_memory(device: torch.device) -> None:
+    """Give back freed pages of the CPU, where the C library is glibc; it keeps them, between the blocks in use.
 
     Micro-batches of ever other lengths leave holes of ever other sizes, so that a process would grow with each.
     """
-    trim = _malloc_trim()
+    trim = _malloc_trim() if device.type == "cpu" else None
     if trim is not None:
         trim(0)
 

@@ -77,6 +77,5 @@ def accumulate(trainee: Trainee, batch: SftBatch) -> tuple[float, float]:
             own = -scorer.score(micro, grad=True).logprobs
             (own * weights[index]).sum().backward()  # type: ignore[no-untyped-call]
         nll[index] = own.detach()
-        if device.type == "cpu":
-            release_memory()
+        release_memory(device)
     return float((nll * weights).sum()), float(nll[batch.is_action.to(device)].mean())
