@@ -1,4 +1,5 @@
 import json
+from contextlib import closing
 
 import pytest
 
@@ -42,13 +43,15 @@ def test_a_line_that_was_cut_off_is_dropped_and_written_anew(path, cut):
     assert list(partial.finished) == ["a#0"]
     partial.append(SECOND, 3.0)
     partial.close()
-    assert list(PartialEvaluation(path, SETTINGS).finished) == ["a#0", "b#0"]
+    with closing(PartialEvaluation(path, SETTINGS)) as again:
+        assert list(again.finished) == ["a#0", "b#0"]
 
 
 @pytest.mark.parametrize("content", [b"", b'{"format": "agentgym-par'])
 def test_a_file_that_was_cut_off_in_its_head_begins_anew(path, content):
     path.write_bytes(content)
-    assert PartialEvaluation(path, SETTINGS).finished == {}
+    with closing(PartialEvaluation(path, SETTINGS)) as partial:
+        assert partial.finished == {}
     assert json.loads(path.read_text())["settings"] == SETTINGS
 
 
