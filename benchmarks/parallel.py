@@ -37,7 +37,7 @@ from agentgym_rft.config.run import AlgorithmSection, ParallelSection, TrainerSe
 from agentgym_rft.config.sft import ModelSection
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.batch.groups import split_errors
-from agentgym_rft.trainers.batch.packing import pack, padding_fraction
+from agentgym_rft.trainers.batch.packing import num_fed, pack
 from agentgym_rft.trainers.batch.table import Row, TokenTable, build_table
 from agentgym_rft.trainers.learner.optimizer import make_optimizer
 from agentgym_rft.trainers.learner.parallelize import trained_module, wrapped
@@ -182,7 +182,7 @@ def main() -> None:
     print(f"{len(rows)} rows of {min(lengths)} to {max(lengths)} tokens, {sum(lengths)} in all, 4096 a micro-batch")
     for layout in ("padded", "packed"):
         batches = pack(rows, 4096, layout)
-        print(f"{layout}: {padding_fraction(batches, rows):.1%} padding, {len(batches)} micro-batches")
+        print(f"{layout}: {num_fed(batches)} tokens fed, {len(batches)} micro-batches")
     print("\n| variant | update s | CPU s a process | communication and waiting | peak MiB a process | held MiB |")
     print("|---|---|---|---|---|---|")
     alone = 0.0

@@ -11,21 +11,10 @@ import torch
 from torch import Tensor
 
 from agentgym_rft.config.run import TrainerSection
+from agentgym_rft.trainers.batch.forest import Branch, Packed, branches, parts, plant
 from agentgym_rft.trainers.batch.table import Row
 
 Layout = Literal["padded", "packed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Packed:
-    """The places of a packed micro-batch's tokens in padded rows of `shape` (rows, longest row), flattened.
-
-    Example: rows of 3 and 2 tokens -> `shape` (2, 3), `places` [0 1 2 3 4], `positions` [[0 1 2 0 1]].
-    """
-
-    positions: Tensor  # int64 [1, T], of each token in its own row
-    places: Tensor  # int64 [T], into the flattened [rows * longest]
-    shape: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +23,8 @@ class MicroBatch:
 
     Example: rows [c a a] and [c c a a] with trained a's -> `input_ids` [[c a 0] [c c a]] (a row's last token is only
     a target), `predictors` [0 1 4 5] (flat positions whose outputs predict `targets`), `index` their table entries.
-    Packed it is [[c c a c a]] with `predictors` [1 2 3 4], the longest row first.
+    Packed it is [[c c a c a]] with `predictors` [1 2 3 4], and [[c c a a]] if the rows begin with the same c, see
+    `forest.py`.
     """
 
     input_ids: Tensor  # int64 [B, L]; [1, T] packed
@@ -45,15 +35,12 @@ class MicroBatch:
 
     def to(self, device: torch.device) -> MicroBatch:
         """Return the same batch on another device."""
-        packed = self.packed
-        if packed is not None:
-            packed = Packed(packed.positions.to(device), packed.places.to(device), packed.shape)
         return MicroBatch(
             self.input_ids.to(device),
             self.predictors.to(device),
             self.targets.to(device),
             self.index.to(device),
-            packed,
+            None if self.packed is None else self.packed.to(device),
         )
 
 
@@ -77,46 +64,58 @@ def minibatches(rows: Sequence[Row], trainer: TrainerSection, *, seed: int, step
 
 
 def pack(rows: Sequence[Row], micro_batch_tokens: int, layout: Layout = "padded") -> list[MicroBatch]:
-    """Return all rows in micro-batches of at most `micro_batch_tokens` tokens, padding included, longest first.
+    """Return all rows in micro-batches of at most `micro_batch_tokens` tokens, padding included.
 
     A row that is longer than the budget gets a micro-batch of its own.
     """
-    collate = _collate if layout == "padded" else _collate_packed
-    return [collate(part) for part in _split(rows, micro_batch_tokens, layout)]
+    if layout == "packed":
+        return [_collate_packed(part) for part in parts(branches(rows), micro_batch_tokens)]
+    return [_collate(part) for part in _split(rows, micro_batch_tokens)]
 
 
 def deal(rows: Sequence[Row], micro_batch_tokens: int, layout: Layout, rank: int, size: int) -> list[MicroBatch | None]:
     """Return the micro-batches of one of `size` processes; None stands for a pass without rows.
 
-    Rows are dealt in order of their length, so that all processes have about as many tokens, and get equally many
-    passes.
+    All processes have about as many tokens and equally many passes.
     """
     if size == 1:
         return list(pack(rows, micro_batch_tokens, layout))
+    shares = _packed_shares(rows, size) if layout == "packed" else _padded_shares(rows, size)
+    batches = [pack(share, micro_batch_tokens, layout) for share in shares]
+    own = batches[rank]
+    return [*own, *([None] * (max(map(len, batches)) - len(own)))]
+
+
+def num_fed(batches: Sequence[MicroBatch]) -> int:
+    """Return number of tokens that `batches` feed, padding included."""
+    return sum(batch.input_ids.numel() for batch in batches)
+
+
+def _padded_shares(rows: Sequence[Row], size: int) -> list[list[Row]]:
+    """Deal rows to processes in order of their length."""
     ordered = sorted(rows, key=lambda row: -len(row.ids))
-    num_passes = max(sum(1 for _ in _split(ordered[r::size], micro_batch_tokens, layout)) for r in range(size))
-    own = pack(ordered[rank::size], micro_batch_tokens, layout)
-    return [*own, *([None] * (num_passes - len(own)))]
+    return [ordered[rank::size] for rank in range(size)]
 
 
-def padding_fraction(batches: Sequence[MicroBatch], rows: Sequence[Row]) -> float:
-    """Return share of padding among the tokens that are fed in `batches`."""
-    fed = sum(batch.input_ids.numel() for batch in batches)
-    return 1 - sum(len(row.ids) - 1 for row in rows) / max(fed, 1)
+def _packed_shares(rows: Sequence[Row], size: int) -> list[list[Row]]:
+    """Deal neighbours among the branches to each process, so that few prefixes are fed by more than one."""
+    shares: list[list[Row]] = [[] for _ in range(size)]
+    found = branches(rows)
+    total, before = sum(branch.num_own for branch in found), 0
+    for branch in found:
+        shares[min(before * size // max(total, 1), size - 1)].append(branch.row)
+        before += branch.num_own
+    return shares
 
 
-def _split(rows: Sequence[Row], budget: int, layout: Layout) -> Iterator[list[Row]]:
-    """Deal rows to batches with neighbours in length, so that little of the budget is padding."""
+def _split(rows: Sequence[Row], budget: int) -> Iterator[list[Row]]:
+    """Deal rows to batches with neighbours in length, longest first, so that little of the budget is padding."""
     part: list[Row] = []
-    used = 0
     for row in sorted(rows, key=lambda row: -len(row.ids)):
-        cost = len(row.ids) - 1 if layout == "packed" or not part else len(part[0].ids) - 1
-        if part and used + cost > budget:
+        if part and (len(part) + 1) * (len(part[0].ids) - 1) > budget:
             yield part
-            part, used = [], 0
-            cost = len(row.ids) - 1
+            part = []
         part.append(row)
-        used += cost
     if part:
         yield part
 
@@ -126,22 +125,20 @@ def _collate(rows: Sequence[Row]) -> MicroBatch:
     input_ids = np.zeros((len(rows), width), dtype=np.int64)
     for number, row in enumerate(rows):
         input_ids[number, : len(row.ids) - 1] = row.ids[:-1]
-    starts = [number * width for number in range(len(rows))]
-    return _micro_batch(rows, torch.from_numpy(input_ids), starts, None)
+    predictors = [number * width + row.positions - 1 for number, row in enumerate(rows)]
+    return _micro_batch(rows, torch.from_numpy(input_ids), predictors, None)
 
 
-def _collate_packed(rows: Sequence[Row]) -> MicroBatch:
-    lengths = [len(row.ids) - 1 for row in rows]
-    width = max(lengths)
-    starts = np.cumsum([0, *lengths[:-1]]).tolist()
-    positions = np.concatenate([np.arange(length) for length in lengths])
-    places = positions + np.repeat(np.arange(len(rows)) * width, lengths)
-    packed = Packed(torch.from_numpy(positions)[None], torch.from_numpy(places), (len(rows), width))
-    return _micro_batch(rows, torch.from_numpy(np.concatenate([row.ids[:-1] for row in rows]))[None], starts, packed)
+def _collate_packed(part: Sequence[Branch]) -> MicroBatch:
+    packed, ids, paths = plant(part)
+    rows = [branch.row for branch in part]
+    predictors = [path[row.positions - 1] for path, row in zip(paths, rows, strict=True)]
+    return _micro_batch(rows, torch.from_numpy(ids)[None], predictors, packed)
 
 
-def _micro_batch(rows: Sequence[Row], input_ids: Tensor, starts: Sequence[int], packed: Packed | None) -> MicroBatch:
-    predictors = [start + row.positions - 1 for start, row in zip(starts, rows, strict=True)]
+def _micro_batch(
+    rows: Sequence[Row], input_ids: Tensor, predictors: Sequence[np.ndarray], packed: Packed | None
+) -> MicroBatch:
     return MicroBatch(
         input_ids=input_ids,
         predictors=torch.from_numpy(np.concatenate(predictors)),

@@ -1,16 +1,18 @@
-"""Attention of rows that lie one after another in one sequence: each token sees its own row alone.
+"""Attention of rows that lie one after another in one sequence: each token sees the path of its own row alone.
 
-Every layer but attention works on the packed tokens, [1, T]. For attention they are laid out as padded rows, which
-torch's causal kernel takes in one call, and packed again after it. transformers gives this function to any model that
-takes its attention from `ALL_ATTENTION_FUNCTIONS`, and builds no mask for it.
+Every layer but attention works on the packed tokens, [1, T], in which a prefix that rows share is there once. For
+attention the tokens of a tile are laid out as padded rows, each with the keys and values of its whole path, and packed
+again after it; what comes back to a shared token's key is the sum over the rows that saw it. transformers gives this
+function to any model that takes its attention from `ALL_ATTENTION_FUNCTIONS`, and builds no mask for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,7 +20,9 @@ from transformers import AttentionInterface, PreTrainedModel
 
 from agentgym_rft.agents.policies.attention import attention_of
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.trainers.batch.packing import Packed
+from agentgym_rft.trainers.batch.forest import Packed, Tile
+from agentgym_rft.trainers.batch.packing import pack
+from agentgym_rft.trainers.batch.table import Row
 
 ATTENTION_NAME = "agentgym_packed"
 
@@ -38,28 +42,45 @@ def packed_attention(
     packed: Packed = options["packed"]
     if options.get("softcap") is not None:
         raise ConfigError("trainer.packing=packed cannot serve attention with capped scores. Write padded.")
-    queries, keys, values = (_unpacked(tensor[0], packed) for tensor in (query, key, value))
-    window = options.get("sliding_window")
-    mask = None if window is None or window >= packed.shape[1] else _band(packed.shape[1], window, query.device)
+    tokens = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]  # [T, heads, D] each
+    outs, end = [], 0
+    for tile in packed.tiles:
+        begin, end = end, end + len(tile.places)
+        outs.append(_attend(tile, tokens, slice(begin, end), options.get("sliding_window"), options.get("scaling")))
+    return torch.cat(outs).unsqueeze(0), None
+
+
+def _attend(tile: Tile, tokens: Sequence[Tensor], own: slice, window: int | None, scale: float | None) -> Tensor:
+    """Return what a tile's own tokens see, [own tokens, heads, D]."""
+    query, key, value = tokens
+    num_rows, width, length = tile.shape
+    if tile.paths is None:
+        keys, values = (_laid_out(tensor[own], tile) for tensor in (key, value))
+    else:
+        keys, values = (
+            tensor.index_select(0, tile.paths).view(num_rows, length, *tensor.shape[1:]).transpose(1, 2)
+            for tensor in (key, value)
+        )
+    mask = tile.mask
+    if window is not None and window < length:
+        mask = _causal(length, query.device) if mask is None else mask
+        newest = mask.sum(-1, keepdim=True)
+        mask = mask & (torch.arange(length, device=query.device) >= newest - window)
     out = F.scaled_dot_product_attention(
-        queries, keys, values, mask, is_causal=mask is None, scale=options.get("scaling"), enable_gqa=True
-    )  # [rows, heads, L, D]
-    flat = out.transpose(1, 2).reshape(-1, out.shape[1], out.shape[3])  # [rows * L, heads, D]
-    return flat[packed.places].unsqueeze(0), None
+        _laid_out(query[own], tile), keys, values, mask, is_causal=mask is None, scale=scale, enable_gqa=True
+    )  # [rows, heads, width, D]
+    return out.transpose(1, 2).reshape(num_rows * width, *out.shape[1::2])[tile.places]
 
 
-def _unpacked(tensor: Tensor, packed: Packed) -> Tensor:
-    """Return [heads, T, D] -> [rows, heads, L, D], zero where a row is shorter."""
-    num_rows, length = packed.shape
-    flat = tensor.new_zeros(num_rows * length, tensor.shape[0], tensor.shape[2])
-    flat = flat.index_copy(0, packed.places, tensor.transpose(0, 1))
-    return flat.view(num_rows, length, *flat.shape[1:]).transpose(1, 2)
+def _laid_out(tensor: Tensor, tile: Tile) -> Tensor:
+    """Return the own tokens of a tile as padded rows: [own tokens, heads, D] -> [rows, heads, width, D]."""
+    num_rows, width, _ = tile.shape
+    flat = tensor.new_zeros(num_rows * width, *tensor.shape[1:]).index_copy(0, tile.places, tensor)
+    return flat.view(num_rows, width, *tensor.shape[1:]).transpose(1, 2)
 
 
-def _band(length: int, window: int, device: torch.device) -> Tensor:
-    """Return the mask by which each position sees the last `window` positions, [L, L] bool."""
-    seen = torch.ones(length, length, dtype=torch.bool, device=device).tril()
-    return seen & ~seen.tril(-window)
+def _causal(length: int, device: torch.device) -> Tensor:
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril()
 
 
 @contextmanager
@@ -77,19 +98,19 @@ def check_packing(model: PreTrainedModel) -> None:
     Raises:
         ConfigError: they differ: the model keeps another state than keys and values, or has another attention.
     """
-    device = model.device
-    ids = torch.arange(11, device=device).mul(7919).add(13).remainder(model.get_input_embeddings().num_embeddings)
-    lengths = [6, 3, 2]
-    positions = torch.cat([torch.arange(length, device=device) for length in lengths])
-    places = positions + torch.repeat_interleave(
-        torch.arange(0, 18, 6, device=device), torch.tensor(lengths, device=device)
-    )
-    packed = Packed(positions[None], places, (3, 6))
-    name = type(model).__name__
-    own = torch.cat([model(input_ids=part[None], use_cache=False).logits[0] for part in torch.split(ids, lengths)])
+    ids = np.arange(12) * 7919 % model.get_input_embeddings().num_embeddings
+    begun = np.concatenate([ids[:3], ids[7:10]])  # as the first row, and then another way
+    rows = [_row(ids[:7], 0), _row(begun, 6), _row(ids[9:], 11)]
+    (batch,) = pack(rows, 64, "packed")
+    batch = batch.to(model.device)
+    assert batch.packed is not None
+    positions, name = batch.packed.positions, type(model).__name__
+    fed = [torch.from_numpy(row.ids[None, :-1]).to(model.device) for row in rows]
+    own = torch.cat([model(input_ids=row, use_cache=False).logits[0] for row in fed])[batch.index]
     try:
         with packed_rows(model):
-            got = model(input_ids=ids[None], position_ids=packed.positions, use_cache=False, packed=packed).logits[0]
+            out = model(input_ids=batch.input_ids, position_ids=positions, use_cache=False, packed=batch.packed)
+        got = out.logits[0, batch.predictors]
     except (RuntimeError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
         problem = f"{type(error).__name__}: {error}"
         raise ConfigError(f"{name} cannot be trained with trainer.packing=packed ({problem}). Write padded.") from error
@@ -100,3 +121,8 @@ def check_packing(model: PreTrainedModel) -> None:
             f"{name} cannot be trained with trainer.packing=packed: packed rows change its logits by {drift:.2g}. "
             "Write trainer.packing=padded."
         )
+
+
+def _row(ids: np.ndarray, first: int) -> Row:
+    """Return a row whose tokens all are trained but the first."""
+    return Row(ids, np.arange(1, len(ids)), np.arange(first, first + len(ids) - 1), 0, 0)

@@ -21,7 +21,7 @@ from agentgym_rft.errors import ConfigError
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.algorithms.distribution_stats import ENTROPY
 from agentgym_rft.trainers.algorithms.parts import Context
-from agentgym_rft.trainers.batch.packing import deal, minibatches, pack, padding_fraction
+from agentgym_rft.trainers.batch.packing import deal, minibatches, num_fed, pack
 from agentgym_rft.trainers.batch.table import Row
 from agentgym_rft.trainers.learner.packed_attention import check_packing
 from agentgym_rft.trainers.learner.scoring import decoder_layers, make_scorer, score_rows
@@ -71,21 +71,18 @@ def test_a_packed_micro_batch_is_laid_out_as_its_docstring_says():
     assert batch.targets.tolist() == [3, 4, 1, 2]
     assert batch.index.tolist() == [2, 3, 0, 1]
     assert batch.packed.positions.tolist() == [[0, 1, 2, 0, 1]]
-    assert batch.packed.places.tolist() == [0, 1, 2, 3, 4]
-    assert batch.packed.shape == (2, 3)
-    assert padding_fraction([batch], rows) == 0
-    assert padding_fraction(pack(rows, 100), rows) == pytest.approx(1 / 6)
+    assert [(tile.shape, tile.places.tolist()) for tile in batch.packed.tiles] == [
+        ((1, 3, 3), [0, 1, 2]),
+        ((1, 2, 2), [0, 1]),
+    ]
+    assert num_fed([batch]) == 5
+    assert num_fed(pack(rows, 100)) == 6
 
 
-@given(
-    st.lists(st.integers(2, 40), max_size=30),
-    st.integers(1, 200),
-    st.integers(1, 5),
-    st.sampled_from(["padded", "packed"]),
-)
-def test_processes_share_the_rows_and_make_equally_many_passes(lengths, budget, size, layout):
+@given(st.lists(st.integers(2, 40), max_size=30), st.integers(1, 200), st.integers(1, 5))
+def test_processes_share_the_rows_and_make_equally_many_passes(lengths, budget, size):
     rows = [row(length, first) for first, length in enumerate(lengths)]
-    shares = [deal(rows, budget, layout, rank, size) for rank in range(size)]
+    shares = [deal(rows, budget, "padded", rank, size) for rank in range(size)]
     assert len({len(share) for share in shares}) == 1
     index = [i for share in shares for batch in share if batch is not None for i in batch.index.tolist()]
     assert sorted(index) == list(range(len(rows)))
