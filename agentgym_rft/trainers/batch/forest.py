@@ -8,7 +8,7 @@ tokens of earlier rows to them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -22,19 +22,21 @@ class Tile:
     """Rows whose own tokens attend in one call, as padded rows of `shape` (rows, most own tokens, longest path).
 
     Example: the row [5 6 7] and its branch [5 6 8 9], packed as [5 6 7 8 9], are two tiles, since the first one has no
-    path before its own tokens. The second tile: `shape` (1, 2, 4), `places` [0 1], `paths` [0 1 3 4], and `mask`
-    [[[[True True True False], [True True True True]]]].
+    path before its own tokens. The second tile: `shape` (1, 2, 4), `start` 2, `places` [0 1], `paths` [0 1 3 4], and
+    `newest` [[2 3]].
     """
 
     shape: tuple[int, int, int]
+    start: int  # most tokens on a path before a row's own ones
     places: Tensor  # int64, of the own tokens in the flattened [rows * most own tokens]
     paths: Tensor | None  # int64 [rows * longest path], packed tokens; None: own tokens are all that they see
-    mask: Tensor | None  # bool [rows, 1, most own tokens, longest path], what each token sees; None: causal
+    newest: Tensor  # int64 [rows, most own tokens], the last place on the path that each token sees: its own
+    masks: dict[tuple[int, int | None], Tensor] = field(default_factory=dict)  # of attention, which all layers share
 
     def to(self, device: torch.device) -> Tile:
         """Return the same tile on another device."""
-        paths, mask = (None if tensor is None else tensor.to(device) for tensor in (self.paths, self.mask))
-        return Tile(self.shape, self.places.to(device), paths, mask)
+        paths = None if self.paths is None else self.paths.to(device)
+        return Tile(self.shape, self.start, self.places.to(device), paths, self.newest.to(device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +143,17 @@ def _tiles(part: Sequence[Branch]) -> Iterator[list[int]]:
 def _tile(rows: Sequence[Branch], paths: Sequence[np.ndarray]) -> Tile:
     widest, longest = max(row.num_own for row in rows), max(row.length for row in rows)
     places = np.concatenate([np.arange(row.num_own) + number * widest for number, row in enumerate(rows)])
-    shape = (len(rows), widest, longest)
-    if not rows[0].start:
-        return Tile(shape, torch.from_numpy(places), None, None)
-    seen = np.zeros((len(rows), longest), dtype=np.int64)
-    for number, path in enumerate(paths):
-        seen[number, : len(path)] = path
-    starts = torch.tensor([row.start for row in rows])[:, None]
-    lengths = torch.tensor([row.length for row in rows])[:, None]
-    newest = torch.minimum(starts + torch.arange(widest), lengths - 1)  # padding sees what is there, never nothing
-    mask = (torch.arange(longest) <= newest[:, :, None])[:, None]
-    return Tile(shape, torch.from_numpy(places), torch.from_numpy(seen.reshape(-1)), mask)
+    starts, lengths = (np.array(values)[:, None] for values in zip(*((r.start, r.length) for r in rows), strict=True))
+    newest = np.minimum(starts + np.arange(widest), lengths - 1)  # padding sees what is there, never nothing
+    seen = None
+    if starts.any():
+        seen = np.zeros((len(rows), longest), dtype=np.int64)
+        for number, path in enumerate(paths):
+            seen[number, : len(path)] = path
+    return Tile(
+        shape=(len(rows), widest, longest),
+        start=int(starts.max()),
+        places=torch.from_numpy(places),
+        paths=None if seen is None else torch.from_numpy(seen.reshape(-1)),
+        newest=torch.from_numpy(newest),
+    )

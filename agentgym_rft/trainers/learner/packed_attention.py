@@ -25,6 +25,7 @@ from agentgym_rft.trainers.batch.packing import pack
 from agentgym_rft.trainers.batch.table import Row
 
 ATTENTION_NAME = "agentgym_packed"
+_CHUNK = 128  # tokens of each row that attend in one call: later ones' keys are left out, as no mask leaves them out
 
 
 def packed_attention(
@@ -61,15 +62,25 @@ def _attend(tile: Tile, tokens: Sequence[Tensor], own: slice, window: int | None
             tensor.index_select(0, tile.paths).view(num_rows, length, *tensor.shape[1:]).transpose(1, 2)
             for tensor in (key, value)
         )
-    mask = tile.mask
-    if window is not None and window < length:
-        mask = _causal(length, query.device) if mask is None else mask
-        newest = mask.sum(-1, keepdim=True)
-        mask = mask & (torch.arange(length, device=query.device) >= newest - window)
-    out = F.scaled_dot_product_attention(
-        _laid_out(query[own], tile), keys, values, mask, is_causal=mask is None, scale=scale, enable_gqa=True
-    )  # [rows, heads, width, D]
+    queries, outs = _laid_out(query[own], tile), []
+    for first in range(0, width, _CHUNK):
+        end = min(first + _CHUNK, width)
+        reach = min(tile.start + end, length)
+        part = queries[:, :, first:end], keys[:, :, :reach], values[:, :, :reach]
+        mask = _mask(tile, first, end, reach, window).to(query.dtype)
+        outs.append(F.scaled_dot_product_attention(*part, mask, scale=scale, enable_gqa=True))
+    out = torch.cat(outs, dim=2)  # [rows, heads, width, D]
     return out.transpose(1, 2).reshape(num_rows * width, *out.shape[1::2])[tile.places]
+
+
+def _mask(tile: Tile, first: int, end: int, reach: int, window: int | None) -> Tensor:
+    """Return what is added to the scores of some own tokens of each row, 0 or -inf: [rows, 1, end - first, reach]."""
+    if (first, window) not in tile.masks:
+        newest = tile.newest[:, None, first:end, None]
+        place = torch.arange(reach, device=newest.device)
+        hidden = place > newest if window is None else (place > newest) | (place <= newest - window)
+        tile.masks[first, window] = torch.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, -torch.inf)
+    return tile.masks[first, window]
 
 
 def _laid_out(tensor: Tensor, tile: Tile) -> Tensor:
@@ -77,10 +88,6 @@ def _laid_out(tensor: Tensor, tile: Tile) -> Tensor:
     num_rows, width, _ = tile.shape
     flat = tensor.new_zeros(num_rows * width, *tensor.shape[1:]).index_copy(0, tile.places, tensor)
     return flat.view(num_rows, width, *tensor.shape[1:]).transpose(1, 2)
-
-
-def _causal(length: int, device: torch.device) -> Tensor:
-    return torch.ones(length, length, dtype=torch.bool, device=device).tril()
 
 
 @contextmanager

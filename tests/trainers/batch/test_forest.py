@@ -33,9 +33,10 @@ def test_a_branch_is_laid_out_as_the_docstring_of_a_tile_says():
     assert packed.positions.tolist() == [[0, 1, 2, 2, 3]]
     assert [path.tolist() for path in paths] == [[0, 1, 2], [0, 1, 3, 4]]
     root, branch = packed.tiles
-    assert (root.shape, root.places.tolist(), root.paths, root.mask) == ((1, 3, 3), [0, 1, 2], None, None)
-    assert (branch.shape, branch.places.tolist(), branch.paths.tolist()) == ((1, 2, 4), [0, 1], [0, 1, 3, 4])
-    assert branch.mask.tolist() == [[[[True, True, True, False], [True, True, True, True]]]]
+    assert (root.shape, root.start, root.places.tolist(), root.paths) == ((1, 3, 3), 0, [0, 1, 2], None)
+    assert (branch.shape, branch.start, branch.places.tolist()) == ((1, 2, 4), 2, [0, 1])
+    assert branch.paths.tolist() == [0, 1, 3, 4]
+    assert branch.newest.tolist() == [[2, 3]]
 
 
 @given(SHORT_ROWS, st.integers(1, 60))
@@ -73,10 +74,13 @@ def test_every_token_sees_exactly_the_path_to_it(texts):
         own = np.full(num_rows * width, -1)
         own[tile.places.numpy()] = np.arange(begin, end)
         keys = own.reshape(num_rows, width) if tile.paths is None else tile.paths.reshape(num_rows, length).numpy()
-        mask = np.tri(width, dtype=bool)[None].repeat(num_rows, 0) if tile.mask is None else tile.mask[:, 0].numpy()
-        assert mask.any(-1).all()  # also of padding, whose attention would be NaN
+        newest = tile.newest.numpy()
+        assert newest.max() < length
+        assert (newest <= tile.start + np.arange(width)).all()
         for row, line in enumerate(own.reshape(num_rows, width)):
-            seen |= {int(token): keys[row][mask[row, place]].tolist() for place, token in enumerate(line) if token >= 0}
+            for place, token in enumerate(line):
+                if token >= 0:
+                    seen[int(token)] = keys[row][: newest[row, place] + 1].tolist()
     assert set(seen) == set(range(len(ids)))
     for path in paths:
         for depth, token in enumerate(path.tolist()):
