@@ -1,18 +1,25 @@
-"""Continuous batching: each step puts waiting requests into free slots, feeds new tokens and samples a token a row."""
+"""Continuous batching: each step puts waiting requests into free slots, feeds new tokens and samples a token a row.
+
+No prefix is computed twice while it is in the cache: a row that begins as another one does takes over the keys and
+values of the tokens that they share. If the other one has yet to feed them, the row waits for it.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 from agentgym_rft.agents.policies.base import SampleRequest
-from agentgym_rft.agents.policies.kv_cache import Slot, SlotTable
+from agentgym_rft.agents.policies.kv_cache import Slot, SlotTable, common_prefix
 from agentgym_rft.agents.policies.ragged import RaggedModel, Segment
 from agentgym_rft.agents.policies.sampling import request_uniforms, sample_rows
 from agentgym_rft.errors import PolicyError
+
+_LEAST_SHARED = 8  # tokens that are worth a copy
+Source = TypeVar("Source")
 
 
 @dataclass(slots=True, eq=False)
@@ -23,7 +30,10 @@ class Row:
     tokens: list[int]
     uniforms: list[float]
     slot: Slot | None = None
+    number: int = 0  # in order of admission
     fed: int = 0
+    source: Row | None = None  # a row that is about to feed the first `num_shared` tokens of this one, too
+    num_shared: int = 0
     version: int | None = None  # of the weights that sampled its first token
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
@@ -36,14 +46,6 @@ def new_row(request: SampleRequest) -> Row:
     return Row(request, list(request.prompt_ids), request_uniforms(request.seed, request.max_new_tokens))
 
 
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """Return number of equal leading tokens."""
-    shorter = min(len(a), len(b))
-    if a[:shorter] == b[:shorter]:
-        return shorter
-    return next(i for i in range(shorter) if a[i] != b[i])
-
-
 class Engine:
     """Holds the running and the waiting rows. It knows nothing of asyncio: `step` does one forward pass and returns."""
 
@@ -54,7 +56,7 @@ class Engine:
         self._slots = SlotTable(max_concurrency)
         self._waiting: deque[Row] = deque()
         self._running: list[Row] = []  # in order of admission
-        self._num_steps = 0
+        self._num_steps = self._num_started = 0
         self.version = 0  # of the weights, as rows carry it
         self.num_forward_tokens = 0  # fed to the model since the start, prompts and samples
 
@@ -86,7 +88,7 @@ class Engine:
         """Drop all cached keys and values after the weights changed. Running rows are fed again and continue."""
         for row in self._running:
             self._park(row)
-            row.slot, row.fed = None, 0
+            row.slot, row.fed, row.source = None, 0, None
         self._waiting.extendleft(reversed(self._running))
         self._running.clear()
         self._slots.clear()
@@ -104,6 +106,8 @@ class Engine:
 
     def step(self) -> list[Row]:
         """Admit, feed and sample once; return the rows that ended, with `stop` or `error` set."""
+        for row in self._running:
+            self._take_over(row)
         self._admit()
         segments = self._plan()
         self._model.pool.reserve(self._slots.num_made, max(s.start + len(s.ids) for s in segments))
@@ -135,19 +139,59 @@ class Engine:
             self._waiting = deque(row for row in self._waiting if not self._start(row, self._num_steps + 1))
 
     def _start(self, row: Row, idle_before: int) -> bool:
-        slot = self._slots.acquire(row.request.cache_key, idle_before)
+        slot = self._slots.acquire(row.request.cache_key, row.tokens, idle_before)
         if slot is None:
             return False
         # The last prompt token is always fed: its logits give the first sample.
         row.fed = min(common_prefix(slot.ids, row.tokens), len(row.tokens) - 1)
         row.slot = slot
+        self._num_started += 1
+        row.number = self._num_started
+        self._find_source(row)
         self._running.append(row)
         return True
+
+    def _find_source(self, row: Row) -> None:
+        """Copy what the cache has of the row's beginning beyond its own slot, or wait for the row that will have more.
+
+        Only rows that started earlier are waited for, so that no two wait for each other.
+        """
+        most = len(row.tokens) - 1
+        if most - row.fed < _LEAST_SHARED:
+            return
+        cached, num_shared = _most_alike(((slot, slot.ids) for slot in self._slots.at_rest), row)
+        if cached is not None:
+            self._copy(cached, row, min(num_shared, most))
+        earlier = ((other, other.tokens) for other in self._running if other.number < row.number)
+        feeding, num_shared = _most_alike(earlier, row)
+        if feeding is not None:
+            row.source, row.num_shared = feeding, min(num_shared, most)
+            self._take_over(row)
+
+    def _take_over(self, row: Row) -> None:
+        """Copy what a row waits for once it was fed; if it will not be, look for another source."""
+        source = row.source
+        if source is None or (source in self._running and source.fed < row.num_shared):
+            return
+        row.source = None
+        if source.slot is not None and source.error is None:
+            self._copy(source.slot, row, min(row.num_shared, source.fed))
+        if row.fed < row.num_shared:
+            self._find_source(row)
+
+    def _copy(self, source: Slot, row: Row, end: int) -> None:
+        assert row.slot is not None
+        if end > row.fed:
+            self._model.pool.reserve(self._slots.num_made, end)
+            self._model.pool.copy(source.index, row.slot.index, row.fed, end)
+            row.fed = end
 
     def _plan(self) -> list[Segment]:
         """One segment for each running row: a sampled token, or a part of the prompt within the budget of the step."""
         segments, budget = [], self._step_tokens
         for row in self._running:
+            if row.source is not None:
+                continue
             assert row.slot is not None
             pending = len(row.tokens) - row.fed
             count = pending if pending == 1 else min(pending, budget)
@@ -190,3 +234,18 @@ def _append(row: Row, token: int, logprob: float) -> None:
         row.stop = "stop"
     elif len(row.ids) == row.request.max_new_tokens:
         row.stop = "length"
+
+
+def _most_alike(sources: Iterable[tuple[Source, list[int]]], row: Row) -> tuple[Source | None, int]:
+    """Return the source that shares most tokens with the row's beginning, and how many; None if no more than are fed.
+
+    The few tokens after those that are fed tell most sources apart.
+    """
+    next_tokens = slice(row.fed, row.fed + _LEAST_SHARED)
+    best, most = None, row.fed
+    for source, tokens in sources:
+        if tokens[next_tokens] == row.tokens[next_tokens]:
+            num_shared = common_prefix(tokens, row.tokens)
+            if num_shared > most:
+                best, most = source, num_shared
+    return best, most

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -36,6 +36,13 @@ class KVPool:
                 keys[slots].zero_()
                 values[slots].zero_()
 
+    def copy(self, source: int, target: int, first: int, end: int) -> None:
+        """Give one slot the keys and values of another's positions from `first` to before `end`."""
+        with torch.inference_mode():
+            for keys, values in self._layers.values():
+                keys[target, :, first:end] = keys[source, :, first:end]
+                values[target, :, first:end] = values[source, :, first:end]
+
     def reserve(self, num_slots: int, length: int) -> None:
         """Make room for rows of `length` tokens in `num_slots` slots. Grows to at least double, so copying is rare."""
         if num_slots > self.num_slots:
@@ -65,25 +72,28 @@ class KVPool:
         return new
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Slot:
-    """One place in the pool and the tokens whose keys and values it holds."""
+    """One place in the pool and the tokens whose keys and values it holds, also when it belongs to no episode."""
 
     index: int
-    key: str
+    key: str | None = None  # of its episode
     ids: list[int] = field(default_factory=list)
     is_busy: bool = False
     idle_since: int = -1  # the step after which it became idle
 
 
 class SlotTable:
-    """Says which episode owns which slot. When slots run out, the least recently used idle owner loses its slot."""
+    """Says which episode owns which slot. When slots run out, the least recently used idle owner loses its slot.
+
+    A slot keeps its tokens until another episode writes over them, so that they can serve one that begins as they do.
+    """
 
     def __init__(self, max_slots: int) -> None:
         self._max_slots = max_slots
         self._by_key: dict[str, Slot] = {}
         self._idle: OrderedDict[str, Slot] = OrderedDict()  # oldest first
-        self._free: list[int] = []  # heap: low indices first, so that the slots in use stay close together
+        self._free: list[Slot] = []  # without an episode
         self._num_made = 0
 
     def __len__(self) -> int:
@@ -95,8 +105,14 @@ class SlotTable:
         """One more than the highest slot index ever given out."""
         return self._num_made
 
+    @property
+    def at_rest(self) -> Iterator[Slot]:
+        """The slots that nobody writes to now."""
+        yield from self._idle.values()
+        yield from self._free
+
     def clear(self) -> None:
-        """Forget all episodes. No slot may be busy."""
+        """Forget all episodes and tokens. No slot may be busy."""
         assert len(self._idle) == len(self._by_key)
         self._by_key.clear()
         self._idle.clear()
@@ -106,14 +122,19 @@ class SlotTable:
     def owns(self, key: str) -> bool:
         return key in self._by_key
 
-    def acquire(self, key: str, idle_before: int) -> Slot | None:
-        """Take the key's slot, or a new one; None if every other slot is busy or idle only since `idle_before`."""
+    def acquire(self, key: str, tokens: Sequence[int], idle_before: int) -> Slot | None:
+        """Take the key's slot, or another one; None if every other slot is busy or idle only since `idle_before`.
+
+        Of slots without an episode it is the one whose tokens begin most like `tokens`, else that of the lowest index,
+        so that the slots in use stay close together.
+        """
         slot = self._by_key.get(key)
         if slot is None:
-            index = self._take_index(idle_before)
-            if index is None:
+            slot = self._take(tokens, idle_before)
+            if slot is None:
                 return None
-            slot = self._by_key[key] = Slot(index, key)
+            slot.key = key
+            self._by_key[key] = slot
         assert not slot.is_busy
         self._idle.pop(key, None)
         slot.is_busy = True
@@ -121,25 +142,40 @@ class SlotTable:
 
     def park(self, slot: Slot, step: int) -> None:
         """The slot's request is over, its row stays for the next turn of the episode."""
+        assert slot.key is not None
         slot.is_busy = False
         slot.idle_since = step
         self._idle[slot.key] = slot
 
     def release(self, key: str) -> None:
-        """Frees an idle key's slot. Unknown keys are fine."""
+        """Take an idle key's slot from it. Unknown keys are fine."""
         slot = self._idle.pop(key, None)
         if slot is not None:
             del self._by_key[key]
-            heapq.heappush(self._free, slot.index)
+            slot.key = None
+            self._free.append(slot)
 
-    def _take_index(self, idle_before: int) -> int | None:
-        if self._free:
-            return heapq.heappop(self._free)
-        if self._num_made < self._max_slots:
+    def _take(self, tokens: Sequence[int], idle_before: int) -> Slot | None:
+        if not self._free and self._num_made < self._max_slots:
             self._num_made += 1
-            return self._num_made - 1
-        oldest = next(iter(self._idle.values()), None)
-        if oldest is None or oldest.idle_since >= idle_before:
-            return None
-        self.release(oldest.key)
-        return heapq.heappop(self._free)
+            return Slot(self._num_made - 1)
+        if not self._free:
+            oldest = next(iter(self._idle.values()), None)
+            if oldest is None or oldest.idle_since >= idle_before:
+                return None
+            assert oldest.key is not None
+            self.release(oldest.key)
+        best = min(self._free, key=lambda slot: (-common_prefix(slot.ids, tokens), slot.index))
+        self._free.remove(best)
+        return best
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """Return number of equal leading tokens."""
+    low, high = 0, min(len(a), len(b))
+    if a[:high] == b[:high]:
+        return high
+    while high - low > 1:  # equal up to `low`, not up to `high`
+        middle = (low + high) // 2
+        low, high = (middle, high) if a[low:middle] == b[low:middle] else (low, middle)
+    return low
