@@ -8,7 +8,7 @@ tokens of earlier rows to them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -19,24 +19,22 @@ from agentgym_rft.trainers.batch.table import Row
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """Rows whose own tokens attend in one call, as padded rows of `shape` (rows, most own tokens, longest path).
+    """Rows of one shape, which attend together: `num_own` tokens of their own after `start` shared ones on their path.
 
-    Example: the row [5 6 7] and its branch [5 6 8 9], packed as [5 6 7 8 9], are two tiles, since the first one has no
-    path before its own tokens. The second tile: `shape` (1, 2, 4), `start` 2, `places` [0 1], `paths` [0 1 3 4], and
-    `newest` [[2 3]].
+    Example: the row [5 6 7] and its branch [5 6 8 9], packed as [5 6 7 8 9], are two tiles. The second one has `start` 2,
+    `num_own` 2 and `paths` [0 1 3 4].
     """
 
-    shape: tuple[int, int, int]
-    start: int  # most tokens on a path before a row's own ones
-    places: Tensor  # int64, of the own tokens in the flattened [rows * most own tokens]
-    paths: Tensor | None  # int64 [rows * longest path], packed tokens; None: own tokens are all that they see
-    newest: Tensor  # int64 [rows, most own tokens], the last place on the path that each token sees: its own
-    masks: dict[tuple[int, int | None], Tensor] = field(default_factory=dict)  # of attention, which all layers share
+    num_rows: int
+    start: int
+    num_own: int
+    paths: (
+        Tensor | None
+    )  # int64 [rows * (start + num_own)], packed tokens; None: `start` is 0, and paths are own tokens
 
     def to(self, device: torch.device) -> Tile:
         """Return the same tile on another device."""
-        paths = None if self.paths is None else self.paths.to(device)
-        return Tile(self.shape, self.start, self.places.to(device), paths, self.newest.to(device))
+        return replace(self, paths=None if self.paths is None else self.paths.to(device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +43,12 @@ class Packed:
 
     positions: Tensor  # int64 [1, T], of each token in its own row
     tiles: tuple[Tile, ...]
+    masks: dict[int | None, Tensor] = field(default_factory=dict)  # of attention, by window, which all layers share
+
+    @property
+    def longest(self) -> int:
+        """Return the number of tokens on the longest path."""
+        return max(tile.start + tile.num_own for tile in self.tiles)
 
     def to(self, device: torch.device) -> Packed:
         """Return the same tokens on another device."""
@@ -100,8 +104,11 @@ def parts(found: Sequence[Branch], budget: int) -> Iterator[list[Branch]]:
 
 def plant(part: Sequence[Branch]) -> tuple[Packed, np.ndarray, list[np.ndarray]]:
     """Return the tokens of a pass, their ids [T], and the path of each branch through them, [its length]."""
-    tiles = list(_tiles(part))
-    ordered = [number for tile in tiles for number in tile]
+    shapes: dict[tuple[int, int], list[int]] = {}
+    for number, branch in enumerate(part):
+        if branch.num_own:
+            shapes.setdefault((branch.start, branch.num_own), []).append(number)
+    ordered = [number for numbers in shapes.values() for number in numbers]
     offsets = np.cumsum([0, *(part[number].num_own for number in ordered)])
     first = {number: int(offset) for number, offset in zip(ordered, offsets, strict=False)}
     paths: list[np.ndarray] = []
@@ -110,50 +117,14 @@ def plant(part: Sequence[Branch]) -> tuple[Packed, np.ndarray, list[np.ndarray]]
         paths.append(np.concatenate([paths[-1][: branch.start], own]) if branch.start else own)
     ids = np.concatenate([part[number].row.ids[part[number].start : -1] for number in ordered])
     positions = np.concatenate([np.arange(part[number].start, part[number].length) for number in ordered])
-    laid = tuple(_tile([part[number] for number in tile], [paths[number] for number in tile]) for tile in tiles)
-    return Packed(torch.from_numpy(positions)[None], laid), ids, paths
+    tiles = []
+    for (start, num_own), numbers in shapes.items():
+        led = torch.from_numpy(np.concatenate([paths[number] for number in numbers])) if start else None
+        tiles.append(Tile(len(numbers), start, num_own, led))
+    return Packed(torch.from_numpy(positions)[None], tuple(tiles)), ids, paths
 
 
 def _num_common(a: np.ndarray, b: np.ndarray) -> int:
     shorter = min(len(a), len(b))
     differs = a[:shorter] != b[:shorter]
     return int(differs.argmax()) if differs.any() else shorter
-
-
-def _tiles(part: Sequence[Branch]) -> Iterator[list[int]]:
-    """Deal branches with tokens of their own to tiles of about equal size, so that less than half is padding."""
-
-    def area(number: int) -> int:
-        return part[number].num_own * part[number].length
-
-    for has_prefix in (False, True):
-        numbers = [n for n, branch in enumerate(part) if branch.num_own and (branch.start > 0) == has_prefix]
-        tile: list[int] = []
-        widest = longest = 0
-        for number in sorted(numbers, key=area, reverse=True):
-            widest, longest = max(widest, part[number].num_own), max(longest, part[number].length)
-            if tile and 2 * area(number) < widest * longest:
-                yield tile
-                tile, widest, longest = [], part[number].num_own, part[number].length
-            tile.append(number)
-        if tile:
-            yield tile
-
-
-def _tile(rows: Sequence[Branch], paths: Sequence[np.ndarray]) -> Tile:
-    widest, longest = max(row.num_own for row in rows), max(row.length for row in rows)
-    places = np.concatenate([np.arange(row.num_own) + number * widest for number, row in enumerate(rows)])
-    starts, lengths = (np.array(values)[:, None] for values in zip(*((r.start, r.length) for r in rows), strict=True))
-    newest = np.minimum(starts + np.arange(widest), lengths - 1)  # padding sees what is there, never nothing
-    seen = None
-    if starts.any():
-        seen = np.zeros((len(rows), longest), dtype=np.int64)
-        for number, path in enumerate(paths):
-            seen[number, : len(path)] = path
-    return Tile(
-        shape=(len(rows), widest, longest),
-        start=int(starts.max()),
-        places=torch.from_numpy(places),
-        paths=None if seen is None else torch.from_numpy(seen.reshape(-1)),
-        newest=torch.from_numpy(newest),
-    )

@@ -44,50 +44,50 @@ def packed_attention(
     if options.get("softcap") is not None:
         raise ConfigError("trainer.packing=packed cannot serve attention with capped scores. Write padded.")
     tokens = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]  # [T, heads, D] each
+    mask = _mask(packed, options.get("sliding_window"), query)
     outs, end = [], 0
     for tile in packed.tiles:
-        begin, end = end, end + len(tile.places)
-        outs.append(_attend(tile, tokens, slice(begin, end), options.get("sliding_window"), options.get("scaling")))
+        begin, end = end, end + tile.num_rows * tile.num_own
+        outs.append(_attend(tile, tokens, slice(begin, end), mask, options.get("scaling")))
     return torch.cat(outs).unsqueeze(0), None
 
 
-def _attend(tile: Tile, tokens: Sequence[Tensor], own: slice, window: int | None, scale: float | None) -> Tensor:
-    """Return what a tile's own tokens see, [own tokens, heads, D]."""
-    query, key, value = tokens
-    num_rows, width, length = tile.shape
-    if tile.paths is None:
-        keys, values = (_laid_out(tensor[own], tile) for tensor in (key, value))
-    else:
-        keys, values = (
-            tensor.index_select(0, tile.paths).view(num_rows, length, *tensor.shape[1:]).transpose(1, 2)
-            for tensor in (key, value)
-        )
-    queries, outs = _laid_out(query[own], tile), []
-    for first in range(0, width, _CHUNK):
-        end = min(first + _CHUNK, width)
-        reach = min(tile.start + end, length)
-        part = queries[:, :, first:end], keys[:, :, :reach], values[:, :, :reach]
-        mask = _mask(tile, first, end, reach, window).to(query.dtype)
-        outs.append(F.scaled_dot_product_attention(*part, mask, scale=scale, enable_gqa=True))
-    out = torch.cat(outs, dim=2)  # [rows, heads, width, D]
-    return out.transpose(1, 2).reshape(num_rows * width, *out.shape[1::2])[tile.places]
+def _mask(packed: Packed, window: int | None, like: Tensor) -> Tensor:
+    """Return the mask of which every chunk's is a part, [chunk, longest path + chunk], 0 or -inf.
 
-
-def _mask(tile: Tile, first: int, end: int, reach: int, window: int | None) -> Tensor:
-    """Return what is added to the scores of some own tokens of each row, 0 or -inf: [rows, 1, end - first, reach]."""
-    if (first, window) not in tile.masks:
-        newest = tile.newest[:, None, first:end, None]
-        place = torch.arange(reach, device=newest.device)
+    Line `n` is that of a token after `longest` + `n` others. Fewer others are the same without the columns before.
+    """
+    if window not in packed.masks:
+        newest = packed.longest + torch.arange(_CHUNK, device=like.device)[:, None]
+        place = torch.arange(packed.longest + _CHUNK, device=like.device)
         hidden = place > newest if window is None else (place > newest) | (place <= newest - window)
-        tile.masks[first, window] = torch.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, -torch.inf)
-    return tile.masks[first, window]
+        packed.masks[window] = torch.zeros(hidden.shape, device=like.device).masked_fill_(hidden, -torch.inf)
+    return packed.masks[window].to(like.dtype)
 
 
-def _laid_out(tensor: Tensor, tile: Tile) -> Tensor:
-    """Return the own tokens of a tile as padded rows: [own tokens, heads, D] -> [rows, heads, width, D]."""
-    num_rows, width, _ = tile.shape
-    flat = tensor.new_zeros(num_rows * width, *tensor.shape[1:]).index_copy(0, tile.places, tensor)
-    return flat.view(num_rows, width, *tensor.shape[1:]).transpose(1, 2)
+def _attend(tile: Tile, tokens: Sequence[Tensor], own: slice, mask: Tensor, scale: float | None) -> Tensor:
+    """Return what a tile's own tokens see, [own tokens, heads, D].
+
+    A chunk of them at a time, with the keys up to its last: this leaves out what the mask would only hide.
+    """
+    query, key, value = tokens
+    queries = _rows(query[own], tile)
+    shown = (key[own], value[own]) if tile.paths is None else (t.index_select(0, tile.paths) for t in (key, value))
+    keys, values = (_rows(tensor, tile) for tensor in shown)
+    outs = []
+    for first in range(0, tile.num_own, _CHUNK):
+        end = min(first + _CHUNK, tile.num_own)
+        reach, before = tile.start + end, mask.shape[1] - _CHUNK - tile.start - first
+        part = queries[:, :, first:end], keys[:, :, :reach], values[:, :, :reach]
+        own_mask = mask[: end - first, before : before + reach]
+        outs.append(F.scaled_dot_product_attention(*part, own_mask, scale=scale, enable_gqa=True))
+    out = torch.cat(outs, dim=2) if len(outs) > 1 else outs[0]  # [rows, heads, own tokens of a row, D]
+    return out.transpose(1, 2).flatten(0, 1)
+
+
+def _rows(tensor: Tensor, tile: Tile) -> Tensor:
+    """Return tokens of a tile by rows: [tokens, heads, D] -> [rows, heads, tokens of a row, D]."""
+    return tensor.view(tile.num_rows, -1, *tensor.shape[1:]).transpose(1, 2)
 
 
 @contextmanager

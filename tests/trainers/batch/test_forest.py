@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,10 +32,8 @@ def test_a_branch_is_laid_out_as_the_docstring_of_a_tile_says():
     assert packed.positions.tolist() == [[0, 1, 2, 2, 3]]
     assert [path.tolist() for path in paths] == [[0, 1, 2], [0, 1, 3, 4]]
     root, branch = packed.tiles
-    assert (root.shape, root.start, root.places.tolist(), root.paths) == ((1, 3, 3), 0, [0, 1, 2], None)
-    assert (branch.shape, branch.start, branch.places.tolist()) == ((1, 2, 4), 2, [0, 1])
-    assert branch.paths.tolist() == [0, 1, 3, 4]
-    assert branch.newest.tolist() == [[2, 3]]
+    assert (root.num_rows, root.start, root.num_own, root.paths) == (1, 0, 3, None)
+    assert (branch.num_rows, branch.start, branch.num_own, branch.paths.tolist()) == (1, 2, 2, [0, 1, 3, 4])
 
 
 @given(SHORT_ROWS, st.integers(1, 60))
@@ -69,18 +66,11 @@ def test_every_token_sees_exactly_the_path_to_it(texts):
     seen = {}
     end = 0
     for tile in packed.tiles:
-        num_rows, width, length = tile.shape
-        begin, end = end, end + len(tile.places)
-        own = np.full(num_rows * width, -1)
-        own[tile.places.numpy()] = np.arange(begin, end)
-        keys = own.reshape(num_rows, width) if tile.paths is None else tile.paths.reshape(num_rows, length).numpy()
-        newest = tile.newest.numpy()
-        assert newest.max() < length
-        assert (newest <= tile.start + np.arange(width)).all()
-        for row, line in enumerate(own.reshape(num_rows, width)):
-            for place, token in enumerate(line):
-                if token >= 0:
-                    seen[int(token)] = keys[row][: newest[row, place] + 1].tolist()
+        begin, end = end, end + tile.num_rows * tile.num_own
+        own = np.arange(begin, end).reshape(tile.num_rows, tile.num_own)
+        keys = own if tile.paths is None else tile.paths.numpy().reshape(tile.num_rows, -1)
+        for line, path in zip(own.tolist(), keys.tolist(), strict=True):
+            seen |= {token: path[: tile.start + place + 1] for place, token in enumerate(line)}
     assert set(seen) == set(range(len(ids)))
     for path in paths:
         for depth, token in enumerate(path.tolist()):
@@ -104,11 +94,10 @@ def test_processes_get_about_equally_many_tokens():
     assert sum(fed) <= num_fed(pack(rows_of(*texts), 10**6, "packed")) + 60  # the prefix again, and little more
 
 
-def test_tiles_are_less_than_half_padding():
-    rng = np.random.default_rng(0)
-    texts = [[1, 2, 3, *rng.integers(4, 90, rng.integers(1, 200)), 0] for _ in range(30)]
-    (part,) = parts(branches(rows_of(*texts)), 10**6)
-    packed, _, _ = plant(part)
-    area = sum(rows * width * length for rows, width, length in (tile.shape for tile in packed.tiles))
-    assert area < 2 * sum(branch.num_own * branch.length for branch in part)
-    assert torch.cat([tile.places for tile in packed.tiles]).numel() == packed.positions.numel()
+def test_rows_of_one_shape_are_one_tile():
+    texts = [[1, 2, 3, 4, 0], [1, 2, 5, 6, 0], [1, 2, 7, 8, 0], [9, 2, 3, 4, 0], [1, 2, 3, 4, 0]]
+    (part,) = parts(branches(rows_of(*texts)), 100)
+    packed, ids, _ = plant(part)
+    assert [(tile.num_rows, tile.start, tile.num_own) for tile in packed.tiles] == [(2, 0, 4), (2, 2, 2)]
+    assert ids.tolist() == [1, 2, 3, 4, 9, 2, 3, 4, 5, 6, 7, 8]
+    assert packed.longest == 4

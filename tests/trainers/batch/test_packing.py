@@ -71,10 +71,7 @@ def test_a_packed_micro_batch_is_laid_out_as_its_docstring_says():
     assert batch.targets.tolist() == [3, 4, 1, 2]
     assert batch.index.tolist() == [2, 3, 0, 1]
     assert batch.packed.positions.tolist() == [[0, 1, 2, 0, 1]]
-    assert [(tile.shape, tile.places.tolist()) for tile in batch.packed.tiles] == [
-        ((1, 3, 3), [0, 1, 2]),
-        ((1, 2, 2), [0, 1]),
-    ]
+    assert [(tile.num_rows, tile.start, tile.num_own) for tile in batch.packed.tiles] == [(1, 0, 3), (1, 0, 2)]
     assert num_fed([batch]) == 5
     assert num_fed(pack(rows, 100)) == 6
 
