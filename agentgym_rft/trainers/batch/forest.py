@@ -21,16 +21,14 @@ from agentgym_rft.trainers.batch.table import Row
 class Tile:
     """Rows of one shape, which attend together: `num_own` tokens of their own after `start` shared ones on their path.
 
-    Example: the row [5 6 7] and its branch [5 6 8 9], packed as [5 6 7 8 9], are two tiles. The second one has `start` 2,
-    `num_own` 2 and `paths` [0 1 3 4].
+    Example: the row [5 6 7] and its branch [5 6 8 9], packed as [5 6 7 8 9], are two tiles. The second one has `start`
+    2, `num_own` 2 and `paths` [0 1 3 4].
     """
 
     num_rows: int
     start: int
     num_own: int
-    paths: (
-        Tensor | None
-    )  # int64 [rows * (start + num_own)], packed tokens; None: `start` is 0, and paths are own tokens
+    paths: Tensor | None  # int64 [rows * (start + num_own)], packed tokens; None: the own ones, `start` is 0
 
     def to(self, device: torch.device) -> Tile:
         """Return the same tile on another device."""
