@@ -11,6 +11,7 @@ import typer
 
 from agentgym_rft.cli.evaluation_settings import given_values, merge_settings
 from agentgym_rft.cli.settings import is_run_dir, read_run_config, with_full_names
+from agentgym_rft.cli.trust import Trust, check_trust
 from agentgym_rft.config.load import merge, validate_config
 from agentgym_rft.config.run import Config
 from agentgym_rft.errors import ConfigError, DataError
@@ -27,6 +28,7 @@ def bench_command(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, ...; default: the run's.")] = None,
     data: Annotated[str | None, typer.Option(help="Data directory of the environment; default: the run's.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results; default: bench in the run.")] = None,
+    trust: Trust = False,
 ) -> None:
     """Evaluate the policy that a run began with and all of its checkpoints: curve.json, and a table.
 
@@ -42,7 +44,9 @@ def bench_command(
         raise ConfigError(
             f"'{run}' trained a policy for each role; bench is for one policy. Use `agentgym eval` on it."
         )
-    base = with_full_names(validate_config(read_run_config(run))).model_dump()
+    recorded = with_full_names(validate_config(read_run_config(run)))
+    check_trust(recorded, run, (), trust, trains=False)
+    base = recorded.model_dump()
     updates: dict[str, dict[str, Any]] = {
         "eval": given_values(split=split, num_tasks=tasks, temperature=temperature),
         "policy": given_values(device=device),

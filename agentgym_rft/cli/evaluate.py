@@ -19,6 +19,7 @@ from agentgym_rft.cli.evaluation_settings import (
     with_env_options,
 )
 from agentgym_rft.cli.settings import check_out, say_whose_seed
+from agentgym_rft.cli.trust import Trust, check_trust
 from agentgym_rft.config.run import Config
 from agentgym_rft.envs.panels import Panel, read_panel
 from agentgym_rft.errors import ConfigError
@@ -58,6 +59,7 @@ def evaluate_command(
     workers: Annotated[
         str | None, typer.Option(help="Where episodes run: local, processes or ray; default: the run's, or local.")
     ] = None,
+    trust: Trust = False,
 ) -> None:
     """Evaluate a policy: success by task type with 95 % intervals, and JSON with a row a task.
 
@@ -79,6 +81,7 @@ def evaluate_command(
     if frozen is not None:
         base["env"]["options"] = {**frozen.options, **base["env"].get("options", {})}
     config = merge_settings(with_env_options(base, env_option), updates, data, card)
+    check_trust(config, panel or _first_policy(policy, seat), env, trust, trains=False)
     say_whose_seed(config)
     _show(_evaluated(config, policy, samples, frozen, out, seat), out)
 

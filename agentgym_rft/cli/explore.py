@@ -12,6 +12,7 @@ import typer
 
 from agentgym_rft.cli.options import Override, accepts_config
 from agentgym_rft.cli.settings import fresh_config, read_run_config, say_whose_seed, with_full_names, with_shorthands
+from agentgym_rft.cli.trust import Trust, check_trust
 from agentgym_rft.config.load import merge_overrides, validate_config
 from agentgym_rft.config.run import Config
 
@@ -42,6 +43,7 @@ def explore_command(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Short for --run.seed.")] = None,
     data: Annotated[str | None, typer.Option(help="Short for --env.options.data.")] = None,
+    trust: Trust = False,
     overrides: Sequence[Override] = (),
 ) -> None:
     """Play groups into an experience store; `agentgym train --store.replay_share=1` trains on it meanwhile, or later.
@@ -58,6 +60,7 @@ def explore_command(
         config, is_own_start = fresh_config(env, recipe, settings), True
     else:
         config = _followed_config(follow, settings)
+    check_trust(config, recipe or follow, settings, trust)
     say_whose_seed(config)
 
     def show(done: Round) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from agentgym_rft.cli.settings import read_run_config, with_full_names
+from agentgym_rft.cli.trust import Trust, check_trust
 from agentgym_rft.config.load import merge, validate_config
 from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory
@@ -23,6 +24,7 @@ def replay_command(
     env: Annotated[str | None, typer.Option(help="Environment; default: that of the run the file lies in.")] = None,
     data: Annotated[str | None, typer.Option(help="Data directory, for environments that take one.")] = None,
     tokens: Annotated[bool, typer.Option("--tokens", help="Compare the token ids of the prompts, too.")] = False,
+    trust: Trust = False,
 ) -> None:
     """Play stored episodes again from their action logs, and name the first difference of each.
 
@@ -31,6 +33,7 @@ def replay_command(
     from agentgym_rft.rollouts.replay.run import replay
 
     config = _config(file, env, data)
+    check_trust(config, file, env, trust, trains=False)
     chosen, num_left_out = _chosen(file, episode)
     setting = _setting(config, tokens)
     num_different = 0

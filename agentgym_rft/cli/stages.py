@@ -25,6 +25,7 @@ from agentgym_rft import registry
 from agentgym_rft.cli.options import Override
 from agentgym_rft.cli.settings import fresh_config, resumed_sft_config, say_whose_seed
 from agentgym_rft.cli.sft import run_sft
+from agentgym_rft.cli.trust import check_trust
 from agentgym_rft.config.load import find_yaml, load_sft_config, merge, merge_overrides, read_yaml, validate_sft_config
 from agentgym_rft.config.run import Config
 from agentgym_rft.config.sft import SftConfig
@@ -94,13 +95,15 @@ def _sft_config(part: Mapping[str, Any], overrides: Sequence[Override]) -> SftCo
     )
 
 
-def begin_stages(data: Mapping[str, Any], out: Path, overrides: Sequence[Override]) -> None:
+def begin_stages(data: Mapping[str, Any], out: Path, overrides: Sequence[Override], source: str, trust: bool) -> None:
     """Run the stages of a recipe one after the other. Raises `ConfigError` for what cannot work, before the first."""
     for path, _ in overrides:
         if path[0] not in _SHARED:
             raise ConfigError(f"A recipe with stages takes no --{'.'.join(path)}: set it in the stage that it is for.")
     data = merge_overrides(data, [(path, value) for path, value in overrides if tuple(path) != ("run", "out")])
     stages = read_stages(data)
+    for stage in stages:
+        check_trust(stage.config, source, overrides, trust)
     if is_staged_run(out):
         raise ConfigError(f"'{out}' holds a run already. Go on with --resume {out}, or choose another --out.")
     try:
@@ -108,15 +111,18 @@ def begin_stages(data: Mapping[str, Any], out: Path, overrides: Sequence[Overrid
         write_atomically(out / FILE, yaml.safe_dump(data, sort_keys=False).encode())
     except OSError as error:
         raise ConfigError(f"Cannot write to '{out}': {error.strerror}. Choose another --out.") from error
-    _run(stages, out)
+    _run(stages, out, overrides, trust)
 
 
-def resume_stages(out: Path) -> None:
+def resume_stages(out: Path, trust: bool) -> None:
     """Resume a run at its first stage that is not done, from that one's last checkpoint."""
-    _run(read_stages(read_yaml(out / FILE)), out)
+    stages = read_stages(read_yaml(out / FILE))
+    for stage in stages:
+        check_trust(stage.config, out, (), trust)
+    _run(stages, out, (), trust)
 
 
-def _run(stages: Sequence[Stage], out: Path) -> None:
+def _run(stages: Sequence[Stage], out: Path, overrides: Sequence[Override], trust: bool) -> None:
     from agentgym_rft.cli.training import run_train
 
     last: Path | None = None
@@ -128,7 +134,10 @@ def _run(stages: Sequence[Stage], out: Path) -> None:
         if isinstance(config, SftConfig):
             if not (folder / "model").is_dir():
                 is_begun = (folder / "config.yaml").is_file()
-                run_sft(resumed_sft_config(folder, ()) if is_begun else config, folder if is_begun else None, go_on)
+                if is_begun:  # from a file of its own, which may name something else than the recipe
+                    config = resumed_sft_config(folder, ())
+                    check_trust(config, folder, overrides, trust)
+                run_sft(config, folder if is_begun else None, go_on)
         else:
             say_whose_seed(config)
             is_begun = (folder / "checkpoints").is_dir()

@@ -1,10 +1,11 @@
-"""Files written in one piece."""
+"""Files that are written in one piece, and files that grow."""
 
 from __future__ import annotations
 
 import os
 import secrets
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -21,3 +22,11 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """Open a file to read and to add to, made if it is missing. Raises OSError, for a link in its place, too.
+
+    A folder that was given may have a link there to any file of its user, which would grow or be cut.
+    """
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o644), "a+b")
