@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from agentgym_rft.cli.evaluation_settings import given_values, merge_settings
-from agentgym_rft.cli.settings import is_run_dir, read_run_config, with_full_names
+from agentgym_rft.cli.settings import is_run_dir, place_in, read_run_config, with_full_names
 from agentgym_rft.cli.trust import Trust, check_trust
 from agentgym_rft.config.load import merge, validate_config
 from agentgym_rft.config.run import Config
@@ -34,9 +35,8 @@ def bench_command(
 
     Each result is kept in the folder, so the same command continues where it was stopped, or adds new checkpoints.
     """
-    from agentgym_rft.report.bench import bench_table, point
+    from agentgym_rft.report.bench import bench_table
     from agentgym_rft.report.tables import print_wide
-    from agentgym_rft.store.files import write_atomically
 
     if not is_run_dir(run):
         raise ConfigError(f"'{run}' is no run directory of `agentgym train`.")
@@ -52,17 +52,33 @@ def bench_command(
         "policy": given_values(device=device),
         "run": {"seed": seed},
     }
-    folder = out or run / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    points = []
-    for step, policy in _policies(run, base, every):
-        config = merge_settings(merge(base, {"policy": {"path": policy}}), updates, data, None)
-        summary = _evaluated(config, f"{run.name}@{step}", samples, folder / f"step_{step:06d}.json")
-        points.append(point(step, summary))
-    content = {"run": str(run), "protocol": summary["protocol"], "seed": seed, "points": points}
-    write_atomically(folder / "curve.json", (json.dumps(content, indent=1) + "\n").encode())
-    print_wide(sys.stdout, bench_table(points))
+    folder = out or place_in(run, "bench")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"Cannot write to '{folder}': {error.strerror}. Choose another --out.") from error
+    configs = {
+        step: merge_settings(merge(base, {"policy": {"path": policy}}), updates, data, None)
+        for step, policy in _policies(run, base, every)
+    }
+    print_wide(sys.stdout, bench_table(_curve(run, configs, samples, folder)))
     typer.echo(f"curve {folder / 'curve.json'}")
+
+
+def _curve(run: Path, configs: Mapping[int, Config], samples: int, folder: Path) -> list[dict[str, Any]]:
+    """Evaluate the policy of each step and write the curve into the folder. Returns its points."""
+    from agentgym_rft.report.bench import point
+    from agentgym_rft.store.files import write_atomically
+    from agentgym_rft.store.under_way import under_way
+
+    points: list[dict[str, Any]] = []
+    with under_way(folder, "Make room, and the same command goes on.", lambda: bool(points)):
+        for step, config in configs.items():
+            summary = _evaluated(config, f"{run.name}@{step}", samples, folder / f"step_{step:06d}.json")
+            points.append(point(step, summary))
+        content = {"run": str(run), "protocol": summary["protocol"], "seed": config.run.seed, "points": points}
+        write_atomically(folder / "curve.json", (json.dumps(content, indent=1) + "\n").encode())
+    return points
 
 
 def _policies(run: Path, base: dict[str, Any], every: int) -> list[tuple[int, str]]:

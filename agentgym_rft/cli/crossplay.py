@@ -84,12 +84,13 @@ def _show(summary: dict[str, Any], out: Path | None) -> None:
     from agentgym_rft.store.files import write_atomically
 
     to_stdout = out is None and not sys.stdout.isatty()
-    print_wide(sys.stderr if to_stdout else sys.stdout, crossplay_view(summary))
     content = json.dumps(summary, indent=1) + "\n"
-    if out is not None:
+    if out is not None:  # before anything is drawn
         write_atomically(out, content.encode())
         picture = out.with_suffix(".svg")
         write_atomically(picture, crossplay_picture(summary).encode())
+    print_wide(sys.stderr if to_stdout else sys.stdout, crossplay_view(summary))
+    if out is not None:
         typer.echo(f"result {out}, picture {picture}")
     elif to_stdout:
         typer.echo(content, nl=False)

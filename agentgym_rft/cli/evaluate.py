@@ -120,12 +120,16 @@ def _show(summary: dict[str, Any], out: Path | None) -> None:
     from agentgym_rft.evaluation.partial import partial_path
     from agentgym_rft.report.evaluation import write_summary
     from agentgym_rft.report.tables import evaluation_view, print_wide
+    from agentgym_rft.store.under_way import under_way
 
     to_stdout = out is None and not sys.stdout.isatty()
+    if out is not None:  # before anything is drawn
+        kept = "The finished episodes are kept: make room, and the same command writes the result."
+        with under_way(out, kept, lambda: True):
+            write_summary(out, summary)
+        partial_path(out).unlink(missing_ok=True)
     print_wide(sys.stderr if to_stdout else sys.stdout, evaluation_view(summary))
     if out is not None:
-        write_summary(out, summary)
-        partial_path(out).unlink(missing_ok=True)
         typer.echo(f"result {out}")
     elif to_stdout:
         typer.echo(json.dumps(summary, indent=1))

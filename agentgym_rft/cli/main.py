@@ -12,7 +12,8 @@ from typing import Any, cast
 
 import typer
 
-from agentgym_rft.errors import AgentGymError, CheckpointError, ConfigError, DataError, ParallelError, RegistryError
+from agentgym_rft.errors import AgentGymError, ParallelError
+from agentgym_rft.store.under_way import REFUSED, is_disk_error
 
 # OpenMP threads that wait for work spin by default, and on a machine with other work that slows every step many times.
 # It is read when torch is imported, which only the chosen command does.
@@ -101,7 +102,7 @@ def run(args: Sequence[str]) -> int:
         return _report("Interrupted.", INTERRUPTED)
     except _UsageError as error:
         return _report(_usage_sentence(error), USAGE)
-    except (ConfigError, RegistryError, DataError, CheckpointError) as error:
+    except REFUSED as error:
         return _report(str(error), USAGE)
     except ParallelError as error:
         _report(str(error), FAILED)
@@ -130,9 +131,14 @@ def _usage_sentence(error: Exception) -> str:
 
 
 def _failure_sentence(error: Exception) -> str:
-    """Return the message of the package's own errors; for any other, its type and how to get a traceback."""
+    """Return the message of the package's own errors and of the disk; for any other, its type and how to get a
+    traceback.
+    """
     if isinstance(error, AgentGymError):
         return str(error)
+    if isinstance(error, OSError) and is_disk_error(error):
+        file = "" if error.filename is None else f" '{error.filename}'"
+        return f"The operating system refuses{file}: {error.strerror}. Make room, or choose another place."
     text = f"{type(error).__name__}: {error}".rstrip(": .")
     return f"{text}. Set AGENTGYM_DEBUG=1 to see where it was raised."
 

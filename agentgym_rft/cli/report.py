@@ -15,12 +15,12 @@ def report_command(
     browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Plot success and entropy of runs, and its predicted against its measured change, and print the page's path."""
-    from agentgym_rft.cli.settings import check_out
+    from agentgym_rft.cli.settings import check_out, place_in
     from agentgym_rft.report.comparison import write_comparison
 
     if out is not None:
         check_out(out)
-    path = out or runs[0] / "comparison.html"
+    path = out or place_in(runs[0], "comparison.html")
     for outcome in write_comparison(runs, path):
         if outcome.r_weights is not None:
             typer.echo(

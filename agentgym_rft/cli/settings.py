@@ -25,6 +25,7 @@ from agentgym_rft.config.load import (
 from agentgym_rft.config.run import Config
 from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.errors import CheckpointError, ConfigError
+from agentgym_rft.store.under_way import is_disk_error
 
 DEFAULT_ENV = "agentgym/ALFWorld-v0"
 
@@ -128,6 +129,18 @@ def check_out(out: Path) -> None:
         tempfile.TemporaryFile(dir=out.parent).close()
     except OSError as error:
         raise ConfigError(f"Cannot write '{out}': {error.strerror}. Choose another --out.") from error
+
+
+def place_in(run: Path, name: str) -> Path:
+    """Return where a file about a run goes by default: into the run, or into the current folder where a run may only be
+    read.
+    """
+    try:
+        tempfile.TemporaryFile(dir=run).close()
+    except OSError as error:
+        if is_disk_error(error):
+            return Path(f"{run.resolve().name}-{name}")
+    return run / name
 
 
 def is_run_dir(path: Path) -> bool:

@@ -31,6 +31,7 @@ from agentgym_rft.config.run import Config
 from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.errors import CheckpointError, ConfigError
 from agentgym_rft.store.files import write_atomically
+from agentgym_rft.store.under_way import under_way
 
 FILE = "stages.yaml"
 _SHARED = ("env", "agent", "run")
@@ -123,27 +124,35 @@ def resume_stages(out: Path, trust: bool) -> None:
 
 
 def _run(stages: Sequence[Stage], out: Path, overrides: Sequence[Override], trust: bool) -> None:
+    last: Path | None = None
+    go_on = f"agentgym train --resume {out}"
+    with under_way(out, f"Make room and go on with: {go_on}", lambda: last is not None):
+        for stage in stages:
+            folder = out / stage.folder
+            config = _placed(stage, folder, last)
+            typer.echo(f"stage {stage.folder}")
+            if isinstance(config, Config):
+                _reinforce(config, folder, go_on)
+            elif not (folder / "model").is_dir():
+                _imitate(config, folder, go_on, overrides, trust)
+            last = folder
+    typer.echo(f"run {out}")
+
+
+def _reinforce(config: Config, folder: Path, go_on: str) -> None:
     from agentgym_rft.cli.training import run_train
 
-    last: Path | None = None
-    for stage in stages:
-        folder = out / stage.folder
-        config = _placed(stage, folder, last)
-        typer.echo(f"stage {stage.folder}")
-        go_on = f"agentgym train --resume {out}"
-        if isinstance(config, SftConfig):
-            if not (folder / "model").is_dir():
-                is_begun = (folder / "config.yaml").is_file()
-                if is_begun:  # from a file of its own, which may name something else than the recipe
-                    config = resumed_sft_config(folder, ())
-                    check_trust(config, folder, overrides, trust)
-                run_sft(config, folder if is_begun else None, go_on)
-        else:
-            say_whose_seed(config)
-            is_begun = (folder / "checkpoints").is_dir()
-            run_train(config, folder if is_begun else None, go_on)
-        last = folder
-    typer.echo(f"run {out}")
+    say_whose_seed(config)
+    run_train(config, folder if (folder / "checkpoints").is_dir() else None, go_on)
+
+
+def _imitate(config: SftConfig, folder: Path, go_on: str, overrides: Sequence[Override], trust: bool) -> None:
+    if not (folder / "config.yaml").is_file():
+        run_sft(config, None, go_on)
+        return
+    begun = resumed_sft_config(folder, ())
+    check_trust(begun, folder, overrides, trust)  # a file of its own, which may name something else than the recipe
+    run_sft(begun, folder, go_on)
 
 
 def _placed(stage: Stage, folder: Path, last: Path | None) -> Config | SftConfig:

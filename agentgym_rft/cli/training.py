@@ -26,6 +26,7 @@ def run_train(config: Config, resume: Path | None, go_on: str | None = None) -> 
     from agentgym_rft.report.html import write_report
     from agentgym_rft.report.progress import make_progress
     from agentgym_rft.rollouts.policies import policy_dir
+    from agentgym_rft.store.under_way import under_way
     from agentgym_rft.trainers.loop import train
 
     name = config.policy.path
@@ -40,7 +41,8 @@ def run_train(config: Config, resume: Path | None, go_on: str | None = None) -> 
         result = train(config, resume=resume, progress=progress)
     finally:
         progress.finish()
-    report = write_report(result.run_dir)
+    with under_way(result.run_dir, f"The run is saved. Make room, then: agentgym view {result.run_dir}", lambda: True):
+        report = write_report(result.run_dir)
     if len(result.evaluations) > 1:
         typer.echo(_change(result.evaluations[0], result.evaluations[-1]))
     typer.echo(f"report {report}")

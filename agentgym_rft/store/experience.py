@@ -25,8 +25,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from agentgym_rft.core import Group, Trajectory
-from agentgym_rft.errors import ConfigError, DataError
+from agentgym_rft.errors import ConfigError, DataError, StorageError
 from agentgym_rft.store.experience_schema import FORMAT, QUIET, STATEMENTS
+from agentgym_rft.store.files import open_to_append
 from agentgym_rft.store.trajectories import group_bytes, group_of_bytes
 
 Rule = Literal["fifo", "uniform", "priority"]
@@ -74,8 +75,9 @@ class ExperienceStore:
         try:
             self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
             self._begin(vocabulary)
-        except sqlite3.Error as error:
-            raise DataError(f"'{path}' cannot be used as an experience store: {error}.") from error
+        except (sqlite3.Error, StorageError) as error:
+            reason = error.__cause__ or error
+            raise DataError(f"'{path}' cannot be used as an experience store: {reason}.") from error
 
     # Writing
 
@@ -157,7 +159,7 @@ class ExperienceStore:
     @contextmanager
     def training(self) -> Iterator[None]:
         """Hold the lock for training on groups. Raises `ConfigError` if another process holds it."""
-        lock = self.path.with_name(f"{self.path.name}.lock").open("ab")
+        lock = open_to_append(self.path.with_name(f"{self.path.name}.lock"))
         with closing(lock):
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -270,13 +272,19 @@ class ExperienceStore:
 
     @contextmanager
     def _transaction(self, kind: Literal["IMMEDIATE", "DEFERRED"] = "IMMEDIATE") -> Iterator[None]:
-        self._db.execute(f"BEGIN {kind}")
+        """Hold a transaction. Raises StorageError where the disk refuses."""
         try:
+            self._db.execute(f"BEGIN {kind}")
             yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
+            self._db.execute("COMMIT")
+        except BaseException as error:
+            if self._db.in_transaction:  # on a full disk SQLite itself has ended it
+                self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                raise StorageError(
+                    f"Cannot write to '{self.path}': {error}. What is in it is unchanged: make room and go on."
+                ) from error
             raise
-        self._db.execute("COMMIT")
 
     def _has(self, group_id: str) -> bool:
         query = "SELECT 1 FROM groups WHERE group_id = ? UNION ALL SELECT 1 FROM drops WHERE group_id = ?"

@@ -52,7 +52,7 @@ def opened(folder: Path, config: Section, *, is_new: bool) -> Iterator[Path]:
         if folder.exists() and not folder.is_dir():
             raise ConfigError(f"'{folder}' is a file, expected a directory.{advice}")
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     except OSError as error:
         raise ConfigError(f"Cannot write to '{folder}': {error.strerror}.{advice}") from error
     try:
