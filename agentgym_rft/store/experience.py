@@ -17,7 +17,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -171,7 +171,8 @@ class ExperienceStore:
             try:
                 yield
             finally:
-                self._set("reader", "gone")
+                with suppress(StorageError):  # it would hide why the run ends
+                    self._set("reader", "gone")
 
     @property
     def reader_left(self) -> bool:
@@ -272,19 +273,25 @@ class ExperienceStore:
 
     @contextmanager
     def _transaction(self, kind: Literal["IMMEDIATE", "DEFERRED"] = "IMMEDIATE") -> Iterator[None]:
-        """Hold a transaction. Raises StorageError where the disk refuses."""
-        try:
+        with self._writing():
             self._db.execute(f"BEGIN {kind}")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # on a full disk SQLite itself has ended it
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Raise StorageError where the disk refuses."""
+        try:
             yield
-            self._db.execute("COMMIT")
-        except BaseException as error:
-            if self._db.in_transaction:  # on a full disk SQLite itself has ended it
-                self._db.execute("ROLLBACK")
-            if isinstance(error, sqlite3.OperationalError):
-                raise StorageError(
-                    f"Cannot write to '{self.path}': {error}. What is in it is unchanged: make room and go on."
-                ) from error
-            raise
+        except sqlite3.OperationalError as error:
+            raise StorageError(
+                f"Cannot write to '{self.path}': {error}. What is in it is unchanged: make room and go on."
+            ) from error
 
     def _has(self, group_id: str) -> bool:
         query = "SELECT 1 FROM groups WHERE group_id = ? UNION ALL SELECT 1 FROM drops WHERE group_id = ?"
@@ -312,7 +319,8 @@ class ExperienceStore:
         return None if row is None else str(row[0])
 
     def _set(self, key: str, value: str) -> None:
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+        with self._writing():
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
 
 class _Candidate(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 from agentgym_rft.agents.policies.base import Completion, SampleRequest
 from agentgym_rft.errors import DataError, StorageError
 from agentgym_rft.store.journal import Journal, request_digest, weights_digest
+from tests.disk import files_up_to
 
 REQUEST = SampleRequest("3.0/t/1", [1, 2, 3], 8, (7,), 1.0, seed=5)
 
@@ -101,14 +101,10 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
 
 def test_a_full_disk_is_said_once_and_not_again_when_the_journal_is_closed(tmp_path):
     journal = written(tmp_path, range(2))
-    held = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (150, held[1]))
-    try:
+    with files_up_to(150):
         with pytest.raises(StorageError, match=r"Cannot write the journal .* File too large"):
             journal.append("a", "digest2", completion(2))
         journal.close()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, held)
     assert Journal(tmp_path).num_recorded >= 1
 
 

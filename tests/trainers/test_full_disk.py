@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
 
 from agentgym_rft.config.load import validate_config
 from agentgym_rft.errors import StorageError
 from agentgym_rft.report.metrics import read_metrics
 from agentgym_rft.trainers.loop import train
+from tests.disk import files_up_to
 from tests.trainers.test_loop import switch_config
-
-
-@contextmanager
-def files_up_to(size: int) -> Iterator[None]:
-    """Let no file grow beyond a size."""
-    held = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, held[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, held)
 
 
 def config_of(policy, folder, **run):
