@@ -16,6 +16,7 @@ from agentgym_rft.cli.trust import Trust, check_trust
 from agentgym_rft.config.load import merge, validate_config
 from agentgym_rft.config.run import Config
 from agentgym_rft.errors import ConfigError, DataError
+from agentgym_rft.report.terminal import say
 
 
 def bench_command(
@@ -36,7 +37,7 @@ def bench_command(
     Each result is kept in the folder, so the same command continues where it was stopped, or adds new checkpoints.
     """
     from agentgym_rft.report.bench import bench_table
-    from agentgym_rft.report.tables import print_wide
+    from agentgym_rft.report.terminal import print_wide
 
     if not is_run_dir(run):
         raise ConfigError(f"'{run}' is no run directory of `agentgym train`.")
@@ -62,7 +63,7 @@ def bench_command(
         for step, policy in _policies(run, base, every)
     }
     print_wide(sys.stdout, bench_table(_curve(run, configs, samples, folder)))
-    typer.echo(f"curve {folder / 'curve.json'}")
+    say(f"curve {folder / 'curve.json'}")
 
 
 def _curve(run: Path, configs: Mapping[int, Config], samples: int, folder: Path) -> list[dict[str, Any]]:
@@ -106,9 +107,9 @@ def _evaluated(config: Config, name: str, samples: int, path: Path) -> dict[str,
         same_split = config.eval.split in (None, known["split"])
         same_panel = same_split and config.eval.num_tasks in (0, known["num_tasks"])
         if same_panel and known.get("asked") == asked:
-            typer.echo(f"{name}: known", err=True)
+            say(f"{name}: known", err=True)
             return known
-    typer.echo(f"{name}:", err=True)
+    say(f"{name}:", err=True)
     progress = TerminalEvaluationProgress(Console(file=sys.stderr))
     summary = {**run_evaluation(Request(config, name, samples, None, path), progress), "asked": asked}
     write_summary(path, summary)

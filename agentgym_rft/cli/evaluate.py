@@ -23,6 +23,7 @@ from agentgym_rft.cli.trust import Trust, check_trust
 from agentgym_rft.config.run import Config
 from agentgym_rft.envs.panels import Panel, read_panel
 from agentgym_rft.errors import ConfigError
+from agentgym_rft.report.terminal import say
 
 POLICIES = (
     "seed, a model directory, a run (its last checkpoint), vllm: before any of these, oracle, expert, random, or "
@@ -119,7 +120,8 @@ def _read_panel(path: Path, env: str | None, split: str | None, tasks: int | Non
 def _show(summary: dict[str, Any], out: Path | None) -> None:
     from agentgym_rft.evaluation.partial import partial_path
     from agentgym_rft.report.evaluation import write_summary
-    from agentgym_rft.report.tables import evaluation_view, print_wide
+    from agentgym_rft.report.tables import evaluation_view
+    from agentgym_rft.report.terminal import print_wide
     from agentgym_rft.store.under_way import under_way
 
     to_stdout = out is None and not sys.stdout.isatty()
@@ -130,6 +132,6 @@ def _show(summary: dict[str, Any], out: Path | None) -> None:
         partial_path(out).unlink(missing_ok=True)
     print_wide(sys.stderr if to_stdout else sys.stdout, evaluation_view(summary))
     if out is not None:
-        typer.echo(f"result {out}")
+        say(f"result {out}")
     elif to_stdout:
-        typer.echo(json.dumps(summary, indent=1))
+        say(json.dumps(summary, indent=1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from agentgym_rft.cli.settings import fresh_config, read_run_config, say_whose_s
 from agentgym_rft.cli.trust import Trust, check_trust
 from agentgym_rft.config.load import merge_overrides, validate_config
 from agentgym_rft.config.run import Config
+from agentgym_rft.report.terminal import say
 
 INTERRUPTED = 130
 
@@ -67,12 +67,12 @@ def explore_command(
         counts = done.accounting
         of = "" if groups is None else f" of {groups}"
         line = f"groups {done.num_begun}{of}, version {done.version}, written {counts.written}, unused {counts.unused}"
-        print(line, file=sys.stderr, flush=True)
+        say(line, err=True)
 
-    with interruptible(partial(typer.echo, err=True), "this round is finished and stored first") as stopped:
+    with interruptible(partial(say, err=True), "this round is finished and stored first") as stopped:
         plan = Exploration(config, groups, follow, is_start_of_run=not is_own_start)
         accounting = explore(plan, is_stopped=stopped.is_set, on_round=show)
-    typer.echo(f"store {config.store.path}: {accounting.written} groups written, {accounting.used} used")
+    say(f"store {config.store.path}: {accounting.written} groups written, {accounting.used} used")
     if stopped.is_set():
         raise typer.Exit(INTERRUPTED)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ from typing import Any, cast
 import typer
 
 from agentgym_rft.errors import AgentGymError, ParallelError
+from agentgym_rft.report.terminal import PrintableFormatter, say
 from agentgym_rft.store.under_way import REFUSED, is_disk_error
 
 # OpenMP threads that wait for work spin by default, and on a machine with other work that slows every step many times.
@@ -85,6 +87,8 @@ def _not_chosen() -> None:
 def main() -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 usage or configuration, 130 interrupted."""
     sys.path.append("")  # `--env my_module:MyEnv` finds a module in the current folder, which hides no library
+    if logging.lastResort is not None:  # where warnings go
+        logging.lastResort.setFormatter(PrintableFormatter())
     if "TORCHELASTIC_RUN_ID" not in os.environ:  # torchrun means it otherwise, see `interruption.py`
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # what a scheduler sends is as good as Ctrl-C
     sys.exit(run(sys.argv[1:]))
@@ -118,7 +122,7 @@ def _report(sentence: str, code: int) -> int:
     if os.environ.get("AGENTGYM_DEBUG") == "1":
         traceback.print_exc()
     if sentence:
-        typer.secho(" ".join(sentence.split()), fg="red", err=True)
+        say(" ".join(sentence.split()), fg="red", err=True)
     return code
 
 

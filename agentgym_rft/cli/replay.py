@@ -14,6 +14,7 @@ from agentgym_rft.config.load import merge, validate_config
 from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory
 from agentgym_rft.errors import ConfigError, DataError
+from agentgym_rft.report.terminal import say
 
 DIFFERS = 1
 
@@ -42,12 +43,12 @@ def replay_command(
         result = replay(trajectories, setting)
         num_different += result.difference is not None
         if result.difference is not None:
-            typer.echo(f"{trajectories[0].episode_id}: {result.difference}")
+            say(f"{trajectories[0].episode_id}: {result.difference}")
         if result.note:
-            typer.echo(f"{trajectories[0].episode_id}: {result.note}")
+            say(f"{trajectories[0].episode_id}: {result.note}")
     left_out = f", {num_left_out} that cannot be replayed" if num_left_out else ""
     num_turns, num_same = sum(len(trajectory.turns) for trajectory in chosen), len(episodes) - num_different
-    typer.echo(f"{len(episodes)} episodes, {num_turns} turns: {num_same} identical, {num_different} differ{left_out}")
+    say(f"{len(episodes)} episodes, {num_turns} turns: {num_same} identical, {num_different} differ{left_out}")
     if num_different:
         raise typer.Exit(DIFFERS)
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from agentgym_rft.report.terminal import say
+
 
 def report_command(
     runs: Annotated[list[Path], typer.Argument(help="Run directories.")],
@@ -23,9 +25,7 @@ def report_command(
     path = out or place_in(runs[0], "comparison.html")
     for outcome in write_comparison(runs, path):
         if outcome.r_weights is not None:
-            typer.echo(
-                f"{outcome.name}: predicted and measured change of entropy correlate, r = {outcome.r_weights:.3f}"
-            )
-    typer.echo(str(path))
+            say(f"{outcome.name}: predicted and measured change of entropy correlate, r = {outcome.r_weights:.3f}")
+    say(str(path))
     if browser:
         webbrowser.open(path.resolve().as_uri())

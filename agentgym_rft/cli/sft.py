@@ -16,6 +16,7 @@ from agentgym_rft.cli.trust import Trust, check_trust
 from agentgym_rft.config.load import load_sft_config
 from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.errors import ConfigError
+from agentgym_rft.report.terminal import say
 
 _SHORT = {"env": ("env", "id"), "data": ("env", "options", "data"), "seed": ("run", "seed"), "out": ("run", "out")}
 
@@ -57,6 +58,6 @@ def run_sft(config: SftConfig, resume: Path | None = None, go_on: str | None = N
     result = imitate(config, resume=resume, shown=SftLines())
     if result.is_interrupted:
         command = go_on or f"agentgym sft --resume {result.run_dir}"
-        typer.echo(f"interrupted after step {result.num_steps}; go on with: {command}")
+        say(f"interrupted after step {result.num_steps}; go on with: {command}")
         raise typer.Exit(INTERRUPTED)
-    typer.echo(f"model {result.run_dir / 'model'}")
+    say(f"model {result.run_dir / 'model'}")

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import typer
 import yaml
 
 from agentgym_rft import registry
@@ -30,6 +29,7 @@ from agentgym_rft.config.load import find_yaml, load_sft_config, merge, merge_ov
 from agentgym_rft.config.run import Config
 from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.errors import CheckpointError, ConfigError
+from agentgym_rft.report.terminal import say
 from agentgym_rft.store.files import write_atomically
 from agentgym_rft.store.under_way import under_way
 
@@ -130,13 +130,13 @@ def _run(stages: Sequence[Stage], out: Path, overrides: Sequence[Override], trus
         for stage in stages:
             folder = out / stage.folder
             config = _placed(stage, folder, last)
-            typer.echo(f"stage {stage.folder}")
+            say(f"stage {stage.folder}")
             if isinstance(config, Config):
                 _reinforce(config, folder, go_on)
             elif not (folder / "model").is_dir():
                 _imitate(config, folder, go_on, overrides, trust)
             last = folder
-    typer.echo(f"run {out}")
+    say(f"run {out}")
 
 
 def _reinforce(config: Config, folder: Path, go_on: str) -> None:

@@ -12,6 +12,7 @@ import typer
 from agentgym_rft.agents.policies.names import model_name, renamed
 from agentgym_rft.agents.policies.seeds import is_seed
 from agentgym_rft.config.run import Config
+from agentgym_rft.report.terminal import say
 
 INTERRUPTED = 130
 
@@ -44,12 +45,12 @@ def run_train(config: Config, resume: Path | None, go_on: str | None = None) -> 
     with under_way(result.run_dir, f"The run is saved. Make room, then: agentgym view {result.run_dir}", lambda: True):
         report = write_report(result.run_dir)
     if len(result.evaluations) > 1:
-        typer.echo(_change(result.evaluations[0], result.evaluations[-1]))
-    typer.echo(f"report {report}")
-    typer.echo(f"run {result.run_dir}")
+        say(_change(result.evaluations[0], result.evaluations[-1]))
+    say(f"report {report}")
+    say(f"run {result.run_dir}")
     if result.is_interrupted:
         command = go_on or f"agentgym train --resume {result.run_dir}"
-        typer.echo(f"interrupted after step {result.num_steps}; go on with: {command}")
+        say(f"interrupted after step {result.num_steps}; go on with: {command}")
         raise typer.Exit(INTERRUPTED)
 
 

@@ -24,6 +24,7 @@ import typer
 from agentgym_rft.config.run import Config
 from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.errors import ConfigError
+from agentgym_rft.report.terminal import printable
 from agentgym_rft.store.files import open_to_append
 
 TRUST_HELP = "Run the code and use the addresses that a recipe, run or panel names."
@@ -99,7 +100,7 @@ def _is_agreed(sentence: str) -> bool:
     """Ask, where somebody can answer: not in a pipe, and not in one of several processes that torchrun started."""
     if "TORCHELASTIC_RUN_ID" in os.environ or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
-    return typer.confirm(f"{sentence} Use it?", err=True)
+    return typer.confirm(printable(f"{sentence} Use it?"), err=True)
 
 
 def _file() -> Path:

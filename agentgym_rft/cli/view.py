@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from agentgym_rft.report.terminal import say
+
 
 def view_command(
     run: Annotated[Path, typer.Argument(help="Run directory.")],
@@ -22,6 +24,6 @@ def view_command(
     if out is not None:
         check_out(out)
     path = write_report(run, trajectories, out or place_in(run, "report.html"))
-    typer.echo(str(path))
+    say(str(path))
     if browser:
         webbrowser.open(path.resolve().as_uri())

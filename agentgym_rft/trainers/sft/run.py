@@ -11,7 +11,6 @@ OUT/evaluations         of the start (step 0) and of what came out
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
@@ -39,7 +38,7 @@ from agentgym_rft.report.sft_progress import NoSftProgress, SftProgress
 from agentgym_rft.rollouts.policies import policy_dir, refused_as_data
 from agentgym_rft.rollouts.seats import template_notes
 from agentgym_rft.store.checkpoint import has_checkpoint
-from agentgym_rft.store.run_dir import opened
+from agentgym_rft.store.run_dir import default_directory, opened
 from agentgym_rft.store.under_way import under_way
 from agentgym_rft.trainers.learner.interruption import interruptible
 from agentgym_rft.trainers.sft.batches import batches
@@ -105,8 +104,9 @@ def _dated(config: SftConfig) -> SftConfig:
 
 def run_directory(config: SftConfig) -> Path:
     """Return the directory of a run: the given one, or a new one named after environment and time."""
-    name = f"sft-{config.env.id.rpartition('/')[2].rpartition(':')[2].lower()}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return Path(config.run.out or f"runs/{name}")
+    if config.run.out:
+        return Path(config.run.out)
+    return default_directory("sft", config.env.id.rpartition("/")[2].lower())
 
 
 @contextmanager
