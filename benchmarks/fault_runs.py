@@ -27,7 +27,8 @@ def small_policy() -> Path:
 
 def train(folder: Path, *options: str, env: str = SWITCH, code: int = 0) -> Finished:
     """Train for one step in `run`, and return how that ended."""
-    given = ("--env", env, "--policy", small_policy(), "--steps=1", "--out=run")
-    ended = agentgym("train", *given, *QUICK, *options, cwd=folder)
+    given = ("--env", env, "--policy", small_policy(), "--out=run")
+    steps = () if any("steps=" in option for option in options) else ("--steps=1",)
+    ended = agentgym("train", *given, *steps, *QUICK, *options, cwd=folder)
     ended.ended(code)
     return ended
