@@ -22,6 +22,7 @@ from agentgym_rft.rollouts.seats import template_notes
 from agentgym_rft.store.checkpoint import has_checkpoint
 from agentgym_rft.store.run_dir import opened, run_directory
 from agentgym_rft.store.trajectories import TrajectoryWriter
+from agentgym_rft.store.under_way import under_way
 from agentgym_rft.trainers.algorithms.operators import apply_operators
 from agentgym_rft.trainers.batch.groups import by_seat, shared_out, split_errors
 from agentgym_rft.trainers.batch.packing import minibatches
@@ -54,7 +55,8 @@ def train(config: Config, *, resume: Path | None = None, progress: Progress | No
         resume: directory of a run to go on with, from its newest good checkpoint.
     Raises:
         ConfigError, RegistryError, DataError, CheckpointError: refused before the first rollout.
-        PolicyError, TokenMismatchError, NumericsError: the run failed; its last checkpoint stays usable.
+        PolicyError, TokenMismatchError, NumericsError, StorageError, RunError: the run failed; its last checkpoint
+            stays usable.
     """
     with joined(config.trainer.parallel) as ranks:
         if ranks.rank:
@@ -106,7 +108,9 @@ def _train(parts: Parts, run_dir: Path, progress: Progress, *, is_resumed: bool)
     trajectories = TrajectoryWriter(run_dir / "trajectories")
     progress.start(run_dir=run_dir, first_step=done.steps + 1, num_steps=config.trainer.steps)
     has_ended = False
-    with closing(writer) as metrics_file, interruptible(progress.note) as interrupted:
+    go_on = f"Make room and go on with: agentgym train --resume {run_dir}"
+    begun = under_way(run_dir, go_on, lambda: done.steps > 0)
+    with closing(writer) as metrics_file, interruptible(progress.note) as interrupted, begun:
         for note in template_notes(config, parts.tokenizer):
             progress.note(note)
         _say_where(done, config, num_recorded, progress, is_resumed=is_resumed)

@@ -3,8 +3,9 @@ from contextlib import closing
 
 import pytest
 
-from agentgym_rft.errors import ConfigError, DataError
+from agentgym_rft.errors import ConfigError, DataError, StorageError
 from agentgym_rft.evaluation.partial import PartialEvaluation
+from tests.disk import files_up_to
 from tests.report.results import trajectory
 
 SETTINGS = {"panel_hash": "ab", "temperature": 0.0, "options": {"level": 2}}
@@ -94,3 +95,20 @@ def test_a_damaged_line_or_another_kind_of_file_is_refused(path):
 def test_a_file_that_cannot_be_written_is_refused(tmp_path):
     with pytest.raises(DataError, match="Cannot write"):
         PartialEvaluation(tmp_path / "none" / "x", SETTINGS)
+
+
+def test_a_full_disk_is_said_once_and_the_episodes_before_are_kept(path):
+    partial = PartialEvaluation(path, SETTINGS)
+    with files_up_to(path.stat().st_size + 10):
+        with pytest.raises(StorageError, match="The finished episodes before are kept: make room, and the same"):
+            partial.append(trajectory("c", False), 4.0)
+        partial.close()
+    assert list(PartialEvaluation(path, SETTINGS).finished) == ["a#0", "b#0"]
+
+
+def test_a_link_in_its_place_is_not_followed(tmp_path):
+    (tmp_path / "mine").write_text("a letter")
+    (tmp_path / "out.json.partial.jsonl").symlink_to(tmp_path / "mine")
+    with pytest.raises(DataError, match="Cannot write"):
+        PartialEvaluation(tmp_path / "out.json.partial.jsonl", SETTINGS)
+    assert (tmp_path / "mine").read_text() == "a letter"

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from agentgym_rft.core import Group, StopReason, Trajectory
-from agentgym_rft.errors import ConfigError, DataError
+from agentgym_rft.errors import ConfigError, DataError, StorageError
 from agentgym_rft.store.experience import Accounting, ExperienceStore, priority
 from agentgym_rft.store.stored_groups import STORED_VERSION, open_groups
+from tests.disk import files_up_to
 from tests.trainers.turns import group_of, turn
 
 
@@ -235,3 +236,22 @@ def test_a_store_is_offline_data_whose_turns_are_of_no_current_version(store):
     turns = [t for each in (*found.trajectories, *found.auxiliary) for t in each.turns]
     assert {(t.policy_version, t.last_version) for t in turns} == {(STORED_VERSION, None)}
     assert replace(found, trajectories=(), auxiliary=()) == replace(written, trajectories=(), auxiliary=())
+
+
+def test_a_full_disk_is_a_storage_error_and_leaves_what_was_there(store):
+    filled(store, group("a", 1, 0))
+    many = group("b", *range(500))
+    size = store.path.with_name("s.db-wal").stat().st_size
+    refused = pytest.raises(StorageError, match=r"Cannot write to '.*s.db': .*\. What is in it is unchanged: make room")
+    with refused, store.training(), files_up_to(size):
+        store.write(many)
+    assert store.keys == ["a"]
+    assert store.write(many)
+    assert store.groups(["b"]) == [many]
+
+
+def test_a_link_in_the_place_of_its_lock_is_not_followed(store):
+    store.path.with_name("s.db.lock").symlink_to(store.path.with_name("made"))
+    with pytest.raises(OSError, match="symbolic"), store.training():
+        pass
+    assert not store.path.with_name("made").exists()

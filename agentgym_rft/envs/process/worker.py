@@ -334,7 +334,7 @@ def _start(hash_seed: int | None) -> tuple[subprocess.Popen[bytes], Channel]:
     ours, theirs = socket.socketpair()
     with theirs:
         descriptor = theirs.fileno()
-        arguments = [sys.executable, "-c", _MAIN, json.dumps([str(entry) for entry in sys.path]), str(descriptor)]
+        arguments = [sys.executable, "-P", "-c", _MAIN, json.dumps([str(entry) for entry in sys.path]), str(descriptor)]
         process = subprocess.Popen(
             arguments,
             env=environment,
