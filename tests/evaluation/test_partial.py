@@ -103,7 +103,8 @@ def test_a_full_disk_is_said_once_and_the_episodes_before_are_kept(path):
         with pytest.raises(StorageError, match="The finished episodes before are kept: make room, and the same"):
             partial.append(trajectory("c", False), 4.0)
         partial.close()
-    assert list(PartialEvaluation(path, SETTINGS).finished) == ["a#0", "b#0"]
+    with closing(PartialEvaluation(path, SETTINGS)) as again:
+        assert list(again.finished) == ["a#0", "b#0"]
 
 
 def test_a_link_in_its_place_is_not_followed(tmp_path):

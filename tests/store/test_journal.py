@@ -113,13 +113,13 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
         Journal(tmp_path / "journal")
 
 
-def test_a_full_disk_is_said_once_and_not_again_when_the_journal_is_closed(tmp_path):
+def test_a_full_disk_is_said_once_and_not_again_when_the_journal_is_closed(tmp_path, opened, written):
     journal = written(tmp_path, range(2))
     with files_up_to(150):
         with pytest.raises(StorageError, match=r"Cannot write the journal .* File too large"):
             journal.append("a", "digest2", completion(2))
         journal.close()
-    assert Journal(tmp_path).num_recorded >= 1
+    assert opened(tmp_path).num_recorded >= 1
 
 
 def test_a_link_in_the_place_of_a_journal_is_not_followed(tmp_path):
