@@ -20,16 +20,19 @@ from agentgym_rft.store.files import file_name, write_atomically
 
 
 def run_directory(config: Config) -> Path:
-    """Return the directory of a run: the given one, or a new one named after environment, algorithm and time."""
+    """Return the directory of a run: the given one, or a new one named after environment, algorithm and time.
+
+    The path is absolute: an environment that changes the working directory does not move it.
+    """
     if config.run.out:
-        return Path(config.run.out)
+        return Path(config.run.out).absolute()
     return default_directory(config.env.id.rpartition("/")[2].lower(), config.algorithm.name)
 
 
 def default_directory(*names: str) -> Path:
     """Return a new directory named after these, of `module:name` the name, and the time."""
     known = [file_name(name.rpartition(":")[2]) for name in names]
-    return Path("runs") / "-".join([*known, time.strftime("%Y%m%d-%H%M%S")])
+    return Path("runs").absolute() / "-".join([*known, time.strftime("%Y%m%d-%H%M%S")])
 
 
 def holds_run(folder: Path) -> bool:
