@@ -1,4 +1,5 @@
 import json
+from contextlib import closing
 
 import pytest
 
@@ -43,13 +44,15 @@ def test_a_line_that_was_cut_off_is_dropped_and_written_anew(path, cut):
     assert list(partial.finished) == ["a#0"]
     partial.append(SECOND, 3.0)
     partial.close()
-    assert list(PartialEvaluation(path, SETTINGS).finished) == ["a#0", "b#0"]
+    with closing(PartialEvaluation(path, SETTINGS)) as again:
+        assert list(again.finished) == ["a#0", "b#0"]
 
 
 @pytest.mark.parametrize("content", [b"", b'{"format": "agentgym-par'])
 def test_a_file_that_was_cut_off_in_its_head_begins_anew(path, content):
     path.write_bytes(content)
-    assert PartialEvaluation(path, SETTINGS).finished == {}
+    with closing(PartialEvaluation(path, SETTINGS)) as partial:
+        assert partial.finished == {}
     assert json.loads(path.read_text())["settings"] == SETTINGS
 
 
@@ -100,7 +103,8 @@ def test_a_full_disk_is_said_once_and_the_episodes_before_are_kept(path):
         with pytest.raises(StorageError, match="The finished episodes before are kept: make room, and the same"):
             partial.append(trajectory("c", False), 4.0)
         partial.close()
-    assert list(PartialEvaluation(path, SETTINGS).finished) == ["a#0", "b#0"]
+    with closing(PartialEvaluation(path, SETTINGS)) as again:
+        assert list(again.finished) == ["a#0", "b#0"]
 
 
 def test_a_link_in_its_place_is_not_followed(tmp_path):

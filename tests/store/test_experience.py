@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -181,7 +182,8 @@ def test_many_who_open_a_new_file_at_once_make_one_store(tmp_path):
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(write, range(8)))
-    assert len(ExperienceStore(tmp_path / "s.db").keys) == 40
+    with closing(ExperienceStore(tmp_path / "s.db")) as store:
+        assert len(store.keys) == 40
 
 
 def test_two_runs_cannot_train_on_one_store(store):
