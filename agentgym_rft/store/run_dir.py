@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,6 +85,7 @@ def _claim(folder: Path, lock: int, config: Section, is_new: bool) -> None:
     try:
         write_atomically(folder / "config.yaml", text.encode())
         if is_new:
-            shutil.rmtree(folder / "evaluations", ignore_errors=True)  # left by a start that finished no step
+            for left in (folder / "evaluations").glob("step_*.json"):  # by a start that finished no step
+                left.unlink()
     except OSError as error:
         raise ConfigError(f"Cannot write to '{folder}': {error.strerror}.") from error
