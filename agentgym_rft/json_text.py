@@ -1,0 +1,77 @@
+"""Reads JSON that anybody may have written: damage and wrong types are refused in one sentence, before they are used."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from pathlib import Path
+from reprlib import repr as short_repr
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, InstanceOf, TypeAdapter, ValidationError
+
+from agentgym_rft.errors import DataError
+
+T = TypeVar("T")
+Text = InstanceOf[str]  # also one with half of a surrogate pair, which an environment may give
+CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False)  # a mapping of known keys
+OPEN = ConfigDict(extra="allow", allow_inf_nan=False)  # a mapping of which some keys are known
+_DIGITS = 8  # of a checksum, in hexadecimal
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return what a JSON text holds. Raises ValueError, also for one that nests too deep."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it nests too many levels") from error
+
+
+def checked(kind: TypeAdapter[T], value: Any) -> T:
+    """Return a value that is of some types. Raises ValueError, which names the first part that is not."""
+    try:
+        return kind.validate_python(value, strict=True)
+    except ValidationError as error:
+        raise ValueError(_sentence(error)) from error
+
+
+def checked_json(kind: TypeAdapter[T], text: str | bytes) -> T:
+    """Return what a JSON text holds, of some types. Raises ValueError, which names the first part that is of another."""
+    try:
+        return kind.validate_json(text, strict=True)  # twice as fast, but refuses half of a surrogate pair
+    except ValidationError:
+        return checked(kind, parse_json(text))
+
+
+def read_json(path: Path, kind: TypeAdapter[T], what: str) -> T:
+    """Return the content of a JSON file. Raises `DataError`, which says that it is no `what`, unless it is of `kind`."""
+    try:
+        return checked_json(kind, path.read_bytes())
+    except OSError as error:
+        raise DataError(f"Cannot read '{path}': {error.strerror}.") from error
+    except ValueError as error:
+        raise DataError(f"'{path}' is no {what}: {error}.") from error
+
+
+def with_checksum(text: str) -> str:
+    """Return an ASCII text behind its checksum, from which `without_checksum` takes it."""
+    return f"{zlib.crc32(text.encode('ascii')):0{_DIGITS}x} {text}"
+
+
+def without_checksum(line: str) -> str:
+    """Return the text that stands behind its checksum. Raises ValueError if either has changed."""
+    text = line[_DIGITS + 1 :]
+    if not line.isascii() or with_checksum(text) != line:
+        raise ValueError("it has changed since it was written")
+    return text
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    if first["type"] == "missing":
+        return f"it has no '{place}'"
+    if first["type"] == "extra_forbidden":
+        return f"it has an unknown '{place}'"
+    message = f"{first['msg'][0].lower()}{first['msg'][1:]}"
+    return f"{f'its {place!r}' if place else 'it'} is {short_repr(first['input'])}: {message}"
