@@ -1,4 +1,4 @@
-"""Reads JSON that anybody may have written: damage and wrong types are refused in one sentence, before they are used."""
+"""Reads JSON that anybody may have written: damage and wrong types are refused in one sentence, before their use."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def checked(kind: TypeAdapter[T], value: Any) -> T:
 
 
 def checked_json(kind: TypeAdapter[T], text: str | bytes) -> T:
-    """Return what a JSON text holds, of some types. Raises ValueError, which names the first part that is of another."""
+    """Return what a JSON text holds, of some types. Raises ValueError, which names the first part of another type."""
     try:
         return kind.validate_json(text, strict=True)  # twice as fast, but refuses half of a surrogate pair
     except ValidationError:
@@ -44,7 +44,7 @@ def checked_json(kind: TypeAdapter[T], text: str | bytes) -> T:
 
 
 def read_json(path: Path, kind: TypeAdapter[T], what: str) -> T:
-    """Return the content of a JSON file. Raises `DataError`, which says that it is no `what`, unless it is of `kind`."""
+    """Return the content of a JSON file. Raises `DataError`, which says that it is no `what`, for other types."""
     try:
         return checked_json(kind, path.read_bytes())
     except OSError as error:

@@ -115,8 +115,7 @@ def test_no_single_bit_that_flips_is_read_as_other_content(tmp_path):
         path.write_bytes(flipped(content, bit))
         try:
             read = list(read_trajectories(path))
-        except DataError as error:
-            assert str(path) in str(error)
+        except DataError:
             num_refused += 1
         else:
             assert read == written, bit
