@@ -4,8 +4,8 @@ A resumed run does not sample it again.
 
     journal/after-000010.jsonl      sampled after the checkpoint of step 10 and before the next one
 
-A line, checksum and JSON, is given to the operating system before the episode continues, so it survives a kill of the process, though not a
-loss of power. A last line that a kill cut off is dropped, and so is one that has changed.
+A line, checksum and JSON, is given to the operating system before the episode continues, so it survives a kill of the
+process, though not a loss of power. A last line that a kill cut off is dropped, and so is one that has changed.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def _lines(content: bytes, where: str) -> Iterator[str]:
 
 
 def _decompressed(content: bytes, where: str) -> Iterator[bytes]:
-    """Yield a compressed text in bounded pieces. Raises `DataError` if it is cut off or longer, or grows without end."""
+    """Yield a compressed text in bounded pieces. Raises `DataError` if it is cut off or longer, or grows too far."""
     frame = zstandard.ZstdDecompressor(max_window_size=2**23).decompressobj()
     left = max(_MAX_GROWTH * len(content), 2**24)
     for start in range(0, len(content), _CHUNK):
