@@ -6,17 +6,25 @@ import json
 import zlib
 from pathlib import Path
 from reprlib import repr as short_repr
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import ConfigDict, InstanceOf, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 
 from agentgym_rft.errors import DataError
 
 T = TypeVar("T")
-Text = InstanceOf[str]  # also one with half of a surrogate pair, which an environment may give
 CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False)  # a mapping of known keys
 OPEN = ConfigDict(extra="allow", allow_inf_nan=False)  # a mapping of which some keys are known
 _DIGITS = 8  # of a checksum, in hexadecimal
+
+
+def _encodable(text: str) -> str:
+    """Return the text. Raises ValueError for half of a surrogate pair, which nothing can show."""
+    text.encode()
+    return text
+
+
+Name = Annotated[str, AfterValidator(_encodable)]  # a text that is printed or becomes part of a path
 
 
 def parse_json(text: str | bytes) -> Any:

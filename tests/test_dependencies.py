@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "envs": BASE,
     "agents": (*BASE, "config"),
     "store": (*BASE, "config", "agents.policies"),
-    "report": (*BASE, "__init__", "store", "envs.panels"),
+    "report": (*BASE, "__init__", "config.yaml_text", "store", "envs.panels"),
     "rollouts": (*BELOW_ROLLOUTS, "envs.multi_agent", "envs.process", "envs.turns"),
     "serve": (*BASE, "config", "agents", "store", "rollouts"),
     "evaluation": (*BELOW_ROLLOUTS, "report", "rollouts"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from agentgym_rft.errors import DataError
+from agentgym_rft.json_text import read_json
 from agentgym_rft.report.leaderboard_pages import Table
 from agentgym_rft.report.tables import percent
 
@@ -22,15 +24,11 @@ _NEEDED = ("env", "split", "panel_hash", "policies", "cells", "totals", "ratings
 
 def read_crossplay(path: Path) -> dict[str, Any]:
     """Return the result that `agentgym crossplay --out` wrote. Raises `DataError` for anything else."""
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"Cannot read the cross-play '{path}': {error}.") from error
-    missing = [key for key in _NEEDED if not isinstance(summary, dict) or key not in summary]
+    summary = read_json(path, TypeAdapter(dict[str, Any]), "cross-play")
+    missing = [key for key in _NEEDED if key not in summary]
     if missing:
         raise DataError(f"'{path}' has no '{missing[0]}'. Expected the JSON that `agentgym crossplay --out` writes.")
-    found: dict[str, Any] = summary
-    return found
+    return summary
 
 
 def crossplay_tables(summary: Mapping[str, Any]) -> list[Table]:

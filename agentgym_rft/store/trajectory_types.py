@@ -7,7 +7,7 @@ from typing import Annotated, Any, Required
 from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
-from agentgym_rft.json_text import CLOSED, OPEN, Text
+from agentgym_rft.json_text import CLOSED, OPEN
 
 Id = Annotated[int, Field(ge=0, lt=2**31)]
 Count = Annotated[int, Field(ge=-(2**53), le=2**53)]
@@ -17,11 +17,11 @@ Count = Annotated[int, Field(ge=-(2**53), le=2**53)]
 class TurnInfo(TypedDict, total=False):
     """What our own code reads of a turn's `info`; an environment's own keys may hold anything."""
 
-    observation: Text
-    text: Text
-    action: Text
-    invalid_action: Text
-    agent: Text
+    observation: str
+    text: str
+    action: str
+    invalid_action: str
+    agent: str
     sampled_tokens: Count
     context_tokens: Count
 
@@ -32,16 +32,16 @@ class TrajectoryInfo(TypedDict, total=False):
 
     won: bool
     score: float
-    task_type: Text
-    last_observation: Text
+    task_type: str
+    last_observation: str
     max_steps: Count
     reset_seed: Id
-    measures: dict[Text, float]
-    error: dict[Text, Any] | None
-    role: Text
-    player: Text
+    measures: dict[str, float]
+    error: dict[str, Any] | None
+    role: str
+    player: str
     is_trained: bool
-    seats: dict[Text, dict[Text, Any]]
+    seats: dict[str, dict[str, Any]]
     pivot: Count
     imitation: float
 
@@ -54,7 +54,7 @@ class StoredTurn(TypedDict, total=False):
     action_ids: Required[list[Id]]
     logprobs: Required[list[float]]
     reward: float
-    state_key: Text
+    state_key: str
     policy_version: Count
     last_version: Count | None
     restart: bool
@@ -67,15 +67,15 @@ class StoredTurn(TypedDict, total=False):
 class StoredTrajectory(TypedDict, total=False):
     """A trajectory. Fields that are not there have the defaults of `Trajectory`."""
 
-    task_id: Required[Text]
-    group_id: Required[Text]
-    episode_id: Required[Text]
+    task_id: Required[str]
+    group_id: Required[str]
+    episode_id: Required[str]
     turns: Required[list[StoredTurn]]
-    stop_reason: Required[Text]
-    agent_id: Text
-    parent_id: Text | None
+    stop_reason: Required[str]
+    agent_id: str
+    parent_id: str | None
     fork_turn: Count | None
-    rewards: dict[Text, float]
+    rewards: dict[str, float]
     info: TrajectoryInfo
 
 
@@ -83,6 +83,6 @@ class StoredTrajectory(TypedDict, total=False):
 class StoredGroup(TypedDict):
     """The first line of a group in an experience store."""
 
-    group_id: Text
-    task_id: Text
+    group_id: str
+    task_id: str
     num_trajectories: Annotated[int, Field(ge=0)]
