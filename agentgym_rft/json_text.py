@@ -56,7 +56,7 @@ def read_json(path: Path, kind: TypeAdapter[T], what: str) -> T:
     try:
         return checked_json(kind, path.read_bytes())
     except OSError as error:
-        raise DataError(f"Cannot read '{path}': {error.strerror}.") from error
+        raise DataError(f"Cannot read the {what} '{path}': {error.strerror}.") from error
     except ValueError as error:
         raise DataError(f"'{path}' is no {what}: {error}.") from error
 

@@ -287,7 +287,7 @@ def read_evaluations(run_dir: Path) -> list[tuple[int, Summary]]:
 
 def read_summary(path: Path) -> Summary:
     """Return the summary in a file. Raises `DataError` for one that is missing, damaged or something else."""
-    summary: Summary = read_json(path, EVALUATION, "result of this version's `agentgym eval`")
+    summary: Summary = read_json(path, EVALUATION, "result")
     if len(summary["tasks"]) != summary["num_tasks"]:
         raise DataError(f"'{path}' is no result: of {summary['num_tasks']} tasks it has {len(summary['tasks'])}.")
     return summary

@@ -1,4 +1,4 @@
-"""The types of a stored evaluation, checked when it is read, so that no report has to ask again."""
+"""The types of stored results, checked when they are read, so that no report has to ask again."""
 
 from __future__ import annotations
 
@@ -88,3 +88,72 @@ class Evaluation(Totals):
 
 
 EVALUATION: TypeAdapter[Any] = TypeAdapter(Evaluation)
+
+
+Side = TypedDict("Side", {"return": Number | None, "return_ci95": Bounds | None})  # what one side of a pair got
+Total = TypedDict("Total", {"score": Number | None, "score_ci95": Bounds | None, "return": Number | None})
+for _kind in (Side, Total):  # in this form, `return` can be a key
+    _kind.__pydantic_config__ = OPEN  # type: ignore[union-attr]
+
+
+@with_config(OPEN)
+class Team(TypedDict):
+    """What both sides of a pair did together."""
+
+    success: Rate | None
+
+
+@with_config(OPEN)
+class Cell(TypedDict):
+    """The games of two policies."""
+
+    row: Name
+    column: Name
+    row_side: Side
+    team: Team
+
+
+@with_config(OPEN)
+class Rating(TypedDict):
+    """A policy's rating."""
+
+    policy: Name
+    ordinal: Number
+    sigma: Number
+
+
+@with_config(OPEN)
+class Exact(TypedDict):
+    """What the theory of a game says about a policy."""
+
+    values: NotRequired[dict[Name, Number]]
+
+
+class Seats(TypedDict):
+    """The agents of the two sides."""
+
+    row: list[Name]
+    column: list[Name]
+
+
+@with_config(OPEN)
+class Crossplay(TypedDict):
+    """A cross-play, as `agentgym crossplay` writes it."""
+
+    env: Name
+    options: dict[str, Any]
+    split: Name
+    panel_hash: Name
+    num_tasks: Count
+    samples: Count
+    max_steps: Count
+    seats: Seats
+    policies: list[Name]
+    cells: list[Cell]
+    totals: dict[Name, Total]
+    ratings: list[Rating] | None
+    ratings_left_out: NotRequired[str]
+    exact: dict[Name, Exact]
+
+
+CROSSPLAY: TypeAdapter[Any] = TypeAdapter(Crossplay)

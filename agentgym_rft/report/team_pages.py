@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from agentgym_rft.errors import DataError
 from agentgym_rft.json_text import read_json
 from agentgym_rft.report.leaderboard_pages import Table
+from agentgym_rft.report.result_types import CROSSPLAY
 from agentgym_rft.report.tables import percent
 
 TEAM_INTRODUCTION = (
@@ -19,15 +18,14 @@ TEAM_INTRODUCTION = (
     "over tasks. Ratings are openskill's (Plackett-Luce, mu - 3 sigma), from matches of two games with the places "
     "exchanged, in fixed orders. Episodes that ended with an error are in no mean."
 )
-_NEEDED = ("env", "split", "panel_hash", "policies", "cells", "totals", "ratings", "exact", "seats")
 
 
 def read_crossplay(path: Path) -> dict[str, Any]:
     """Return the result that `agentgym crossplay --out` wrote. Raises `DataError` for anything else."""
-    summary = read_json(path, TypeAdapter(dict[str, Any]), "cross-play")
-    missing = [key for key in _NEEDED if key not in summary]
-    if missing:
-        raise DataError(f"'{path}' has no '{missing[0]}'. Expected the JSON that `agentgym crossplay --out` writes.")
+    summary: dict[str, Any] = read_json(path, CROSSPLAY, "cross-play")
+    names, cells = summary["policies"], {(cell["row"], cell["column"]) for cell in summary["cells"]}
+    if not cells >= {(row, column) for row in names for column in names} or not summary["totals"].keys() >= set(names):
+        raise DataError(f"'{path}' is no cross-play: it lacks games of its policies.")
     return summary
 
 

@@ -19,7 +19,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -75,7 +75,10 @@ class ExperienceStore:
             raise DataError(f"There is no experience store '{path}'. Give the file that `agentgym explore` writes.")
         try:
             self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
-            self._begin(vocabulary)
+            with ExitStack() as refused:
+                refused.callback(self._db.close)
+                self._begin(vocabulary)
+                refused.pop_all()
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise DataError(f"'{path}' cannot be used as an experience store: {error}.") from error
 

@@ -69,7 +69,7 @@ def test_two_results_of_one_policy_are_compared_under_their_paths(files, capsys)
         (["--compare", "good", "other"], "they were played on different panels: abab"),
         (["good", "--compare", "good", "bad"], "--compare takes its two results itself"),
         ([], "Give the results to rank"),
-        (["none.json"], "Cannot read 'none.json'"),
+        (["none.json"], "Cannot read the result 'none.json'"),
         (["good", "--out", "/proc/x"], "Cannot write to '/proc/x'"),
         (["good", "--published", "/no/p.yaml"], "Cannot read published results from '/no/p.yaml'"),
     ],

@@ -174,7 +174,7 @@ def test_a_result_of_an_older_version_or_none_at_all_is_refused(tmp_path):
     write_summary(tmp_path / "r.json", {key: value for key, value in GOOD.items() if key != "protocol"})
     with pytest.raises(DataError, match="has no 'protocol'"):
         read_result(tmp_path / "r.json")
-    with pytest.raises(DataError, match="Cannot read"):
+    with pytest.raises(DataError, match="Cannot read the result"):
         read_result(tmp_path / "none.json")
     with pytest.raises(DataError, match="is no run with an evaluation"):
         read_result(tmp_path)
