@@ -18,13 +18,21 @@ OPEN = ConfigDict(extra="allow", allow_inf_nan=False)  # a mapping of which some
 _DIGITS = 8  # of a checksum, in hexadecimal
 
 
-def _encodable(text: str) -> str:
-    """Return the text. Raises ValueError for half of a surrogate pair, which nothing can show."""
-    text.encode()
+def is_text(value: object) -> bool:
+    """Return False for what is no text, and for one with half of a surrogate pair, which nothing can show."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
+
+
+def _shown(text: str) -> str:
+    if not is_text(text):
+        raise ValueError("it has half of a surrogate pair")
     return text
 
 
-Name = Annotated[str, AfterValidator(_encodable)]  # a text that is printed or becomes part of a path
+Name = Annotated[str, AfterValidator(_shown)]  # a text that is printed, or becomes part of a path
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -91,17 +91,23 @@ def judged(read: Any, path: Path) -> tuple[str, str]:
     return outcome, what
 
 
-def child(given: argparse.Namespace) -> None:
-    """Play one target and write its counts to stdout."""
+def every_target() -> tuple[Any, ...]:
+    """Return the kinds of files; what reads them is imported only now, after the terminal has an answer."""
+    from fuzz_models import MODEL_TARGETS
     from fuzz_targets import TARGETS
 
+    return (*TARGETS, *MODEL_TARGETS)
+
+
+def child(given: argparse.Namespace) -> None:
+    """Play one target and write its counts to stdout."""
     def too_long(*_: object) -> None:
         raise TooLong(f"longer than {LONGEST_S} s")
 
     signal.signal(signal.SIGALRM, too_long)
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
-    target = next(target for target in TARGETS if target.name == given.child)
+    target = next(target for target in every_target() if target.name == given.child)
     if given.case is not None:
         os.environ["AGENTGYM_DEBUG"] = "1"
         play(target, 0, given.seed, given.case)
@@ -124,13 +130,13 @@ def main() -> None:
     if given.child is not None:
         child(given)
         return
-    from fuzz_targets import TARGETS
     from machine import describe
 
     print(f"{describe()}\n\n| file | mutated | read | refused | failed | s | first failure |\n{'|---' * 7}|")
     total: Counter[str] = Counter()
-    whole = sum(target.weight for target in TARGETS)
-    for target in TARGETS:
+    targets = every_target()
+    whole = sum(target.weight for target in targets)
+    for target in targets:
         if given.only not in target.name:
             continue
         start = time.perf_counter()

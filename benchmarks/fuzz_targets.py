@@ -77,13 +77,13 @@ class Refused(Exception):
     """A command ended with one of our sentences."""
 
 
-def a_run(folder: Path) -> Path:
+def a_run(folder: Path, *more: str) -> Path:
     """A policy and a run of two steps."""
     from tests.light_switch import make_policy
 
     policy = make_policy(folder / "policy")
     made = ["train", "--env", ENV, "--policy", policy, "--out", folder / "run", "--steps", "2", *QUICK]
-    command(*made, "--run.checkpoint_every=1")
+    command(*made, "--run.checkpoint_every=1", *more)
     return folder / "run"
 
 

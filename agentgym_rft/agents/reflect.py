@@ -16,6 +16,7 @@ from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.agents.context import without_goal
 from agentgym_rft.agents.thoughts import read_reply
 from agentgym_rft.core import Trajectory
+from agentgym_rft.json_text import parse_json
 
 FIELDS = (
     "trajectory_summary",
@@ -82,7 +83,7 @@ def parse_report(text: str, num_turns: int) -> Report | Refusal:
     if end < start:
         return Refusal.CUT_OFF
     try:
-        data = json.loads(text[start : end + 1])
+        data = parse_json(text[start : end + 1])
     except (ValueError, RecursionError):  # ValueError: also integers of more digits than Python reads
         return Refusal.BAD_JSON
     if any(field not in data for field in FIELDS):

@@ -18,7 +18,7 @@ from agentgym_rft.report.metrics import MetricsWriter
 from agentgym_rft.report.progress import NoProgress, Progress
 from agentgym_rft.rollouts.outcome import why_unplayed
 from agentgym_rft.rollouts.seats import template_notes
-from agentgym_rft.store.checkpoint import has_checkpoint
+from agentgym_rft.store.checkpoint import has_checkpoint, restored
 from agentgym_rft.store.run_dir import opened, run_directory
 from agentgym_rft.store.trajectories import TrajectoryWriter
 from agentgym_rft.trainers.algorithms.operators import apply_operators
@@ -249,5 +249,6 @@ def _restore(parts: Parts, run_dir: Path) -> Done:
         return Done()
     checkpoint = parts.learners.restore(run_dir / "checkpoints")
     state = checkpoint.state
-    parts.source.load_state_dict(state["source"])
-    return Done(checkpoint.step, float(state["time_s"]), int(state["generated_tokens"]))
+    with restored(checkpoint.path, "state"):
+        parts.source.load_state_dict(state["source"])
+        return Done(checkpoint.step, float(state["time_s"]), int(state["generated_tokens"]))
