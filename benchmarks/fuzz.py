@@ -112,10 +112,11 @@ def child(given: argparse.Namespace) -> None:
         os.environ["AGENTGYM_DEBUG"] = "1"
         play(target, 0, given.seed, given.case)
         return
-    out = sys.stdout
-    with open(os.devnull, "w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
-        found = play(target, given.cases, given.seed, None)
-    json.dump(found, out)
+    with os.fdopen(os.dup(1), "w") as out, open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), 1)  # libraries that are not written in Python print, too
+        with redirect_stdout(nothing), redirect_stderr(nothing):
+            found = play(target, given.cases, given.seed, None)
+        json.dump(found, out)
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "errors": (),
     "json_text": ("errors",),
     "registry": ("core", "errors", "config.base"),
-    "config": ("core", "errors"),
+    "config": ("core", "errors", "json_text"),
     "envs": BASE,
     "agents": (*BASE, "config"),
     "store": (*BASE, "config", "agents.policies"),

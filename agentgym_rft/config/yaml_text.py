@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from agentgym_rft.json_text import is_text
+
 MAX_DEPTH = 50  # of mappings and lists in each other
 MAX_VALUES = 100_000  # with every alias counted as what it stands for
 _FLOAT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
@@ -35,6 +37,9 @@ class _Loader(yaml.SafeLoader):
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise yaml.composer.ComposerError(None, None, f"more than {MAX_DEPTH} levels", mark)
+        is_scalar = self.check_event(yaml.ScalarEvent)  # type: ignore[no-untyped-call]
+        if is_scalar and not is_text(self.peek_event().value):  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "a text with half of a surrogate pair", mark)
         is_alias = self.check_event(yaml.AliasEvent)
         node = super().compose_node(parent, index)
         self._depth -= 1

@@ -106,6 +106,9 @@ def _check_config_file(folder: Path) -> None:
         word = config.get(key)
         if isinstance(word, str) and not isinstance(getattr(torch, word, None), torch.dtype):
             raise DataError(f"{path} has {key} '{word}', expected float32, bfloat16 or float16.")
+    heads = config.get("architectures") or []
+    if not isinstance(heads, list) or not all(isinstance(head, str) for head in heads):
+        raise DataError(f"{path} has the architectures {heads!r}, expected a list of names.")
     if config.get("auto_map") and config.get("model_type") not in CONFIG_MAPPING:
         raise DataError(
             f"The model of {folder} (type '{config.get('model_type')}') needs Python code from its own directory, "
