@@ -38,7 +38,7 @@ class _Loader(yaml.SafeLoader):
         if self._depth > MAX_DEPTH:
             raise yaml.composer.ComposerError(None, None, f"more than {MAX_DEPTH} levels", mark)
         is_scalar = self.check_event(yaml.ScalarEvent)  # type: ignore[no-untyped-call]
-        if is_scalar and not is_text(self.peek_event().value):  # type: ignore[no-untyped-call]
+        if is_scalar and not is_text(self.peek_event().value):
             raise yaml.composer.ComposerError(None, None, "a text with half of a surrogate pair", mark)
         is_alias = self.check_event(yaml.AliasEvent)
         node = super().compose_node(parent, index)

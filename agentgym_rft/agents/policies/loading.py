@@ -23,7 +23,8 @@ from agentgym_rft.errors import DataError
 from agentgym_rft.json_text import parse_json
 
 UNREADABLE = (  # what transformers raises for files that it cannot make a model or a tokenizer of
-    *(OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, ImportError),
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError),
+    *(AssertionError, ArithmeticError, MemoryError),
     *(SafetensorError, StrictDataclassError),
 )
 
