@@ -75,9 +75,8 @@ def judged(read: Any, path: Path) -> tuple[str, str]:
         read(path)
         outcome, what = "read", ""
     except (AgentGymError, Refused) as error:
-        outcome, what = "refused", " ".join(str(error).split())
-        if not what or len(what) > 3000:
-            outcome = "failed"
+        what = " ".join(str(error).split())
+        outcome = "refused" if what else "failed"
     except Foreign as error:
         outcome, what = "failed", str(error)
     except (Exception, TooLong) as error:
@@ -101,6 +100,7 @@ def every_target() -> tuple[Any, ...]:
 
 def child(given: argparse.Namespace) -> None:
     """Play one target and write its counts to stdout."""
+
     def too_long(*_: object) -> None:
         raise TooLong(f"longer than {LONGEST_S} s")
 

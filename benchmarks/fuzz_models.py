@@ -14,8 +14,8 @@ from agentgym_rft.agents.policies.gguf_file import read_header, read_model, read
 from agentgym_rft.agents.policies.loading import load_model
 from agentgym_rft.cli.settings import resumed_config
 from agentgym_rft.config.run import AgentSection
-from agentgym_rft.store.checkpoint import _file_sums, load_checkpoint
-from agentgym_rft.trainers.loop import _restore
+from agentgym_rft.store.checkpoint import file_sums, load_checkpoint
+from agentgym_rft.trainers.loop import restore_run
 from agentgym_rft.trainers.run import build
 from tests.cli.bad_inputs import QUICK, TEAM
 
@@ -42,21 +42,21 @@ def signed_checkpoints(folder: Path) -> Read:
     run = a_run(folder)
     shutil.rmtree(run / "checkpoints" / "step-000001")
     parts = build(resumed_config(run, ()), run)
-    return lambda _: _restore(parts, run)
+    return lambda _: restore_run(parts, run)
 
 
 def adapters(folder: Path) -> Read:
     run = a_run(folder, "--trainer.lora.rank=2")
     shutil.rmtree(run / "checkpoints" / "step-000001")
     parts = build(resumed_config(run, ()), run)
-    return lambda _: _restore(parts, run)
+    return lambda _: restore_run(parts, run)
 
 
 def sign(path: Path) -> None:
     """Write the checksums of a checkpoint's files anew, as a giver could."""
     checkpoint = next(parent for parent in path.parents if parent.name.startswith("step-"))
     manifest = json.loads((checkpoint / "manifest.json").read_text())
-    (checkpoint / "manifest.json").write_text(json.dumps({**manifest, "files": _file_sums(checkpoint)}))
+    (checkpoint / "manifest.json").write_text(json.dumps({**manifest, "files": file_sums(checkpoint)}))
 
 
 def opponents(folder: Path) -> Read:

@@ -19,6 +19,7 @@ from agentgym_rft.errors import AgentGymError, CheckpointError, ConfigError, Dat
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+LONGEST = 3000  # characters of a sentence: a name in it may be as long as a file
 
 # Name -> module and the line in `agentgym --help`.
 COMMANDS = {
@@ -117,7 +118,7 @@ def _report(sentence: str, code: int) -> int:
     if os.environ.get("AGENTGYM_DEBUG") == "1":
         traceback.print_exc()
     if sentence:
-        typer.secho(" ".join(sentence.split()), fg="red", err=True)
+        typer.secho(" ".join(sentence.split())[:LONGEST], fg="red", err=True)
     return code
 
 

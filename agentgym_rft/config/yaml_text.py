@@ -33,12 +33,12 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Return the next node. Raises ComposerError beyond the bounds."""
-        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        mark = event.start_mark
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise yaml.composer.ComposerError(None, None, f"more than {MAX_DEPTH} levels", mark)
-        is_scalar = self.check_event(yaml.ScalarEvent)  # type: ignore[no-untyped-call]
-        if is_scalar and not is_text(self.peek_event().value):
+        if isinstance(event, yaml.ScalarEvent) and not is_text(event.value):
             raise yaml.composer.ComposerError(None, None, "a text with half of a surrogate pair", mark)
         is_alias = self.check_event(yaml.AliasEvent)
         node = super().compose_node(parent, index)

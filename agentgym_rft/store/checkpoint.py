@@ -153,7 +153,7 @@ def _begin(folder: Path, draft: Path) -> None:
 
 def _finish(folder: Path, draft: Path, place: Path, step: int, state: Mapping[str, Any]) -> None:
     (draft / "state.json").write_text(json.dumps(dict(state)), encoding="utf-8")
-    manifest = {"format": FORMAT, "step": step, "files": _file_sums(draft)}
+    manifest = {"format": FORMAT, "step": step, "files": file_sums(draft)}
     (draft / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     for path in (*draft.rglob("*"), draft):
         _sync(path)
@@ -286,7 +286,7 @@ def _problem(path: Path) -> str | None:
     try:
         manifest = checked_json(_MANIFEST, (path / "manifest.json").read_bytes())
         version, expected = manifest["format"], manifest["files"]
-        actual = _file_sums(path)
+        actual = file_sums(path)
     except FileNotFoundError:
         return "manifest.json is missing"
     except OSError as error:
@@ -308,7 +308,7 @@ def _problem(path: Path) -> str | None:
     return None
 
 
-def _file_sums(folder: Path) -> dict[str, dict[str, Any]]:
+def file_sums(folder: Path) -> dict[str, dict[str, Any]]:
     """Return size and SHA-256 of every file below a folder but its manifest, by relative path."""
     sums = {}
     for path in sorted(folder.rglob("*")):

@@ -119,7 +119,7 @@ def _lines(content: bytes, where: str) -> Iterator[str]:
         if last := b"".join(open_line).decode("ascii"):
             yield last
     except (zstandard.ZstdError, UnicodeDecodeError) as error:
-        raise DataError(f"'{where}' is no trajectory file: {error}.") from error
+        raise DataError(f"'{where}' is damaged, or no trajectory file: {error}.") from error
 
 
 def _decompressed(content: bytes, where: str) -> Iterator[bytes]:

@@ -98,7 +98,7 @@ class Done:
 def _train(parts: Parts, run_dir: Path, progress: Progress, *, is_resumed: bool) -> RunResult:
     """Train to the last step, or to the one in which Ctrl-C was pressed, and keep what each step leaves."""
     config = parts.config
-    done = _restore(parts, run_dir) if is_resumed else Done()
+    done = restore_run(parts, run_dir) if is_resumed else Done()
     parts.source.begin(done.steps, parts.learners.weights)
     num_recorded = _begin_journal(parts, run_dir, done.steps, is_resumed)
     metrics_file = MetricsWriter(run_dir / "metrics.jsonl", last_step=done.steps if is_resumed else None)
@@ -243,7 +243,7 @@ def _begin_journal(parts: Parts, run_dir: Path, done: int, is_resumed: bool) -> 
     return parts.journaled.begin(run_dir / "journal", done, is_new=not is_resumed)
 
 
-def _restore(parts: Parts, run_dir: Path) -> Done:
+def restore_run(parts: Parts, run_dir: Path) -> Done:
     """Put the newest good checkpoint back, if there is one. Returns what was done by then."""
     if not has_checkpoint(run_dir / "checkpoints"):
         return Done()

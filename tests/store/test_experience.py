@@ -214,7 +214,7 @@ def test_what_is_no_store_is_refused_in_one_sentence(tmp_path):
 def test_a_damaged_body_is_refused_by_name(store):
     store.write(group("a", 1, 0))
     sqlite3.connect(store.path, isolation_level=None).execute("UPDATE bodies SET body = x'00ff'")
-    with pytest.raises(DataError, match=r"s\.db: a' is no trajectory file"):
+    with pytest.raises(DataError, match=r"s\.db: a' is damaged, or no trajectory file"):
         store.groups(["a"])
 
 

@@ -88,8 +88,8 @@ def test_damaged_files_are_refused(tmp_path):
     content = good.read_bytes()
     damaged = {
         "missing": (None, "No such file"),
-        "text": (b"{}\n", "is no trajectory file"),
-        "cut": (content[:-20], "is cut off|is no trajectory file"),
+        "text": (b"{}\n", "is damaged, or no trajectory file"),
+        "cut": (content[:-20], "is cut off|is damaged, or no"),
         "other": (zstandard.compress(b'{"task_id": "t"}\n'), "Line 1 of .* is no trajectory"),
         "row": (
             zstandard.compress(zstandard.decompress(content).replace(b"e1", b"e5")),
