@@ -25,12 +25,15 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from agentgym_rft.core import Group, Trajectory
 from agentgym_rft.errors import ConfigError, DataError
+from agentgym_rft.json_text import checked_json
 from agentgym_rft.store.experience_schema import COLUMNS, FORMAT, QUIET, STATEMENTS, damage_of, row_checksum
 from agentgym_rft.store.trajectories import group_bytes, group_of_bytes
 
+_STATE: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 Rule = Literal["fifo", "uniform", "priority"]
 
 
@@ -129,9 +132,9 @@ class ExperienceStore:
 
     @property
     def state(self) -> dict[str, Any] | None:
-        """The state that was stored with the last group."""
+        """The state that was stored with the last group. Raises ValueError if it is none."""
         text = self._get("state")
-        return None if text is None else dict(json.loads(text))
+        return None if text is None else checked_json(_STATE, text)
 
     # Reading
 

@@ -222,6 +222,9 @@ def test_the_state_of_who_plays_is_kept_with_the_group(store):
     assert store.state is None
     store.write(group("a", 1, 0), 0, {"begun": 4})
     assert ExperienceStore(store.path).state == {"begun": 4}
+    store._set("state", "[4]")
+    with pytest.raises(ValueError, match="input should be a valid dictionary"):
+        assert ExperienceStore(store.path).state
 
 
 def test_a_store_is_offline_data_whose_turns_are_of_no_current_version(store):

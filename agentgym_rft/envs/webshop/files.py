@@ -123,12 +123,12 @@ def stream_array(path: Path) -> Iterator[Any]:
                 try:
                     value, end = decoder.raw_decode(text, at)
                     break
-                except RecursionError as error:
-                    raise damaged from error
                 except json.JSONDecodeError as error:
                     if len(text) - at > _LONGEST_ENTRY:
                         raise damaged from error
                     text, at = _more(file, text, at, damaged)
+                except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of levels
+                    raise damaged from error
             yield value
             text, at = _skip_blanks(file, text, end, damaged)
             if text[at] not in ",]":

@@ -101,7 +101,9 @@ def test_wishes_of_people_for_products_outside_the_small_set_are_ignored_but_not
         list(entries(find_files(tmp_path, None)))
 
 
-@pytest.mark.parametrize("content", ["{}", "[1]", "[[]]", '[{"asin": "B000000001"}]', "[,]", "[" * 5000])
+@pytest.mark.parametrize(
+    "content", ["{}", "[1]", "[[]]", '[{"asin": "B000000001"}]', "[,]", "[" * 5000, f"[{'9' * 5000}]"]
+)
 def test_a_file_of_something_else_is_refused(folder: Path, tmp_path: Path, content: str) -> None:
     (folder / "items_shuffle_1000.json").write_text(content)
     with pytest.raises(DataError):
