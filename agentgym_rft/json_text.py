@@ -60,9 +60,13 @@ def checked_json(kind: TypeAdapter[T], text: str | bytes) -> T:
 
 
 def read_json(path: Path, kind: TypeAdapter[T], what: str) -> T:
-    """Return the content of a JSON file. Raises `DataError`, which says that it is no `what`, for other types."""
+    """Return the content of a JSON file, its keys in their order.
+    Raises `DataError`, which says that it is no `what`, for other types.
+    """
     try:
-        return checked_json(kind, path.read_bytes())
+        content: T = parse_json(path.read_bytes())
+        checked(kind, content)
+        return content
     except OSError as error:
         raise DataError(f"Cannot read the {what} '{path}': {error.strerror}.") from error
     except ValueError as error:
