@@ -58,6 +58,10 @@ class StorageError(AgentGymError, OSError):
     """The disk refused what a run had to write."""
 
 
+class RunError(AgentGymError, RuntimeError):
+    """A run that was under way met what would have been refused before it. The command line exits with 1."""
+
+
 class ParallelError(AgentGymError, RuntimeError):
     """Another process of a training run ended, failed or does not answer."""
 

@@ -59,7 +59,7 @@ def python(
     process = subprocess.Popen(
         command,
         cwd=cwd,
-        env={**os.environ, "COLUMNS": "200", "PYTHONPATH": str(ROOT), **(env or {})},
+        env={**os.environ, "COLUMNS": "200", "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": f"{cwd}/.state", **(env or {})},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -76,19 +76,28 @@ def parse_report(text: str, num_turns: int) -> Report | Refusal:
     The text from the first `{` to the last `}` is read. A pivot written as a string ("7") or as a whole float counts as
     its integer; a boolean does not. Fields that are not known are ignored, and so are thoughts before the report.
     """
-    text = read_reply(text).answer
+    if _parsed(text) is None:  # otherwise it is all report, which may speak of the marks of thoughts
+        text = read_reply(text).answer
     start, end = text.find("{"), text.rfind("}")
     if start < 0:
         return Refusal.NO_JSON
     if end < start:
         return Refusal.CUT_OFF
-    try:
-        data = parse_json(text[start : end + 1])
-    except (ValueError, RecursionError):  # ValueError: also integers of more digits than Python reads
+    data = _parsed(text[start : end + 1])
+    if data is None:
         return Refusal.BAD_JSON
     if any(field not in data for field in FIELDS):
         return Refusal.MISSING_FIELD
     return _checked(data, num_turns)
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    """Return the JSON object that the text is, None if it is something else."""
+    try:
+        value = parse_json(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _checked(data: dict[str, Any], num_turns: int) -> Report | Refusal:

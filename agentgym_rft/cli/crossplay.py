@@ -20,6 +20,7 @@ from agentgym_rft.cli.evaluation_settings import (
 from agentgym_rft.cli.settings import check_out
 from agentgym_rft.config.load import merge
 from agentgym_rft.errors import ConfigError
+from agentgym_rft.report.terminal import say
 
 
 def crossplay_command(
@@ -80,16 +81,17 @@ def named_policies(given: Sequence[str]) -> dict[str, str]:
 
 def _show(summary: dict[str, Any], out: Path | None) -> None:
     from agentgym_rft.report.crossplay import crossplay_picture, crossplay_view
-    from agentgym_rft.report.tables import print_wide
+    from agentgym_rft.report.terminal import print_wide
     from agentgym_rft.store.files import write_atomically
 
     to_stdout = out is None and not sys.stdout.isatty()
-    print_wide(sys.stderr if to_stdout else sys.stdout, crossplay_view(summary))
     content = json.dumps(summary, indent=1) + "\n"
-    if out is not None:
+    if out is not None:  # before anything is drawn
         write_atomically(out, content.encode())
         picture = out.with_suffix(".svg")
-        write_atomically(picture, crossplay_picture(summary).encode())
-        typer.echo(f"result {out}, picture {picture}")
+        write_atomically(picture, crossplay_picture(summary).encode(errors="backslashreplace"))
+    print_wide(sys.stderr if to_stdout else sys.stdout, crossplay_view(summary))
+    if out is not None:
+        say(f"result {out}, picture {picture}")
     elif to_stdout:
-        typer.echo(content, nl=False)
+        say(content, nl=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -12,7 +13,9 @@ from typing import Any, cast
 
 import typer
 
-from agentgym_rft.errors import AgentGymError, CheckpointError, ConfigError, DataError, ParallelError, RegistryError
+from agentgym_rft.errors import AgentGymError, ParallelError
+from agentgym_rft.report.terminal import PrintableFormatter, say
+from agentgym_rft.store.under_way import REFUSED, is_disk_error
 
 # OpenMP threads that wait for work spin by default, and on a machine with other work that slows every step many times.
 # It is read when torch is imported, which only the chosen command does.
@@ -85,6 +88,8 @@ def _not_chosen() -> None:
 def main() -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 usage or configuration, 130 interrupted."""
     sys.path.append("")  # `--env my_module:MyEnv` finds a module in the current folder, which hides no library
+    if logging.lastResort is not None:  # where warnings go
+        logging.lastResort.setFormatter(PrintableFormatter())
     if "TORCHELASTIC_RUN_ID" not in os.environ:  # torchrun means it otherwise, see `interruption.py`
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # what a scheduler sends is as good as Ctrl-C
     sys.exit(run(sys.argv[1:]))
@@ -102,7 +107,7 @@ def run(args: Sequence[str]) -> int:
         return _report("Interrupted.", INTERRUPTED)
     except _UsageError as error:
         return _report(_usage_sentence(error), USAGE)
-    except (ConfigError, RegistryError, DataError, CheckpointError) as error:
+    except REFUSED as error:
         return _report(str(error), USAGE)
     except ParallelError as error:
         _report(str(error), FAILED)
@@ -118,7 +123,7 @@ def _report(sentence: str, code: int) -> int:
     if os.environ.get("AGENTGYM_DEBUG") == "1":
         traceback.print_exc()
     if sentence:
-        typer.secho(" ".join(sentence.split())[:LONGEST], fg="red", err=True)
+        say(" ".join(sentence.split())[:LONGEST], fg="red", err=True)
     return code
 
 
@@ -131,9 +136,14 @@ def _usage_sentence(error: Exception) -> str:
 
 
 def _failure_sentence(error: Exception) -> str:
-    """Return the message of the package's own errors; for any other, its type and how to get a traceback."""
+    """Return the message of the package's own errors and of the disk; for any other, its type and how to get a
+    traceback.
+    """
     if isinstance(error, AgentGymError):
         return str(error)
+    if isinstance(error, OSError) and is_disk_error(error):
+        file = "" if error.filename is None else f" '{error.filename}'"
+        return f"The operating system refuses{file}: {error.strerror}. Make room, or choose another place."
     text = f"{type(error).__name__}: {error}".rstrip(": .")
     return f"{text}. Set AGENTGYM_DEBUG=1 to see where it was raised."
 

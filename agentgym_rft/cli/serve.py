@@ -12,6 +12,7 @@ from agentgym_rft.cli.settings import is_run_dir, read_run_config
 from agentgym_rft.config.load import validate_config
 from agentgym_rft.config.run import Config
 from agentgym_rft.errors import AgentGymError
+from agentgym_rft.report.terminal import say
 from agentgym_rft.serve.settings import TOKEN_VARIABLE, ServeSettings, check_exposure
 
 POLICIES = "seed, seed:NAME, a model directory, a run (its newest checkpoint), or vllm: before any of them."
@@ -117,13 +118,13 @@ def _serve(config: Config, settings: ServeSettings, store: Path, run_dir: Path |
                 follower = None if run_dir is None else Follower(run_dir, gateway.load)
                 if follower is not None:
                     follower.check()
-                typer.echo(f"serving {config.policy.path} at {gateway.url}, version {gateway.version}")
-                typer.echo(f"store {store}")
+                say(f"serving {config.policy.path} at {gateway.url}, version {gateway.version}")
+                say(f"store {store}")
                 while not stopped.wait(_LOOK_EVERY_S):
                     gateway.check()
                     version = None if follower is None else follower.check()
                     if version is not None:
-                        typer.echo(f"version {version}")
+                        say(f"version {version}")
             finally:
                 gateway.stop()
                 _say(gateway.recorder.status())
@@ -136,7 +137,7 @@ def _say(status: dict[str, Any]) -> None:
     """Print the counts of the conversations. Raises if some were lost."""
     counts = status["conversations"]
     dropped = ", ".join(f"{number} {reason}" for reason, number in counts["dropped"].items())
-    typer.echo(
+    say(
         f"{counts['stored']} of {counts['recorded']} conversations stored in {status['groups']['written']} groups"
         + (f"; dropped: {dropped}" if dropped else "")
     )

@@ -5,14 +5,16 @@ from __future__ import annotations
 import fcntl
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pydantic import TypeAdapter
 
 from agentgym_rft.core import Trajectory
-from agentgym_rft.errors import ConfigError, DataError
+from agentgym_rft.errors import ConfigError, DataError, StorageError
 from agentgym_rft.json_text import checked, checked_json, with_checksum, without_checksum
+from agentgym_rft.store.files import open_to_append
 from agentgym_rft.store.trajectories import trajectory_line, trajectory_of_line
 
 FORMAT = "agentgym-partial-evaluation"
@@ -37,6 +39,7 @@ class PartialEvaluation:
     Raises:
         ConfigError: the file is of an evaluation with other settings, or in use.
         DataError: it cannot be written, or is something else.
+        StorageError: the disk is full.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
@@ -44,23 +47,27 @@ class PartialEvaluation:
         self.finished: dict[str, Trajectory] = {}  # by episode id
         self.elapsed_s = 0.0
         try:
-            self._file: BinaryIO = path.open("a+b")
+            self._file: BinaryIO = open_to_append(path)
         except OSError as error:
             raise DataError(f"Cannot write '{path}': {error.strerror}. Choose another --out.") from error
         try:
             self._begin(settings)
-        except (ConfigError, DataError):
-            self._file.close()
+        except (ConfigError, DataError, StorageError):
+            self.close()
             raise
 
     def append(self, trajectory: Trajectory, elapsed_s: float) -> None:
-        """Add an episode that ended `elapsed_s` seconds after the start, earlier parts of the evaluation included."""
+        """Add an episode that ended `elapsed_s` seconds after the start, earlier parts of the evaluation included.
+
+        Raises StorageError.
+        """
         self.finished[trajectory.episode_id] = trajectory
         self._write(with_checksum(f"{elapsed_s:.3f} {trajectory_line(trajectory)}"))
 
     def close(self) -> None:
         """Unlock the file and leave it, to be gone on with."""
-        self._file.close()
+        with suppress(OSError):  # a line that could not be written: that was said, and would be said again here
+            self._file.close()
 
     def remove(self) -> None:
         """Remove the file: the evaluation is over, or nothing of it can be used."""
@@ -122,4 +129,7 @@ class PartialEvaluation:
             self._file.write(line.encode("ascii") + b"\n")
             self._file.flush()  # from here on it outlives the process
         except OSError as error:
-            raise DataError(f"Cannot write '{self.path}': {error.strerror}.") from error
+            raise StorageError(
+                f"Cannot write '{self.path}': {error.strerror}. The finished episodes before are kept: make room, and "
+                "the same command goes on."
+            ) from error

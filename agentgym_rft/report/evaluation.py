@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
-from urllib.parse import quote
 
 from agentgym_rft import __version__
 from agentgym_rft.core import Trajectory
@@ -18,7 +17,7 @@ from agentgym_rft.errors import DataError
 from agentgym_rft.json_text import read_json
 from agentgym_rft.report.intervals import bootstrap_mean, pass_at_k, wilson
 from agentgym_rft.report.result_types import EVALUATION
-from agentgym_rft.store.files import write_atomically
+from agentgym_rft.store.files import file_name, write_atomically
 
 Summary = dict[str, Any]
 
@@ -261,8 +260,7 @@ def _score(trajectory: Trajectory) -> float:
 
 def write_evaluation(run_dir: Path, step: int, summary: Summary) -> Path:
     """Save the evaluation after a step in a run directory, where the report looks for it. Returns its path."""
-    split = quote(summary["split"], safe="")  # `valid/easy` is a name, not a folder
-    path = run_dir / "evaluations" / f"step_{step:06d}_{split}.json"
+    path = run_dir / "evaluations" / f"step_{step:06d}_{file_name(summary['split'])}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_summary(path, summary)
     return path

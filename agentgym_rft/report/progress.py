@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as RichBar
 
 from agentgym_rft.report.tables import percent, unparsed_note
+from agentgym_rft.report.terminal import print_line
 
 SUCCESS, ENTROPY, TOKENS_PER_S = "episode/success", "entropy/mean", "speed/tokens_per_s"
 
@@ -82,7 +83,7 @@ class PlainProgress:
     def finish(self) -> None: ...
 
     def _print(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_line(self._console, line)
 
 
 class LiveProgress:
@@ -116,7 +117,7 @@ class LiveProgress:
         self.note(evaluation_line(step, summary))
 
     def note(self, message: str) -> None:
-        self._bar.console.print(message, markup=False, highlight=False, soft_wrap=True)
+        print_line(self._bar.console, message)
 
     def finish(self) -> None:
         self._bar.stop()

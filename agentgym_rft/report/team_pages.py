@@ -9,6 +9,7 @@ from typing import Any
 from agentgym_rft.errors import DataError
 from agentgym_rft.json_text import read_json
 from agentgym_rft.report.leaderboard_pages import Table
+from agentgym_rft.report.markdown import code, plain
 from agentgym_rft.report.result_types import CROSSPLAY
 from agentgym_rft.report.tables import percent
 
@@ -31,9 +32,9 @@ def read_crossplay(path: Path) -> dict[str, Any]:
 
 def crossplay_tables(summary: Mapping[str, Any]) -> list[Table]:
     """Return the policies in order of their rating or mean score, then the matrix."""
-    options = ", ".join(f"{name}={value}" for name, value in summary["options"].items())
+    options = plain(", ".join(f"{name}={value}" for name, value in summary["options"].items()))
     note = (
-        f"{summary['num_tasks']} tasks of `{summary['split']}`, panel `{summary['panel_hash'][:16]}`, "
+        f"{summary['num_tasks']} tasks of {code(summary['split'])}, panel {code(summary['panel_hash'][:16])}, "
         f"{summary['samples']} episodes a pair and task, at most {summary['max_steps']} turns"
         + (f", options {options}" if options else "")
         + "."

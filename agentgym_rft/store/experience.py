@@ -19,7 +19,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -28,9 +28,10 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from agentgym_rft.core import Group, Trajectory
-from agentgym_rft.errors import ConfigError, DataError
+from agentgym_rft.errors import ConfigError, DataError, StorageError
 from agentgym_rft.json_text import checked_json
 from agentgym_rft.store.experience_schema import COLUMNS, FORMAT, QUIET, STATEMENTS, damage_of, row_checksum
+from agentgym_rft.store.files import open_to_append
 from agentgym_rft.store.trajectories import group_bytes, group_of_bytes
 
 _STATE: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
@@ -82,8 +83,9 @@ class ExperienceStore:
                 refused.callback(self._db.close)
                 self._begin(vocabulary)
                 refused.pop_all()
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise DataError(f"'{path}' cannot be used as an experience store: {error}.") from error
+        except (sqlite3.Error, StorageError, UnicodeDecodeError) as error:
+            reason = error.__cause__ or error
+            raise DataError(f"'{path}' cannot be used as an experience store: {reason}.") from error
 
     # Writing
 
@@ -169,7 +171,7 @@ class ExperienceStore:
     @contextmanager
     def training(self) -> Iterator[None]:
         """Hold the lock for training on groups. Raises `ConfigError` if another process holds it."""
-        lock = self.path.with_name(f"{self.path.name}.lock").open("ab")
+        lock = open_to_append(self.path.with_name(f"{self.path.name}.lock"))
         with closing(lock):
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -181,7 +183,8 @@ class ExperienceStore:
             try:
                 yield
             finally:
-                self._set("reader", "gone")
+                with suppress(StorageError):  # it would hide why the run ends
+                    self._set("reader", "gone")
 
     @property
     def reader_left(self) -> bool:
@@ -294,13 +297,25 @@ class ExperienceStore:
 
     @contextmanager
     def _transaction(self, kind: Literal["IMMEDIATE", "DEFERRED"] = "IMMEDIATE") -> Iterator[None]:
-        self._db.execute(f"BEGIN {kind}")
+        with self._writing():
+            self._db.execute(f"BEGIN {kind}")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # on a full disk SQLite itself has ended it
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Raise StorageError where the disk refuses."""
         try:
             yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            raise StorageError(
+                f"Cannot write to '{self.path}': {error}. What is in it is unchanged: make room and go on."
+            ) from error
 
     def _has(self, group_id: str) -> bool:
         query = "SELECT 1 FROM groups WHERE group_id = ? UNION ALL SELECT 1 FROM drops WHERE group_id = ?"
@@ -335,7 +350,8 @@ class ExperienceStore:
         return None if row is None else str(row[0])
 
     def _set(self, key: str, value: str) -> None:
-        self._insert("meta", key, value, conflict="REPLACE")
+        with self._writing():
+            self._insert("meta", key, value, conflict="REPLACE")
 
 
 class _Candidate(NamedTuple):

@@ -16,16 +16,20 @@ from agentgym_rft.config.base import Section
 from agentgym_rft.config.run import Config
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.store.checkpoint import has_checkpoint
-from agentgym_rft.store.files import write_atomically
+from agentgym_rft.store.files import file_name, write_atomically
 
 
 def run_directory(config: Config) -> Path:
     """Return the directory of a run: the given one, or a new one named after environment, algorithm and time."""
     if config.run.out:
         return Path(config.run.out)
-    env_name = config.env.id.rpartition("/")[2].rpartition(":")[2].lower()
-    algorithm = config.algorithm.name.rpartition(":")[2]
-    return Path("runs") / f"{env_name}-{algorithm}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return default_directory(config.env.id.rpartition("/")[2].lower(), config.algorithm.name)
+
+
+def default_directory(*names: str) -> Path:
+    """Return a new directory named after these, of `module:name` the name, and the time."""
+    known = [file_name(name.rpartition(":")[2]) for name in names]
+    return Path("runs") / "-".join([*known, time.strftime("%Y%m%d-%H%M%S")])
 
 
 def holds_run(folder: Path) -> bool:
@@ -52,7 +56,7 @@ def opened(folder: Path, config: Section, *, is_new: bool) -> Iterator[Path]:
         if folder.exists() and not folder.is_dir():
             raise ConfigError(f"'{folder}' is a file, expected a directory.{advice}")
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     except OSError as error:
         raise ConfigError(f"Cannot write to '{folder}': {error.strerror}.{advice}") from error
     try:

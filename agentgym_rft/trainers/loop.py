@@ -5,6 +5,7 @@ publish.
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from agentgym_rft.rollouts.seats import template_notes
 from agentgym_rft.store.checkpoint import has_checkpoint, restored
 from agentgym_rft.store.run_dir import opened, run_directory
 from agentgym_rft.store.trajectories import TrajectoryWriter
+from agentgym_rft.store.under_way import under_way
 from agentgym_rft.trainers.algorithms.operators import apply_operators
 from agentgym_rft.trainers.batch.groups import by_seat, shared_out, split_errors
 from agentgym_rft.trainers.batch.packing import minibatches
@@ -53,7 +55,8 @@ def train(config: Config, *, resume: Path | None = None, progress: Progress | No
         resume: directory of a run to go on with, from its newest good checkpoint.
     Raises:
         ConfigError, RegistryError, DataError, CheckpointError: refused before the first rollout.
-        PolicyError, TokenMismatchError, NumericsError: the run failed; its last checkpoint stays usable.
+        PolicyError, TokenMismatchError, NumericsError, StorageError, RunError: the run failed; its last checkpoint
+            stays usable.
     """
     with joined(config.trainer.parallel) as ranks:
         if ranks.rank:
@@ -101,14 +104,16 @@ def _train(parts: Parts, run_dir: Path, progress: Progress, *, is_resumed: bool)
     done = restore_run(parts, run_dir) if is_resumed else Done()
     parts.source.begin(done.steps, parts.learners.weights)
     num_recorded = _begin_journal(parts, run_dir, done.steps, is_resumed)
-    metrics_file = MetricsWriter(run_dir / "metrics.jsonl", last_step=done.steps if is_resumed else None)
+    writer = MetricsWriter(run_dir / "metrics.jsonl", last_step=done.steps if is_resumed else None)
     trajectories = TrajectoryWriter(run_dir / "trajectories")
     progress.start(run_dir=run_dir, first_step=done.steps + 1, num_steps=config.trainer.steps)
-    for note in template_notes(config, parts.tokenizer):
-        progress.note(note)
-    _say_where(done, config, num_recorded, progress, is_resumed=is_resumed)
     has_ended = False
-    with interruptible(progress.note) as interrupted:
+    go_on = f"Make room and go on with: agentgym train --resume {run_dir}"
+    begun = under_way(run_dir, go_on, lambda: done.steps > 0)
+    with closing(writer) as metrics_file, interruptible(progress.note) as interrupted, begun:
+        for note in template_notes(config, parts.tokenizer):
+            progress.note(note)
+        _say_where(done, config, num_recorded, progress, is_resumed=is_resumed)
         if done.steps == 0 and config.eval.at_start:
             _evaluate(parts, run_dir, 0, progress)
         while not (done.is_all(config) or interrupted.is_set()):
@@ -131,7 +136,6 @@ def _train(parts: Parts, run_dir: Path, progress: Progress, *, is_resumed: bool)
             progress.step(done.steps, row)
             if is_last or interrupted.is_set() or done.steps % config.run.checkpoint_every == 0:
                 _save(parts, run_dir, done)
-    metrics_file.close()
     summaries = tuple(summary for _, summary in read_evaluations(run_dir))
     return RunResult(run_dir, done.steps, not (has_ended or done.is_all(config)), summaries)
 

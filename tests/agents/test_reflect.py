@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agentgym_rft.agents.card import parse_card
@@ -116,6 +116,7 @@ def test_any_text_is_a_report_or_a_refusal(reply):
         st.integers(0, 9),
     )
 )
+@example(Report("", None, Outcome.FAILURE, "Say it after <think> and before </think>.", 0))
 def test_a_formatted_report_is_read_back(report):
     assert parse_report(format_report(report), 10) == report
 

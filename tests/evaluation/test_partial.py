@@ -1,9 +1,11 @@
 import json
+from contextlib import closing
 
 import pytest
 
-from agentgym_rft.errors import ConfigError, DataError
+from agentgym_rft.errors import ConfigError, DataError, StorageError
 from agentgym_rft.evaluation.partial import PartialEvaluation
+from tests.disk import files_up_to
 from tests.report.results import trajectory
 
 SETTINGS = {"panel_hash": "ab", "temperature": 0.0, "options": {"level": 2}}
@@ -42,13 +44,15 @@ def test_a_line_that_was_cut_off_is_dropped_and_written_anew(path, cut):
     assert list(partial.finished) == ["a#0"]
     partial.append(SECOND, 3.0)
     partial.close()
-    assert list(PartialEvaluation(path, SETTINGS).finished) == ["a#0", "b#0"]
+    with closing(PartialEvaluation(path, SETTINGS)) as again:
+        assert list(again.finished) == ["a#0", "b#0"]
 
 
 @pytest.mark.parametrize("content", [b"", b'{"format": "agentgym-par'])
 def test_a_file_that_was_cut_off_in_its_head_begins_anew(path, content):
     path.write_bytes(content)
-    assert PartialEvaluation(path, SETTINGS).finished == {}
+    with closing(PartialEvaluation(path, SETTINGS)) as partial:
+        assert partial.finished == {}
     assert json.loads(path.read_text())["settings"] == SETTINGS
 
 
@@ -109,3 +113,21 @@ def test_a_head_of_other_types_is_refused(path, head):
 def test_a_file_that_cannot_be_written_is_refused(tmp_path):
     with pytest.raises(DataError, match="Cannot write"):
         PartialEvaluation(tmp_path / "none" / "x", SETTINGS)
+
+
+def test_a_full_disk_is_said_once_and_the_episodes_before_are_kept(path):
+    partial = PartialEvaluation(path, SETTINGS)
+    with files_up_to(path.stat().st_size + 10):
+        with pytest.raises(StorageError, match="The finished episodes before are kept: make room, and the same"):
+            partial.append(trajectory("c", False), 4.0)
+        partial.close()
+    with closing(PartialEvaluation(path, SETTINGS)) as again:
+        assert list(again.finished) == ["a#0", "b#0"]
+
+
+def test_a_link_in_its_place_is_not_followed(tmp_path):
+    (tmp_path / "mine").write_text("a letter")
+    (tmp_path / "out.json.partial.jsonl").symlink_to(tmp_path / "mine")
+    with pytest.raises(DataError, match="Cannot write"):
+        PartialEvaluation(tmp_path / "out.json.partial.jsonl", SETTINGS)
+    assert (tmp_path / "mine").read_text() == "a letter"

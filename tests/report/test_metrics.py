@@ -1,4 +1,5 @@
 import json
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -92,8 +93,8 @@ def test_numbers_that_json_does_not_know_become_null_and_numpy_numbers_plain(tmp
 
 
 def test_a_row_without_step_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="needs a 'step'"):
-        MetricsWriter(tmp_path / "m.jsonl").write({"loss": 1.0})
+    with closing(MetricsWriter(tmp_path / "m.jsonl")) as writer, pytest.raises(ValueError, match="needs a 'step'"):
+        writer.write({"loss": 1.0})
 
 
 def test_a_column_skips_rows_without_the_metric():

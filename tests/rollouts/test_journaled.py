@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 
+import pytest
 import torch
 
 from agentgym_rft.agents.policies.base import Completion, SampleRequest
@@ -25,10 +27,17 @@ class Counting(ScriptedPolicy):
         return await super().sample(request)
 
 
-def lives(folder: Path, policy: Counting, *, is_new: bool = False) -> JournaledPolicy:
-    journaled = JournaledPolicy(policy)
-    journaled.begin(folder, 0, is_new=is_new)
-    return journaled
+@pytest.fixture
+def lives():
+    """What begins a life of a run, which ends with the test."""
+    with ExitStack() as stack:
+
+        def begin(folder: Path, policy: Counting, *, is_new: bool = False) -> JournaledPolicy:
+            journaled = stack.enter_context(closing(JournaledPolicy(policy)))
+            journaled.begin(folder, 0, is_new=is_new)
+            return journaled
+
+        yield begin
 
 
 def play(policy: JournaledPolicy, key: str, prompts: Sequence[Sequence[int]], *, ends: bool = True) -> list[Completion]:
@@ -41,7 +50,7 @@ def play(policy: JournaledPolicy, key: str, prompts: Sequence[Sequence[int]], *,
     return done
 
 
-def test_an_episode_goes_on_where_its_record_ends(tmp_path):
+def test_an_episode_goes_on_where_its_record_ends(tmp_path, lives):
     first = play(lives(tmp_path, Counting(), is_new=True), "a", [[1], [2]], ends=False)
     policy = Counting()
     again = lives(tmp_path, policy)
@@ -51,7 +60,7 @@ def test_an_episode_goes_on_where_its_record_ends(tmp_path):
     assert again.take_counts() == {}
 
 
-def test_an_episode_that_goes_another_way_is_sampled_anew_from_there_and_counted(tmp_path):
+def test_an_episode_that_goes_another_way_is_sampled_anew_from_there_and_counted(tmp_path, lives):
     play(lives(tmp_path, Counting(), is_new=True), "a", [[1], [2], [3], [4]])
     policy = Counting()
     again = lives(tmp_path, policy)
@@ -60,14 +69,14 @@ def test_an_episode_that_goes_another_way_is_sampled_anew_from_there_and_counted
     assert again.take_counts() == {"resume/replayed": 1.0, "resume/diverged": 3.0}
 
 
-def test_what_an_episode_that_ended_earlier_did_not_ask_for_is_counted(tmp_path):
+def test_what_an_episode_that_ended_earlier_did_not_ask_for_is_counted(tmp_path, lives):
     play(lives(tmp_path, Counting(), is_new=True), "a", [[1], [2]])
     again = lives(tmp_path, Counting())
     play(again, "a", [[1]])
     assert again.take_counts()["resume/diverged"] == 1.0
 
 
-def test_what_other_weights_said_is_not_taken(tmp_path):
+def test_what_other_weights_said_is_not_taken(tmp_path, lives):
     def loaded(value: float, is_new: bool = False) -> tuple[JournaledPolicy, Counting]:
         policy = Counting()
         journaled = lives(tmp_path, policy, is_new=is_new)

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from agentgym_rft.core import Group, StopReason, Trajectory
-from agentgym_rft.errors import ConfigError, DataError
+from agentgym_rft.errors import ConfigError, DataError, StorageError
 from agentgym_rft.store.experience import Accounting, ExperienceStore, priority
 from agentgym_rft.store.stored_groups import STORED_VERSION, open_groups
+from tests.disk import files_up_to
 from tests.trainers.turns import group_of, turn
 
 
@@ -181,7 +182,8 @@ def test_many_who_open_a_new_file_at_once_make_one_store(tmp_path):
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(write, range(8)))
-    assert len(ExperienceStore(tmp_path / "s.db").keys) == 40
+    with closing(ExperienceStore(tmp_path / "s.db")) as store:
+        assert len(store.keys) == 40
 
 
 def test_two_runs_cannot_train_on_one_store(store):
@@ -310,3 +312,22 @@ def test_a_store_of_another_format_is_refused_with_it(store):
     store._set("format", "1")
     with pytest.raises(DataError, match="is an experience store of format 1, expected one of format 2"):
         ExperienceStore(store.path)
+
+
+def test_a_full_disk_is_a_storage_error_and_leaves_what_was_there(store):
+    filled(store, group("a", 1, 0))
+    many = group("b", *range(500))
+    size = store.path.with_name("s.db-wal").stat().st_size
+    refused = pytest.raises(StorageError, match=r"Cannot write to '.*s.db': .*\. What is in it is unchanged: make room")
+    with refused, store.training(), files_up_to(size):
+        store.write(many)
+    assert store.keys == ["a"]
+    assert store.write(many)
+    assert store.groups(["b"]) == [many]
+
+
+def test_a_link_in_the_place_of_its_lock_is_not_followed(store):
+    store.path.with_name("s.db.lock").symlink_to(store.path.with_name("made"))
+    with pytest.raises(OSError, match="symbolic"), store.training():
+        pass
+    assert not store.path.with_name("made").exists()

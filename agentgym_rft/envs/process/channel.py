@@ -24,6 +24,10 @@ class Channel:
     def fileno(self) -> int:
         return self._socket.fileno()
 
+    def close(self) -> None:
+        """End the connection."""
+        self._socket.close()
+
     @property
     def is_sent(self) -> bool:
         """True if nothing is left to be sent."""

@@ -92,6 +92,7 @@ class Worker:
         self._lock = threading.Lock()
         self._process, self._channel = _start(hash_seed)
         self._finalizer = weakref.finalize(self, _end, self._process, os.getpid())
+        self._hang_up = weakref.finalize(self, self._channel.close)
         self._calls = deque([Call(_STARTING, START_TIMEOUT_S)])  # calls without an answer; the first one runs
         self._loop: asyncio.AbstractEventLoop | None = None  # the event loop that reads replies
         self._timer: asyncio.TimerHandle | None = None
@@ -252,7 +253,11 @@ class Worker:
     def _finish(self, problem: Exception, others: str) -> None:
         """End the process, with `problem` for the call that runs and a sentence for all others."""
         self._finalizer()
-        self._unwatch()
+        loop = self._unwatch()
+        if loop is None:
+            self._hang_up()
+        else:
+            loop.call_soon_threadsafe(self._hang_up)  # once it does not watch the channel any more
         self.ending = self.ending or others
         calls, self._calls = self._calls, deque()
         for number, call in enumerate(calls):
@@ -298,12 +303,15 @@ class Worker:
             if self._calls and self._loop is not None:
                 self._watch(self._loop)
 
-    def _unwatch(self) -> None:
+    def _unwatch(self) -> asyncio.AbstractEventLoop | None:
+        """Let go of the event loop, and return it if it has yet to forget the channel."""
         loop, self._loop = self._loop, None
         timer, self._timer = self._timer, None
         self._is_writing = False
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(_forget, loop, self._channel, timer)
+        if loop is None or loop.is_closed():
+            return None
+        loop.call_soon_threadsafe(_forget, loop, self._channel, timer)
+        return loop
 
 
 def _forget(loop: asyncio.AbstractEventLoop, channel: Channel, timer: asyncio.TimerHandle | None) -> None:
@@ -326,7 +334,7 @@ def _start(hash_seed: int | None) -> tuple[subprocess.Popen[bytes], Channel]:
     ours, theirs = socket.socketpair()
     with theirs:
         descriptor = theirs.fileno()
-        arguments = [sys.executable, "-c", _MAIN, json.dumps([str(entry) for entry in sys.path]), str(descriptor)]
+        arguments = [sys.executable, "-P", "-c", _MAIN, json.dumps([str(entry) for entry in sys.path]), str(descriptor)]
         process = subprocess.Popen(
             arguments,
             env=environment,

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from agentgym_rft.agents.policies.base import Completion
 from agentgym_rft.core import StopReason
-from agentgym_rft.errors import EnvError, PolicyError, message_of
+from agentgym_rft.errors import EnvError, PolicyError, StorageError, message_of
 
 T = TypeVar("T")
 Step = tuple[str, float, bool, bool, dict[str, Any]]
@@ -20,7 +20,10 @@ Step = tuple[str, float, bool, bool, dict[str, Any]]
 async def guarded(
     play: Callable[[], Awaitable[StopReason]], num_turns: Callable[[], int]
 ) -> tuple[StopReason, dict[str, Any] | None]:
-    """Play, and return how it ended; after an error also its type, message and turn. Never raises for one."""
+    """Play, and return how it ended; after an error also its type, message and turn.
+
+    Raises nothing but StorageError: a disk that is full is no fault of the episode, and would be the end of them all.
+    """
 
     def described(problem: Exception) -> dict[str, Any]:
         return {"type": type(problem).__name__, "message": message_of(problem)[:500], "turn": num_turns()}
@@ -29,6 +32,8 @@ async def guarded(
         return await play(), None
     except TimeoutError as problem:
         return StopReason.TIMEOUT, described(problem)
+    except StorageError:
+        raise
     except PolicyError as problem:
         return StopReason.POLICY_ERROR, described(problem)
     except Exception as problem:  # the one boundary: an environment may raise anything

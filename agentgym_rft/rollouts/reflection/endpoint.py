@@ -115,7 +115,8 @@ class ChatEndpoint:
             with self._open(request, timeout=self._timeout_s) as response:
                 reply = json.load(response)
         except HTTPError as error:
-            said = error.read(_READ)
+            with error:
+                said = error.read(_READ)
             if not any(name.encode() in said for name in sampling):
                 raise HTTPError(error.url, error.code, error.reason, error.headers, io.BytesIO(said)) from error
             if self._sampling:  # of several requests at once, the first one says it

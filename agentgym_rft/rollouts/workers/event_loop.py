@@ -74,16 +74,16 @@ async def _cancel_others() -> None:
 
 
 def _run_in_fresh_loop(work: Work[T]) -> T:
-    is_interrupted = False
+    is_failed = False
 
     def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        if not is_interrupted:  # Ctrl-C cancels every episode; a traceback for each would not help
+        if not is_failed:  # Ctrl-C and a full disk end every episode; a traceback for each would not help
             loop.default_exception_handler(context)
 
     with asyncio.Runner() as runner:
         runner.get_loop().set_exception_handler(report)
         try:
             return runner.run(work())
-        except KeyboardInterrupt:
-            is_interrupted = True
+        except BaseException:
+            is_failed = True
             raise

@@ -32,6 +32,7 @@ from agentgym_rft.rollouts.workers.base import Workers
 from agentgym_rft.store.checkpoint import checkpoint_folders, load_checkpoint, restored
 from agentgym_rft.store.experience import Accounting, ExperienceStore, vocabulary_of
 from agentgym_rft.store.stored_groups import STORED_VERSION
+from agentgym_rft.store.under_way import under_way
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.checks import check_exploration
 from agentgym_rft.trainers.sources.explorer import Explorer
@@ -94,7 +95,9 @@ def explore(plan: Exploration, *, is_stopped: Callable[[], bool], on_round: Call
             workers.run(lambda: workers.load(model.state_dict(), STORED_VERSION))
         sampler = TaskSampler(_task_ids(config), config.run.seed, section=config.rollout.tasks)
         explorer = Explorer(config, config.rollout.num_tasks, workers, strategy, sampler, algorithm)
-        return _Rounds(plan, explorer, store).run(is_stopped, on_round)
+        rounds = _Rounds(plan, explorer, store)
+        with under_way(file.path, "Make room, and the same command goes on.", lambda: rounds.num_begun > 0):
+            return rounds.run(is_stopped, on_round)
     finally:
         store.close()
         workers.close()
@@ -109,7 +112,7 @@ class _Rounds:
         self._store = store
         with restored(store.path, "state"):
             state = store.state or {}
-            self._num_begun = int(state.get("begun", 0))
+            self.num_begun = int(state.get("begun", 0))
             if "sampler" in state:
                 explorer.sampler.load_state_dict(state["sampler"])
         self._had_reader = store.reader_left  # an earlier run has ended; its end must not end this exploration
@@ -123,14 +126,14 @@ class _Rounds:
             if self._plan.follow is not None:
                 _take_up(self._plan.follow, workers)
             self._play_round()
-            on_round(Round(self._num_begun, workers.version, self._store.accounting()))
+            on_round(Round(self.num_begun, workers.version, self._store.accounting()))
         if self._num_left() <= 0:
             self._store.finish()
         return self._store.accounting()
 
     def _num_left(self) -> int:
         most = self._explorer.groups_per_step
-        return most if self._plan.num_groups is None else min(self._plan.num_groups - self._num_begun, most)
+        return most if self._plan.num_groups is None else min(self._plan.num_groups - self.num_begun, most)
 
     def _is_reader_gone(self) -> bool:
         left = self._store.reader_left
@@ -146,14 +149,14 @@ class _Rounds:
         tasks = explorer.sampler.draw(self._num_left())
         version = explorer.workers.version
         step = max(version, 0)
-        numbers = range(self._num_begun, self._num_begun + len(tasks))
-        self._num_begun += len(tasks)
+        numbers = range(self.num_begun, self.num_begun + len(tasks))
+        self.num_begun += len(tasks)
         trajectories: list[Trajectory] = []
         seed = explorer.config.run.seed
 
         async def play(number: int, task_id: str) -> None:
             group = await explorer.play(explorer.plan(f"explore.{seed}.{number}", task_id, step))
-            store.write(group, step, {"begun": self._num_begun, "sampler": explorer.sampler.state_dict()})
+            store.write(group, step, {"begun": self.num_begun, "sampler": explorer.sampler.state_dict()})
             trajectories.extend(group.trajectories)
 
         async def play_all() -> None:
