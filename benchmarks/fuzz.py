@@ -41,6 +41,7 @@ def play(target: Any, num_cases: int, seed: int, only: int | None) -> dict[str, 
     first = ""
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
         folder = Path(name)
+        os.environ["XDG_STATE_HOME"] = str(folder / "state")  # where a user's trust in given names is kept
         read = target.make(folder)
         files = [(path, form) for pattern, form in target.files for path in sorted(folder.glob(pattern))]
         good = {path: path.read_bytes() for path, _ in files}

@@ -7,7 +7,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,9 @@ from agentgym_rft.envs.ended import close_env
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.panels import check_panel, panel_text, read_panel
 from agentgym_rft.envs.text_search import index_files
+from agentgym_rft.envs.webshop.records import RecordStore, write_records
 from agentgym_rft.envs.webshop.synth import export
+from agentgym_rft.envs.webshop.synth.store import SyntheticStore
 from agentgym_rft.evaluation.partial import PartialEvaluation
 from agentgym_rft.report.published import read_published
 from agentgym_rft.report.team_pages import crossplay_tables, read_crossplay
@@ -283,6 +285,21 @@ def shops(folder: Path) -> Read:
     return read
 
 
+def products(folder: Path) -> Read:
+    synthetic = SyntheticStore(8, 0)
+    list(write_records(folder, ((synthetic[row], synthetic.wishes(row)) for row in range(8))))
+
+    def read(_: Path) -> None:
+        store = RecordStore(folder)
+        for row in range(len(store)):
+            store.wishes(row)
+            store[row].title.lower()
+        with suppress(KeyError, IndexError):  # as for a product that is not there
+            store[store.row_of("B0M7945CRZ")]
+
+    return read
+
+
 def indices(folder: Path) -> Read:
     index_files.save(folder, {"a": np.arange(20), "b": np.linspace(0, 1, 5)})
     return lambda _: index_files.load(folder, ("a", "b"))
@@ -316,5 +333,6 @@ TARGETS = (
     Target("cross-plays", crossplays, (("cross.json", "json"),), 6),
     Target("games", games, (("**/game.tw-pddl", "json"),), 4),
     Target("shop files", shops, (("*.json", "json"),), 3),
+    Target("products of a shop's cache", products, (("*.npy", ""), ("*.jsonl", "jsonl")), 6),
     Target("search indices", indices, (("*.npy", ""), ("header.json", "json")), 6),
 )

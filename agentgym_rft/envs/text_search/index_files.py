@@ -70,9 +70,18 @@ def load(folder: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
             raise DataError(f"{path} of the search index has {size} bytes instead of {expected['bytes']}. {_AGAIN}")
         if _digest(path) != expected["sha256"]:
             raise DataError(f"{path} of the search index is damaged: its SHA-256 is not that of the header. {_AGAIN}")
-        # As a plain array: every slice of a memmap object costs microseconds.
-        arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+        arrays[name] = load_array(path)
     return arrays
+
+
+def load_array(path: Path) -> NDArray[Any]:
+    """Return the array in a file, mapped read-only. Raises DataError if it is missing or damaged."""
+    try:
+        # As a plain array: every slice of a memmap object costs microseconds.
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+    except Exception as error:  # numpy reads a header as Python: what it raises depends on the damage
+        raise DataError(f"'{path}' is missing or damaged; delete its folder, it is made again.") from error
+    return array
 
 
 def _header(folder: Path) -> dict[str, _File]:
