@@ -173,7 +173,7 @@ def test_a_damaged_store_is_refused(folder: Path, tmp_path: Path) -> None:
 def test_offsets_of_another_kind_are_refused(folder: Path, tmp_path: Path, values: NDArray[Any]) -> None:
     open_catalog(_options(folder, tmp_path))
     np.save(_kept(tmp_path) / "offsets.npy", values)
-    with pytest.raises(DataError, match="The products in .* are damaged"):
+    with pytest.raises(DataError, match=r"The products in .* are damaged"):
         RecordStore(_kept(tmp_path))
 
 
@@ -189,5 +189,5 @@ def test_a_damaged_line_of_a_store_is_refused_when_it_is_read(folder: Path, tmp_
     open_catalog(_options(folder, tmp_path))
     path = _kept(tmp_path) / "products.jsonl"
     path.write_bytes(line.encode().ljust(path.stat().st_size))
-    with pytest.raises(DataError, match="Product 0 in .* is damaged"):
+    with pytest.raises(DataError, match=r"Product 0 in .* is damaged"):
         RecordStore(_kept(tmp_path))[0]
