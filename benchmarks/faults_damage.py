@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 
 import zstandard
 from fault_case import Case, agentgym, python
@@ -78,18 +81,21 @@ def flipped(name: str, every: int) -> Callable[[Path], None]:
     return check
 
 
-def made(folder: Path, *more: str, num_steps: int = 1) -> Path:
-    """A policy and a run of it."""
+@cache
+def policy() -> Path:
+    """A policy that all cases share."""
+    folder = Path(mkdtemp(prefix="fault-"))
+    atexit.register(shutil.rmtree, folder)
     code = "from pathlib import Path; from tests.light_switch import make_policy; make_policy(Path('policy'))"
-    done = python("-c", code, cwd=folder)
-    assert done.code == 0, done.err
-    trained(folder, *more, num_steps=num_steps).ended(0)
+    python("-c", code, cwd=folder).ended(0)
+    return folder / "policy"
+
+
+def made(folder: Path) -> Path:
+    """A run of one step."""
+    args = ("train", "--env", ENV, "--policy", policy(), "--out", "run", "--steps", 1, *QUICK)
+    agentgym(*args, "--run.checkpoint_every=1", cwd=folder).ended(0)
     return folder / "run"
-
-
-def trained(folder: Path, *more: str, num_steps: int = 1):
-    args = ("train", "--env", ENV, "--policy", "policy", "--out", "run", "--steps", num_steps, *QUICK)
-    return agentgym(*args, "--run.checkpoint_every=1", *more, cwd=folder)
 
 
 def in_manifest(change: Callable[[dict[str, object]], object]) -> Callable[[Path], None]:
