@@ -47,7 +47,7 @@ class TokenMismatchError(AgentGymError, RuntimeError):
 
 
 class NumericsError(AgentGymError, ArithmeticError):
-    """A loss or gradient is not a finite number. The step was not taken, so the weights are unchanged."""
+    """A loss, a gradient or a weight is not a finite number. The last checkpoint is as it was."""
 
 
 class CheckpointError(AgentGymError, ValueError):

@@ -15,7 +15,7 @@ from agentgym_rft.cli.settings import is_run_dir, place_in, read_run_config, wit
 from agentgym_rft.cli.trust import Trust, check_trust
 from agentgym_rft.config.load import merge, validate_config
 from agentgym_rft.config.run import Config
-from agentgym_rft.errors import ConfigError, DataError
+from agentgym_rft.errors import ConfigError
 from agentgym_rft.report.terminal import say
 
 
@@ -97,13 +97,13 @@ def _evaluated(config: Config, name: str, samples: int, path: Path) -> dict[str,
 
     from agentgym_rft.evaluation.partial import partial_path
     from agentgym_rft.evaluation.run import Request, run_evaluation
-    from agentgym_rft.report.evaluation import write_summary
+    from agentgym_rft.report.evaluation import read_summary, write_summary
     from agentgym_rft.report.evaluation_progress import TerminalEvaluationProgress
 
     asked: dict[str, Any] = {"samples": samples, "temperature": config.eval.temperature, "seed": config.run.seed}
     asked["weights"] = config.policy.path
     if path.is_file():
-        known = _read(path)
+        known = read_summary(path)
         same_split = config.eval.split in (None, known["split"])
         same_panel = same_split and config.eval.num_tasks in (0, known["num_tasks"])
         if same_panel and known.get("asked") == asked:
@@ -115,10 +115,3 @@ def _evaluated(config: Config, name: str, samples: int, path: Path) -> dict[str,
     write_summary(path, summary)
     partial_path(path).unlink(missing_ok=True)
     return summary
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise DataError(f"'{path}' is no evaluation: {error}. Remove it.") from error

@@ -22,6 +22,7 @@ from agentgym_rft.store.under_way import REFUSED, is_disk_error
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+LONGEST = 3000  # characters of a sentence: a name in it may be as long as a file
 
 # Name -> module and the line in `agentgym --help`.
 COMMANDS = {
@@ -122,7 +123,7 @@ def _report(sentence: str, code: int) -> int:
     if os.environ.get("AGENTGYM_DEBUG") == "1":
         traceback.print_exc()
     if sentence:
-        say(" ".join(sentence.split()), fg="red", err=True)
+        say(" ".join(sentence.split())[:LONGEST], fg="red", err=True)
     return code
 
 

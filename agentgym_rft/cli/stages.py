@@ -77,16 +77,24 @@ def _stage(number: int, part: Mapping[str, Any], shared: Mapping[str, Any]) -> S
     name = part.get("name")
     if not isinstance(name, str) or not name.isidentifier():
         raise ConfigError(f"Stage {number} has the name {name!r}. Expected a word, which becomes part of its folder.")
+    if not isinstance(part.get("recipe", ""), str):
+        raise ConfigError(f"Stage '{name}' has the recipe {part['recipe']!r}. Expected a shipped name or a YAML file.")
     own = merge(shared, {key: value for key, value in part.items() if key not in ("name", "recipe")})
     is_sft = any(key in own for key in _SFT_ONLY)
-    has_start = "init" in own if is_sft else "path" in own.get("policy", {})
+    has_start = "init" in own if is_sft else "path" in _section(own, "policy")
     overrides = [([key], value) for key, value in own.items()]
-    env = own.get("env", {}).get("id")
+    env = _section(own, "env").get("id")
     try:
         config = _sft_config(part, overrides) if is_sft else fresh_config(env, part.get("recipe"), overrides)
     except ConfigError as error:
         raise ConfigError(f"Stage '{name}': {error}") from error
     return Stage(f"{number}-{name}", config, starts_from_last=number > 1 and not has_start)
+
+
+def _section(own: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a section of a stage, empty where it is none: that is refused with the whole."""
+    section = own.get(name)
+    return section if isinstance(section, Mapping) else {}
 
 
 def _sft_config(part: Mapping[str, Any], overrides: Sequence[Override]) -> SftConfig:

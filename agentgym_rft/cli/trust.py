@@ -24,6 +24,7 @@ import typer
 from agentgym_rft.config.run import Config
 from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.errors import ConfigError
+from agentgym_rft.json_text import parse_json
 from agentgym_rft.report.terminal import printable
 from agentgym_rft.store.files import open_to_append
 
@@ -117,7 +118,7 @@ def _remembered() -> set[str]:
     found = set()
     for line in lines:
         with suppress(ValueError, TypeError):  # torn or foreign: not said
-            folder, name = json.loads(line)
+            folder, name = parse_json(line)
             found |= {name} if folder == os.getcwd() else set()
     return found
 

@@ -9,13 +9,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pydantic import TypeAdapter
+
 from agentgym_rft.core import Trajectory
 from agentgym_rft.errors import ConfigError, DataError, StorageError
+from agentgym_rft.json_text import checked, checked_json, with_checksum, without_checksum
 from agentgym_rft.store.files import open_to_append
 from agentgym_rft.store.trajectories import trajectory_line, trajectory_of_line
 
 FORMAT = "agentgym-partial-evaluation"
-VERSION = 1
+VERSION = 2
+_HEAD: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 
 
 def partial_path(out: Path) -> Path:
@@ -24,7 +28,7 @@ def partial_path(out: Path) -> Path:
 
 
 class PartialEvaluation:
-    """A file whose first line has the settings of the evaluation, and every further line seconds and a trajectory.
+    """A file whose first line has the settings of the evaluation, every other a checksum, seconds and a trajectory.
 
     A line is there as a whole once its episode has ended; one that a crash cut off is dropped. The file is locked while
     it is open.
@@ -58,7 +62,7 @@ class PartialEvaluation:
         Raises StorageError.
         """
         self.finished[trajectory.episode_id] = trajectory
-        self._write(f"{elapsed_s:.3f} {trajectory_line(trajectory)}")
+        self._write(with_checksum(f"{elapsed_s:.3f} {trajectory_line(trajectory)}"))
 
     def close(self) -> None:
         """Unlock the file and leave it, to be gone on with."""
@@ -93,12 +97,14 @@ class PartialEvaluation:
 
     def _check(self, line: str, settings: Mapping[str, Any]) -> None:
         try:
-            head = json.loads(line)
+            head = checked_json(_HEAD, line)
+            before = checked(_HEAD, head.get("settings"))
         except ValueError:
-            head = None
-        if not isinstance(head, dict) or (head.get("format"), head.get("version")) != (FORMAT, VERSION):
-            raise DataError(f"'{self.path}' is no evaluation under way. Remove it, or choose another --out.")
-        before = head["settings"]
+            head, before = {}, {}
+        if (head.get("format"), head.get("version")) != (FORMAT, VERSION):
+            raise DataError(
+                f"'{self.path}' is no evaluation under way of this version. Remove it, or choose another --out."
+            )
         for key in sorted(settings.keys() | before.keys()):
             if before.get(key) != settings.get(key):
                 raise ConfigError(
@@ -108,11 +114,11 @@ class PartialEvaluation:
                 )
 
     def _read(self, number: int, line: str) -> None:
-        elapsed, _, body = line.partition(" ")
         try:
+            elapsed, _, body = without_checksum(line).partition(" ")
             trajectory = trajectory_of_line(body)
             self.elapsed_s = float(elapsed)
-        except (ValueError, KeyError, TypeError) as error:
+        except ValueError as error:
             raise DataError(
                 f"Line {number} of '{self.path}' is damaged: {error}. Remove the file to evaluate from the start."
             ) from error

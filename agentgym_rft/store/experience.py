@@ -4,10 +4,12 @@
     bodies   its trajectories, auxiliary ones included, as `trajectories.group_bytes`
     uses     a row for each step that trained on a group
     drops    groups that were played and are never trained, with the reason
+    meta     the tokenizer, the state of who plays, and the like
     experience   a view of all of it, with `use_count`, `last_used_step` and `priority`, for any SQLite client
 
 The file is in WAL mode: readers never wait for a writer. Every group is a transaction of its own, synced to disk, so a
-process that is killed loses at most the group it was writing.
+process that is killed loses at most the group it was writing. Rows have checksums, which are compared when the file is
+opened; bodies have theirs, compared when they are read.
 """
 
 from __future__ import annotations
@@ -17,19 +19,22 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from agentgym_rft.core import Group, Trajectory
 from agentgym_rft.errors import ConfigError, DataError, StorageError
-from agentgym_rft.store.experience_schema import FORMAT, QUIET, STATEMENTS
+from agentgym_rft.json_text import checked_json
+from agentgym_rft.store.experience_schema import COLUMNS, FORMAT, QUIET, STATEMENTS, damage_of, row_checksum
 from agentgym_rft.store.files import open_to_append
 from agentgym_rft.store.trajectories import group_bytes, group_of_bytes
 
+_STATE: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 Rule = Literal["fifo", "uniform", "priority"]
 
 
@@ -74,8 +79,11 @@ class ExperienceStore:
             raise DataError(f"There is no experience store '{path}'. Give the file that `agentgym explore` writes.")
         try:
             self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
-            self._begin(vocabulary)
-        except (sqlite3.Error, StorageError) as error:
+            with ExitStack() as refused:
+                refused.callback(self._db.close)
+                self._begin(vocabulary)
+                refused.pop_all()
+        except (sqlite3.Error, StorageError, UnicodeDecodeError) as error:
             reason = error.__cause__ or error
             raise DataError(f"'{path}' cannot be used as an experience store: {reason}.") from error
 
@@ -98,9 +106,7 @@ class ExperienceStore:
             if not group.valid:
                 self._drop(group.group_id, "no_valid_trajectory", step)
                 return False
-            columns = ", ".join(row)
-            marks = ", ".join("?" * len(row))
-            number = self._db.execute(f"INSERT INTO groups ({columns}) VALUES ({marks})", list(row.values())).lastrowid
+            number = self._insert("groups", *(row[column] for column in COLUMNS["groups"]))
             self._db.execute("INSERT INTO bodies VALUES (?, ?)", (number, group_bytes(group)))
         return True
 
@@ -128,9 +134,9 @@ class ExperienceStore:
 
     @property
     def state(self) -> dict[str, Any] | None:
-        """The state that was stored with the last group."""
+        """The state that was stored with the last group. Raises ValueError if it is none."""
         text = self._get("state")
-        return None if text is None else dict(json.loads(text))
+        return None if text is None else checked_json(_STATE, text)
 
     # Reading
 
@@ -145,9 +151,15 @@ class ExperienceStore:
         return int(self._db.execute("SELECT ifnull(max(max_token_id), -1) FROM groups").fetchone()[0])
 
     def groups(self, keys: Iterable[str]) -> list[Group]:
-        """Return the groups of some ids, as they were written."""
+        """Return the groups of some ids, as they were written. Raises `DataError` for a damaged one."""
+        return [self._group(key) for key in keys]
+
+    def _group(self, key: str) -> Group:
         query = "SELECT body FROM bodies JOIN groups USING (number) WHERE group_id = ?"
-        return [group_of_bytes(self._db.execute(query, (key,)).fetchone()[0], f"{self.path}: {key}") for key in keys]
+        group = group_of_bytes(self._db.execute(query, (key,)).fetchone()[0], f"{self.path}: {key}")
+        if group.group_id != key:
+            raise DataError(f"The experience store '{self.path}' is damaged: '{key}' holds '{group.group_id}'.")
+        return group
 
     def mean_returns(self, last: int) -> list[float]:
         """Return the mean returns of the newest groups, oldest first."""
@@ -203,14 +215,17 @@ class ExperienceStore:
             oldest = None if max_staleness is None else step - max_staleness
             found = self._candidates(step, max_uses, oldest)
             chosen = _choose(found, number, rule, step, seed)
-            self._db.executemany("INSERT INTO uses VALUES (?, ?)", [(row.number, step) for row in chosen])
+            for row in chosen:
+                self._insert("uses", row.number, step)
         return self.groups(row.group_id for row in chosen)
 
     def mark_used(self, group_ids: Iterable[str], step: int) -> None:
         """Count groups as used in a step that trains on them anyway; ids that were never written are left out."""
         with self._transaction():
-            query = "INSERT OR IGNORE INTO uses SELECT number, ? FROM groups WHERE group_id = ?"
-            self._db.executemany(query, [(step, group_id) for group_id in group_ids])
+            for group_id in group_ids:
+                found = self._db.execute("SELECT number FROM groups WHERE group_id = ?", (group_id,)).fetchone()
+                if found is not None:
+                    self._insert("uses", found[0], step)
 
     def use_counts(self, group_ids: Iterable[str]) -> list[int]:
         """Return the number of steps that have trained on each of some groups."""
@@ -257,19 +272,28 @@ class ExperienceStore:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         with self._transaction():
-            tables = [row[0] for row in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-            if not tables and vocabulary is not None:
+            if vocabulary is not None and self._db.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
                 for statement in STATEMENTS:
                     self._db.execute(statement)
                 self._set("format", str(FORMAT))
                 self._set("vocabulary", vocabulary)
-            elif "meta" not in tables or self._get("format") != str(FORMAT):
-                raise DataError(f"'{self.path}' is no experience store of format {FORMAT}. Give another file.")
-            elif vocabulary is not None and self._get("vocabulary") != vocabulary:
-                raise DataError(
-                    f"The experience in '{self.path}' is of another tokenizer than the policy's. Give a store of a "
-                    "policy with the same tokenizer, or a new file."
-                )
+        with self._transaction("DEFERRED"):
+            self._check(vocabulary)
+
+    def _check(self, vocabulary: str | None) -> None:
+        """Raise `DataError` for something else than an undamaged store of this format and vocabulary."""
+        tables = [row[0] for row in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        version = self._get("format") if "meta" in tables else None
+        if version != str(FORMAT):
+            found = "no experience store" if version is None else f"an experience store of format {version}"
+            raise DataError(f"'{self.path}' is {found}, expected one of format {FORMAT}. Give another file.")
+        if damage := damage_of(self._db):
+            raise DataError(f"The experience store '{self.path}' is damaged: {damage}. Restore it from a copy.")
+        if vocabulary is not None and self._get("vocabulary") != vocabulary:
+            raise DataError(
+                f"The experience in '{self.path}' is of another tokenizer than the policy's. Give a store of a "
+                "policy with the same tokenizer, or a new file."
+            )
 
     @contextmanager
     def _transaction(self, kind: Literal["IMMEDIATE", "DEFERRED"] = "IMMEDIATE") -> Iterator[None]:
@@ -298,11 +322,18 @@ class ExperienceStore:
         return self._db.execute(query, (group_id, group_id)).fetchone() is not None
 
     def _drop(self, group_id: str, reason: str, step: int) -> None:
-        self._db.execute("INSERT OR IGNORE INTO drops VALUES (?, ?, ?)", (group_id, reason, step))
+        self._insert("drops", group_id, reason, step)
 
     def _drop_stale(self, step: int, max_staleness: int) -> None:
-        query = f"SELECT group_id, 'stale', ? FROM groups WHERE oldest_version < ? AND use_count = 0 AND {_KEPT}"
-        self._db.execute(f"INSERT INTO drops {query}", (step, step - max_staleness))
+        query = f"SELECT group_id FROM groups WHERE oldest_version < ? AND use_count = 0 AND {_KEPT}"
+        for (group_id,) in self._db.execute(query, (step - max_staleness,)).fetchall():
+            self._drop(group_id, "stale", step)
+
+    def _insert(self, table: str, *values: Any, conflict: Literal["IGNORE", "REPLACE"] = "IGNORE") -> int | None:
+        """Insert a row with its checksum, and return its number; a row of the same key stays, or is replaced."""
+        columns = (*COLUMNS[table], "checksum")
+        query = f"INSERT OR {conflict} INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+        return self._db.execute(query, (*values, row_checksum(*values))).lastrowid
 
     def _candidates(self, step: int, max_uses: int | None, oldest: int | None) -> list[_Candidate]:
         """Return all groups that may be used in a step."""
@@ -320,7 +351,7 @@ class ExperienceStore:
 
     def _set(self, key: str, value: str) -> None:
         with self._writing():
-            self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+            self._insert("meta", key, value, conflict="REPLACE")
 
 
 class _Candidate(NamedTuple):

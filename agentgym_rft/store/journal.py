@@ -4,8 +4,8 @@ A resumed run does not sample it again.
 
     journal/after-000010.jsonl      sampled after the checkpoint of step 10 and before the next one
 
-A line is given to the operating system before the episode continues, so it survives a kill of the process, though not a
-loss of power. A last line that a kill cut off is dropped.
+A line, checksum and JSON, is given to the operating system before the episode continues, so it survives a kill of the
+process, though not a loss of power. A last line that a kill cut off is dropped, and so is one that has changed.
 """
 
 from __future__ import annotations
@@ -15,16 +15,20 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from agentgym_rft.agents.policies.base import Completion, SampleRequest
 from agentgym_rft.errors import DataError, StorageError
+from agentgym_rft.json_text import checked_json, with_checksum, without_checksum
 from agentgym_rft.store.files import open_to_append
 
 _WITHOUT = "Runs with --run.journal=false write none."
 _PREFIX, _SUFFIX = "after-", ".jsonl"
+_Line = tuple[str, str, list[int], list[float], Literal["stop", "length"], int]
+_LINE: TypeAdapter[_Line] = TypeAdapter(_Line)
 
 
 def request_digest(request: SampleRequest, weights: str) -> str:
@@ -70,7 +74,7 @@ class Journal:
         """Add what was sampled for a request. Raises `StorageError` where the disk refuses."""
         body = [key, digest, completion.ids, completion.logprobs, completion.stop, completion.policy_version]
         try:
-            self._file.write(json.dumps(body, separators=(",", ":")).encode("ascii") + b"\n")
+            self._file.write(with_checksum(json.dumps(body, separators=(",", ":"))).encode("ascii") + b"\n")
             self._file.flush()
         except OSError as error:
             raise self._refused(error) from error
@@ -114,9 +118,10 @@ class Journal:
         """Take in a file. What is on a damaged line is sampled again."""
         for line in path.read_bytes().split(b"\n")[:-1]:
             try:
-                key, digest, ids, logprobs, stop, version = json.loads(line)
-            except (ValueError, TypeError):
+                body = checked_json(_LINE, without_checksum(line.decode("ascii", errors="replace")))
+            except ValueError:
                 continue
+            key, digest, ids, logprobs, stop, version = body
             completion = Completion(tuple(ids), tuple(logprobs), stop, version)
             self.recorded.setdefault((key, version), {})[digest] = completion
 

@@ -19,7 +19,7 @@ from agentgym_rft.report.metrics import MetricsWriter
 from agentgym_rft.report.progress import NoProgress, Progress
 from agentgym_rft.rollouts.outcome import why_unplayed
 from agentgym_rft.rollouts.seats import template_notes
-from agentgym_rft.store.checkpoint import has_checkpoint
+from agentgym_rft.store.checkpoint import has_checkpoint, restored
 from agentgym_rft.store.run_dir import opened, run_directory
 from agentgym_rft.store.trajectories import TrajectoryWriter
 from agentgym_rft.store.under_way import under_way
@@ -101,7 +101,7 @@ class Done:
 def _train(parts: Parts, run_dir: Path, progress: Progress, *, is_resumed: bool) -> RunResult:
     """Train to the last step, or to the one in which Ctrl-C was pressed, and keep what each step leaves."""
     config = parts.config
-    done = _restore(parts, run_dir) if is_resumed else Done()
+    done = restore_run(parts, run_dir) if is_resumed else Done()
     parts.source.begin(done.steps, parts.learners.weights)
     num_recorded = _begin_journal(parts, run_dir, done.steps, is_resumed)
     writer = MetricsWriter(run_dir / "metrics.jsonl", last_step=done.steps if is_resumed else None)
@@ -247,11 +247,12 @@ def _begin_journal(parts: Parts, run_dir: Path, done: int, is_resumed: bool) -> 
     return parts.journaled.begin(run_dir / "journal", done, is_new=not is_resumed)
 
 
-def _restore(parts: Parts, run_dir: Path) -> Done:
+def restore_run(parts: Parts, run_dir: Path) -> Done:
     """Put the newest good checkpoint back, if there is one. Returns what was done by then."""
     if not has_checkpoint(run_dir / "checkpoints"):
         return Done()
     checkpoint = parts.learners.restore(run_dir / "checkpoints")
     state = checkpoint.state
-    parts.source.load_state_dict(state["source"])
-    return Done(checkpoint.step, float(state["time_s"]), int(state["generated_tokens"]))
+    with restored(checkpoint.path, "state"):
+        parts.source.load_state_dict(state["source"])
+        return Done(checkpoint.step, float(state["time_s"]), int(state["generated_tokens"]))

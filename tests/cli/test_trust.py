@@ -130,7 +130,7 @@ def test_a_damaged_memory_is_no_trust(remembers):
     config = validate_config({"env": {"id": "a:Env"}})
     remembers.parent.mkdir(parents=True)
     folder = json.dumps(os.getcwd())
-    remembers.write_bytes(f'[{folder}, "a:En\n{{}}\n"a:Env"\n[1, 2, 3]\n[{folder}, "a:Other"]\n'.encode())
+    remembers.write_bytes(f'[{folder}, "a:En\n{{}}\n"a:Env"\n[1, 2, 3]\n{"[" * 5000}\n[{folder}, "a:Other"]\n'.encode())
     with pytest.raises(ConfigError):
         check_trust(config, "run", (), trust=False)
     remembers.write_bytes(b"\xff")

@@ -92,6 +92,24 @@ def test_a_damaged_line_or_another_kind_of_file_is_refused(path):
     assert path.read_text() == '{"format": "x"}\n'
 
 
+def test_a_bit_that_flips_in_an_episode_is_refused(path):
+    content = path.read_bytes()
+    start = content.index(b"\n") + 1
+    for bit in range(8 * start, 8 * (len(content) - 1), 7):
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        with pytest.raises(DataError, match=r"Line \d of .* is damaged"):
+            PartialEvaluation(path, SETTINGS)
+
+
+@pytest.mark.parametrize("head", ["3", '{"settings": 3}', "[" * 5000])
+def test_a_head_of_other_types_is_refused(path, head):
+    path.write_text(f"{head}\n")
+    with pytest.raises(DataError, match="is no evaluation under way"):
+        PartialEvaluation(path, SETTINGS)
+
+
 def test_a_file_that_cannot_be_written_is_refused(tmp_path):
     with pytest.raises(DataError, match="Cannot write"):
         PartialEvaluation(tmp_path / "none" / "x", SETTINGS)

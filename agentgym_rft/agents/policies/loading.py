@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -21,9 +20,11 @@ from transformers.utils import logging as transformers_logging
 from agentgym_rft.agents.policies.model_dir import check_files, check_kind
 from agentgym_rft.agents.template_shape import GENERATION_STOP_IDS
 from agentgym_rft.errors import DataError
+from agentgym_rft.json_text import parse_json
 
 UNREADABLE = (  # what transformers raises for files that it cannot make a model or a tokenizer of
-    *(OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, ImportError),
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError),
+    *(AssertionError, ArithmeticError, MemoryError),
     *(SafetensorError, StrictDataclassError),
 )
 
@@ -139,7 +140,7 @@ def _generation_stop_ids(folder: Path, num_tokens: int) -> tuple[int, ...]:
     if not path.is_file():
         return ()
     try:
-        found = json.loads(path.read_bytes()).get("eos_token_id")
+        found = parse_json(path.read_bytes()).get("eos_token_id")
     except (OSError, ValueError, AttributeError) as error:
         raise DataError(f"{path} cannot be read: {first_line(error)}") from error
     ids = found if isinstance(found, list) else [] if found is None else [found]

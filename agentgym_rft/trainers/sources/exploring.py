@@ -29,7 +29,7 @@ from agentgym_rft.rollouts.policies import load_policy_model, policy_section, sa
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.strategies import STRATEGIES
 from agentgym_rft.rollouts.workers.base import Workers
-from agentgym_rft.store.checkpoint import checkpoint_folders, load_checkpoint
+from agentgym_rft.store.checkpoint import checkpoint_folders, load_checkpoint, restored
 from agentgym_rft.store.experience import Accounting, ExperienceStore, vocabulary_of
 from agentgym_rft.store.stored_groups import STORED_VERSION
 from agentgym_rft.store.under_way import under_way
@@ -110,10 +110,11 @@ class _Rounds:
         self._plan = plan
         self._explorer = explorer
         self._store = store
-        state = store.state or {}
-        self.num_begun = int(state.get("begun", 0))
-        if "sampler" in state:
-            explorer.sampler.load_state_dict(state["sampler"])
+        with restored(store.path, "state"):
+            state = store.state or {}
+            self.num_begun = int(state.get("begun", 0))
+            if "sampler" in state:
+                explorer.sampler.load_state_dict(state["sampler"])
         self._had_reader = store.reader_left  # an earlier run has ended; its end must not end this exploration
 
     def run(self, is_stopped: Callable[[], bool], on_round: Callable[[Round], None]) -> Accounting:
