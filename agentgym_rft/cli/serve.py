@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,6 +43,9 @@ def serve_command(
     max_conversations: Annotated[int, typer.Option(min=1, help="Open at once.")] = _DEFAULT.max_conversations,
     max_turns: Annotated[int, typer.Option(min=1, help="Replies in one conversation.")] = _DEFAULT.max_turns,
     max_body: Annotated[int, typer.Option(min=1000, help="Bytes of a request.")] = _DEFAULT.max_body,
+    request_timeout: Annotated[
+        int, typer.Option(min=1, help="Seconds in which a client must send a whole request, or take the answer.")
+    ] = _DEFAULT.request_s,
     expire: Annotated[
         float, typer.Option(min=0.001, help="Seconds after which a conversation without a request is dropped.")
     ] = _DEFAULT.expire_s,
@@ -60,13 +64,14 @@ def serve_command(
     settings = ServeSettings(
         host=host,
         port=port,
-        token=token,
+        token=os.environ.get(TOKEN_VARIABLE) if token is None else token,  # an empty one, too, which Typer leaves out
         group_size=group_size or config.rollout.group_size,
         max_context=max_context or config.policy.max_context,
         max_tokens=max_tokens,
         max_conversations=max_conversations,
         max_turns=max_turns,
         max_body=max_body,
+        request_s=request_timeout,
         expire_s=expire,
         grace_s=grace,
         seed=seed,
