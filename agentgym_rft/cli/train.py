@@ -11,10 +11,11 @@ import typer
 
 from agentgym_rft.cli.options import Override, accepts_config
 from agentgym_rft.cli.settings import fresh_config, resumed_config, say_whose_seed, with_shorthands
-from agentgym_rft.cli.training import is_leading, run_train
+from agentgym_rft.cli.training import run_train
 from agentgym_rft.cli.trust import Trust, check_trust
 from agentgym_rft.config.run import Config
 from agentgym_rft.errors import ConfigError
+from agentgym_rft.trainers.learner.launcher import is_leading
 
 _SHORT = {
     "env": ("env", "id"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,9 @@ from agentgym_rft.agents.policies.names import model_name, renamed
 from agentgym_rft.agents.policies.seeds import is_seed
 from agentgym_rft.config.run import Config
 from agentgym_rft.report.terminal import say, shown_path
+from agentgym_rft.trainers.learner.launcher import is_leading
 
 INTERRUPTED = 130
-
-
-def is_leading() -> bool:
-    """Return True in the first of the processes that torchrun started, and without torchrun."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def run_train(config: Config, resume: Path | None, go_on: str | None = None) -> None:

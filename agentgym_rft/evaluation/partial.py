@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,7 +13,7 @@ from pydantic import TypeAdapter
 from agentgym_rft.core import Trajectory
 from agentgym_rft.errors import ConfigError, DataError, StorageError
 from agentgym_rft.json_text import checked, checked_json, with_checksum, without_checksum
-from agentgym_rft.store.files import open_to_append
+from agentgym_rft.store.files import lock, open_to_append
 from agentgym_rft.store.trajectories import trajectory_line, trajectory_of_line
 
 FORMAT = "agentgym-partial-evaluation"
@@ -76,7 +75,7 @@ class PartialEvaluation:
 
     def _begin(self, settings: Mapping[str, Any]) -> None:
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(self._file)
         except BlockingIOError as error:
             raise ConfigError(
                 f"Another evaluation is writing to '{self.path}'. Wait for it, or choose another --out."

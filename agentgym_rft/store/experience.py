@@ -14,7 +14,6 @@ opened; bodies have theirs, compared when they are read.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import sqlite3
@@ -31,7 +30,7 @@ from agentgym_rft.core import Group, Trajectory
 from agentgym_rft.errors import ConfigError, DataError, StorageError
 from agentgym_rft.json_text import checked_json
 from agentgym_rft.store.experience_schema import COLUMNS, FORMAT, QUIET, STATEMENTS, damage_of, row_checksum
-from agentgym_rft.store.files import open_to_append
+from agentgym_rft.store.files import lock, open_to_append
 from agentgym_rft.store.trajectories import group_bytes, group_of_bytes
 
 _STATE: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
@@ -171,10 +170,10 @@ class ExperienceStore:
     @contextmanager
     def training(self) -> Iterator[None]:
         """Hold the lock for training on groups. Raises `ConfigError` if another process holds it."""
-        lock = open_to_append(self.path.with_name(f"{self.path.name}.lock"))
-        with closing(lock):
+        file = open_to_append(self.path.with_name(f"{self.path.name}.lock"))
+        with closing(file):
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(file)
             except BlockingIOError as error:
                 raise ConfigError(
                     f"Another run is training on '{self.path}'; two would train on the same groups. Give each its own."

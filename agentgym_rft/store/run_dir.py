@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import yaml
 
@@ -15,7 +14,7 @@ from agentgym_rft.config.base import Section
 from agentgym_rft.config.run import Config
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.store.checkpoint import has_checkpoint
-from agentgym_rft.store.files import file_name, write_atomically
+from agentgym_rft.store.files import file_name, lock, open_to_append, write_atomically
 
 
 def run_directory(config: Config) -> Path:
@@ -58,25 +57,23 @@ def opened(folder: Path, config: Section, *, is_new: bool) -> Iterator[Path]:
         if folder.exists() and not folder.is_dir():
             raise ConfigError(f"'{folder}' is a file, expected a directory.{advice}")
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        file = open_to_append(folder / ".lock")
     except OSError as error:
         raise ConfigError(f"Cannot write to '{folder}': {error.strerror}.{advice}") from error
-    try:
-        _claim(folder, lock, config, is_new)
+    with closing(file):
+        _claim(folder, file, config, is_new)
         try:
             yield folder
         except ConfigError:
             if is_new and not holds_run(folder):
                 (folder / "config.yaml").unlink(missing_ok=True)
             raise
-    finally:
-        os.close(lock)
 
 
-def _claim(folder: Path, lock: int, config: Section, is_new: bool) -> None:
+def _claim(folder: Path, file: BinaryIO, config: Section, is_new: bool) -> None:
     """Lock the directory and write `config.yaml`."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(file)
     except BlockingIOError as error:
         raise ConfigError(f"Another process is writing to '{folder}'. Wait for it, or choose another --out.") from error
     if is_new and holds_run(folder):

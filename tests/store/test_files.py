@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from agentgym_rft.store.files import file_name, open_to_append, write_atomically
+from agentgym_rft.store.files import file_name, lock, open_to_append, write_atomically
 
 SIZE = 50_000
 
@@ -80,3 +81,25 @@ def test_a_file_that_grows_is_not_opened_through_a_link(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "log")
     with pytest.raises(OSError, match="symbolic"):
         open_to_append(tmp_path / "link")
+
+
+def test_a_fork_that_is_left_behind_keeps_no_lock_and_writes_nothing(tmp_path):
+    path = tmp_path / "rows"
+    waits, go_on = os.pipe()
+    with open_to_append(path) as file:
+        lock(file)
+        file.write(b"a row")  # still in the buffer, which a fork has, too
+        child = os.fork()
+        if child == 0:
+            os.close(go_on)
+            os.read(waits, 1)
+            file.flush()
+            os._exit(0)
+        os.close(waits)
+        with open_to_append(path) as other, pytest.raises(BlockingIOError):
+            lock(other)
+    with open_to_append(path) as other:
+        lock(other)
+    os.close(go_on)
+    assert os.waitpid(child, 0)[1] == 0
+    assert path.read_bytes() == b"a row"
