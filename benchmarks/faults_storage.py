@@ -131,7 +131,7 @@ def failure_in_mid_run(folder: Path) -> None:
     options = ("--store.path=s.db", "--env", SWITCH, "--policy", small_policy(), *QUICK)
     agentgym("explore", *options, "--groups=4", cwd=folder).ended(0)
     opened = "import pathlib; from agentgym_rft.store.experience import ExperienceStore as S; "
-    python("-c", f"{opened}S(pathlib.Path('s.db')).finish(False)", cwd=folder).ended(0)
+    python("-c", f"{opened}S(pathlib.Path('s.db')).fill()", cwd=folder).ended(0)
     given = ("--store.path=s.db", "--store.replay_share=1", "--store.wait_s=0.2", "--trainer.steps=9")
     train(folder, *given, code=1)
 

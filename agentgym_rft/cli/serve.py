@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -117,7 +118,8 @@ def _serve(config: Config, settings: ServeSettings, store: Path, run_dir: Path |
     try:
         vocab_size = model.get_input_embeddings().num_embeddings
         gateway = Gateway(policy, tokenizer, sink, settings, vocab_size=vocab_size)
-        with interruptible(lambda note: None) as stopped:  # it ends at once, and says what it stored
+        more = (signal.SIGHUP,)  # of a terminal that was closed; what was acknowledged is stored then, too
+        with interruptible(lambda note: None, more=more) as stopped:  # it ends at once, and says what it stored
             gateway.start()
             try:
                 follower = None if run_dir is None else Follower(run_dir, gateway.load)

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -74,6 +74,7 @@ class ExperienceStore:
 
     def __init__(self, path: Path, vocabulary: str | None = None) -> None:
         self.path = path.absolute()
+        self._filling: BinaryIO | None = None
         if vocabulary is None and not path.is_file():
             raise DataError(f"There is no experience store '{path}'. Give the file that `agentgym explore` writes.")
         try:
@@ -114,9 +115,24 @@ class ExperienceStore:
         with self._transaction():
             self._drop(group_id, reason, step)
 
-    def finish(self, is_finished: bool = True) -> None:
-        """Mark the store as complete, or not: a reader does not wait for more groups in a complete store."""
-        self._set("finished", str(int(is_finished)))
+    def fill(self, owner: str | None = None) -> None:
+        """Become the one process that fills the store, until it is closed; `owner` is its program from now on.
+
+        Another one would say that the store is complete, or repeat ids. Raises `ConfigError` if there is another one,
+        and closes this store.
+        """
+        others = f"Another program is filling the experience store '{self.path}'. Wait for its end, or give another."
+        with ExitStack() as refused:
+            refused.callback(self.close)
+            self._filling = self._locked("writer.lock", others)
+            if owner is not None:
+                self._set("owner", owner)
+            self._set("finished", "0")
+            refused.pop_all()
+
+    def finish(self) -> None:
+        """Mark the store as complete: a reader does not wait for more groups."""
+        self._set("finished", "1")
 
     @property
     def is_finished(self) -> bool:
@@ -126,10 +142,6 @@ class ExperienceStore:
     def owner(self) -> str | None:
         """The program that writes the store; None if none has said so."""
         return self._get("owner")
-
-    @owner.setter
-    def owner(self, name: str) -> None:
-        self._set("owner", name)
 
     @property
     def state(self) -> dict[str, Any] | None:
@@ -170,14 +182,8 @@ class ExperienceStore:
     @contextmanager
     def training(self) -> Iterator[None]:
         """Hold the lock for training on groups. Raises `ConfigError` if another process holds it."""
-        file = open_to_append(self.path.with_name(f"{self.path.name}.lock"))
-        with closing(file):
-            try:
-                lock(file)
-            except BlockingIOError as error:
-                raise ConfigError(
-                    f"Another run is training on '{self.path}'; two would train on the same groups. Give each its own."
-                ) from error
+        others = f"Another run is training on '{self.path}'; two would train on the same groups. Give each its own."
+        with closing(self._locked("lock", others)):
             self._set("reader", "here")
             try:
                 yield
@@ -266,6 +272,19 @@ class ExperienceStore:
     def close(self) -> None:
         """Close the file; what was written is there."""
         self._db.close()
+        if self._filling is not None:
+            self._filling.close()
+
+    def _locked(self, name: str, others: str) -> BinaryIO:
+        """Return a locked file beside the store. Raises `ConfigError` with this sentence if it is locked already."""
+        path = self.path.resolve()  # links to the store have their own names
+        file = open_to_append(path.with_name(f"{path.name}.{name}"))
+        try:
+            lock(file)
+        except BlockingIOError as error:
+            file.close()
+            raise ConfigError(others) from error
+        return file
 
     def _begin(self, vocabulary: str | None) -> None:
         self._db.execute("PRAGMA journal_mode = WAL")

@@ -197,6 +197,18 @@ def test_two_runs_cannot_train_on_one_store(store):
         assert not other.reader_left
 
 
+def test_two_programs_cannot_fill_one_store(store):
+    store.fill("agentgym explore")
+    with closing(ExperienceStore(store.path)) as other:
+        with pytest.raises(ConfigError, match="Another program is filling the experience store"):
+            other.fill("run x")
+    assert (store.owner, store.is_finished) == ("agentgym explore", False)
+    store.close()
+    with closing(ExperienceStore(store.path)) as other:
+        other.fill("run x")
+        assert other.owner == "run x"
+
+
 def test_a_store_of_another_tokenizer_is_refused(store):
     with pytest.raises(DataError, match="of another tokenizer"):
         ExperienceStore(store.path, "other words")

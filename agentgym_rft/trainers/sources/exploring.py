@@ -89,8 +89,7 @@ def explore(plan: Exploration, *, is_stopped: Callable[[], bool], on_round: Call
     workers = make_workers(config, tokenizer, policy, make_reflector(config), dtype=dtype)
     store = file.open()
     try:
-        store.owner = EXPLORER
-        store.finish(False)
+        store.fill(EXPLORER)
         if not plan.is_start_of_run:
             workers.run(lambda: workers.load(model.state_dict(), STORED_VERSION))
         sampler = TaskSampler(_task_ids(config), config.run.seed, section=config.rollout.tasks)
