@@ -199,9 +199,8 @@ def test_two_runs_cannot_train_on_one_store(store):
 
 def test_two_programs_cannot_fill_one_store(store):
     store.fill("agentgym explore")
-    with closing(ExperienceStore(store.path)) as other:
-        with pytest.raises(ConfigError, match="Another program is filling the experience store"):
-            other.fill("run x")
+    with pytest.raises(ConfigError, match="Another program is filling the experience store"):
+        ExperienceStore(store.path).fill("run x")
     assert (store.owner, store.is_finished) == ("agentgym explore", False)
     store.close()
     with closing(ExperienceStore(store.path)) as other:
