@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fault_case import ROOT, Case, agentgym, python
-from fault_runs import small_policy
+from fault_runs import QUICK, SWITCH, small_policy
 
 KIND = "serve"
 LATEST_S = 60.0
@@ -125,12 +125,11 @@ def stored(folder: Path) -> str:
 
 def body_of_false_length(folder: Path) -> None:
     """Bodies in chunks are as long as they like, and may tell a length that is not theirs."""
+    chunks = b"Transfer-Encoding: chunked\r\n\r\n" + b"64\r\n%s\r\n" % (b" " * 100) * 20
     with served(folder, "--max-body=1000") as server:
         for told in (b"", b"Content-Length: 2\r\n"):
             with server.connect() as connection:
-                connection.sendall(
-                    HEAD + told + b"Transfer-Encoding: chunked\r\n\r\n" + b"64\r\n%s\r\n" % (b" " * 100) * 20
-                )
+                connection.sendall(HEAD + told + chunks)
                 answer = connection.recv(100)
             assert b" 413 " in answer, f"20 chunks of 100 bytes were answered {answer!r}"
         server.expect(200, "GET", "/v1/health")
@@ -207,6 +206,8 @@ def second_server(folder: Path) -> None:
     with served(folder) as server:
         server.converse()
         agentgym(*options(), cwd=folder).refused("Another program is filling the experience store", "s.db")
+        explored = ("explore", "--env", SWITCH, "--policy", small_policy(), "--store.path=s.db", *QUICK)
+        agentgym(*explored, cwd=folder).refused("Another program is filling the experience store")
         (folder / "link.db").symlink_to("s.db")
         agentgym(*options("--store=link.db"), cwd=folder).refused("Another program is filling the experience store")
         assert stored(folder).endswith("open"), "the second server has ended the first one's store"
