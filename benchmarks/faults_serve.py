@@ -205,11 +205,11 @@ def second_server(folder: Path) -> None:
     """A second server, and an exploration, are given the store of the first."""
     with served(folder) as server:
         server.converse()
-        agentgym(*options(), cwd=folder).refused("Another program is filling the experience store", "s.db")
+        agentgym(*options(), cwd=folder, timeout_s=LATEST_S).refused("Another program is filling", "s.db")
         explored = ("explore", "--env", SWITCH, "--policy", small_policy(), "--store.path=s.db", *QUICK)
         agentgym(*explored, cwd=folder).refused("Another program is filling the experience store")
         (folder / "link.db").symlink_to("s.db")
-        agentgym(*options("--store=link.db"), cwd=folder).refused("Another program is filling the experience store")
+        agentgym(*options("--store=link.db"), cwd=folder, timeout_s=LATEST_S).refused("Another program is filling")
         assert stored(folder).endswith("open"), "the second server has ended the first one's store"
         server.expect(200, "POST", "/v1/feedback", REWARD, Content_Type=JSON)
 
