@@ -59,7 +59,7 @@ def serve_command(
 ) -> None:
     """Serve a policy to agents written elsewhere, and record their conversations for training.
 
-    Ends with Ctrl-C, or when its terminal is closed: running requests are answered, conversations without feedback counted.
+    Ends with Ctrl-C, or with its terminal: running requests are answered, conversations without feedback counted.
     """
     config = _config(policy)
     settings = ServeSettings(

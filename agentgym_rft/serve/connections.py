@@ -50,10 +50,6 @@ class TimedProtocol(H11Protocol):
         super().on_response_complete()
         self._watch()
 
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._watch()
-
     def resume_writing(self) -> None:
         super().resume_writing()
         self._watch()

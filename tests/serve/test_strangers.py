@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import socket
 import time
@@ -9,12 +10,14 @@ from contextlib import ExitStack
 
 import pytest
 
+from agentgym_rft.agents.policies.base import Completion, SampleRequest
 from agentgym_rft.agents.policies.scripted import ScriptedPolicy
 from agentgym_rft.serve.connections import most_connections
 from agentgym_rft.serve.gateway import Gateway
 from agentgym_rft.serve.settings import ServeSettings
 from agentgym_rft.trainers.sft.model import train_tokenizer
 from tests.serve.gateways import LIMITS, Client, Kept, answering
+from tests.serve.test_ends import LOOK, HeldPolicy
 
 TOKENIZER = train_tokenizer(["look at the desk"] * 3, 300)
 HEAD = b"POST /v1/feedback HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -99,9 +102,9 @@ def test_a_token_is_taken_without_the_white_space_around_it():
 
 
 def is_closed(connection: socket.socket, trickle: bytes) -> bool:
-    """Send a little and read what comes, until the server closes the connection or a minute has passed."""
+    """Send a little and read what comes, until the server closes the connection or it has taken far too long."""
     connection.settimeout(0.05)
-    end = time.monotonic() + DEADLINE_S
+    end = time.monotonic() + 15
     while time.monotonic() < end:
         try:
             connection.sendall(trickle)
@@ -134,12 +137,39 @@ def test_a_client_that_takes_too_long_to_send_a_request_is_let_go(sent, trickle)
         assert client.get("/v1/health").status == 200
 
 
+def completion(num_ids: int) -> bytes:
+    body = b'{"prompt": [%s1], "max_tokens": 8, "return_token_ids": true}' % (b"100, " * (num_ids - 1))
+    return HEAD.replace(b"feedback", b"completions") + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
 def test_a_client_that_does_not_take_its_answers_is_let_go():
-    with answering(gateway := gateway_of(max_body=1_000_000, max_context=1_000_000, request_s=1)):
-        body = b'{"prompt": [%s1], "max_tokens": 1, "return_token_ids": true}' % (b"100, " * 100_000)
-        request = HEAD.replace(b"feedback", b"completions") + b"Content-Length: %d\r\n\r\n" % len(body) + body
-        with connected(Client(gateway.url)) as connection, pytest.raises(ConnectionError):
-            connection.sendall(request * 50)
+    gateway = gateway_of(max_context=1_000_000, request_s=1)
+    with answering(gateway), connected(Client(gateway.url)) as connection, pytest.raises(ConnectionError):
+        connection.sendall(completion(100_000) * 50)
+
+
+class SlowPolicy(HeldPolicy):
+    """Takes longer than clients may for a prompt of one id; `asked` is set then."""
+
+    async def sample(self, request: SampleRequest) -> Completion:
+        if len(request.prompt_ids) > 1:
+            return await ScriptedPolicy(lambda _: LOOK).sample(request)
+        asyncio.get_running_loop().call_later(1.5, self.go.set)
+        return await super().sample(request)
+
+
+def test_an_answer_may_take_longer_than_its_request_also_to_a_client_that_was_slow_to_take_the_one_before():
+    policy = SlowPolicy()
+    settings = ServeSettings(**(LIMITS | {"max_context": 1_000_000, "request_s": 1}))
+    gateway = Gateway(policy, TOKENIZER, Kept(), settings)
+    with answering(gateway), connected(Client(gateway.url)) as connection:
+        connection.sendall(completion(150_000) + completion(1))
+        assert policy.asked.wait(DEADLINE_S)
+        answers = b""
+        while not answers.endswith(b'"prompt_token_ids":[1]}'):
+            received = connection.recv(1_000_000)
+            assert received, answers[-1000:]
+            answers += received
 
 
 def test_strangers_that_hold_many_connections_make_room_for_new_ones():
