@@ -154,16 +154,16 @@ class SlowPolicy(HeldPolicy):
     async def sample(self, request: SampleRequest) -> Completion:
         if len(request.prompt_ids) > 1:
             return await ScriptedPolicy(lambda _: LOOK).sample(request)
-        asyncio.get_running_loop().call_later(1.5, self.go.set)
+        asyncio.get_running_loop().call_later(2.5, self.go.set)
         return await super().sample(request)
 
 
 def test_an_answer_may_take_longer_than_its_request_also_to_a_client_that_was_slow_to_take_the_one_before():
     policy = SlowPolicy()
-    settings = ServeSettings(**(LIMITS | {"max_context": 1_000_000, "request_s": 1}))
+    settings = ServeSettings(**(LIMITS | {"max_context": 2_000_000, "max_body": 10_000_000, "request_s": 2}))
     gateway = Gateway(policy, TOKENIZER, Kept(), settings)
     with answering(gateway), connected(Client(gateway.url)) as connection:
-        connection.sendall(completion(150_000) + completion(1))
+        connection.sendall(completion(1_500_000) + completion(1))  # more than the buffers of sockets hold
         assert policy.asked.wait(DEADLINE_S)
         answers = b""
         while not answers.endswith(b'"prompt_token_ids":[1]}'):
