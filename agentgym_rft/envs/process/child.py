@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import os
 import pickle
-import select
 import signal
 import socket
-import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -66,7 +64,6 @@ def main(descriptor: int) -> None:
     """Serve the environments that are asked for, until the other side closes them or goes away."""
     os.set_inheritable(descriptor, False)
     channel = Channel(socket.socket(fileno=descriptor))
-    threading.Thread(target=_watch, args=(descriptor,), daemon=True).start()
     try:
         channel.put(pickled(Reply("ready")))
         channel.flush()
@@ -84,14 +81,6 @@ def serve(channel: Channel) -> None:
             messages.extend(channel.take())
         channel.put(pickled(host.answer(messages.popleft())))
         channel.flush()  # at once: if the next call hangs or crashes, a waiting answer would be lost
-
-
-def _watch(descriptor: int) -> None:
-    """End the process when its owner is gone. This runs in a thread, because an environment may be busy or hang."""
-    poll = select.poll()
-    poll.register(descriptor, 0)  # no events but the hang-up, which is always reported
-    poll.poll()
-    _end()
 
 
 def _end() -> None:

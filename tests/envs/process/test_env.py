@@ -310,6 +310,15 @@ print(env.pid, flush=True)
     assert int(done.stdout) > 0, done.stderr
 
 
+def test_one_that_holds_the_interpreter_s_lock_does_not_outlive_a_killed_parent():
+    program = f"from agentgym_rft.envs.process.env import *; e = ProcessEnv({BREAKING!r}); e.reset(); e.step('hold')"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with subprocess.Popen([sys.executable, "-c", program], env=environment, stderr=subprocess.PIPE) as driver:
+        assert driver.stderr.readline() == b"holding\n"
+        driver.kill()
+        driver.communicate(timeout=10)  # returns when all have ended that have our pipe
+
+
 def test_the_process_imports_no_torch():
     env = ProcessEnv("tests.envs.process.test_env:ModulesEnv")
     names = env.task_ids("train")
