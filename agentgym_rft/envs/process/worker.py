@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import pickle
 import select
 import signal
@@ -22,11 +23,12 @@ from agentgym_rft.errors import ConfigError, EnvError, EnvTimeoutError
 
 START_TIMEOUT_S = 120.0  # to start Python and import this package, on a machine that may be very busy
 _STARTING = "starting"
-_CLOSE_TIMEOUT_S = 5.0
+CLOSE_TIMEOUT_S = 5.0
 _EXIT_TIMEOUT_S = 2.0  # from the answer to "close" to the end of the process
 _LOOK_S = 0.5  # how often a waiting caller checks the deadline and the process
 _CLOSED = "The environment was closed."
 _NEXT = "The next reset starts another."
+_log = logging.getLogger(__name__)
 
 
 class Call:
@@ -128,10 +130,12 @@ class Worker:
             self._lock.release()
         reply: Reply | Failure = Reply(None)
         try:
-            reply = await self._answer(Request(0, "close"), is_blocking, _CLOSE_TIMEOUT_S)
+            reply = await self._answer(Request(0, "close"), is_blocking, CLOSE_TIMEOUT_S)
             await self._exit(is_blocking)  # functions registered with `atexit` may run first
+        except EnvTimeoutError as late:
+            _log.warning("%s", late)
         except EnvError:
-            pass  # it has ended already, or does not end by itself and is killed below
+            pass  # it has ended already
         finally:
             with self._lock:
                 self._finish(EnvError(_CLOSED), _CLOSED)
