@@ -15,6 +15,7 @@ _LONGEST_NAME = 150  # of the 255 bytes that file systems allow, since other wor
 
 _LOCKED: WeakSet[BinaryIO] = WeakSet()  # by this process
 
+
 def file_name(text: str) -> str:
     """Return a name from outside as the name of one file or folder: `valid/easy` as `valid%2Feasy`.
 

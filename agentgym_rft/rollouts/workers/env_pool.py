@@ -86,7 +86,7 @@ class EnvPool:
 
 
 async def discard(env: TextEnv, timeout_s: float | None) -> None:
-    """Close an environment that broke, or is done with. Errors of the closing are ignored: the first one is on record."""
+    """Close an environment that broke, or is done with. Errors of the closing are ignored: what counts came before."""
 
     async def close() -> StopReason:
         await EnvCalls(env, timeout_s).close()
