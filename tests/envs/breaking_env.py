@@ -37,6 +37,11 @@ def fork_and_die():
     os._exit(5)
 
 
+def fork_and_exit():
+    if os.fork() == 0:
+        sys.exit()
+
+
 def hold_the_lock():
     """Let no other thread run and hear no signal that can be ignored, beside a process that was started."""
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
@@ -71,6 +76,7 @@ FAULTS = {
     "sleep": sleep_for_ever,
     "spin": lambda: [None for _ in iter(time.monotonic, None)],
     "fork": fork_and_die,
+    "fork and exit": fork_and_exit,
     "hold": hold_the_lock,
     "print": print_everywhere,
 }

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from agentgym_rft import errors
 from agentgym_rft.envs.base import Expert, TextEnv
+from agentgym_rft.envs.forks import Lineage, end_fork
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.process.channel import Channel
 
@@ -121,13 +122,19 @@ class Host:
         self.is_closed = False
 
     def answer(self, message: bytes) -> Reply | Failure:
-        """Return carry out a pickled `Request`."""
+        """Carry out a pickled `Request` and return its reply."""
+        depth = Lineage.depth
+        problem: BaseException | None = None
         try:
             return self._call(pickle.loads(message))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # the edge of the process: whatever an environment raises is sent as data
+            problem = error
             return failure(error)
+        finally:
+            if Lineage.depth != depth:
+                end_fork(problem)
 
     def _call(self, request: Request) -> Reply:
         if request.name == "make":

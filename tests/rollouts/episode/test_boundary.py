@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 
 import numpy as np
@@ -136,3 +137,34 @@ def test_code_from_outside_may_run_an_event_loop_of_its_own_and_the_outer_one_go
                 await asyncio.sleep(1)
 
     asyncio.run(outer())
+
+
+def fork_that_comes_back(how, codes):
+    """A step of which a fork comes back, as it were from a step of its own."""
+
+    def change(answer):
+        child = os.fork()
+        if child == 0:
+            return how(answer)
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        return answer
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [
+        (lambda answer: sys.exit(), 0),
+        (lambda answer: sys.exit(3), 3),
+        (lambda answer: sys.exit("no"), 1),
+        (lambda answer: raised(ValueError("x")), 1),
+        (lambda answer: answer, 1),
+    ],
+)
+@pytest.mark.parametrize("deadline", [None, 30.0])
+def test_a_fork_that_comes_back_from_a_step_goes_no_further(how, code, deadline):
+    codes: list[int] = []
+    trajectories = played(lambda: Faulty(fork_that_comes_back(how, codes)), deadline)
+    assert codes == [code]
+    assert [t.stop_reason for t in trajectories] == [StopReason.SUCCESS] * 3
