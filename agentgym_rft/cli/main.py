@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import typer
 
+from agentgym_rft.cli.ending import leave
 from agentgym_rft.errors import AgentGymError, ParallelError
 from agentgym_rft.report.terminal import PrintableFormatter, say
 from agentgym_rft.store.under_way import REFUSED, is_disk_error
@@ -92,7 +93,7 @@ def main() -> None:
         logging.lastResort.setFormatter(PrintableFormatter())
     if "TORCHELASTIC_RUN_ID" not in os.environ:  # torchrun means it otherwise, see `interruption.py`
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # what a scheduler sends is as good as Ctrl-C
-    sys.exit(run(sys.argv[1:]))
+    leave(run(sys.argv[1:]))
 
 
 def run(args: Sequence[str]) -> int:
