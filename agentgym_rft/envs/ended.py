@@ -16,8 +16,8 @@ from typing import Any, NoReturn
 from agentgym_rft.envs.base import AwaitableEnv, TextEnv
 from agentgym_rft.errors import EnvError, message_of
 
-CLOSE_S = 10.0  # for an environment to close
-CLOSE_ALL_S = 20.0  # after which no other one is closed
+CLOSE_S = 5.0  # for an environment to close
+CLOSE_ALL_S = 15.0  # after which no other one is closed
 _log = logging.getLogger(__name__)
 
 
