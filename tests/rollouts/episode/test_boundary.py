@@ -6,11 +6,13 @@ import asyncio
 import logging
 import os
 import sys
+import threading
 
 import numpy as np
 import pytest
 
 from agentgym_rft.core import StopReason
+from agentgym_rft.envs import ended
 from agentgym_rft.evaluation.panel import EvaluationPlan, evaluate
 from agentgym_rft.evaluation.players import text_workers
 from agentgym_rft.rollouts.episode.boundary import contained
@@ -137,6 +139,20 @@ def test_code_from_outside_may_run_an_event_loop_of_its_own_and_the_outer_one_go
                 await asyncio.sleep(1)
 
     asyncio.run(outer())
+
+
+class Stuck(Faulty):
+    """Does not close either."""
+
+    def close(self):
+        threading.Event().wait()
+
+
+def test_a_broken_environment_that_does_not_close_holds_nobody_up(monkeypatch):
+    monkeypatch.setattr(ended, "CLOSE_S", 0.1)
+    monkeypatch.setattr(ended, "CLOSE_ALL_S", 0.1)
+    change, message = STEPS["sys.exit(0)"]
+    assert_one_error(played(lambda: Stuck(change)), message)
 
 
 def fork_that_comes_back(how, codes):
