@@ -13,9 +13,11 @@ from typing import Any, cast
 
 import typer
 
+from agentgym_rft.cli.ending import leave
 from agentgym_rft.errors import AgentGymError, ParallelError
 from agentgym_rft.report.terminal import PrintableFormatter, say
 from agentgym_rft.store.under_way import REFUSED, is_disk_error
+from agentgym_rft.trainers.learner.launcher import is_launched
 
 # OpenMP threads that wait for work spin by default, and on a machine with other work that slows every step many times.
 # It is read when torch is imported, which only the chosen command does.
@@ -90,9 +92,9 @@ def main() -> None:
     sys.path.append("")  # `--env my_module:MyEnv` finds a module in the current folder, which hides no library
     if logging.lastResort is not None:  # where warnings go
         logging.lastResort.setFormatter(PrintableFormatter())
-    if "TORCHELASTIC_RUN_ID" not in os.environ:  # torchrun means it otherwise, see `interruption.py`
+    if not is_launched():  # launchers mean it otherwise, see `interruption.py`
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # what a scheduler sends is as good as Ctrl-C
-    sys.exit(run(sys.argv[1:]))
+    leave(run(sys.argv[1:]))
 
 
 def run(args: Sequence[str]) -> int:

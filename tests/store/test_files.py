@@ -85,21 +85,24 @@ def test_a_file_that_grows_is_not_opened_through_a_link(tmp_path):
 
 def test_a_fork_that_is_left_behind_keeps_no_lock_and_writes_nothing(tmp_path):
     path = tmp_path / "rows"
-    waits, go_on = os.pipe()
+    (waits, go_on), (told, tell) = os.pipe(), os.pipe()
     with open_to_append(path) as file:
         lock(file)
         file.write(b"a row")  # still in the buffer, which a fork has, too
         child = os.fork()
         if child == 0:
             os.close(go_on)
+            os.write(tell, b".")
             os.read(waits, 1)
             file.flush()
             os._exit(0)
-        os.close(waits)
+        os.read(told, 1)
         with open_to_append(path) as other, pytest.raises(BlockingIOError):
             lock(other)
     with open_to_append(path) as other:
         lock(other)
     os.close(go_on)
     assert os.waitpid(child, 0)[1] == 0
+    for descriptor in (waits, told, tell):
+        os.close(descriptor)
     assert path.read_bytes() == b"a row"

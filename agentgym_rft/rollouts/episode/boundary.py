@@ -8,10 +8,12 @@ import threading
 from asyncio.tasks import _enter_task, _leave_task  # for those who run tasks of other loops
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
+from types import TracebackType
 from typing import Any, TypeVar
 
 from agentgym_rft.agents.policies.base import Completion
 from agentgym_rft.core import StopReason
+from agentgym_rft.envs.forks import Lineage, end_fork
 from agentgym_rft.errors import EnvError, PolicyError, StorageError, message_of
 
 T = TypeVar("T")
@@ -57,13 +59,13 @@ async def call(function: Callable[[], T], timeout_s: float | None) -> T:
 def contained(function: Callable[[], T]) -> T:
     """Return what code from outside gives, and let it end neither the process nor the episode's task.
 
-    It may run an event loop of its own, as it may where nobody else does.
+    It may run an event loop of its own, as it may where nobody else does. A fork that it makes does not come back.
 
     Raises:
         EnvError: it raised `SystemExit` or another exception that is no error. Ctrl-C goes through.
     """
     try:
-        with _NoRunningLoop():
+        with _Outside():
             return function()
     except (Exception, KeyboardInterrupt):
         raise
@@ -71,15 +73,16 @@ def contained(function: Callable[[], T]) -> T:
         raise EnvError(f"The environment raised {type(problem).__name__}: {message_of(problem)}") from problem
 
 
-class _NoRunningLoop:
-    """Hide the event loop that runs in this thread, and its task, from what is called inside.
+class _Outside:
+    """Hide the event loop that runs in this thread, and its task, from what is called inside, and end its forks.
 
     No generator: it is a part of every turn, and takes 1 us as it is.
     """
 
-    __slots__ = ("_loop", "_task")
+    __slots__ = ("_depth", "_loop", "_task")
 
     def __enter__(self) -> None:
+        self._depth = Lineage.depth
         self._loop = asyncio._get_running_loop()
         if self._loop is not None:
             self._task = asyncio.current_task(self._loop)
@@ -87,7 +90,11 @@ class _NoRunningLoop:
                 _leave_task(self._loop, self._task)
             asyncio._set_running_loop(None)
 
-    def __exit__(self, *problem: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if Lineage.depth != self._depth:
+            end_fork(problem)
         if self._loop is not None:
             asyncio._set_running_loop(self._loop)
             if self._task is not None:

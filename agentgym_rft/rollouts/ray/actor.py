@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from agentgym_rft.envs.ended import close_env
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.rollouts.episode.forks import Fork
 from agentgym_rft.rollouts.episode.spec import EpisodeSpec
@@ -35,7 +36,7 @@ class RolloutWorker:
         Returns where this process runs; raises whatever keeps it from playing.
         """
         config = setup.config
-        make_env(config.env.id, config.env.options).close()
+        close_env(make_env(config.env.id, config.env.options))
         if setup.has_policy:
             policy = open_policy(setup, packed, version)
         else:

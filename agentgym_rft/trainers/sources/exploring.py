@@ -21,6 +21,7 @@ import torch
 from agentgym_rft.agents.policies.loading import load_model
 from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory
+from agentgym_rft.envs.ended import close_env
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.errors import AgentGymError
 from agentgym_rft.rollouts.make import make_reflector, make_workers
@@ -187,4 +188,4 @@ def _task_ids(config: Config) -> list[str]:
     try:
         return list(env.task_ids(config.env.split))
     finally:
-        env.close()
+        close_env(env)

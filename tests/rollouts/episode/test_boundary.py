@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
+import threading
 
 import numpy as np
 import pytest
 
 from agentgym_rft.core import StopReason
+from agentgym_rft.envs import ended
 from agentgym_rft.evaluation.panel import EvaluationPlan, evaluate
 from agentgym_rft.evaluation.players import text_workers
 from agentgym_rft.rollouts.episode.boundary import contained
@@ -136,3 +139,48 @@ def test_code_from_outside_may_run_an_event_loop_of_its_own_and_the_outer_one_go
                 await asyncio.sleep(1)
 
     asyncio.run(outer())
+
+
+class Stuck(Faulty):
+    """Does not close either."""
+
+    def close(self):
+        threading.Event().wait()
+
+
+def test_a_broken_environment_that_does_not_close_holds_nobody_up(monkeypatch):
+    monkeypatch.setattr(ended, "CLOSE_S", 0.1)
+    monkeypatch.setattr(ended, "CLOSE_ALL_S", 0.1)
+    change, message = STEPS["sys.exit(0)"]
+    assert_one_error(played(lambda: Stuck(change)), message)
+
+
+def fork_that_comes_back(how, codes):
+    """A step of which a fork comes back, as it were from a step of its own."""
+
+    def change(answer):
+        child = os.fork()
+        if child == 0:
+            return how(answer)
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        return answer
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [
+        (lambda answer: sys.exit(), 0),
+        (lambda answer: sys.exit(3), 3),
+        (lambda answer: sys.exit("no"), 1),
+        (lambda answer: raised(ValueError("x")), 1),
+        (lambda answer: answer, 1),
+    ],
+)
+@pytest.mark.parametrize("deadline", [None, 30.0])
+def test_a_fork_that_comes_back_from_a_step_goes_no_further(how, code, deadline):
+    codes: list[int] = []
+    trajectories = played(lambda: Faulty(fork_that_comes_back(how, codes)), deadline)
+    assert codes == [code]
+    assert [t.stop_reason for t in trajectories] == [StopReason.SUCCESS] * 3
