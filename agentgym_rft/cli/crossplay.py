@@ -20,7 +20,7 @@ from agentgym_rft.cli.evaluation_settings import (
 from agentgym_rft.cli.settings import check_out
 from agentgym_rft.config.load import merge
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.report.terminal import say
+from agentgym_rft.report.terminal import say, shown_path
 
 
 def crossplay_command(
@@ -59,7 +59,8 @@ def crossplay_command(
     named = named_policies(policy)
     base = with_env_options(base_settings("", env), env_option)
     config = merge_settings(merge(base, {"policy": {"path": next(iter(named.values()))}}), updates, data, card)
-    _show(run_crossplay(config, named, samples), out)
+    here = None if out is None else out.absolute()  # an environment may change the working directory
+    _show(run_crossplay(config, named, samples), here)
 
 
 def named_policies(given: Sequence[str]) -> dict[str, str]:
@@ -92,6 +93,6 @@ def _show(summary: dict[str, Any], out: Path | None) -> None:
         write_atomically(picture, crossplay_picture(summary).encode(errors="backslashreplace"))
     print_wide(sys.stderr if to_stdout else sys.stdout, crossplay_view(summary))
     if out is not None:
-        say(f"result {out}, picture {picture}")
+        say(f"result {shown_path(out)}, picture {shown_path(picture)}")
     elif to_stdout:
         say(content, nl=False)

@@ -23,7 +23,7 @@ from agentgym_rft.cli.trust import Trust, check_trust
 from agentgym_rft.config.run import Config
 from agentgym_rft.envs.panels import Panel, read_panel
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.report.terminal import say
+from agentgym_rft.report.terminal import say, shown_path
 
 POLICIES = (
     "seed, a model directory, a run (its last checkpoint), vllm: before any of these, oracle, expert, random, or "
@@ -68,6 +68,7 @@ def evaluate_command(
     With --out, the same command continues an evaluation that was stopped.
     """
     if out is not None:
+        out = out.absolute()  # an environment may change the working directory
         check_out(out)
     if workers not in (None, "local", "processes", "ray"):
         raise ConfigError(f"--workers is '{workers}'; an evaluation has its episodes in 'local', 'processes' or 'ray'.")
@@ -132,6 +133,6 @@ def _show(summary: dict[str, Any], out: Path | None) -> None:
         partial_path(out).unlink(missing_ok=True)
     print_wide(sys.stderr if to_stdout else sys.stdout, evaluation_view(summary))
     if out is not None:
-        say(f"result {out}")
+        say(f"result {shown_path(out)}")
     elif to_stdout:
         say(json.dumps(summary, indent=1))

@@ -16,7 +16,7 @@ from agentgym_rft.cli.trust import Trust, check_trust
 from agentgym_rft.config.load import load_sft_config
 from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.report.terminal import say
+from agentgym_rft.report.terminal import say, shown_path
 
 _SHORT = {"env": ("env", "id"), "data": ("env", "options", "data"), "seed": ("run", "seed"), "out": ("run", "out")}
 
@@ -57,7 +57,7 @@ def run_sft(config: SftConfig, resume: Path | None = None, go_on: str | None = N
     check_sft(config)
     result = imitate(config, resume=resume, shown=SftLines())
     if result.is_interrupted:
-        command = go_on or f"agentgym sft --resume {result.run_dir}"
+        command = go_on or f"agentgym sft --resume {shown_path(result.run_dir)}"
         say(f"interrupted after step {result.num_steps}; go on with: {command}")
         raise typer.Exit(INTERRUPTED)
-    say(f"model {result.run_dir / 'model'}")
+    say(f"model {shown_path(result.run_dir / 'model')}")

@@ -12,7 +12,7 @@ import typer
 from agentgym_rft.agents.policies.names import model_name, renamed
 from agentgym_rft.agents.policies.seeds import is_seed
 from agentgym_rft.config.run import Config
-from agentgym_rft.report.terminal import say
+from agentgym_rft.report.terminal import say, shown_path
 
 INTERRUPTED = 130
 
@@ -46,10 +46,10 @@ def run_train(config: Config, resume: Path | None, go_on: str | None = None) -> 
         report = write_report(result.run_dir)
     if len(result.evaluations) > 1:
         say(_change(result.evaluations[0], result.evaluations[-1]))
-    say(f"report {report}")
-    say(f"run {result.run_dir}")
+    say(f"report {shown_path(report)}")
+    say(f"run {shown_path(result.run_dir)}")
     if result.is_interrupted:
-        command = go_on or f"agentgym train --resume {result.run_dir}"
+        command = go_on or f"agentgym train --resume {shown_path(result.run_dir)}"
         say(f"interrupted after step {result.num_steps}; go on with: {command}")
         raise typer.Exit(INTERRUPTED)
 

@@ -43,7 +43,7 @@ class PartialEvaluation:
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
-        self.path = path
+        self.path = path.absolute()
         self.finished: dict[str, Trajectory] = {}  # by episode id
         self.elapsed_s = 0.0
         try:

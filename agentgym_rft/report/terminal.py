@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import typer
@@ -23,6 +24,12 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u20
 def printable(text: str) -> str:
     r"""Return a text with its control characters as Python writes them: `\x1b`."""
     return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def shown_path(path: Path) -> str:
+    """Return a path below the working directory as seen from there, any other as it is."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def say(text: object, *, err: bool = False, nl: bool = True, fg: str | None = None) -> None:

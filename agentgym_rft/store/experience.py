@@ -75,7 +75,7 @@ class ExperienceStore:
     """
 
     def __init__(self, path: Path, vocabulary: str | None = None) -> None:
-        self.path = path
+        self.path = path.absolute()
         if vocabulary is None and not path.is_file():
             raise DataError(f"There is no experience store '{path}'. Give the file that `agentgym explore` writes.")
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,16 +19,19 @@ from agentgym_rft.store.files import file_name, write_atomically
 
 
 def run_directory(config: Config) -> Path:
-    """Return the directory of a run: the given one, or a new one named after environment, algorithm and time."""
+    """Return the directory of a run: the given one, or a new one named after environment, algorithm and time.
+
+    The path is absolute: an environment that changes the working directory does not move it.
+    """
     if config.run.out:
-        return Path(config.run.out)
+        return Path(config.run.out).absolute()
     return default_directory(config.env.id.rpartition("/")[2].lower(), config.algorithm.name)
 
 
 def default_directory(*names: str) -> Path:
     """Return a new directory named after these, of `module:name` the name, and the time."""
     known = [file_name(name.rpartition(":")[2]) for name in names]
-    return Path("runs") / "-".join([*known, time.strftime("%Y%m%d-%H%M%S")])
+    return Path("runs").absolute() / "-".join([*known, time.strftime("%Y%m%d-%H%M%S")])
 
 
 def holds_run(folder: Path) -> bool:
@@ -83,6 +85,7 @@ def _claim(folder: Path, lock: int, config: Section, is_new: bool) -> None:
     try:
         write_atomically(folder / "config.yaml", text.encode())
         if is_new:
-            shutil.rmtree(folder / "evaluations", ignore_errors=True)  # left by a start that finished no step
+            for left in (folder / "evaluations").glob("step_*.json"):  # by a start that finished no step
+                left.unlink()
     except OSError as error:
         raise ConfigError(f"Cannot write to '{folder}': {error.strerror}.") from error

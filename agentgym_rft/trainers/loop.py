@@ -67,7 +67,7 @@ def train(config: Config, *, resume: Path | None = None, progress: Progress | No
 
 def _lead(config: Config, resume: Path | None, progress: Progress, ranks: Ranks) -> RunResult:
     """Lead the run in the first process, which often is all of it."""
-    folder = resume or run_directory(config)
+    folder = run_directory(config) if resume is None else resume.absolute()
     parts = build(_dated(config), folder, ranks)
     try:
         with opened(folder, parts.config, is_new=resume is None) as run_dir:

@@ -612,6 +612,11 @@ CASES: dict[str, tuple[Case, ...]] = {
             text("config.yaml", f"env: {{id: '{ENV}'}}"),
             *("eval", "--policy", "DIR"),
         ),
+        in_folder(
+            "a run that names code of its own",
+            text("config.yaml", "env: {id: 'given:Env'}"),
+            *("eval", "--policy", "DIR"),
+        ),
         in_folder("`view` of no run", nothing, "view", "DIR"),
         in_folder("`report` on no run", nothing, "report", "DIR"),
         viewed(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import zip_longest
+from pathlib import Path
 
 import numpy as np
 
@@ -63,6 +65,15 @@ def global_generators_are_left_alone(subject: Subject) -> None:
         random.setstate(python_state)
         np.random.set_state(numpy_state)  # noqa: NPY002
     require(first == second, "an episode depends on a global random generator; give the environment its own.")
+
+
+def the_working_directory_is_left_alone(subject: Subject) -> None:
+    """Check that an episode ends in the folder in which it began: paths of others are relative to it."""
+    env = subject.make()
+    record(env, subject.start(env), 0)
+    after = Path.cwd()
+    os.chdir(subject.directory)
+    require(after == subject.directory, "an episode changes the working directory; use absolute paths.")
 
 
 def _episode_under_global_seed(subject: Subject, seed: int) -> list[Observed]:

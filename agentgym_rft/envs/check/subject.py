@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from agentgym_rft.envs.base import TextEnv
@@ -62,6 +63,7 @@ class Subject:
     split: str = ""
     settings: CheckSettings = THOROUGH
     is_fresh: bool = True
+    directory: Path = field(default_factory=Path.cwd)  # in which the check began
     _opened: list[TextEnv] = field(default_factory=list)
     _tasks: list[str] = field(default_factory=list)
 

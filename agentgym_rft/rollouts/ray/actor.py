@@ -11,6 +11,7 @@ from typing import Any
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.rollouts.episode.forks import Fork
 from agentgym_rft.rollouts.episode.spec import EpisodeSpec
+from agentgym_rft.rollouts.ray.failures import readable
 from agentgym_rft.rollouts.ray.packing import Packed, unpack
 from agentgym_rft.rollouts.ray.replicas import ReplicaPolicy
 from agentgym_rft.rollouts.ray.setup import Answer, Location, Setup, location, open_policy
@@ -27,6 +28,7 @@ class RolloutWorker:
         self._replicas: ReplicaPolicy | None = None
         self._ended = asyncio.Event()
 
+    @readable
     async def start(self, setup: Setup, packed: Packed | None, version: int) -> Location:
         """Make the environments and the policy.
 
@@ -46,10 +48,12 @@ class RolloutWorker:
         """Wait until the actor is closed. If its process dies, Ray raises an error for the caller."""
         await self._ended.wait()
 
+    @readable
     async def record(self, spec: EpisodeSpec, start: Fork | None) -> Answer:
         """Return one episode, see `Workers.record`."""
         return self._answer(await self._ready().record(spec, start))
 
+    @readable
     async def play(self, spec: EpisodeSpec) -> Answer:
         """Play one episode and return only its trajectory.
 
@@ -58,10 +62,12 @@ class RolloutWorker:
         played = await self._ready().record(spec)
         return self._answer(replace(played, observations=(), snapshots=(), remaining=()))
 
+    @readable
     async def reply(self, request: ChatRequest) -> Answer:
         """Return a free-standing reply, see `Workers.reply`."""
         return self._answer(await self._ready().reply(request))
 
+    @readable
     async def load(self, packed: Packed, version: int) -> None:
         """Load new weights into this worker's own policy. Raises `PolicyError` if they do not fit."""
         await self._ready().load(unpack(packed), version)

@@ -72,7 +72,8 @@ def imitate(config: SftConfig, *, resume: Path | None = None, shown: SftProgress
         torch.set_num_threads(config.num_threads)
     config = _dated(config)
     card = load_card(config.agent)
-    with _environment(config) as env, opened(resume or run_directory(config), config, is_new=resume is None) as folder:
+    run_dir = run_directory(config) if resume is None else resume.absolute()
+    with _environment(config) as env, opened(run_dir, config, is_new=resume is None) as folder:
         if (folder / "model").is_dir():
             _check_made(folder / "model")
             shown.note("The model is there already.")
@@ -105,7 +106,7 @@ def _dated(config: SftConfig) -> SftConfig:
 def run_directory(config: SftConfig) -> Path:
     """Return the directory of a run: the given one, or a new one named after environment and time."""
     if config.run.out:
-        return Path(config.run.out)
+        return Path(config.run.out).absolute()
     return default_directory("sft", config.env.id.rpartition("/")[2].lower())
 
 

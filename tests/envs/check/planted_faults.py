@@ -134,6 +134,25 @@ class GlobalRandom(CounterEnv):
         return super().observation()
 
 
+class ChangesFolder(CounterEnv):
+    def step(self, action):
+        os.chdir("/")
+        return super().step(action)
+
+
+class BlankAction(CounterEnv):
+    def info(self, invalid=False):
+        return {**super().info(invalid), "admissible_actions": ["up", "down", " "]}
+
+
+class TwoSpaces(CounterEnv):
+    def step(self, action):
+        return super().step("up" if action == "go  up" else action)
+
+    def info(self, invalid=False):
+        return {**super().info(invalid), "admissible_actions": ["up", "down", "go  up"]}
+
+
 class GlobalSeeding(CounterEnv):
     def reset(self, *, seed=None, options=None):
         np.random.seed(seed)  # noqa: NPY002

@@ -70,6 +70,9 @@ FAULTS = {
         "Unrepeatable": "an episode with the same seed and actions in another instance differs: observation ",
     },
     "global_generators_are_left_alone": {"GlobalRandom": GLOBAL, "GlobalSeeding": GLOBAL},
+    "the_working_directory_is_left_alone": {
+        "ChangesFolder": "an episode changes the working directory; use absolute paths.",
+    },
     "instances_do_not_share_state": {
         "SharedRoom": "an instance plays differently while another one is stepped: observation ",
         "SharedCounter": "While checking 'instances do not share state': EnvError: The episode is over; call reset.",
@@ -100,6 +103,10 @@ FAULTS = {
         "DigitParser": "the action '²' raises ValueError: ",
         "Echo": "the observation of the action '\\ud800' holds a lone surrogate, which cannot be written to a file;",
         "LongEcho": "the observation of the action '99999999999999999999'... of 5000 characters, of 5040 character",
+    },
+    "admissible_actions_can_be_said": {
+        "BlankAction": "no reply can hold the admissible action ' '.",
+        "TwoSpaces": "the admissible action 'go  up' with its white space folded, as in a reply, differs: observation ",
     },
     "state_keys_tell_states_apart": {
         "OneStateKey": "info['state_key'] stays 'train-0' while the score changes; equal keys mean equal states.",

@@ -318,6 +318,13 @@ def test_the_process_imports_no_torch():
     assert not {"torch", "transformers", "textworld"} & set(names)
 
 
+def test_no_file_of_the_working_directory_hides_a_library_there(tmp_path, make, monkeypatch):
+    for name in ("json", "socket", "typing"):
+        (tmp_path / f"{name}.py").write_text("import os; os._exit(7)")
+    monkeypatch.chdir(tmp_path)
+    make().reset(options=TASK)
+
+
 def test_the_order_of_sets_can_be_fixed():
     orders = []
     for hash_seed in (1, 1, 2):

@@ -12,6 +12,7 @@ import pytest
 from agentgym_rft.core import StopReason
 from agentgym_rft.evaluation.panel import EvaluationPlan, evaluate
 from agentgym_rft.evaluation.players import text_workers
+from agentgym_rft.rollouts.episode.boundary import contained
 from agentgym_rft.rollouts.episode.players import scripted
 from tests.envs.counted_env import Counted
 
@@ -123,3 +124,15 @@ def test_a_constructor_that_fails_once_costs_one_episode():
 def test_a_constructor_that_always_fails_ends_the_run_with_its_error():
     with pytest.raises(RuntimeError, match="no room"):
         played(lambda: raised(RuntimeError("no room")))
+
+
+def test_code_from_outside_may_run_an_event_loop_of_its_own_and_the_outer_one_goes_on():
+    async def outer():
+        task = asyncio.current_task()
+        assert contained(lambda: asyncio.run(asyncio.sleep(0, "done"))) == "done"
+        assert asyncio.current_task() is task
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await asyncio.sleep(1)
+
+    asyncio.run(outer())
