@@ -153,5 +153,5 @@ def test_a_configuration_cannot_be_changed():
 
 def test_a_name_that_no_file_can_have_is_refused_as_any_other():
     for name in ("a" * 300, f"{'a' * 300}.yaml"):
-        with pytest.raises(ConfigError, match="called|There is no file"):
+        with pytest.raises(ConfigError, match=r"called|There is no file"):
             find_yaml("agents", name)
