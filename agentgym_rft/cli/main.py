@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -117,6 +118,8 @@ def run(args: Sequence[str]) -> int:
         sys.stderr.flush()
         os._exit(FAILED)  # threads of the broken process group still wait, and would abort at the interpreter's end
     except Exception as error:  # nothing above catches it: print it and exit with 1
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:  # of whatever was looked for
+            return _report(f"'{error.filename}' is too long for the name of a file.", USAGE)
         return _report(_failure_sentence(error), FAILED)
 
 

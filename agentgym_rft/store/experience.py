@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from traceback import clear_frames
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
@@ -80,7 +81,7 @@ class ExperienceStore:
         try:
             self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
             with ExitStack() as refused:
-                refused.callback(self._db.close)
+                refused.push(self._leave)
                 self._begin(vocabulary)
                 refused.pop_all()
         except (sqlite3.Error, StorageError, UnicodeDecodeError) as error:
@@ -107,7 +108,7 @@ class ExperienceStore:
                 self._drop(group.group_id, "no_valid_trajectory", step)
                 return False
             number = self._insert("groups", *(row[column] for column in COLUMNS["groups"]))
-            self._db.execute("INSERT INTO bodies VALUES (?, ?)", (number, group_bytes(group)))
+            self._execute("INSERT INTO bodies VALUES (?, ?)", (number, group_bytes(group)))
         return True
 
     def drop(self, group_id: str, reason: str, step: int = 0) -> None:
@@ -154,12 +155,12 @@ class ExperienceStore:
     @property
     def keys(self) -> Sequence[str]:
         """Ids of the groups, in the order they were written."""
-        return [row[0] for row in self._db.execute("SELECT group_id FROM groups ORDER BY number")]
+        return [row[0] for row in self._execute("SELECT group_id FROM groups ORDER BY number")]
 
     @property
     def max_token_id(self) -> int:
         """The largest token id of all, -1 without any."""
-        return int(self._db.execute("SELECT ifnull(max(max_token_id), -1) FROM groups").fetchone()[0])
+        return int(self._execute("SELECT ifnull(max(max_token_id), -1) FROM groups").fetchone()[0])
 
     def groups(self, keys: Iterable[str]) -> list[Group]:
         """Return the groups of some ids, as they were written. Raises `DataError` for a damaged one."""
@@ -167,7 +168,7 @@ class ExperienceStore:
 
     def _group(self, key: str) -> Group:
         query = "SELECT body FROM bodies JOIN groups USING (number) WHERE group_id = ?"
-        group = group_of_bytes(self._db.execute(query, (key,)).fetchone()[0], f"{self.path}: {key}")
+        group = group_of_bytes(self._execute(query, (key,)).fetchone()[0], f"{self.path}: {key}")
         if group.group_id != key:
             raise DataError(f"The experience store '{self.path}' is damaged: '{key}' holds '{group.group_id}'.")
         return group
@@ -175,7 +176,7 @@ class ExperienceStore:
     def mean_returns(self, last: int) -> list[float]:
         """Return the mean returns of the newest groups, oldest first."""
         query = "SELECT mean_return FROM groups ORDER BY number DESC LIMIT ?"
-        return [row[0] for row in self._db.execute(query, (last,))][::-1]
+        return [row[0] for row in self._execute(query, (last,))][::-1]
 
     # Training
 
@@ -228,25 +229,25 @@ class ExperienceStore:
         """Count groups as used in a step that trains on them anyway; ids that were never written are left out."""
         with self._transaction():
             for group_id in group_ids:
-                found = self._db.execute("SELECT number FROM groups WHERE group_id = ?", (group_id,)).fetchone()
+                found = self._execute("SELECT number FROM groups WHERE group_id = ?", (group_id,)).fetchone()
                 if found is not None:
                     self._insert("uses", found[0], step)
 
     def use_counts(self, group_ids: Iterable[str]) -> list[int]:
         """Return the number of steps that have trained on each of some groups."""
         query = "SELECT use_count FROM groups WHERE group_id = ?"
-        return [int(self._db.execute(query, (group_id,)).fetchone()[0]) for group_id in group_ids]
+        return [int(self._execute(query, (group_id,)).fetchone()[0]) for group_id in group_ids]
 
     def num_waiting(self, max_uses: int | None = 1) -> int:
         """Return groups that can still be taken."""
         query = f"SELECT count(*) FROM groups WHERE {_usable(max_uses)}"
-        return int(self._db.execute(query).fetchone()[0])
+        return int(self._execute(query).fetchone()[0])
 
     def forget_uses(self, after_step: int) -> int:
         """Undo the uses and drops of all later steps, which a resumed run repeats. Returns the number of uses."""
         with self._transaction():
-            self._db.execute("DELETE FROM drops WHERE step > ? AND reason = 'stale'", (after_step,))
-            return self._db.execute("DELETE FROM uses WHERE step > ?", (after_step,)).rowcount
+            self._execute("DELETE FROM drops WHERE step > ? AND reason = 'stale'", (after_step,))
+            return self._execute("DELETE FROM uses WHERE step > ?", (after_step,)).rowcount
 
     def forget_groups(self, after_step: int) -> int:
         """Remove the groups that were played for later steps, with their uses; returns how many.
@@ -256,17 +257,17 @@ class ExperienceStore:
         later = "(SELECT number FROM groups WHERE step > ?)"
         with self._transaction():
             for table in ("uses", "bodies"):
-                self._db.execute(f"DELETE FROM {table} WHERE number IN {later}", (after_step,))
-            self._db.execute("DELETE FROM drops WHERE step > ?", (after_step,))
-            return self._db.execute("DELETE FROM groups WHERE step > ?", (after_step,)).rowcount
+                self._execute(f"DELETE FROM {table} WHERE number IN {later}", (after_step,))
+            self._execute("DELETE FROM drops WHERE step > ?", (after_step,))
+            return self._execute("DELETE FROM groups WHERE step > ?", (after_step,)).rowcount
 
     def accounting(self) -> Accounting:
         """Return the counts of all groups, read in one transaction."""
         with self._transaction("DEFERRED"):
             counts = "SELECT count(*), ifnull(sum(use_count > 0), 0), ifnull(sum(use_count), 0) FROM groups"
-            written, used, uses = self._db.execute(counts).fetchone()
-            unused = self._db.execute(f"SELECT count(*) FROM groups WHERE use_count = 0 AND {_KEPT}").fetchone()[0]
-            dropped = dict(self._db.execute("SELECT reason, count(*) FROM drops GROUP BY reason"))
+            written, used, uses = self._execute(counts).fetchone()
+            unused = self._execute(f"SELECT count(*) FROM groups WHERE use_count = 0 AND {_KEPT}").fetchone()[0]
+            dropped = dict(self._execute("SELECT reason, count(*) FROM drops GROUP BY reason"))
             return Accounting(written, used, unused, uses, int(self._get("refused") or 0), dropped)
 
     def close(self) -> None:
@@ -286,13 +287,20 @@ class ExperienceStore:
             raise ConfigError(others) from error
         return file
 
+    def _leave(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Close a file that was refused. A cursor in a frame of the errors would keep it open, and locked."""
+        while error is not None:
+            clear_frames(error.__traceback__)
+            error = error.__cause__ or error.__context__
+        self._db.close()
+
     def _begin(self, vocabulary: str | None) -> None:
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
+        self._execute("PRAGMA journal_mode = WAL")
+        self._execute("PRAGMA synchronous = FULL")
         with self._transaction():
-            if vocabulary is not None and self._db.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
+            if vocabulary is not None and self._execute("SELECT 1 FROM sqlite_master").fetchone() is None:
                 for statement in STATEMENTS:
-                    self._db.execute(statement)
+                    self._execute(statement)
                 self._set("format", str(FORMAT))
                 self._set("vocabulary", vocabulary)
         with self._transaction("DEFERRED"):
@@ -300,7 +308,7 @@ class ExperienceStore:
 
     def _check(self, vocabulary: str | None) -> None:
         """Raise `DataError` for something else than an undamaged store of this format and vocabulary."""
-        tables = [row[0] for row in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        tables = [row[0] for row in self._execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         version = self._get("format") if "meta" in tables else None
         if version != str(FORMAT):
             found = "no experience store" if version is None else f"an experience store of format {version}"
@@ -316,14 +324,25 @@ class ExperienceStore:
     @contextmanager
     def _transaction(self, kind: Literal["IMMEDIATE", "DEFERRED"] = "IMMEDIATE") -> Iterator[None]:
         with self._writing():
-            self._db.execute(f"BEGIN {kind}")
+            self._execute(f"BEGIN {kind}")
             try:
                 yield
-                self._db.execute("COMMIT")
+                self._execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:  # on a full disk SQLite itself has ended it
-                    self._db.execute("ROLLBACK")
+                    self._execute("ROLLBACK")
                 raise
+
+    def _execute(self, query: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """Run a statement. Raises DataError where SQLite meets damage that was not there when the store was opened."""
+        try:
+            return self._db.execute(query, values)
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT:
+                raise
+            raise DataError(
+                f"The experience store '{self.path}' is damaged: {error}. Restore it from a copy."
+            ) from error
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -337,34 +356,34 @@ class ExperienceStore:
 
     def _has(self, group_id: str) -> bool:
         query = "SELECT 1 FROM groups WHERE group_id = ? UNION ALL SELECT 1 FROM drops WHERE group_id = ?"
-        return self._db.execute(query, (group_id, group_id)).fetchone() is not None
+        return self._execute(query, (group_id, group_id)).fetchone() is not None
 
     def _drop(self, group_id: str, reason: str, step: int) -> None:
         self._insert("drops", group_id, reason, step)
 
     def _drop_stale(self, step: int, max_staleness: int) -> None:
         query = f"SELECT group_id FROM groups WHERE oldest_version < ? AND use_count = 0 AND {_KEPT}"
-        for (group_id,) in self._db.execute(query, (step - max_staleness,)).fetchall():
+        for (group_id,) in self._execute(query, (step - max_staleness,)).fetchall():
             self._drop(group_id, "stale", step)
 
     def _insert(self, table: str, *values: Any, conflict: Literal["IGNORE", "REPLACE"] = "IGNORE") -> int | None:
         """Insert a row with its checksum, and return its number; a row of the same key stays, or is replaced."""
         columns = (*COLUMNS[table], "checksum")
         query = f"INSERT OR {conflict} INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
-        return self._db.execute(query, (*values, row_checksum(*values))).lastrowid
+        return self._execute(query, (*values, row_checksum(*values))).lastrowid
 
     def _candidates(self, step: int, max_uses: int | None, oldest: int | None) -> list[_Candidate]:
         """Return all groups that may be used in a step."""
         fresh = "" if oldest is None else f"AND oldest_version >= {oldest}"
         query = f"SELECT number, group_id, has_signal, oldest_version, use_count FROM groups WHERE {_usable(max_uses)}"
-        rows = self._db.execute(f"{query} {fresh} AND number NOT IN (SELECT number FROM uses WHERE step = ?)", (step,))
+        rows = self._execute(f"{query} {fresh} AND number NOT IN (SELECT number FROM uses WHERE step = ?)", (step,))
         return [
             _Candidate(number, group_id, priority(bool(signal), step - oldest_version, uses), uses)
             for number, group_id, signal, oldest_version, uses in rows
         ]
 
     def _get(self, key: str) -> str | None:
-        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        row = self._execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
     def _set(self, key: str, value: str) -> None:

@@ -270,3 +270,8 @@ def test_report_compares_runs(run, tmp_path):
     assert (tmp_path / "a" / "comparison.html").is_file()
     assert run("report", tmp_path / "b", "--out", tmp_path / "other.html")[1].strip() == str(tmp_path / "other.html")
     assert (tmp_path / "other.html").is_file()
+
+
+def test_a_name_that_no_file_can_have_is_one_sentence(capsys):
+    assert cli.run(["eval", "--policy", "a" * 300]) == 2
+    assert re.fullmatch(rf"'{'a' * 300}/config\.\w+' is too long for the name of a file\.\n", capsys.readouterr().err)

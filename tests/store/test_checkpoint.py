@@ -219,6 +219,16 @@ def test_what_an_optimizer_cannot_be_restored_from_is_refused_whoever_signed_it(
         restore(load_checkpoint(saved[0]), *make(0))
 
 
+def test_a_description_of_tensors_larger_than_their_files_is_refused_before_there_is_memory_for_them(saved):
+    place = saved[0] / "step-000004"
+    for path in (place / "trainer").glob("*.distcp"):
+        sign(place, f"trainer/{path.name}", path.read_bytes()[:100])
+    with pytest.raises(
+        CheckpointError, match=r"cannot be restored: its tensors have [\d,]+ bytes, but their files 100\."
+    ):
+        restore(load_checkpoint(saved[0]), *make(0))
+
+
 @pytest.mark.parametrize("content", [b"[]", b'{"policies": "a"}', b"[" * 5000])
 def test_a_state_of_other_types_is_refused_whoever_signed_it(saved, content):
     sign(saved[0] / "step-000004", "state.json", content)

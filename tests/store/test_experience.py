@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -307,6 +308,15 @@ def test_no_single_bit_that_flips_is_read_as_other_content(tmp_path):
         except DataError:
             num_refused += 1
     assert num_refused > 50  # most of the file's pages are empty
+
+
+def test_a_store_that_is_refused_is_left_open_by_nothing(tmp_path):
+    path = used_store(tmp_path / "s.db")
+    path.write_bytes(path.read_bytes().replace(b"newest_version INTEGER", b"newest_versio\xff INTEGER"))
+    with pytest.raises(DataError, match="decode") as refused:  # whose traceback is still there
+        ExperienceStore(path, "words")
+    left = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
+    assert not [name for name in left if str(path) in name], refused
 
 
 def all_of(path):

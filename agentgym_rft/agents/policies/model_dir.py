@@ -12,7 +12,7 @@ from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_
 from agentgym_rft.errors import DataError
 from agentgym_rft.json_text import parse_json
 
-_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _INDICES = {"model.safetensors": "model.safetensors.index.json", "pytorch_model.bin": "pytorch_model.bin.index.json"}
 _LFS = b"version https://git-lfs"
@@ -122,7 +122,7 @@ def _missing_weights(folder: Path) -> str | None:
             return None
         if (folder / index).is_file():
             return _missing_shards(folder, index)
-    if any(file for pattern in _WEIGHTS for file in folder.glob(pattern)):
+    if any(file for pattern in WEIGHTS for file in folder.glob(pattern)):
         return None
     found = sorted(folder.glob("*.gguf"))
     return _is_gguf(found[0]) if found else f"{folder} has no weights (model.safetensors)."

@@ -98,6 +98,7 @@ def cut_weights(folder: Path) -> None:
         (lambda f: (f / "generation_config.json").write_text("[" * 5000), "it nests too many levels"),
         (cut_weights, "cannot be read"),
         (lambda f: change_config(f, hidden_size=64), "cannot be read"),
+        (lambda f: change_config(f, hidden_size=2**16), "asks for .* weights, but their files have .* bytes"),
         (lambda f: change_config(f, num_hidden_layers=4, layer_types=["full_attention"] * 4), "lack model.layers.3"),
     ],
 )
