@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -87,7 +88,8 @@ def _not_chosen() -> None:
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 usage or configuration, 130 interrupted."""
-    sys.path.append("")  # `--env my_module:MyEnv` finds a module in the current folder, which hides no library
+    with contextlib.suppress(FileNotFoundError):  # the current folder may be gone
+        sys.path.append(os.getcwd())  # `--env my_module:MyEnv` finds a module there, which hides no library
     if logging.lastResort is not None:  # where warnings go
         logging.lastResort.setFormatter(PrintableFormatter())
     if "TORCHELASTIC_RUN_ID" not in os.environ:  # torchrun means it otherwise, see `interruption.py`
