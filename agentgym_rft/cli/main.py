@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import typer
 
-from agentgym_rft.errors import AgentGymError, ParallelError
+from agentgym_rft.errors import AgentGymError, ParallelError, message_of
 from agentgym_rft.report.terminal import PrintableFormatter, say
 from agentgym_rft.store.under_way import REFUSED, is_disk_error
 
@@ -116,7 +116,7 @@ def run(args: Sequence[str]) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(FAILED)  # threads of the broken process group still wait, and would abort at the interpreter's end
-    except Exception as error:  # nothing above catches it: print it and exit with 1
+    except BaseException as error:  # `SystemExit`, too: none is ours, and that of an environment is no success
         return _report(_failure_sentence(error), FAILED)
 
 
@@ -137,7 +137,7 @@ def _usage_sentence(error: Exception) -> str:
     return f"{sentence if sentence.endswith(('.', '?')) else f'{sentence}.'} See --help."
 
 
-def _failure_sentence(error: Exception) -> str:
+def _failure_sentence(error: BaseException) -> str:
     """Return the message of the package's own errors and of the disk; for any other, its type and how to get a
     traceback.
     """
@@ -146,7 +146,7 @@ def _failure_sentence(error: Exception) -> str:
     if isinstance(error, OSError) and is_disk_error(error):
         file = "" if error.filename is None else f" '{error.filename}'"
         return f"The operating system refuses{file}: {error.strerror}. Make room, or choose another place."
-    text = f"{type(error).__name__}: {error}".rstrip(": .")
+    text = f"{type(error).__name__}: {message_of(error)}".rstrip(": .")
     return f"{text}. Set AGENTGYM_DEBUG=1 to see where it was raised."
 
 
