@@ -78,7 +78,9 @@ def message_of(error: BaseException) -> str:
     """Return the message of an exception, also of one from outside that cannot be turned into text."""
     try:
         return str(error)
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # `sys.exit` is no message, either
         return "its message cannot be shown"
 
 

@@ -16,7 +16,7 @@ PACKAGES = sorted({module.rpartition(".")[0] for module in MODULES} - {""})
 BENCHMARKS = ROOT.parent / "benchmarks"
 
 BASE = ("core", "errors", "json_text", "registry")
-ENVS = ("envs.base", "envs.ended", "envs.forks", "envs.making", "envs.panels")  # no concrete environment
+ENVS = ("envs.base", "envs.ended", "envs.forks", "envs.making", "envs.panels", "envs.values")  # no concrete environment
 BELOW_ROLLOUTS = (*BASE, "config", "agents", "store", *ENVS)
 BELOW_TRAINERS = (*BELOW_ROLLOUTS, "report", "rollouts", "evaluation")
 ALL = ("",)

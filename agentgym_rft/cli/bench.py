@@ -16,7 +16,7 @@ from agentgym_rft.cli.trust import Trust, check_trust
 from agentgym_rft.config.load import merge, validate_config
 from agentgym_rft.config.run import Config
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.report.terminal import say
+from agentgym_rft.report.terminal import say, shown_path
 
 
 def bench_command(
@@ -53,17 +53,17 @@ def bench_command(
         "policy": given_values(device=device),
         "run": {"seed": seed},
     }
-    folder = out or place_in(run, "bench")
+    folder = (out or place_in(run, "bench")).absolute()  # an environment may change the working directory
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"Cannot write to '{folder}': {error.strerror}. Choose another --out.") from error
     configs = {
         step: merge_settings(merge(base, {"policy": {"path": policy}}), updates, data, None)
-        for step, policy in _policies(run, base, every)
+        for step, policy in _policies(run.absolute(), base, every)
     }
     print_wide(sys.stdout, bench_table(_curve(run, configs, samples, folder)))
-    say(f"curve {folder / 'curve.json'}")
+    say(f"curve {shown_path(folder / 'curve.json')}")
 
 
 def _curve(run: Path, configs: Mapping[int, Config], samples: int, folder: Path) -> list[dict[str, Any]]:
@@ -111,7 +111,9 @@ def _evaluated(config: Config, name: str, samples: int, path: Path) -> dict[str,
             return known
     say(f"{name}:", err=True)
     progress = TerminalEvaluationProgress(Console(file=sys.stderr))
-    summary = {**run_evaluation(Request(config, name, samples, None, path), progress), "asked": asked}
-    write_summary(path, summary)
-    partial_path(path).unlink(missing_ok=True)
-    return summary
+
+    def keep(summary: dict[str, Any]) -> None:
+        write_summary(path, {**summary, "asked": asked})
+        partial_path(path).unlink(missing_ok=True)
+
+    return run_evaluation(Request(config, name, samples, None, path), progress, keep)

@@ -70,7 +70,8 @@ def explore_command(
         say(line, err=True)
 
     with interruptible(partial(say, err=True), "this round is finished and stored first") as stopped:
-        plan = Exploration(config, groups, follow, is_start_of_run=not is_own_start)
+        followed = None if follow is None else follow.absolute()  # an environment may change the working directory
+        plan = Exploration(config, groups, followed, is_start_of_run=not is_own_start)
         accounting = explore(plan, is_stopped=stopped.is_set, on_round=show)
     say(f"store {config.store.path}: {accounting.written} groups written, {accounting.used} used")
     if stopped.is_set():

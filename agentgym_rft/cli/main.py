@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -15,7 +16,7 @@ from typing import Any, cast
 import typer
 
 from agentgym_rft.cli.ending import leave
-from agentgym_rft.errors import AgentGymError, ParallelError
+from agentgym_rft.errors import AgentGymError, ParallelError, message_of
 from agentgym_rft.report.terminal import PrintableFormatter, say
 from agentgym_rft.store.under_way import REFUSED, is_disk_error
 from agentgym_rft.trainers.learner.launcher import is_launched
@@ -90,7 +91,8 @@ def _not_chosen() -> None:
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 usage or configuration, 130 interrupted."""
-    sys.path.append("")  # `--env my_module:MyEnv` finds a module in the current folder, which hides no library
+    with contextlib.suppress(FileNotFoundError):  # the current folder may be gone
+        sys.path.append(os.getcwd())  # `--env my_module:MyEnv` finds a module there, which hides no library
     if logging.lastResort is not None:  # where warnings go
         logging.lastResort.setFormatter(PrintableFormatter())
     if not is_launched():  # launchers mean it otherwise, see `interruption.py`
@@ -117,7 +119,7 @@ def run(args: Sequence[str]) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(FAILED)  # threads of the broken process group still wait, and would abort at the interpreter's end
-    except Exception as error:  # nothing above catches it: print it and exit with 1
+    except BaseException as error:  # `SystemExit`, too: none is ours, and that of an environment is no success
         if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:  # of whatever was looked for
             return _report(f"'{error.filename}' is too long for the name of a file.", USAGE)
         return _report(_failure_sentence(error), FAILED)
@@ -140,7 +142,7 @@ def _usage_sentence(error: Exception) -> str:
     return f"{sentence if sentence.endswith(('.', '?')) else f'{sentence}.'} See --help."
 
 
-def _failure_sentence(error: Exception) -> str:
+def _failure_sentence(error: BaseException) -> str:
     """Return the message of the package's own errors and of the disk; for any other, its type and how to get a
     traceback.
     """
@@ -149,7 +151,7 @@ def _failure_sentence(error: Exception) -> str:
     if isinstance(error, OSError) and is_disk_error(error):
         file = "" if error.filename is None else f" '{error.filename}'"
         return f"The operating system refuses{file}: {error.strerror}. Make room, or choose another place."
-    text = f"{type(error).__name__}: {error}".rstrip(": .")
+    text = f"{type(error).__name__}: {message_of(error)}".rstrip(": .")
     return f"{text}. Set AGENTGYM_DEBUG=1 to see where it was raised."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -128,6 +129,11 @@ def check_out(out: Path) -> None:
         tempfile.TemporaryFile(dir=out.parent).close()
     except OSError as error:
         raise ConfigError(f"Cannot write '{out}': {error.strerror}. Choose another --out.") from error
+
+
+def is_piped(out: Path | None) -> bool:
+    """Return True if a result goes to stdout as JSON, and its table therefore to stderr."""
+    return out is None and not sys.stdout.isatty()
 
 
 def place_in(run: Path, name: str) -> Path:

@@ -29,7 +29,7 @@ from agentgym_rft.config.load import find_yaml, load_sft_config, merge, merge_ov
 from agentgym_rft.config.run import Config
 from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.errors import CheckpointError, ConfigError
-from agentgym_rft.report.terminal import say
+from agentgym_rft.report.terminal import say, shown_path
 from agentgym_rft.store.files import write_atomically
 from agentgym_rft.store.under_way import under_way
 
@@ -133,7 +133,7 @@ def resume_stages(out: Path, trust: bool) -> None:
 
 def _run(stages: Sequence[Stage], out: Path, overrides: Sequence[Override], trust: bool) -> None:
     last: Path | None = None
-    go_on = f"agentgym train --resume {out}"
+    go_on = f"agentgym train --resume {shown_path(out)}"
     with under_way(out, f"Make room and go on with: {go_on}", lambda: last is not None):
         for stage in stages:
             folder = out / stage.folder
@@ -144,7 +144,7 @@ def _run(stages: Sequence[Stage], out: Path, overrides: Sequence[Override], trus
             elif not (folder / "model").is_dir():
                 _imitate(config, folder, go_on, overrides, trust)
             last = folder
-    say(f"run {out}")
+    say(f"run {shown_path(out)}")
 
 
 def _reinforce(config: Config, folder: Path, go_on: str) -> None:

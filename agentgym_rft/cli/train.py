@@ -55,10 +55,10 @@ def train_command(
     if resume is not None and is_staged_run(resume):
         if overrides or any(value is not None for value in (*given.values(), recipe)):
             raise ConfigError("A run with stages goes on as it was begun: leave out all options but --resume.")
-        resume_stages(resume, trust)
+        resume_stages(resume.absolute(), trust)
         return
     if (staged := staged_recipe(recipe)) is not None:
-        folder = Path(out or f"runs/stages-{time.strftime('%Y%m%d-%H%M%S')}")
+        folder = Path(out or f"runs/stages-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
         begin_stages(staged, folder, with_shorthands(_SHORT, given, overrides), str(recipe), trust)
         return
     settings = with_shorthands(_SHORT, given, overrides)

@@ -28,8 +28,12 @@ def printable(text: str) -> str:
 
 def shown_path(path: Path) -> str:
     """Return a path below the working directory as seen from there, any other as it is."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # an environment went to a folder and removed it
+        return str(path)
+    is_below = path.is_relative_to(here) and here != Path(here.anchor)
+    return str(path.relative_to(here) if is_below else path)
 
 
 def say(text: object, *, err: bool = False, nl: bool = True, fg: str | None = None) -> None:

@@ -173,6 +173,8 @@ def test_a_traceback_is_shown_on_request():
         (KeyError("x"), "KeyError: 'x'"),
         (OSError(71, "Protocol error"), "OSError: [Errno 71] Protocol error"),
         (ValueError("one\ntwo"), "ValueError: one two"),
+        (SystemExit(0), "SystemExit: 0"),
+        (GeneratorExit(), "GeneratorExit"),
     ],
 )
 def test_any_other_failure_exits_with_1_and_a_sentence(run, monkeypatch, error, said):

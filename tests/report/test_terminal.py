@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 import agentgym_rft
-from agentgym_rft.report.terminal import PrintableFormatter, print_line, print_wide, printable, say
+from agentgym_rft.report.terminal import PrintableFormatter, print_line, print_wide, printable, say, shown_path
 
 PACKAGE = Path(agentgym_rft.__file__).parent
 HOSTILE = "\x1b]0;owned\x07\x1b[2Jrisen\rover\x9b31m \u202eback\ud800"
@@ -71,3 +71,15 @@ def test_nothing_else_in_the_package_prints():
                 if name in printing:
                     found.add(str(path.relative_to(PACKAGE)))
     assert found <= may
+
+
+def test_a_path_is_shown_from_the_working_directory_where_it_lies_below(tmp_path, monkeypatch):
+    path, gone = tmp_path / "runs" / "first", tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert shown_path(path) == "runs/first"
+    monkeypatch.chdir("/")
+    assert shown_path(path) == str(path)
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert shown_path(path) == str(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agentgym_rft.envs.check.rules import check_observation
 from agentgym_rft.envs.check.subject import Observed, Subject, fail, record, replay, require, require_equal, short
+from agentgym_rft.errors import message_of
 
 # Digits are among them: Python calls '²' a digit and reads no number from it, nor from more than 4,300 digits.
 _ODD_TEXTS = (
@@ -43,7 +44,7 @@ def any_text_is_an_action(subject: Subject) -> None:
         try:
             seen = Observed.from_step(env, text)
         except Exception as error:  # any error here breaks the rule
-            fail(f"the action {_named(text)} raises {type(error).__name__}: {short(str(error))}.")
+            fail(f"the action {_named(text)} raises {type(error).__name__}: {short(message_of(error))}.")
         require(isinstance(seen.observation, str), f"the action {_named(text)} is not answered with text.")
         answer = seen.observation[: _LONG // 10] if len(text) >= _LONG else seen.observation
         check_observation(env, answer, f"the action {_named(text)}")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import zip_longest
-from pathlib import Path
 
 import numpy as np
 
 from agentgym_rft.envs.base import Expert, TextEnv
+from agentgym_rft.envs.check.process_state import process_state
 from agentgym_rft.envs.check.subject import (
     MAX_EPISODE_STEPS,
     Observed,
@@ -21,6 +22,7 @@ from agentgym_rft.envs.check.subject import (
     books_of,
     fail,
     play,
+    raised,
     record,
     replay,
     require,
@@ -71,9 +73,23 @@ def the_working_directory_is_left_alone(subject: Subject) -> None:
     """Check that an episode ends in the folder in which it began: paths of others are relative to it."""
     env = subject.make()
     record(env, subject.start(env), 0)
-    after = Path.cwd()
-    os.chdir(subject.directory)
-    require(after == subject.directory, "an episode changes the working directory; use absolute paths.")
+    after = process_state().directory
+    os.chdir(subject.before.directory)
+    require(after == subject.before.directory, "an episode changes the working directory; use absolute paths.")
+
+
+def the_process_is_left_alone(subject: Subject) -> None:
+    """Check that Ctrl-C and SIGTERM stay the run's, and no thread that the interpreter waits for is left by `close`."""
+    env = subject.make()
+    record(env, subject.start(env), 0)
+    subject.close_all()
+    after = process_state()
+    for number, handler in subject.before.handlers.items():
+        if after.handlers[number] != handler:
+            signal.signal(number, handler)
+            fail(f"an episode changes what {number.name} does; leave signals to the run.")
+    left = sorted(thread.name for thread in after.threads - subject.before.threads)
+    require(not left, f"close leaves {', '.join(left)} running, for which Python waits at the end; make it a daemon.")
 
 
 def _episode_under_global_seed(subject: Subject, seed: int) -> list[Observed]:
@@ -119,7 +135,7 @@ def calls_may_come_from_any_thread(subject: Subject) -> None:
     try:
         seen = [elsewhere(action) for action in (None, *actions)]
     except Exception as error:  # any error here breaks the rule
-        fail(f"a call from another thread raises {type(error).__name__}: {error}.")
+        fail(f"a call from another thread raises {raised(error)}.")
     require_equal(expected, seen, "an episode differs when its calls change threads")
 
 

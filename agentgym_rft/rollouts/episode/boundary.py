@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from agentgym_rft.agents.policies.base import Completion
 from agentgym_rft.core import StopReason
 from agentgym_rft.envs.forks import Lineage, end_fork
+from agentgym_rft.envs.values import as_measures, as_number, as_score, as_won
 from agentgym_rft.errors import EnvError, PolicyError, StorageError, message_of
 
 T = TypeVar("T")
@@ -122,43 +123,22 @@ async def in_thread(function: Callable[[], T]) -> T:
 def checked_step(step: Step) -> Step:
     """Return what `step` gave, with plain types. Raises `EnvError` for a reward that is no finite number."""
     observation, reward, terminated, truncated, info = step
-    if not math.isfinite(float(reward)):
-        raise EnvError(f"The environment gave reward {reward}, expected a finite number.")
-    return observation, float(reward), bool(terminated), bool(truncated), info
+    return observation, as_number("reward", reward), bool(terminated), bool(truncated), info
 
 
 def checked_info(observation: str, info: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `info` with defaults for `won` and `score`. Raises `EnvError` for a wrong score or observation."""
+    """Return `info` with defaults for `won` and `score`. Raises `EnvError` for a wrong value or observation."""
     if not isinstance(observation, str):
         raise EnvError(f"The environment gave an observation of type {type(observation).__name__}, expected str.")
     complete = {"won": False, "score": 0.0, "task_type": "", **info}
-    won, score = (_number(name, complete[name]) for name in ("won", "score"))
-    if not 0.0 <= score <= 1.0:
-        raise EnvError(f"The environment gave score {score}, expected 0 to 1.")
-    if won not in (0.0, 1.0):
-        raise EnvError(f"The environment gave won={won}, expected True or False.")
+    complete |= {"won": as_won(complete["won"]), "score": as_score(complete["score"])}
     if not isinstance(complete["task_type"], str):
         raise EnvError(
             f"The environment gave a task_type of type {type(complete['task_type']).__name__}, expected str."
         )
-    complete |= {"won": bool(won), "score": score}
     if "measures" in complete:
-        complete["measures"] = _numbers(complete["measures"])
+        complete["measures"] = as_measures(complete["measures"])
     return complete
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError) as error:
-        raise EnvError(f"The environment gave {name} of type {type(value).__name__}, expected one number.") from error
-
-
-def _numbers(measures: Any) -> dict[str, float]:
-    try:
-        return {name: float(value) for name, value in measures.items()}
-    except (AttributeError, TypeError, ValueError) as error:
-        raise EnvError(f"The environment gave measures {measures!r}, expected numbers by name.") from error
 
 
 def outcome_info(info: Mapping[str, Any], last_observation: str, max_steps: int, reset_seed: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from agentgym_rft.envs.ended import close_env
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.rollouts.episode.forks import Fork
 from agentgym_rft.rollouts.episode.spec import EpisodeSpec
-from agentgym_rft.rollouts.ray.failures import readable
+from agentgym_rft.rollouts.ray.failures import check_sendable, readable
 from agentgym_rft.rollouts.ray.packing import Packed, unpack
 from agentgym_rft.rollouts.ray.replicas import ReplicaPolicy
 from agentgym_rft.rollouts.ray.setup import Answer, Location, Setup, location, open_policy
@@ -51,8 +51,10 @@ class RolloutWorker:
 
     @readable
     async def record(self, spec: EpisodeSpec, start: Fork | None) -> Answer:
-        """Return one episode, see `Workers.record`."""
-        return self._answer(await self._ready().record(spec, start))
+        """Return one episode, see `Workers.record`. Raises `EnvError` for an info that cannot be sent."""
+        played = await self._ready().record(spec, start)
+        check_sendable(played.observations)
+        return self._answer(played)
 
     @readable
     async def play(self, spec: EpisodeSpec) -> Answer:

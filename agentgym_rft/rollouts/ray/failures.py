@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
+from ray import cloudpickle
 from ray.exceptions import ObjectLostError, ObjectStoreFullError, OutOfDiskError, RayActorError, RayTaskError
 
 from agentgym_rft.envs.process.child import failure
 from agentgym_rft.envs.process.worker import exception
-from agentgym_rft.errors import AgentGymError, ConfigError, WorkersError, message_of
+from agentgym_rft.errors import AgentGymError, ConfigError, EnvError, WorkersError, message_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,6 +38,15 @@ def readable(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
             raise ForeignError(f"{type(error).__name__}: {message_of(error)}") from None
 
     return wrapper
+
+
+def check_sendable(value: Any) -> None:
+    """Raise `EnvError` for what an environment returned if it does not survive the way to another process."""
+    try:
+        cloudpickle.loads(cloudpickle.dumps(value))
+    except Exception as error:  # of whatever class
+        problem = f"{type(error).__name__}: {message_of(error)}"
+        raise EnvError(f"What the environment returned cannot be sent: {problem}") from error
 
 
 def own_error(error: RayTaskError) -> AgentGymError:

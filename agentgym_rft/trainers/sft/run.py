@@ -183,8 +183,8 @@ def _evaluate(config: SftConfig, folder: Path, step: int, policy: str, shown: Sf
     """Play the panel with a policy and save the summary in the run directory; nothing without a panel."""
     if not config.eval.num_tasks:
         return
-    summary = run_evaluation(Request(evaluation_config(config, policy), f"{folder.name}@{step}"))
-    write_evaluation(folder, step, summary)
+    request = Request(evaluation_config(config, policy), f"{folder.name}@{step}")
+    summary = run_evaluation(request, keep=lambda summary: write_evaluation(folder, step, summary))
     shown.evaluation(step, summary)
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from agentgym_rft.evaluation.panel import EvaluationPlan, evaluate
 from agentgym_rft.evaluation.players import text_workers
 from agentgym_rft.rollouts.episode.boundary import contained
 from agentgym_rft.rollouts.episode.players import scripted
+from agentgym_rft.rollouts.workers.event_loop import EventLoop
 from tests.envs.counted_env import Counted
 
 TASKS = ["valid_unseen-0", "valid_unseen-1", "valid_unseen-2"]
@@ -45,7 +47,11 @@ INFOS = {
     "won as another number": ({"won": 7}, "won=7.0, expected True or False"),
     "score as a list": ({"score": [1.0]}, "score of type list, expected one number"),
     "task_type as an object": ({"task_type": Mute()}, "a task_type of type Mute, expected str"),
-    "measures without a number": ({"measures": {"a": None}}, "expected numbers by name"),
+    "score as text": ({"score": "1"}, "score of type str, expected one number"),
+    "measures without a number": ({"measures": {"a": None}}, "measures['a'] of type NoneType, expected one number"),
+    "measures that are not finite": ({"measures": {"a": float("inf")}}, "measures['a'] inf, expected a finite number"),
+    "measures without names": ({"measures": {1: 1.0}}, "measures of type dict, expected numbers by name"),
+    "measures as a list": ({"measures": [Mute()]}, "measures of type list, expected numbers by name"),
 }
 
 
@@ -184,3 +190,27 @@ def test_a_fork_that_comes_back_from_a_step_goes_no_further(how, code, deadline)
     trajectories = played(lambda: Faulty(fork_that_comes_back(how, codes)), deadline)
     assert codes == [code]
     assert [t.stop_reason for t in trajectories] == [StopReason.SUCCESS] * 3
+
+
+@pytest.mark.parametrize("is_in_thread", [False, True])
+def test_the_current_event_loop_is_left_to_environments(is_in_thread):
+    """Many libraries run the loop that `asyncio.get_event_loop` gives, which must not be that of the episodes."""
+
+    def current():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                return asyncio.get_event_loop_policy().get_event_loop()
+            except RuntimeError:  # there is none
+                return None
+
+    async def seen():
+        return contained(current) is asyncio.get_running_loop()
+
+    loop = EventLoop()
+    if is_in_thread:
+        loop.start()
+    try:
+        assert not loop.run(seen)
+    finally:
+        loop.close()
