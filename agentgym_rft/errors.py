@@ -47,7 +47,7 @@ class TokenMismatchError(AgentGymError, RuntimeError):
 
 
 class NumericsError(AgentGymError, ArithmeticError):
-    """A loss or gradient is not a finite number. The step was not taken, so the weights are unchanged."""
+    """A loss, a gradient or a weight is not a finite number. The last checkpoint is as it was."""
 
 
 class CheckpointError(AgentGymError, ValueError):
@@ -56,6 +56,10 @@ class CheckpointError(AgentGymError, ValueError):
 
 class StorageError(AgentGymError, OSError):
     """The disk refused what a run had to write."""
+
+
+class RunError(AgentGymError, RuntimeError):
+    """A run that was under way met what would have been refused before it. The command line exits with 1."""
 
 
 class ParallelError(AgentGymError, RuntimeError):
@@ -74,7 +78,9 @@ def message_of(error: BaseException) -> str:
     """Return the message of an exception, also of one from outside that cannot be turned into text."""
     try:
         return str(error)
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # `sys.exit` is no message, either
         return "its message cannot be shown"
 
 

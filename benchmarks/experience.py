@@ -1,4 +1,4 @@
-"""How fast the experience store is: groups written, taken and read back, and their size on disk.
+"""How fast the experience store and the trajectory files are: groups written, taken and read back, and their size.
 
 python benchmarks/experience.py [--groups 10000]
 """
@@ -17,6 +17,7 @@ from machine import describe
 
 from agentgym_rft.core import Group, StopReason, Trajectory, Turn
 from agentgym_rft.store.experience import ExperienceStore
+from agentgym_rft.store.trajectories import SUFFIX, read_trajectories, write_trajectories
 
 MEMBERS, TURNS, CONTEXT, ACTION = 8, 12, 60, 10
 
@@ -70,8 +71,14 @@ def main() -> None:
             )
             store.forget_uses(9_999)
             print(f"take of 8 groups by {rule}: {1000 * took / 20:.1f} ms")
+        print(f"opened, all rows checked: {1000 * seconds(lambda: ExperienceStore(path)):.1f} ms")
         print(f"read back: {200 / seconds(lambda: reader.groups(reader.keys[:200])):,.0f} groups/s")
         print(f"accounting: {1000 * seconds(reader.accounting):.1f} ms")
+        trajectories = [member for group in groups for member in group.trajectories]
+        file = Path(folder) / f"step_000001{SUFFIX}"
+        wrote = seconds(lambda: write_trajectories(file, trajectories))
+        read = seconds(lambda: list(read_trajectories(file)))
+        print(f"trajectory file: {len(groups) / wrote:,.0f} groups/s written, {len(groups) / read:,.0f} read")
 
 
 if __name__ == "__main__":

@@ -55,20 +55,24 @@ def python(
     *arguments: object, cwd: Path, env: Mapping[str, str] | None = None, timeout_s: float = LONGEST_S
 ) -> Finished:
     """Run Python in a fresh process; one that is late is killed with all its children, and the fault is not held."""
-    command = [sys.executable, *map(str, arguments)]
-    process = subprocess.Popen(
-        command,
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "200", "PYTHONPATH": str(ROOT), **(env or {})},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+    process = begun(*arguments, cwd=cwd, env=env)
     with process:
         try:
             out, err = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            raise AssertionError(f"still running after {timeout_s:.0f} s: {' '.join(command[1:])}") from None
+            raise AssertionError(f"still running after {timeout_s:.0f} s: {' '.join(map(str, arguments))}") from None
     return Finished(process.returncode, out, err)
+
+
+def begun(*arguments: object, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """Start Python in a fresh process of its own session."""
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "200", "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": f"{cwd}/.state", **(env or {})},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +10,14 @@ import pytest
 
 # As in the command line; it must be set before a test module imports torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# What tests tell commands to trust is not remembered for the user; runs that no command began are trusted here.
+_STATE = tempfile.TemporaryDirectory(prefix="agentgym-state-")
+os.environ["XDG_STATE_HOME"] = _STATE.name
+_ENVS = ("tests.light_switch:LightSwitch", "tests.team_switch:TeamSwitch", "tests.envs.counter_env:CounterEnv")
+_TRUSTED = Path(_STATE.name) / "agentgym_rft" / "trusted.jsonl"
+_TRUSTED.parent.mkdir()
+_TRUSTED.write_text("".join(json.dumps([os.getcwd(), name]) + "\n" for name in _ENVS))
 
 
 def _forget_data_folders() -> None:

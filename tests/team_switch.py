@@ -16,7 +16,7 @@ class TeamSwitch(TeamTaskEnv):
     """Each agent acts twice; the team wins if all four actions are red. Each red is worth 0.25 to who said it.
 
     `fault`: `step` raises in the second turn of b; `leave` takes b out of the episode after its first turn; `stranger`
-    gives a turn to nobody.
+    gives a turn to nobody; `won` is a word, and `score` beyond one for a as it is below zero for b, in its second turn.
     """
 
     metadata: ClassVar[dict[str, Any]] = {
@@ -87,6 +87,10 @@ class TeamSwitch(TeamTaskEnv):
 
     def _facts(self, agent: str) -> dict[str, Any]:
         num_red = self._said.count(COLOURS[0])
+        if self._fault == "won" and len(self._said) == 3:
+            return {"won": "no", "score": 0.0}
+        if self._fault == "score" and len(self._said) == 3:
+            return {"won": False, "score": 1.5 if agent == "a" else -0.5}
         return {"won": num_red == 4, "score": num_red / 4, "state_key": f"{self.agent_selection}{self._said}"}
 
     def _saved(self) -> dict[str, Any]:

@@ -15,8 +15,8 @@ GRAPH = import_graph(MODULES)
 PACKAGES = sorted({module.rpartition(".")[0] for module in MODULES} - {""})
 BENCHMARKS = ROOT.parent / "benchmarks"
 
-BASE = ("core", "errors", "registry")
-ENVS = ("envs.base", "envs.ended", "envs.making", "envs.panels")  # no concrete environment
+BASE = ("core", "errors", "json_text", "registry")
+ENVS = ("envs.base", "envs.ended", "envs.forks", "envs.making", "envs.panels", "envs.values")  # no concrete environment
 BELOW_ROLLOUTS = (*BASE, "config", "agents", "store", *ENVS)
 BELOW_TRAINERS = (*BELOW_ROLLOUTS, "report", "rollouts", "evaluation")
 ALL = ("",)
@@ -32,12 +32,13 @@ MAY_IMPORT = {
     "__main__": ("cli",),
     "core": (),
     "errors": (),
+    "json_text": ("errors",),
     "registry": ("core", "errors", "config.base"),
-    "config": ("core", "errors"),
+    "config": ("core", "errors", "json_text"),
     "envs": BASE,
     "agents": (*BASE, "config"),
     "store": (*BASE, "config", "agents.policies"),
-    "report": (*BASE, "__init__", "store", "envs.panels"),
+    "report": (*BASE, "__init__", "config.yaml_text", "store", "envs.panels"),
     "rollouts": (*BELOW_ROLLOUTS, "envs.multi_agent", "envs.process", "envs.turns"),
     "serve": (*BASE, "config", "agents", "store", "rollouts"),
     "evaluation": (*BELOW_ROLLOUTS, "report", "rollouts"),
@@ -56,6 +57,7 @@ TORCH = ("torch", "transformers", "tokenizers", "safetensors")
 WITHOUT = {  # libraries that a room does not import
     "core": (*TORCH, "gymnasium"),
     "errors": (*TORCH, "gymnasium", "numpy"),
+    "json_text": (*TORCH, "gymnasium", "numpy"),
     "registry": TORCH,
     "config": TORCH,
     "envs": TORCH,

@@ -16,6 +16,7 @@ from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.agents.context import without_goal
 from agentgym_rft.agents.thoughts import read_reply
 from agentgym_rft.core import Trajectory
+from agentgym_rft.json_text import parse_json
 
 FIELDS = (
     "trajectory_summary",
@@ -93,8 +94,8 @@ def parse_report(text: str, num_turns: int) -> Report | Refusal:
 def _parsed(text: str) -> dict[str, Any] | None:
     """Return the JSON object that the text is, None if it is something else."""
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):  # ValueError: also integers of more digits than Python reads
+        value = parse_json(text)
+    except ValueError:
         return None
     return value if isinstance(value, dict) else None
 

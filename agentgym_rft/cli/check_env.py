@@ -10,6 +10,7 @@ import typer
 
 from agentgym_rft import registry
 from agentgym_rft.errors import AgentGymError, ConfigError, EnvContractError
+from agentgym_rft.report.terminal import say
 
 
 def check_env_command(
@@ -37,7 +38,7 @@ def check_env_command(
     num_rules, broken = _check(env_id, {} if data is None else {"data": data}, split, settings)
     if broken:
         raise EnvContractError(f"{env_id} breaks {broken} of {num_rules} rules.")
-    typer.echo(f"{env_id} keeps all {num_rules} rules.")
+    say(f"{env_id} keeps all {num_rules} rules.")
 
 
 def _check(env_id: str, options: Mapping[str, Any], split: str | None, settings: Any) -> tuple[int, int]:
@@ -49,9 +50,9 @@ def _check(env_id: str, options: Mapping[str, Any], split: str | None, settings:
         outcomes.append(result.outcome)
         line = f"{result.outcome:<8}{result.name.replace('_', ' '):<42}{result.time_s:6.2f} s"
         is_note = result.outcome == "ok" and result.sentence
-        typer.echo(f"{line}  {result.sentence}" if is_note else line)
+        say(f"{line}  {result.sentence}" if is_note else line)
         if result.outcome == "failed":
-            typer.echo(f"        {result.sentence}")
+            say(f"        {result.sentence}")
     return len(outcomes), outcomes.count("failed")
 
 
@@ -64,12 +65,12 @@ def _check_all(settings: Any) -> None:
         try:
             results = list(check_report(spec.id, settings=settings))
         except AgentGymError as error:
-            typer.echo(f"skipped {spec.id}: {error}")
+            say(f"skipped {spec.id}: {error}")
             continue
         failed = [result for result in results if result.outcome == "failed"]
-        typer.echo(f"{'failed' if failed else 'ok':<8}{spec.id:<32}{sum(result.time_s for result in results):6.1f} s")
+        say(f"{'failed' if failed else 'ok':<8}{spec.id:<32}{sum(result.time_s for result in results):6.1f} s")
         for result in failed:
-            typer.echo(f"        {result.name.replace('_', ' ')}: {result.sentence}")
+            say(f"        {result.name.replace('_', ' ')}: {result.sentence}")
         broken += [spec.id] if failed else []
     if broken:
         raise EnvContractError(f"{len(broken)} environments break rules: {', '.join(broken)}.")

@@ -17,9 +17,10 @@ from agentgym_rft.cli.evaluation_settings import (
     merge_settings,
     with_env_options,
 )
-from agentgym_rft.cli.settings import check_out
+from agentgym_rft.cli.settings import check_out, is_piped
 from agentgym_rft.config.load import merge
 from agentgym_rft.errors import ConfigError
+from agentgym_rft.report.terminal import say, shown_path
 
 
 def crossplay_command(
@@ -58,7 +59,8 @@ def crossplay_command(
     named = named_policies(policy)
     base = with_env_options(base_settings("", env), env_option)
     config = merge_settings(merge(base, {"policy": {"path": next(iter(named.values()))}}), updates, data, card)
-    _show(run_crossplay(config, named, samples), out)
+    here = None if out is None else out.absolute()  # an environment may change the working directory
+    _show(run_crossplay(config, named, samples, lambda summary: _write(summary, here)), here)
 
 
 def named_policies(given: Sequence[str]) -> dict[str, str]:
@@ -78,18 +80,24 @@ def named_policies(given: Sequence[str]) -> dict[str, str]:
     return named
 
 
-def _show(summary: dict[str, Any], out: Path | None) -> None:
-    from agentgym_rft.report.crossplay import crossplay_picture, crossplay_view
-    from agentgym_rft.report.tables import print_wide
+def _write(summary: dict[str, Any], out: Path | None) -> None:
     from agentgym_rft.store.files import write_atomically
 
-    to_stdout = out is None and not sys.stdout.isatty()
-    print_wide(sys.stderr if to_stdout else sys.stdout, crossplay_view(summary))
     content = json.dumps(summary, indent=1) + "\n"
     if out is not None:
         write_atomically(out, content.encode())
+    elif is_piped(out):
+        say(content, nl=False)
+        sys.stdout.flush()
+
+
+def _show(summary: dict[str, Any], out: Path | None) -> None:
+    from agentgym_rft.report.crossplay import crossplay_picture, crossplay_view
+    from agentgym_rft.report.terminal import print_wide
+    from agentgym_rft.store.files import write_atomically
+
+    print_wide(sys.stderr if is_piped(out) else sys.stdout, crossplay_view(summary))
+    if out is not None:
         picture = out.with_suffix(".svg")
-        write_atomically(picture, crossplay_picture(summary).encode())
-        typer.echo(f"result {out}, picture {picture}")
-    elif to_stdout:
-        typer.echo(content, nl=False)
+        write_atomically(picture, crossplay_picture(summary).encode(errors="backslashreplace"))
+        say(f"result {shown_path(out)}, picture {shown_path(picture)}")

@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 
 from agentgym_rft import registry
-from agentgym_rft.report.tables import print_wide
+from agentgym_rft.report.terminal import print_wide
 
 
 def envs_command() -> None:

@@ -18,10 +18,12 @@ from agentgym_rft.cli.evaluation_settings import (
     merge_settings,
     with_env_options,
 )
-from agentgym_rft.cli.settings import check_out, say_whose_seed
+from agentgym_rft.cli.settings import check_out, is_piped, say_whose_seed
+from agentgym_rft.cli.trust import Trust, check_trust
 from agentgym_rft.config.run import Config
 from agentgym_rft.envs.panels import Panel, read_panel
 from agentgym_rft.errors import ConfigError
+from agentgym_rft.report.terminal import say, shown_path
 
 POLICIES = (
     "seed, a model directory, a run (its last checkpoint), vllm: before any of these, oracle, expert, random, or "
@@ -58,6 +60,7 @@ def evaluate_command(
     workers: Annotated[
         str | None, typer.Option(help="Where episodes run: local, processes or ray; default: the run's, or local.")
     ] = None,
+    trust: Trust = False,
 ) -> None:
     """Evaluate a policy: success by task type with 95 % intervals, and JSON with a row a task.
 
@@ -65,6 +68,7 @@ def evaluate_command(
     With --out, the same command continues an evaluation that was stopped.
     """
     if out is not None:
+        out = out.absolute()  # an environment may change the working directory
         check_out(out)
     if workers not in (None, "local", "processes", "ray"):
         raise ConfigError(f"--workers is '{workers}'; an evaluation has its episodes in 'local', 'processes' or 'ray'.")
@@ -79,20 +83,28 @@ def evaluate_command(
     if frozen is not None:
         base["env"]["options"] = {**frozen.options, **base["env"].get("options", {})}
     config = merge_settings(with_env_options(base, env_option), updates, data, card)
+    check_trust(config, panel or _first_policy(policy, seat), env, trust, trains=False)
     say_whose_seed(config)
-    _show(_evaluated(config, policy, samples, frozen, out, seat), out)
+    _evaluate(config, policy, samples, frozen, out, seat)
 
 
-def _evaluated(
+def _evaluate(
     config: Config, policy: str | None, samples: int, frozen: Panel | None, out: Path | None, seat: Sequence[str] | None
-) -> dict[str, Any]:
+) -> None:
+    """Evaluate, write the result, and then show it."""
     from rich.console import Console
 
     from agentgym_rft.evaluation.run import Request, run_evaluation
     from agentgym_rft.report.evaluation_progress import TerminalEvaluationProgress
+    from agentgym_rft.report.tables import evaluation_view
+    from agentgym_rft.report.terminal import print_wide
 
     request = Request(config, policy, samples, frozen, out, tuple(seat or ()))
-    return run_evaluation(request, TerminalEvaluationProgress(Console(file=sys.stderr)))
+    progress = TerminalEvaluationProgress(Console(file=sys.stderr))
+    summary = run_evaluation(request, progress, lambda summary: _write(summary, out))
+    print_wide(sys.stderr if is_piped(out) else sys.stdout, evaluation_view(summary))
+    if out is not None:
+        say(f"result {shown_path(out)}")
 
 
 def _first_policy(policy: str | None, given: Sequence[str] | None) -> str:
@@ -113,16 +125,16 @@ def _read_panel(path: Path, env: str | None, split: str | None, tasks: int | Non
     return frozen
 
 
-def _show(summary: dict[str, Any], out: Path | None) -> None:
+def _write(summary: dict[str, Any], out: Path | None) -> None:
     from agentgym_rft.evaluation.partial import partial_path
     from agentgym_rft.report.evaluation import write_summary
-    from agentgym_rft.report.tables import evaluation_view, print_wide
+    from agentgym_rft.store.under_way import under_way
 
-    to_stdout = out is None and not sys.stdout.isatty()
-    print_wide(sys.stderr if to_stdout else sys.stdout, evaluation_view(summary))
     if out is not None:
-        write_summary(out, summary)
+        kept = "The finished episodes are kept: make room, and the same command writes the result."
+        with under_way(out, kept, lambda: True):
+            write_summary(out, summary)
         partial_path(out).unlink(missing_ok=True)
-        typer.echo(f"result {out}")
-    elif to_stdout:
-        typer.echo(json.dumps(summary, indent=1))
+    elif is_piped(out):
+        say(json.dumps(summary, indent=1))
+        sys.stdout.flush()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,8 +11,10 @@ import typer
 
 from agentgym_rft.cli.options import Override, accepts_config
 from agentgym_rft.cli.settings import fresh_config, read_run_config, say_whose_seed, with_full_names, with_shorthands
+from agentgym_rft.cli.trust import Trust, check_trust
 from agentgym_rft.config.load import merge_overrides, validate_config
 from agentgym_rft.config.run import Config
+from agentgym_rft.report.terminal import say
 
 INTERRUPTED = 130
 
@@ -42,6 +43,7 @@ def explore_command(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Short for --run.seed.")] = None,
     data: Annotated[str | None, typer.Option(help="Short for --env.options.data.")] = None,
+    trust: Trust = False,
     overrides: Sequence[Override] = (),
 ) -> None:
     """Play groups into an experience store; `agentgym train --store.replay_share=1` trains on it meanwhile, or later.
@@ -58,18 +60,20 @@ def explore_command(
         config, is_own_start = fresh_config(env, recipe, settings), True
     else:
         config = _followed_config(follow, settings)
+    check_trust(config, recipe or follow, settings, trust)
     say_whose_seed(config)
 
     def show(done: Round) -> None:
         counts = done.accounting
         of = "" if groups is None else f" of {groups}"
         line = f"groups {done.num_begun}{of}, version {done.version}, written {counts.written}, unused {counts.unused}"
-        print(line, file=sys.stderr, flush=True)
+        say(line, err=True)
 
-    with interruptible(partial(typer.echo, err=True), "this round is finished and stored first") as stopped:
-        plan = Exploration(config, groups, follow, is_start_of_run=not is_own_start)
+    with interruptible(partial(say, err=True), "this round is finished and stored first") as stopped:
+        followed = None if follow is None else follow.absolute()  # an environment may change the working directory
+        plan = Exploration(config, groups, followed, is_start_of_run=not is_own_start)
         accounting = explore(plan, is_stopped=stopped.is_set, on_round=show)
-    typer.echo(f"store {config.store.path}: {accounting.written} groups written, {accounting.used} used")
+    say(f"store {config.store.path}: {accounting.written} groups written, {accounting.used} used")
     if stopped.is_set():
         raise typer.Exit(INTERRUPTED)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agentgym_rft.errors import ConfigError, DataError, PolicyError
+from agentgym_rft.report.terminal import say
 
 if TYPE_CHECKING:
     from agentgym_rft.agents.chat import ChatFormat
@@ -42,11 +43,11 @@ def import_model_command(
     header = read_header(file)
     tokenizer = read_tokenizer(file, template)
     chat = _checked_chat(tokenizer, chat_template or file)
-    typer.echo(f"reading {file}")
+    say(f"reading {file}")
     model = read_model(file, header)
     write_policy(out, model, tokenizer)
     for line in _summary(out, model, tokenizer, chat):
-        typer.echo(line)
+        say(line)
 
 
 def _check_out(out: Path) -> None:

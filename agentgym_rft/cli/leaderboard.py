@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from agentgym_rft.errors import ConfigError
+from agentgym_rft.report.terminal import say
 
 
 def leaderboard_command(
@@ -43,7 +44,7 @@ def _compare(first: str, second: str) -> None:
     (name_a, a), (name_b, b) = named_results([first, second])
     names = (name_a, name_b) if name_a != name_b else (first, second)
     for line in comparison_lines(compare(a, b, names)):
-        typer.echo(line)
+        say(line)
 
 
 def _rank(results: list[str], out: Path | None, published: Path | None) -> None:
@@ -58,13 +59,13 @@ def _rank(results: list[str], out: Path | None, published: Path | None) -> None:
     tables = make_tables(boards, rows)
     text = f"# Leaderboard\n\n{INTRODUCTION}\n\n{markdown(tables)}"
     if out is None:
-        typer.echo(text, nl=False)
+        say(text, nl=False)
         return
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_atomically(out / "leaderboard.md", text.encode())
-        write_atomically(out / "leaderboard.html", html(tables).encode())
+        write_atomically(out / "leaderboard.md", text.encode(errors="backslashreplace"))
+        write_atomically(out / "leaderboard.html", html(tables).encode(errors="backslashreplace"))
         write_atomically(out / "leaderboard.json", (json.dumps(board_json(boards, rows), indent=1) + "\n").encode())
     except OSError as error:
         raise ConfigError(f"Cannot write to '{out}': {error.strerror}. Choose another --out.") from error
-    typer.echo(str(out / "leaderboard.md"))
+    say(str(out / "leaderboard.md"))

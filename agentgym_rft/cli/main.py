@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import logging
 import os
 import signal
 import sys
@@ -12,13 +15,18 @@ from typing import Any, cast
 
 import typer
 
-from agentgym_rft.errors import AgentGymError, CheckpointError, ConfigError, DataError, ParallelError, RegistryError
+from agentgym_rft.cli.ending import leave
+from agentgym_rft.errors import AgentGymError, ParallelError, message_of
+from agentgym_rft.report.terminal import PrintableFormatter, say
+from agentgym_rft.store.under_way import REFUSED, is_disk_error
+from agentgym_rft.trainers.learner.launcher import is_launched
 
 # OpenMP threads that wait for work spin by default, and on a machine with other work that slows every step many times.
 # It is read when torch is imported, which only the chosen command does.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+LONGEST = 3000  # characters of a sentence: a name in it may be as long as a file
 
 # Name -> module and the line in `agentgym --help`.
 COMMANDS = {
@@ -83,10 +91,13 @@ def _not_chosen() -> None:
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 usage or configuration, 130 interrupted."""
-    sys.path.append("")  # `--env my_module:MyEnv` finds a module in the current folder, which hides no library
-    if "TORCHELASTIC_RUN_ID" not in os.environ:  # torchrun means it otherwise, see `interruption.py`
+    with contextlib.suppress(FileNotFoundError):  # the current folder may be gone
+        sys.path.append(os.getcwd())  # `--env my_module:MyEnv` finds a module there, which hides no library
+    if logging.lastResort is not None:  # where warnings go
+        logging.lastResort.setFormatter(PrintableFormatter())
+    if not is_launched():  # launchers mean it otherwise, see `interruption.py`
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # what a scheduler sends is as good as Ctrl-C
-    sys.exit(run(sys.argv[1:]))
+    leave(run(sys.argv[1:]))
 
 
 def run(args: Sequence[str]) -> int:
@@ -101,14 +112,16 @@ def run(args: Sequence[str]) -> int:
         return _report("Interrupted.", INTERRUPTED)
     except _UsageError as error:
         return _report(_usage_sentence(error), USAGE)
-    except (ConfigError, RegistryError, DataError, CheckpointError) as error:
+    except REFUSED as error:
         return _report(str(error), USAGE)
     except ParallelError as error:
         _report(str(error), FAILED)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(FAILED)  # threads of the broken process group still wait, and would abort at the interpreter's end
-    except Exception as error:  # nothing above catches it: print it and exit with 1
+    except BaseException as error:  # `SystemExit`, too: none is ours, and that of an environment is no success
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:  # of whatever was looked for
+            return _report(f"'{error.filename}' is too long for the name of a file.", USAGE)
         return _report(_failure_sentence(error), FAILED)
 
 
@@ -117,7 +130,7 @@ def _report(sentence: str, code: int) -> int:
     if os.environ.get("AGENTGYM_DEBUG") == "1":
         traceback.print_exc()
     if sentence:
-        typer.secho(" ".join(sentence.split()), fg="red", err=True)
+        say(" ".join(sentence.split())[:LONGEST], fg="red", err=True)
     return code
 
 
@@ -129,11 +142,16 @@ def _usage_sentence(error: Exception) -> str:
     return f"{sentence if sentence.endswith(('.', '?')) else f'{sentence}.'} See --help."
 
 
-def _failure_sentence(error: Exception) -> str:
-    """Return the message of the package's own errors; for any other, its type and how to get a traceback."""
+def _failure_sentence(error: BaseException) -> str:
+    """Return the message of the package's own errors and of the disk; for any other, its type and how to get a
+    traceback.
+    """
     if isinstance(error, AgentGymError):
         return str(error)
-    text = f"{type(error).__name__}: {error}".rstrip(": .")
+    if isinstance(error, OSError) and is_disk_error(error):
+        file = "" if error.filename is None else f" '{error.filename}'"
+        return f"The operating system refuses{file}: {error.strerror}. Make room, or choose another place."
+    text = f"{type(error).__name__}: {message_of(error)}".rstrip(": .")
     return f"{text}. Set AGENTGYM_DEBUG=1 to see where it was raised."
 
 

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from agentgym_rft.errors import ConfigError
+from agentgym_rft.report.terminal import say
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -112,5 +113,5 @@ def new_env_command(
                 stream.write(text.format(name=name, Class=class_name))
         except OSError as error:
             raise ConfigError(f"Cannot write '{out / file}': {error.strerror}.") from error
-        typer.echo(f"wrote {out / file}")
-    typer.echo(f"next: agentgym check-env {name}:{class_name}")
+        say(f"wrote {out / file}")
+    say(f"next: agentgym check-env {name}:{class_name}")

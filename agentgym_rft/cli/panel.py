@@ -12,6 +12,7 @@ from agentgym_rft.envs.ended import close_env
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.panels import Panel, held_out_panel, panel_text, quoted_split, read_panel
 from agentgym_rft.errors import ConfigError
+from agentgym_rft.report.terminal import say
 from agentgym_rft.store.files import write_atomically
 
 
@@ -29,14 +30,14 @@ def panel_command(
     A panel that shares a task by content with the environment's training split is refused.
     """
     if action == "show":
-        typer.echo(panel_text(_shown(file, env, split, tasks, data)), nl=False)
+        say(panel_text(_shown(file, env, split, tasks, data)), nl=False)
         return
     if out is None or file is not None:
         raise ConfigError("panel freeze writes a new file: name it with --out.")
     check_out(out)
     panel = _panel_of_split(env, split, tasks, data)
     write_atomically(out, panel_text(panel).encode())
-    typer.echo(f"panel {panel.panel_hash[:16]} ({len(panel)} tasks of {panel.split}): {out}")
+    say(f"panel {panel.panel_hash[:16]} ({len(panel)} tasks of {panel.split}): {out}")
 
 
 def _shown(file: Path | None, env: str | None, split: str | None, tasks: int | None, data: str | None) -> Panel:

@@ -12,6 +12,7 @@ from agentgym_rft.envs.base import Expert, TextEnv
 from agentgym_rft.envs.ended import close_env
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.errors import ConfigError, EnvError
+from agentgym_rft.report.terminal import say
 
 HELP = "Type an action; ? lists what is possible; Ctrl-D ends."
 
@@ -35,7 +36,7 @@ def play_command(
             task = instance.task_ids(split)[0]
         if seat is not None or policy is not None:
             seat = _known(instance, seat)
-        play_episode(instance, task, seed, _ask, typer.echo, seat, policy)
+        play_episode(instance, task, seed, _ask, say, seat, policy)
     finally:
         close_env(instance)
 

@@ -9,10 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from agentgym_rft.cli.settings import read_run_config, with_full_names
+from agentgym_rft.cli.trust import Trust, check_trust
 from agentgym_rft.config.load import merge, validate_config
 from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory
 from agentgym_rft.errors import ConfigError, DataError
+from agentgym_rft.report.terminal import say
 
 DIFFERS = 1
 
@@ -23,6 +25,7 @@ def replay_command(
     env: Annotated[str | None, typer.Option(help="Environment; default: that of the run the file lies in.")] = None,
     data: Annotated[str | None, typer.Option(help="Data directory, for environments that take one.")] = None,
     tokens: Annotated[bool, typer.Option("--tokens", help="Compare the token ids of the prompts, too.")] = False,
+    trust: Trust = False,
 ) -> None:
     """Play stored episodes again from their action logs, and name the first difference of each.
 
@@ -31,6 +34,7 @@ def replay_command(
     from agentgym_rft.rollouts.replay.run import replay
 
     config = _config(file, env, data)
+    check_trust(config, file, env, trust, trains=False)
     chosen, num_left_out = _chosen(file, episode)
     setting = _setting(config, tokens)
     num_different = 0
@@ -39,12 +43,12 @@ def replay_command(
         result = replay(trajectories, setting)
         num_different += result.difference is not None
         if result.difference is not None:
-            typer.echo(f"{trajectories[0].episode_id}: {result.difference}")
+            say(f"{trajectories[0].episode_id}: {result.difference}")
         if result.note:
-            typer.echo(f"{trajectories[0].episode_id}: {result.note}")
+            say(f"{trajectories[0].episode_id}: {result.note}")
     left_out = f", {num_left_out} that cannot be replayed" if num_left_out else ""
     num_turns, num_same = sum(len(trajectory.turns) for trajectory in chosen), len(episodes) - num_different
-    typer.echo(f"{len(episodes)} episodes, {num_turns} turns: {num_same} identical, {num_different} differ{left_out}")
+    say(f"{len(episodes)} episodes, {num_turns} turns: {num_same} identical, {num_different} differ{left_out}")
     if num_different:
         raise typer.Exit(DIFFERS)
 

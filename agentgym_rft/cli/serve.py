@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +14,7 @@ from agentgym_rft.cli.settings import is_run_dir, read_run_config
 from agentgym_rft.config.load import validate_config
 from agentgym_rft.config.run import Config
 from agentgym_rft.errors import AgentGymError
+from agentgym_rft.report.terminal import say
 from agentgym_rft.serve.settings import TOKEN_VARIABLE, ServeSettings, check_exposure
 
 POLICIES = "seed, seed:NAME, a model directory, a run (its newest checkpoint), or vllm: before any of them."
@@ -41,6 +44,9 @@ def serve_command(
     max_conversations: Annotated[int, typer.Option(min=1, help="Open at once.")] = _DEFAULT.max_conversations,
     max_turns: Annotated[int, typer.Option(min=1, help="Replies in one conversation.")] = _DEFAULT.max_turns,
     max_body: Annotated[int, typer.Option(min=1000, help="Bytes of a request.")] = _DEFAULT.max_body,
+    request_timeout: Annotated[
+        int, typer.Option(min=1, help="Seconds in which a client must send a whole request, or take the answer.")
+    ] = _DEFAULT.request_s,
     expire: Annotated[
         float, typer.Option(min=0.001, help="Seconds after which a conversation without a request is dropped.")
     ] = _DEFAULT.expire_s,
@@ -53,19 +59,20 @@ def serve_command(
 ) -> None:
     """Serve a policy to agents written elsewhere, and record their conversations for training.
 
-    Ends with Ctrl-C: running requests are answered, conversations without feedback counted.
+    Ends with Ctrl-C, or with its terminal: running requests are answered, conversations without feedback counted.
     """
     config = _config(policy)
     settings = ServeSettings(
         host=host,
         port=port,
-        token=token,
+        token=os.environ.get(TOKEN_VARIABLE) if token is None else token,  # an empty one, too, which Typer leaves out
         group_size=group_size or config.rollout.group_size,
         max_context=max_context or config.policy.max_context,
         max_tokens=max_tokens,
         max_conversations=max_conversations,
         max_turns=max_turns,
         max_body=max_body,
+        request_s=request_timeout,
         expire_s=expire,
         grace_s=grace,
         seed=seed,
@@ -111,19 +118,20 @@ def _serve(config: Config, settings: ServeSettings, store: Path, run_dir: Path |
     try:
         vocab_size = model.get_input_embeddings().num_embeddings
         gateway = Gateway(policy, tokenizer, sink, settings, vocab_size=vocab_size)
-        with interruptible(lambda note: None) as stopped:  # it ends at once, and says what it stored
+        more = (signal.SIGHUP,)  # of a terminal that was closed; what was acknowledged is stored then, too
+        with interruptible(lambda note: None, more=more) as stopped:  # it ends at once, and says what it stored
             gateway.start()
             try:
                 follower = None if run_dir is None else Follower(run_dir, gateway.load)
                 if follower is not None:
                     follower.check()
-                typer.echo(f"serving {config.policy.path} at {gateway.url}, version {gateway.version}")
-                typer.echo(f"store {store}")
+                say(f"serving {config.policy.path} at {gateway.url}, version {gateway.version}")
+                say(f"store {store}")
                 while not stopped.wait(_LOOK_EVERY_S):
                     gateway.check()
                     version = None if follower is None else follower.check()
                     if version is not None:
-                        typer.echo(f"version {version}")
+                        say(f"version {version}")
             finally:
                 gateway.stop()
                 _say(gateway.recorder.status())
@@ -136,7 +144,7 @@ def _say(status: dict[str, Any]) -> None:
     """Print the counts of the conversations. Raises if some were lost."""
     counts = status["conversations"]
     dropped = ", ".join(f"{number} {reason}" for reason, number in counts["dropped"].items())
-    typer.echo(
+    say(
         f"{counts['stored']} of {counts['recorded']} conversations stored in {status['groups']['written']} groups"
         + (f"; dropped: {dropped}" if dropped else "")
     )

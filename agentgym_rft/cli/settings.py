@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import typer
 
 from agentgym_rft import registry
 from agentgym_rft.agents.policies.names import model_name
@@ -25,6 +24,8 @@ from agentgym_rft.config.load import (
 from agentgym_rft.config.run import Config
 from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.errors import CheckpointError, ConfigError
+from agentgym_rft.report.terminal import say
+from agentgym_rft.store.under_way import is_disk_error
 
 DEFAULT_ENV = "agentgym/ALFWorld-v0"
 
@@ -130,6 +131,23 @@ def check_out(out: Path) -> None:
         raise ConfigError(f"Cannot write '{out}': {error.strerror}. Choose another --out.") from error
 
 
+def is_piped(out: Path | None) -> bool:
+    """Return True if a result goes to stdout as JSON, and its table therefore to stderr."""
+    return out is None and not sys.stdout.isatty()
+
+
+def place_in(run: Path, name: str) -> Path:
+    """Return where a file about a run goes by default: into the run, or into the current folder where a run may only be
+    read.
+    """
+    try:
+        tempfile.TemporaryFile(dir=run).close()
+    except OSError as error:
+        if is_disk_error(error):
+            return Path(f"{run.resolve().name}-{name}")
+    return run / name
+
+
 def is_run_dir(path: Path) -> bool:
     """Return True for the directory of a training run, false for that of a model or of a supervised run."""
     if not (path / "config.yaml").is_file() or (path / "model").is_dir():
@@ -158,9 +176,7 @@ def say_whose_seed(config: Config) -> None:
     seed_policy_path(policy)
     if ":" in env_id:
         registry.load_object(env_id)
-    typer.secho(
-        f"'{policy}' plays, which knows nothing of {env_id}. Name another with --policy.", err=True, fg="yellow"
-    )
+    say(f"'{policy}' plays, which knows nothing of {env_id}. Name another with --policy.", err=True, fg="yellow")
 
 
 def _env_in(overrides: Sequence[Override]) -> str | None:

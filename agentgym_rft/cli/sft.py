@@ -12,9 +12,11 @@ from agentgym_rft import registry
 from agentgym_rft.cli.options import Override, accepts_config
 from agentgym_rft.cli.settings import resumed_sft_config, with_shorthands
 from agentgym_rft.cli.training import INTERRUPTED
+from agentgym_rft.cli.trust import Trust, check_trust
 from agentgym_rft.config.load import load_sft_config
 from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.errors import ConfigError
+from agentgym_rft.report.terminal import say, shown_path
 
 _SHORT = {"env": ("env", "id"), "data": ("env", "options", "data"), "seed": ("run", "seed"), "out": ("run", "out")}
 
@@ -30,6 +32,7 @@ def sft_command(
     ] = None,
     data: Annotated[str | None, typer.Option(help="Short for --env.options.data.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this directory.")] = None,
+    trust: Trust = False,
     overrides: Sequence[Override] = (),
 ) -> None:
     """Train a model on an expert's demonstrations, from scratch or from --init, and save it in Hugging Face format."""
@@ -40,6 +43,7 @@ def sft_command(
         raise ConfigError("A resumed run keeps its environment and recipe: leave out --env and --recipe.")
     else:
         config = resumed_sft_config(resume, given)
+    check_trust(config, resume or recipe, given, trust)
     env_section = config.env.model_copy(update={"id": registry.resolve_env_id(config.env.id)})
     run_sft(config.model_copy(update={"env": env_section}), resume)
 
@@ -53,7 +57,7 @@ def run_sft(config: SftConfig, resume: Path | None = None, go_on: str | None = N
     check_sft(config)
     result = imitate(config, resume=resume, shown=SftLines())
     if result.is_interrupted:
-        command = go_on or f"agentgym sft --resume {result.run_dir}"
-        typer.echo(f"interrupted after step {result.num_steps}; go on with: {command}")
+        command = go_on or f"agentgym sft --resume {shown_path(result.run_dir)}"
+        say(f"interrupted after step {result.num_steps}; go on with: {command}")
         raise typer.Exit(INTERRUPTED)
-    typer.echo(f"model {result.run_dir / 'model'}")
+    say(f"model {shown_path(result.run_dir / 'model')}")

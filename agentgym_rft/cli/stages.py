@@ -18,18 +18,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import typer
 import yaml
 
 from agentgym_rft import registry
 from agentgym_rft.cli.options import Override
 from agentgym_rft.cli.settings import fresh_config, resumed_sft_config, say_whose_seed
 from agentgym_rft.cli.sft import run_sft
+from agentgym_rft.cli.trust import check_trust
 from agentgym_rft.config.load import find_yaml, load_sft_config, merge, merge_overrides, read_yaml, validate_sft_config
 from agentgym_rft.config.run import Config
 from agentgym_rft.config.sft import SftConfig
 from agentgym_rft.errors import CheckpointError, ConfigError
+from agentgym_rft.report.terminal import say, shown_path
 from agentgym_rft.store.files import write_atomically
+from agentgym_rft.store.under_way import under_way
 
 FILE = "stages.yaml"
 _SHARED = ("env", "agent", "run")
@@ -75,16 +77,24 @@ def _stage(number: int, part: Mapping[str, Any], shared: Mapping[str, Any]) -> S
     name = part.get("name")
     if not isinstance(name, str) or not name.isidentifier():
         raise ConfigError(f"Stage {number} has the name {name!r}. Expected a word, which becomes part of its folder.")
+    if not isinstance(part.get("recipe", ""), str):
+        raise ConfigError(f"Stage '{name}' has the recipe {part['recipe']!r}. Expected a shipped name or a YAML file.")
     own = merge(shared, {key: value for key, value in part.items() if key not in ("name", "recipe")})
     is_sft = any(key in own for key in _SFT_ONLY)
-    has_start = "init" in own if is_sft else "path" in own.get("policy", {})
+    has_start = "init" in own if is_sft else "path" in _section(own, "policy")
     overrides = [([key], value) for key, value in own.items()]
-    env = own.get("env", {}).get("id")
+    env = _section(own, "env").get("id")
     try:
         config = _sft_config(part, overrides) if is_sft else fresh_config(env, part.get("recipe"), overrides)
     except ConfigError as error:
         raise ConfigError(f"Stage '{name}': {error}") from error
     return Stage(f"{number}-{name}", config, starts_from_last=number > 1 and not has_start)
+
+
+def _section(own: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a section of a stage, empty where it is none: that is refused with the whole."""
+    section = own.get(name)
+    return section if isinstance(section, Mapping) else {}
 
 
 def _sft_config(part: Mapping[str, Any], overrides: Sequence[Override]) -> SftConfig:
@@ -94,13 +104,15 @@ def _sft_config(part: Mapping[str, Any], overrides: Sequence[Override]) -> SftCo
     )
 
 
-def begin_stages(data: Mapping[str, Any], out: Path, overrides: Sequence[Override]) -> None:
+def begin_stages(data: Mapping[str, Any], out: Path, overrides: Sequence[Override], source: str, trust: bool) -> None:
     """Run the stages of a recipe one after the other. Raises `ConfigError` for what cannot work, before the first."""
     for path, _ in overrides:
         if path[0] not in _SHARED:
             raise ConfigError(f"A recipe with stages takes no --{'.'.join(path)}: set it in the stage that it is for.")
     data = merge_overrides(data, [(path, value) for path, value in overrides if tuple(path) != ("run", "out")])
     stages = read_stages(data)
+    for stage in stages:
+        check_trust(stage.config, source, overrides, trust)
     if is_staged_run(out):
         raise ConfigError(f"'{out}' holds a run already. Go on with --resume {out}, or choose another --out.")
     try:
@@ -108,33 +120,47 @@ def begin_stages(data: Mapping[str, Any], out: Path, overrides: Sequence[Overrid
         write_atomically(out / FILE, yaml.safe_dump(data, sort_keys=False).encode())
     except OSError as error:
         raise ConfigError(f"Cannot write to '{out}': {error.strerror}. Choose another --out.") from error
-    _run(stages, out)
+    _run(stages, out, overrides, trust)
 
 
-def resume_stages(out: Path) -> None:
+def resume_stages(out: Path, trust: bool) -> None:
     """Resume a run at its first stage that is not done, from that one's last checkpoint."""
-    _run(read_stages(read_yaml(out / FILE)), out)
+    stages = read_stages(read_yaml(out / FILE))
+    for stage in stages:
+        check_trust(stage.config, out, (), trust)
+    _run(stages, out, (), trust)
 
 
-def _run(stages: Sequence[Stage], out: Path) -> None:
+def _run(stages: Sequence[Stage], out: Path, overrides: Sequence[Override], trust: bool) -> None:
+    last: Path | None = None
+    go_on = f"agentgym train --resume {shown_path(out)}"
+    with under_way(out, f"Make room and go on with: {go_on}", lambda: last is not None):
+        for stage in stages:
+            folder = out / stage.folder
+            config = _placed(stage, folder, last)
+            say(f"stage {stage.folder}")
+            if isinstance(config, Config):
+                _reinforce(config, folder, go_on)
+            elif not (folder / "model").is_dir():
+                _imitate(config, folder, go_on, overrides, trust)
+            last = folder
+    say(f"run {shown_path(out)}")
+
+
+def _reinforce(config: Config, folder: Path, go_on: str) -> None:
     from agentgym_rft.cli.training import run_train
 
-    last: Path | None = None
-    for stage in stages:
-        folder = out / stage.folder
-        config = _placed(stage, folder, last)
-        typer.echo(f"stage {stage.folder}")
-        go_on = f"agentgym train --resume {out}"
-        if isinstance(config, SftConfig):
-            if not (folder / "model").is_dir():
-                is_begun = (folder / "config.yaml").is_file()
-                run_sft(resumed_sft_config(folder, ()) if is_begun else config, folder if is_begun else None, go_on)
-        else:
-            say_whose_seed(config)
-            is_begun = (folder / "checkpoints").is_dir()
-            run_train(config, folder if is_begun else None, go_on)
-        last = folder
-    typer.echo(f"run {out}")
+    say_whose_seed(config)
+    run_train(config, folder if (folder / "checkpoints").is_dir() else None, go_on)
+
+
+def _imitate(config: SftConfig, folder: Path, go_on: str, overrides: Sequence[Override], trust: bool) -> None:
+    if not (folder / "config.yaml").is_file():
+        run_sft(config, None, go_on)
+        return
+    begun = resumed_sft_config(folder, ())
+    check_trust(begun, folder, overrides, trust)  # a file of its own, which may name something else than the recipe
+    run_sft(begun, folder, go_on)
 
 
 def _placed(stage: Stage, folder: Path, last: Path | None) -> Config | SftConfig:

@@ -11,9 +11,11 @@ import typer
 
 from agentgym_rft.cli.options import Override, accepts_config
 from agentgym_rft.cli.settings import fresh_config, resumed_config, say_whose_seed, with_shorthands
-from agentgym_rft.cli.training import is_leading, run_train
+from agentgym_rft.cli.training import run_train
+from agentgym_rft.cli.trust import Trust, check_trust
 from agentgym_rft.config.run import Config
 from agentgym_rft.errors import ConfigError
+from agentgym_rft.trainers.learner.launcher import is_leading
 
 _SHORT = {
     "env": ("env", "id"),
@@ -40,6 +42,7 @@ def train_command(
     workers: Annotated[str | None, typer.Option(help="Short for --rollout.workers.")] = None,
     data: Annotated[str | None, typer.Option(help="Short for --env.options.data.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this directory.")] = None,
+    trust: Trust = False,
     overrides: Sequence[Override] = (),
 ) -> None:
     """Train an agent in an environment.
@@ -52,18 +55,20 @@ def train_command(
     if resume is not None and is_staged_run(resume):
         if overrides or any(value is not None for value in (*given.values(), recipe)):
             raise ConfigError("A run with stages goes on as it was begun: leave out all options but --resume.")
-        resume_stages(resume)
+        resume_stages(resume.absolute(), trust)
         return
     if (staged := staged_recipe(recipe)) is not None:
-        given_overrides = with_shorthands(_SHORT, given, overrides)
-        begin_stages(staged, Path(out or f"runs/stages-{time.strftime('%Y%m%d-%H%M%S')}"), given_overrides)
+        folder = Path(out or f"runs/stages-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
+        begin_stages(staged, folder, with_shorthands(_SHORT, given, overrides), str(recipe), trust)
         return
+    settings = with_shorthands(_SHORT, given, overrides)
     if resume is None:
-        config = fresh_config(env, recipe, with_shorthands(_SHORT, given, overrides))
+        config = fresh_config(env, recipe, settings)
     elif env is not None or recipe is not None:
         raise ConfigError("A resumed run keeps its environment and recipe: leave out --env and --recipe.")
     else:
-        config = resumed_config(resume, with_shorthands(_SHORT, given, overrides))
+        config = resumed_config(resume, settings)
+    check_trust(config, resume or recipe, settings, trust)
     if is_leading():
         say_whose_seed(config)
     run_train(config, resume)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,10 @@ import typer
 from agentgym_rft.agents.policies.names import model_name, renamed
 from agentgym_rft.agents.policies.seeds import is_seed
 from agentgym_rft.config.run import Config
+from agentgym_rft.report.terminal import say, shown_path
+from agentgym_rft.trainers.learner.launcher import is_leading
 
 INTERRUPTED = 130
-
-
-def is_leading() -> bool:
-    """Return True in the first of the processes that torchrun started, and without torchrun."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def run_train(config: Config, resume: Path | None, go_on: str | None = None) -> None:
@@ -26,6 +22,7 @@ def run_train(config: Config, resume: Path | None, go_on: str | None = None) -> 
     from agentgym_rft.report.html import write_report
     from agentgym_rft.report.progress import make_progress
     from agentgym_rft.rollouts.policies import policy_dir
+    from agentgym_rft.store.under_way import under_way
     from agentgym_rft.trainers.loop import train
 
     name = config.policy.path
@@ -40,14 +37,15 @@ def run_train(config: Config, resume: Path | None, go_on: str | None = None) -> 
         result = train(config, resume=resume, progress=progress)
     finally:
         progress.finish()
-    report = write_report(result.run_dir)
+    with under_way(result.run_dir, f"The run is saved. Make room, then: agentgym view {result.run_dir}", lambda: True):
+        report = write_report(result.run_dir)
     if len(result.evaluations) > 1:
-        typer.echo(_change(result.evaluations[0], result.evaluations[-1]))
-    typer.echo(f"report {report}")
-    typer.echo(f"run {result.run_dir}")
+        say(_change(result.evaluations[0], result.evaluations[-1]))
+    say(f"report {shown_path(report)}")
+    say(f"run {shown_path(result.run_dir)}")
     if result.is_interrupted:
-        command = go_on or f"agentgym train --resume {result.run_dir}"
-        typer.echo(f"interrupted after step {result.num_steps}; go on with: {command}")
+        command = go_on or f"agentgym train --resume {shown_path(result.run_dir)}"
+        say(f"interrupted after step {result.num_steps}; go on with: {command}")
         raise typer.Exit(INTERRUPTED)
 
 

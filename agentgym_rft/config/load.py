@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -39,11 +40,11 @@ def find_yaml(kind: Literal["agents", "trainers"], name: str) -> Path:
     """Return the YAML file of a shipped name or a path. Raises `ConfigError` naming the closest shipped one."""
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
-        if path.is_file():
+        if os.path.isfile(path):  # False, too, where the name is too long for a file
             return path
         raise ConfigError(f"There is no file '{name}'. Give an existing YAML file or a shipped name.")
     folder = shipped_dir(kind)
-    if (folder / f"{name}.yaml").is_file():
+    if os.path.isfile(folder / f"{name}.yaml"):
         return folder / f"{name}.yaml"
     what = {"agents": "agent card", "trainers": "recipe"}[kind]
     raise ConfigError(f"No {what} is called '{name}'.{did_you_mean(name, [p.stem for p in folder.glob('*.yaml')])}")

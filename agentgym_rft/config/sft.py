@@ -75,10 +75,16 @@ class SftSection(Section):
     )
     keep_words: tuple[str, ...] = Field((), description="words that are not: those of actions and fixed texts")
     tokenizer_episodes: int = Field(400, ge=1, description="demonstrations that the tokenizer is trained on")
-    learning_rate: float = Field(
-        3e-3, gt=0, description="of AdamW; with init 1e-4, with adapters 1e-3, with Muon 3e-3", json_schema_extra=MAIN
+    learning_rate: float = Field(  # torch cannot take a step with a rate near the largest number of float32
+        3e-3,
+        gt=0,
+        le=1e30,
+        description="of AdamW; with init 1e-4, with adapters 1e-3, with Muon 3e-3",
+        json_schema_extra=MAIN,
     )
-    matrix_learning_rate: float = Field(2e-2, gt=0, description="of Muon, for hidden matrices", json_schema_extra=MAIN)
+    matrix_learning_rate: float = Field(
+        2e-2, gt=0, le=1e30, description="of Muon, for hidden matrices", json_schema_extra=MAIN
+    )
     warmup_fraction: float = Field(0.02, ge=0, le=1, description="first part of the steps, linearly up")
     cooldown_fraction: float = Field(0.4, ge=0, le=1, description="last part of the steps, linearly to zero")
     max_grad_norm: float = Field(1.0, gt=0, description="gradient clipping")

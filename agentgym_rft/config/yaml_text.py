@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from agentgym_rft.json_text import is_text
+
 MAX_DEPTH = 50  # of mappings and lists in each other
 MAX_VALUES = 100_000  # with every alias counted as what it stands for
 _FLOAT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
@@ -31,10 +33,13 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Return the next node. Raises ComposerError beyond the bounds."""
-        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        mark = event.start_mark
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise yaml.composer.ComposerError(None, None, f"more than {MAX_DEPTH} levels", mark)
+        if isinstance(event, yaml.ScalarEvent) and not is_text(event.value):
+            raise yaml.composer.ComposerError(None, None, "a text with half of a surrogate pair", mark)
         is_alias = self.check_event(yaml.AliasEvent)
         node = super().compose_node(parent, index)
         self._depth -= 1

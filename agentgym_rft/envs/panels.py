@@ -8,11 +8,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, with_config
+from typing_extensions import TypedDict
 
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.turns import TurnsEnv
 from agentgym_rft.errors import DataError
+from agentgym_rft.json_text import OPEN, Name, checked, read_json
 
 # Options that change no result: where the files lie (their content is hashed), how a person sees the episode, and what
 # `reset` without a task draws from.
@@ -22,6 +26,31 @@ _PASSING_OPTIONS = ("data", "render_mode", "split")
 FORMAT = "agentgym-panel"
 VERSION = 1
 _ADVICE = "Freeze a new panel with `agentgym panel freeze`"
+
+
+@with_config(OPEN)
+class _Head(TypedDict):
+    """What every version of a panel file has."""
+
+    format: str
+    version: Any
+
+
+class _Task(TypedDict):
+    id: Name
+    content: Name
+
+
+class _Body(_Head):
+    env: Name
+    options: dict[str, Any]
+    split: Name
+    held_out_of: Name | None
+    panel_hash: Name
+    tasks: Annotated[list[_Task], Field(min_length=1)]
+
+
+_HEAD, _BODY = TypeAdapter(_Head), TypeAdapter(_Body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,31 +243,19 @@ def panel_text(panel: Panel) -> str:
 
 def read_panel(path: Path) -> Panel:
     """Return the panel in a file. Raises `DataError` for a file that is missing, no panel, or changed by hand."""
-    try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"Cannot read the panel '{path}': {error.strerror}.") from error
-    except ValueError as error:
-        raise DataError(f"'{path}' is no panel: {error}.") from error
-    if not isinstance(body, dict) or body.get("format") != FORMAT:
+    head = read_json(path, _HEAD, "panel")
+    if head["format"] != FORMAT:
         raise DataError(f"'{path}' is no panel. Expected a file that `agentgym panel freeze` wrote.")
-    if body.get("version") != VERSION:
-        raise DataError(f"'{path}' has version {body.get('version')!r}, expected {VERSION}. {_ADVICE}.")
+    if head["version"] != VERSION:
+        raise DataError(f"'{path}' has version {head['version']!r}, expected {VERSION}. {_ADVICE}.")
     try:
-        return _checked(path, body)
-    except (KeyError, TypeError) as error:
-        raise DataError(f"'{path}' is a damaged panel: {type(error).__name__} {error}. {_ADVICE}.") from error
-
-
-def _checked(path: Path, body: Mapping[str, Any]) -> Panel:
-    ids = tuple(str(task["id"]) for task in body["tasks"])
-    contents = tuple(str(task["content"]) for task in body["tasks"])
-    if not ids or len(set(ids)) != len(ids):
-        raise DataError(f"'{path}' is a damaged panel: expected at least one task, and none twice. {_ADVICE}.")
+        body = checked(_BODY, head)
+    except ValueError as error:
+        raise DataError(f"'{path}' is a damaged panel: {error}. {_ADVICE}.") from error
+    ids = tuple(task["id"] for task in body["tasks"])
+    contents = tuple(task["content"] for task in body["tasks"])
+    if len(set(ids)) != len(ids):
+        raise DataError(f"'{path}' is a damaged panel: a task is in it twice. {_ADVICE}.")
     if hash_of(ids, contents) != body["panel_hash"]:
         raise DataError(f"'{path}' is a damaged panel: its panel_hash is not that of its tasks. {_ADVICE}.")
-    train = body["held_out_of"]
-    held_out_of = None if train is None else str(train)
-    return Panel(
-        str(body["env"]), str(body["split"]), ids, body["panel_hash"], contents, dict(body["options"]), held_out_of
-    )
+    return Panel(body["env"], body["split"], ids, body["panel_hash"], contents, body["options"], body["held_out_of"])

@@ -10,6 +10,7 @@ import numpy as np
 
 from agentgym_rft.envs.base import Expert, TextEnv, Theory
 from agentgym_rft.envs.task_selection import check_reset_options
+from agentgym_rft.envs.values import as_number, as_won
 from agentgym_rft.errors import EnvError
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class TurnsEnv(TextEnv):
             raise EnvError("There is no running episode; call reset before step.")
         actor = env.agent_selection
         env.step(action)
-        rewards = {agent: float(reward) for agent, reward in env.rewards.items()}
+        rewards = {agent: as_number("reward", reward) for agent, reward in env.rewards.items()}
         is_invalid = bool(env.infos.get(actor, {}).get("invalid_action", False))
         is_out = [env.terminations[agent] or env.truncations[agent] for agent in env.agents]
         is_truncated = all(is_out) and any(env.truncations.values())
@@ -170,7 +171,7 @@ class TurnsEnv(TextEnv):
             info = env.infos[agent]
             is_over = bool(env.terminations[agent] or env.truncations[agent])
             self._standings[agent] = {
-                "won": bool(info.get("won", False)),
+                "won": as_won(info.get("won", False)),
                 "score": float(info.get("score", 0.0)),
                 "is_over": is_over,
                 "is_truncated": bool(env.truncations[agent]),

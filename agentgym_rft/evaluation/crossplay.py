@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from agentgym_rft.agents.policies.seeds import full_policy_name
 from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.making import seats_of
+from agentgym_rft.envs.panels import Panel
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.evaluation.panel import EvaluationPlan, evaluate, make_plan, open_panel
 from agentgym_rft.evaluation.team import EvaluationPolicies
@@ -47,12 +48,18 @@ def make_sides(roles: Mapping[str, str]) -> Sides:
     return Sides(row, tuple(agent for agent in roles if agent not in row))
 
 
-def run_crossplay(config: Config, named: Mapping[str, str], samples: int) -> dict[str, Any]:
+def run_crossplay(
+    config: Config,
+    named: Mapping[str, str],
+    samples: int,
+    keep: Callable[[dict[str, Any]], object] | None = None,
+) -> dict[str, Any]:
     """Play all pairs on the configured panel and summarise them.
 
     Args:
         named: the policies, at least two, by the names that the summary has for them.
         samples: episodes a pair and task.
+        keep: writes the summary down. It is called before anything is closed, since that may fail in any way.
     Raises:
         ConfigError, DataError, CheckpointError: what cannot work.
         PolicyError: no episode could be played.
@@ -69,8 +76,21 @@ def run_crossplay(config: Config, named: Mapping[str, str], samples: int) -> dic
         if problem := why_unplayed([t for played in games.values() for t in played], config.policy.max_context):
             raise problem.error("Every episode")
         exact = _exact(policies, roles, names, config.eval.temperature)
+        summary = {
+            **_protocol(config, panel, names, samples),
+            "wall_time_s": time.perf_counter() - start,
+            **summarise_crossplay(games, sides, samples),
+            "exact": exact,
+        }
+        if keep is not None:
+            keep(summary)
+        return summary
     finally:
         policies.close()
+
+
+def _protocol(config: Config, panel: Panel, names: Mapping[str, str], samples: int) -> dict[str, Any]:
+    """Return what was played, and how."""
     return {
         "env": config.env.id,
         "options": dict(panel.options),
@@ -81,10 +101,7 @@ def run_crossplay(config: Config, named: Mapping[str, str], samples: int) -> dic
         "seed": config.run.seed,
         "temperature": None if set(names.values()) <= set(SCRIPTS) else config.eval.temperature,
         "max_steps": config.eval.max_steps,
-        "named": names,
-        "wall_time_s": time.perf_counter() - start,
-        **summarise_crossplay(games, sides, samples),
-        "exact": exact,
+        "named": dict(names),
     }
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pydantic import TypeAdapter
+
 from agentgym_rft.core import Trajectory
-from agentgym_rft.errors import ConfigError, DataError
+from agentgym_rft.errors import ConfigError, DataError, StorageError
+from agentgym_rft.json_text import checked, checked_json, with_checksum, without_checksum
+from agentgym_rft.store.files import lock, open_to_append
 from agentgym_rft.store.trajectories import trajectory_line, trajectory_of_line
 
 FORMAT = "agentgym-partial-evaluation"
-VERSION = 1
+VERSION = 2
+_HEAD: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 
 
 def partial_path(out: Path) -> Path:
@@ -22,7 +27,7 @@ def partial_path(out: Path) -> Path:
 
 
 class PartialEvaluation:
-    """A file whose first line has the settings of the evaluation, and every further line seconds and a trajectory.
+    """A file whose first line has the settings of the evaluation, every other a checksum, seconds and a trajectory.
 
     A line is there as a whole once its episode has ended; one that a crash cut off is dropped. The file is locked while
     it is open.
@@ -33,30 +38,35 @@ class PartialEvaluation:
     Raises:
         ConfigError: the file is of an evaluation with other settings, or in use.
         DataError: it cannot be written, or is something else.
+        StorageError: the disk is full.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
-        self.path = path
+        self.path = path.absolute()
         self.finished: dict[str, Trajectory] = {}  # by episode id
         self.elapsed_s = 0.0
         try:
-            self._file: BinaryIO = path.open("a+b")
+            self._file: BinaryIO = open_to_append(path)
         except OSError as error:
             raise DataError(f"Cannot write '{path}': {error.strerror}. Choose another --out.") from error
         try:
             self._begin(settings)
-        except (ConfigError, DataError):
-            self._file.close()
+        except (ConfigError, DataError, StorageError):
+            self.close()
             raise
 
     def append(self, trajectory: Trajectory, elapsed_s: float) -> None:
-        """Add an episode that ended `elapsed_s` seconds after the start, earlier parts of the evaluation included."""
+        """Add an episode that ended `elapsed_s` seconds after the start, earlier parts of the evaluation included.
+
+        Raises StorageError.
+        """
         self.finished[trajectory.episode_id] = trajectory
-        self._write(f"{elapsed_s:.3f} {trajectory_line(trajectory)}")
+        self._write(with_checksum(f"{elapsed_s:.3f} {trajectory_line(trajectory)}"))
 
     def close(self) -> None:
         """Unlock the file and leave it, to be gone on with."""
-        self._file.close()
+        with suppress(OSError):  # a line that could not be written: that was said, and would be said again here
+            self._file.close()
 
     def remove(self) -> None:
         """Remove the file: the evaluation is over, or nothing of it can be used."""
@@ -65,7 +75,7 @@ class PartialEvaluation:
 
     def _begin(self, settings: Mapping[str, Any]) -> None:
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(self._file)
         except BlockingIOError as error:
             raise ConfigError(
                 f"Another evaluation is writing to '{self.path}'. Wait for it, or choose another --out."
@@ -86,12 +96,14 @@ class PartialEvaluation:
 
     def _check(self, line: str, settings: Mapping[str, Any]) -> None:
         try:
-            head = json.loads(line)
+            head = checked_json(_HEAD, line)
+            before = checked(_HEAD, head.get("settings"))
         except ValueError:
-            head = None
-        if not isinstance(head, dict) or (head.get("format"), head.get("version")) != (FORMAT, VERSION):
-            raise DataError(f"'{self.path}' is no evaluation under way. Remove it, or choose another --out.")
-        before = head["settings"]
+            head, before = {}, {}
+        if (head.get("format"), head.get("version")) != (FORMAT, VERSION):
+            raise DataError(
+                f"'{self.path}' is no evaluation under way of this version. Remove it, or choose another --out."
+            )
         for key in sorted(settings.keys() | before.keys()):
             if before.get(key) != settings.get(key):
                 raise ConfigError(
@@ -101,11 +113,11 @@ class PartialEvaluation:
                 )
 
     def _read(self, number: int, line: str) -> None:
-        elapsed, _, body = line.partition(" ")
         try:
+            elapsed, _, body = without_checksum(line).partition(" ")
             trajectory = trajectory_of_line(body)
             self.elapsed_s = float(elapsed)
-        except (ValueError, KeyError, TypeError) as error:
+        except ValueError as error:
             raise DataError(
                 f"Line {number} of '{self.path}' is damaged: {error}. Remove the file to evaluate from the start."
             ) from error
@@ -116,4 +128,7 @@ class PartialEvaluation:
             self._file.write(line.encode("ascii") + b"\n")
             self._file.flush()  # from here on it outlives the process
         except OSError as error:
-            raise DataError(f"Cannot write '{self.path}': {error.strerror}.") from error
+            raise StorageError(
+                f"Cannot write '{self.path}': {error.strerror}. The finished episodes before are kept: make room, and "
+                "the same command goes on."
+            ) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +36,15 @@ class Request:
     agent_policies: tuple[str, ...] = ()  # AGENT=POLICY or ROLE=POLICY, where there are several agents
 
 
-def run_evaluation(request: Request, progress: EvaluationProgress | None = None) -> Summary:
+def run_evaluation(
+    request: Request,
+    progress: EvaluationProgress | None = None,
+    keep: Callable[[Summary], object] | None = None,
+) -> Summary:
     """Play the panel and summarise it.
 
+    Args:
+        keep: writes the summary down. It is called before anything is closed, since that may fail in any way.
     Raises:
         ConfigError, DataError, CheckpointError: what cannot work, or an evaluation under way with other settings.
         PolicyError: no episode could be played.
@@ -61,7 +67,10 @@ def run_evaluation(request: Request, progress: EvaluationProgress | None = None)
                 if partial is not None:
                     partial.remove()  # or the same command would find nothing left to play
                 raise result.problem.error("Every episode")
-        return result.summary | agents.exact(1.0 if settings.temperature is None else settings.temperature)
+        summary = result.summary | agents.exact(1.0 if settings.temperature is None else settings.temperature)
+        if keep is not None:
+            keep(summary)
+        return summary
     finally:
         agents.workers.close()
 

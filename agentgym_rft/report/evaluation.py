@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
-from urllib.parse import quote
 
 from agentgym_rft import __version__
 from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.panels import Panel
 from agentgym_rft.errors import DataError
+from agentgym_rft.json_text import read_json
 from agentgym_rft.report.intervals import bootstrap_mean, pass_at_k, wilson
-from agentgym_rft.store.files import write_atomically
+from agentgym_rft.report.result_types import EVALUATION
+from agentgym_rft.store.files import file_name, write_atomically
 
 Summary = dict[str, Any]
 
@@ -259,8 +260,7 @@ def _score(trajectory: Trajectory) -> float:
 
 def write_evaluation(run_dir: Path, step: int, summary: Summary) -> Path:
     """Save the evaluation after a step in a run directory, where the report looks for it. Returns its path."""
-    split = quote(summary["split"], safe="")  # `valid/easy` is a name, not a folder
-    path = run_dir / "evaluations" / f"step_{step:06d}_{split}.json"
+    path = run_dir / "evaluations" / f"step_{step:06d}_{file_name(summary['split'])}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_summary(path, summary)
     return path
@@ -276,7 +276,16 @@ def read_evaluations(run_dir: Path) -> list[tuple[int, Summary]]:
     evaluations = []
     for path in sorted((run_dir / "evaluations").glob("step_*.json")):
         try:
-            evaluations.append((int(path.stem.split("_")[1]), json.loads(path.read_text(encoding="utf-8"))))
+            step = int(path.stem.split("_")[1])
         except ValueError as error:
-            raise DataError(f"'{path}' is no evaluation: {error}.") from error
+            raise DataError(f"'{path}' is no evaluation: its name has no step.") from error
+        evaluations.append((step, read_summary(path)))
     return evaluations
+
+
+def read_summary(path: Path) -> Summary:
+    """Return the summary in a file. Raises `DataError` for one that is missing, damaged or something else."""
+    summary: Summary = read_json(path, EVALUATION, "result")
+    if len(summary["tasks"]) != summary["num_tasks"]:
+        raise DataError(f"'{path}' is no result: of {summary['num_tasks']} tasks it has {len(summary['tasks'])}.")
+    return summary

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from agentgym_rft.core import Trajectory
 from agentgym_rft.report.tables import percent
+from agentgym_rft.report.terminal import print_line
 
 
 class TerminalEvaluationProgress:
@@ -38,7 +39,7 @@ class TerminalEvaluationProgress:
         self._bar.update(self._task, advance=1, status=self._status())
 
     def note(self, message: str) -> None:
-        self._bar.console.print(message, markup=False, highlight=False, soft_wrap=True)
+        print_line(self._bar.console, message)
 
     def finish(self) -> None:
         self._bar.stop()

@@ -32,8 +32,8 @@ _CHARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 
-def write_report(run_dir: Path, num_trajectories: int = 6) -> Path:
-    """Write `report.html` into a run directory and return its path.
+def write_report(run_dir: Path, num_trajectories: int = 6, out: Path | None = None) -> Path:
+    """Write the report of a run, by default `report.html` in its directory, and return its path.
 
     The trajectories shown are those of the last recorded step, won and lost ones in turn.
 
@@ -52,7 +52,7 @@ def write_report(run_dir: Path, num_trajectories: int = 6) -> Path:
         trajectories=list(islice(_last_trajectories(run_dir / "trajectories"), num_trajectories)),
         config=(run_dir / "config.yaml").read_text(encoding="utf-8"),
     )
-    path = run_dir / "report.html"
+    path = out or run_dir / "report.html"
     write_atomically(path, page.encode("utf-8", errors="backslashreplace"))
     return path
 

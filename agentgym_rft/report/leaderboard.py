@@ -10,13 +10,12 @@ from typing import Any
 
 from agentgym_rft import __version__
 from agentgym_rft.errors import DataError
-from agentgym_rft.report.evaluation import Summary, read_evaluations
+from agentgym_rft.report.evaluation import Summary, read_evaluations, read_summary
 from agentgym_rft.report.paired import Comparison, compare, why_incomparable
 from agentgym_rft.report.published import PublishedRow
 
 # Results that differ in any of these are ranked in different tables.
 _GAME = ("env", "split", "panel_hash", "options", "max_steps")
-_NEEDED = ("policy", "success", "success_ci95", "num_tasks", "num_errors", "pass_at_k", "samples", "tasks", "protocol")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,29 +45,14 @@ def read_result(path: Path) -> Summary:
     """Return the result in a file that `agentgym eval` wrote, or the last evaluation of a run directory.
 
     Raises:
-        DataError: it is missing, damaged, no result, or of a version without the protocol.
+        DataError: it is missing, damaged, or no result.
     """
     if path.is_dir():
         evaluations = read_evaluations(path)
         if not evaluations:
             raise DataError(f"'{path}' is no run with an evaluation. Give result files, or run directories.")
-        return _checked(path, evaluations[-1][1])
-    try:
-        return _checked(path, json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise DataError(f"Cannot read the result '{path}': {error.strerror}.") from error
-    except ValueError as error:
-        raise error if isinstance(error, DataError) else DataError(f"'{path}' is no result: {error}.") from error
-
-
-def _checked(path: Path, summary: Any) -> Summary:
-    missing = [key for key in _NEEDED if not isinstance(summary, dict) or key not in summary]
-    if missing:
-        raise DataError(
-            f"'{path}' has no '{missing[0]}'. Expected the JSON that this version's `agentgym eval` writes."
-        )
-    result: Summary = summary
-    return result
+        return evaluations[-1][1]
+    return read_summary(path)
 
 
 def named_results(arguments: Sequence[str]) -> list[tuple[str, Summary]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from agentgym_rft import __version__
 from agentgym_rft.report.leaderboard import Board, Entry
+from agentgym_rft.report.markdown import code, markdown_note, markdown_text, plain
 from agentgym_rft.report.pages import page_template
 from agentgym_rft.report.published import BASIS, PublishedRow
 from agentgym_rft.report.tables import pass_at_line, percent
@@ -46,7 +47,8 @@ def markdown(tables: Iterable[Table], *, level: int = 2) -> str:
     parts = []
     for table in tables:
         lines = [_markdown_row(table.headings), "|" + "---|" * len(table.headings), *map(_markdown_row, table.rows)]
-        parts.append(f"{'#' * level} {table.title}\n\n{table.note}\n\n" + "\n".join(lines) + "\n")
+        head = f"{'#' * level} {markdown_text(table.title)}\n\n{markdown_note(table.note)}\n\n"
+        parts.append(head + "\n".join(lines) + "\n")
     return "\n".join(parts)
 
 
@@ -59,14 +61,14 @@ def html(tables: Sequence[Table]) -> str:
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(map(markdown_text, cells)) + " |"
 
 
 def _board_table(board: Board) -> Table:
     protocol = board.protocol
-    options = ", ".join(f"{name}={value}" for name, value in protocol["options"].items())
+    options = plain(", ".join(f"{name}={value}" for name, value in protocol["options"].items()))
     note = (
-        f"{board.num_tasks} tasks of `{protocol['split']}`, panel `{protocol['panel_hash'][:16]}`, at most "
+        f"{board.num_tasks} tasks of {code(protocol['split'])}, panel {code(protocol['panel_hash'][:16])}, at most "
         f"{protocol['max_steps']} steps" + (f", options {options}" if options else "") + "."
     )
     columns = {"#": _rank, "policy": lambda entry: entry.name, "success": _success, "95 % interval": _interval}

@@ -6,14 +6,34 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import AfterValidator, TypeAdapter, with_config
+from typing_extensions import TypedDict
 
 from agentgym_rft.errors import DataError
+from agentgym_rft.json_text import OPEN, checked_json
+from agentgym_rft.report.result_types import LARGEST, Count
 from agentgym_rft.store.files import write_atomically
 
 Row = dict[str, Any]
+
+
+def _check_numbers(row: Row) -> Row:
+    """Return the row. Raises ValueError for a number that no axis can show."""
+    for key, value in row.items():
+        if isinstance(value, (int, float)) and not abs(value) <= LARGEST:
+            raise ValueError(f"its '{key}' is larger than {LARGEST:g}")
+    return row
+
+
+@with_config(OPEN)
+class _Stepped(TypedDict):
+    step: Count
+
+
+_ROW: TypeAdapter[Any] = TypeAdapter(Annotated[_Stepped, AfterValidator(_check_numbers)])
 
 
 class MetricsWriter:
@@ -55,12 +75,9 @@ def read_metrics(path: Path) -> list[Row]:
     rows: list[Row] = []
     for number, line in enumerate(lines[:-1], start=1):  # the last line ends without a newline: empty, or torn
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"Line {number} of '{path}' is damaged: {error.msg}.") from error
-        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-            raise DataError(f"Line {number} of '{path}' is no metrics row: it has no integer 'step'.")
-        rows.append(row)
+            rows.append(checked_json(_ROW, line))
+        except ValueError as error:
+            raise DataError(f"Line {number} of '{path}' is no metrics row: {error}.") from error
     return rows
 
 

@@ -63,6 +63,8 @@ def compare(a: Summary, b: Summary, names: tuple[str, str] | None = None) -> Com
     first, second = names or (a["policy"], b["policy"])
     if problem := why_incomparable(a, b):
         raise DataError(f"'{first}' and '{second}' cannot be compared: they {problem}.")
+    if len(a["tasks"]) != len(b["tasks"]):  # one of the two was changed by hand
+        raise DataError(f"'{first}' and '{second}' cannot be compared: one of them lacks tasks of the panel.")
     rates = [(_rate(x), _rate(y)) for x, y in zip(a["tasks"], b["tasks"], strict=True)]
     pairs = [(x, y) for x, y in rates if x is not None and y is not None]
     if not pairs:

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as RichBar
 
 from agentgym_rft.report.tables import percent, unparsed_note
+from agentgym_rft.report.terminal import print_line, shown_path
 
 SUCCESS, ENTROPY, TOKENS_PER_S = "episode/success", "entropy/mean", "speed/tokens_per_s"
 
@@ -66,7 +67,7 @@ class PlainProgress:
     def start(self, *, run_dir: Path, first_step: int, num_steps: int) -> None:
         self._num_steps = num_steps
         self._clock.start(first_step, num_steps)
-        self._print(f"run {run_dir}, steps {first_step} to {num_steps}")
+        self._print(f"run {shown_path(run_dir)}, steps {first_step} to {num_steps}")
 
     def step(self, step: int, metrics: Mapping[str, Any]) -> None:
         left = self._clock.left(step)
@@ -82,7 +83,7 @@ class PlainProgress:
     def finish(self) -> None: ...
 
     def _print(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_line(self._console, line)
 
 
 class LiveProgress:
@@ -103,7 +104,7 @@ class LiveProgress:
 
     def start(self, *, run_dir: Path, first_step: int, num_steps: int) -> None:
         self._clock.start(first_step, num_steps)
-        self.note(f"run {run_dir}")
+        self.note(f"run {shown_path(run_dir)}")
         self._task = self._bar.add_task("train", total=num_steps, completed=first_step - 1, status="starting", left="")
         self._bar.start()
 
@@ -116,7 +117,7 @@ class LiveProgress:
         self.note(evaluation_line(step, summary))
 
     def note(self, message: str) -> None:
-        self._bar.console.print(message, markup=False, highlight=False, soft_wrap=True)
+        print_line(self._bar.console, message)
 
     def finish(self) -> None:
         self._bar.stop()

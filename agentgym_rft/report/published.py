@@ -9,6 +9,7 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from agentgym_rft.config.yaml_text import parse_yaml
 from agentgym_rft.errors import DataError
 
 BASIS = {
@@ -54,7 +55,7 @@ def read_published(path: Path, env_ids: Sequence[str]) -> list[PublishedRow]:
         DataError: the file is missing or damaged, or a row lacks its protocol, source or basis.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"Cannot read published results from '{path}': {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from rich.console import Console
 
 from agentgym_rft.report.progress import evaluation_line, format_duration
+from agentgym_rft.report.terminal import print_line, shown_path
 
 
 class SftProgress(Protocol):
@@ -55,7 +56,7 @@ class SftLines:
 
     def start(self, run_dir: Path, num_tokens: int, share: float) -> None:
         self._num_tokens, self._first_share, self._started_s = num_tokens, share, time.monotonic()
-        self.note(f"run {run_dir}")
+        self.note(f"run {shown_path(run_dir)}")
 
     def step(self, metrics: Mapping[str, Any]) -> None:
         share = metrics["progress"]
@@ -73,7 +74,7 @@ class SftLines:
         self.note(evaluation_line(step, summary))
 
     def note(self, message: str) -> None:
-        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+        print_line(self._console, message)
 
     def _left(self, share: float) -> float | None:
         """Return seconds until all is done, at the mean speed of this process; None before it has one."""

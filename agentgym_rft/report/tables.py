@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import Any
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -84,14 +84,6 @@ def pass_at_line(estimates: Mapping[str, Mapping[str, Any]]) -> str:
         f"pass@{k} {percent(found['value'])} ({100 * found['ci95'][0]:.1f} - {100 * found['ci95'][1]:.1f})"
         for k, found in estimates.items()
     )
-
-
-def print_wide(file: TextIO, view: RenderableType) -> None:
-    """Print a view; into a file or pipe at a width that cuts no cell.
-
-    Names come from environments: what looks like markup in them is text.
-    """
-    Console(file=file, width=None if file.isatty() else 200, markup=False, emoji=False).print(view)
 
 
 def percent(rate: float | None) -> str:

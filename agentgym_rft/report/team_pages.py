@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from agentgym_rft.errors import DataError
+from agentgym_rft.json_text import read_json
 from agentgym_rft.report.leaderboard_pages import Table
+from agentgym_rft.report.markdown import code, plain
+from agentgym_rft.report.result_types import CROSSPLAY
 from agentgym_rft.report.tables import percent
 
 TEAM_INTRODUCTION = (
@@ -17,27 +19,22 @@ TEAM_INTRODUCTION = (
     "over tasks. Ratings are openskill's (Plackett-Luce, mu - 3 sigma), from matches of two games with the places "
     "exchanged, in fixed orders. Episodes that ended with an error are in no mean."
 )
-_NEEDED = ("env", "split", "panel_hash", "policies", "cells", "totals", "ratings", "exact", "seats")
 
 
 def read_crossplay(path: Path) -> dict[str, Any]:
     """Return the result that `agentgym crossplay --out` wrote. Raises `DataError` for anything else."""
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"Cannot read the cross-play '{path}': {error}.") from error
-    missing = [key for key in _NEEDED if not isinstance(summary, dict) or key not in summary]
-    if missing:
-        raise DataError(f"'{path}' has no '{missing[0]}'. Expected the JSON that `agentgym crossplay --out` writes.")
-    found: dict[str, Any] = summary
-    return found
+    summary: dict[str, Any] = read_json(path, CROSSPLAY, "cross-play")
+    names, cells = summary["policies"], {(cell["row"], cell["column"]) for cell in summary["cells"]}
+    if not cells >= {(row, column) for row in names for column in names} or not summary["totals"].keys() >= set(names):
+        raise DataError(f"'{path}' is no cross-play: it lacks games of its policies.")
+    return summary
 
 
 def crossplay_tables(summary: Mapping[str, Any]) -> list[Table]:
     """Return the policies in order of their rating or mean score, then the matrix."""
-    options = ", ".join(f"{name}={value}" for name, value in summary["options"].items())
+    options = plain(", ".join(f"{name}={value}" for name, value in summary["options"].items()))
     note = (
-        f"{summary['num_tasks']} tasks of `{summary['split']}`, panel `{summary['panel_hash'][:16]}`, "
+        f"{summary['num_tasks']} tasks of {code(summary['split'])}, panel {code(summary['panel_hash'][:16])}, "
         f"{summary['samples']} episodes a pair and task, at most {summary['max_steps']} turns"
         + (f", options {options}" if options else "")
         + "."

@@ -171,9 +171,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
     where = ".".join(str(part) for part in first["loc"][1:])
     told = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]
     said = f"{told[0].lower()}{told[1:]}".rstrip(".")
-    sentence = (
-        f"Field '{where}': {said}." if where else f"The body cannot be read: {said}; send it as application/json."
-    )
+    sentence = f"Field '{where}': {said}." if where else f"The body cannot be read: {said}."
     return JSONResponse(error_body(422, sentence, where or None), 422)
 
 

@@ -97,6 +97,7 @@ class Gateway:
         import uvicorn
 
         from agentgym_rft.serve.app import make_app
+        from agentgym_rft.serve.connections import TimedProtocol, most_connections
 
         listener = _listen(self.settings.host, self.settings.port)
         self._port = listener.getsockname()[1]
@@ -107,7 +108,9 @@ class Gateway:
                 access_log=False,
                 lifespan="off",
                 ws="none",
-                limit_concurrency=max(64, 4 * self.settings.max_conversations),
+                http=TimedProtocol,
+                timeout_keep_alive=self.settings.request_s,
+                limit_concurrency=most_connections(self.settings.max_conversations),
                 timeout_graceful_shutdown=math.ceil(self.settings.grace_s),
             )
         )

@@ -26,7 +26,7 @@ class StoreSink:
         if owner := self._store.owner:
             self._store.close()
             raise ConfigError(f"The experience store '{path}' is filled by {owner}. Choose another --store.")
-        self._store.finish(False)
+        self._store.fill()
 
     def write(self, group: Group) -> None:
         """Write a group. Raises `DataError` where the disk refuses."""

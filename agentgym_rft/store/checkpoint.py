@@ -25,21 +25,39 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NotRequired
 
 import torch
 import torch.distributed as dist
+from pydantic import TypeAdapter, with_config
 from safetensors import SafetensorError
 from torch.distributed.checkpoint.api import CheckpointException
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from typing_extensions import TypedDict
 
 from agentgym_rft.agents.policies.loading import load_model, save_model
 from agentgym_rft.errors import AgentGymError, CheckpointError, DataError, StorageError
+from agentgym_rft.json_text import OPEN, checked_json, read_json
 from agentgym_rft.store.trainer_state import assign, load_trainer, save_trainer
 
 FORMAT = 3
 _SINGLE_FILE_FORMAT = 2  # trainer.pt, which one process reads
 _log = logging.getLogger(__name__)
+
+
+@with_config(OPEN)
+class _Manifest(TypedDict):
+    format: int
+    files: dict[str, Any]
+
+
+@with_config(OPEN)
+class _State(TypedDict):
+    policies: NotRequired[list[str]]  # see `run_policies`
+
+
+_MANIFEST = TypeAdapter(_Manifest)
+_STATE: TypeAdapter[Any] = TypeAdapter(_State)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +140,8 @@ def _reason(error: BaseException) -> str:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
         cause = cause.__cause__ or cause.__context__
-    return str(error).splitlines()[0].rstrip(".")
+    text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    return next(iter(text.splitlines()), "unknown").rstrip(".")
 
 
 def _begin(folder: Path, draft: Path) -> None:
@@ -134,7 +153,7 @@ def _begin(folder: Path, draft: Path) -> None:
 
 def _finish(folder: Path, draft: Path, place: Path, step: int, state: Mapping[str, Any]) -> None:
     (draft / "state.json").write_text(json.dumps(dict(state)), encoding="utf-8")
-    manifest = {"format": FORMAT, "step": step, "files": _file_sums(draft)}
+    manifest = {"format": FORMAT, "step": step, "files": file_sums(draft)}
     (draft / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     for path in (*draft.rglob("*"), draft):
         _sync(path)
@@ -157,7 +176,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         if problem is None:
             for damaged, why in problems:
                 _log.warning("Checkpoint '%s' is damaged and skipped: %s.", damaged, why)
-            return Checkpoint(path, step, json.loads((path / "state.json").read_text(encoding="utf-8")))
+            return Checkpoint(path, step, read_json(path / "state.json", _STATE, "state of a checkpoint"))
         problems.append((path, problem))
     reasons = "; ".join(f"{path.name}: {problem}" for path, problem in problems)
     raise CheckpointError(f"Every checkpoint in '{folder}' is damaged ({reasons}). Restore one from a copy.")
@@ -169,7 +188,7 @@ def checkpoint_at(folder: Path, step: int) -> Checkpoint:
     problem = _problem(path)
     if problem is not None:
         raise CheckpointError(f"There is no good checkpoint of step {step} in '{folder}': {problem}.")
-    return Checkpoint(path, step, json.loads((path / "state.json").read_text(encoding="utf-8")))
+    return Checkpoint(path, step, read_json(path / "state.json", _STATE, "state of a checkpoint"))
 
 
 def checkpoint_folders(folder: Path) -> list[tuple[int, Path]]:
@@ -212,17 +231,26 @@ def stored_weights(checkpoint: Checkpoint, dtype: torch.dtype) -> Mapping[str, t
 
 def restore_optimizer(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer) -> Mapping[str, Any]:
     """Put back what `restore` does but the model's weights."""
-    try:
+    with restored(checkpoint.path, "optimizer"):
         if (checkpoint.path / "trainer.pt").exists():
             return _restore_single_file(checkpoint, optimizer)
         random, extra = load_trainer(checkpoint.path / "trainer", optimizer)
-    except ValueError as error:
-        raise CheckpointError(f"The optimizer in '{checkpoint.path}' cannot be restored: {error}.") from error
-    rank = dist.get_rank() if dist.is_initialized() else 0
-    torch.set_rng_state(random.get(f"cpu-{rank}", random["cpu-0"]))
-    if torch.cuda.is_available() and f"cuda-{rank}" in random:
-        torch.cuda.set_rng_state(random[f"cuda-{rank}"])
+        rank = dist.get_rank() if dist.is_initialized() else 0
+        torch.set_rng_state(random.get(f"cpu-{rank}", random["cpu-0"]))
+        if torch.cuda.is_available() and f"cuda-{rank}" in random:
+            torch.cuda.set_rng_state(random[f"cuda-{rank}"])
     return extra
+
+
+@contextmanager
+def restored(path: Path, what: str) -> Iterator[None]:
+    """Raise CheckpointError where `what` a checkpoint holds is of other names, types or shapes than the run needs."""
+    try:
+        yield
+    except AgentGymError:
+        raise
+    except (Exception, CheckpointException) as error:  # its checksums are right: somebody else wrote it, or a bug did
+        raise CheckpointError(f"The {what} in '{path}' cannot be restored: {_reason(error)}.") from error
 
 
 def _restore_single_file(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer) -> Mapping[str, Any]:
@@ -256,14 +284,14 @@ def _found(folder: Path) -> list[tuple[int, Path]]:
 def _problem(path: Path) -> str | None:
     """Return what is wrong with a checkpoint's files, or None. Raises CheckpointError if its format is another."""
     try:
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        version, expected = manifest["format"], dict(manifest["files"])
-        actual = _file_sums(path)
+        manifest = checked_json(_MANIFEST, (path / "manifest.json").read_bytes())
+        version, expected = manifest["format"], manifest["files"]
+        actual = file_sums(path)
     except FileNotFoundError:
         return "manifest.json is missing"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
-    except (ValueError, KeyError, TypeError):
+    except ValueError:
         return "manifest.json is not a manifest"
     if version not in (FORMAT, _SINGLE_FILE_FORMAT):
         raise CheckpointError(
@@ -280,7 +308,7 @@ def _problem(path: Path) -> str | None:
     return None
 
 
-def _file_sums(folder: Path) -> dict[str, dict[str, Any]]:
+def file_sums(folder: Path) -> dict[str, dict[str, Any]]:
     """Return size and SHA-256 of every file below a folder but its manifest, by relative path."""
     sums = {}
     for path in sorted(folder.rglob("*")):

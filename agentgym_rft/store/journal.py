@@ -4,8 +4,8 @@ A resumed run does not sample it again.
 
     journal/after-000010.jsonl      sampled after the checkpoint of step 10 and before the next one
 
-A line is given to the operating system before the episode continues, so it survives a kill of the process, though not a
-loss of power. A last line that a kill cut off is dropped.
+A line, checksum and JSON, is given to the operating system before the episode continues, so it survives a kill of the
+process, though not a loss of power. A last line that a kill cut off is dropped, and so is one that has changed.
 """
 
 from __future__ import annotations
@@ -13,15 +13,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from agentgym_rft.agents.policies.base import Completion, SampleRequest
-from agentgym_rft.errors import DataError
+from agentgym_rft.errors import DataError, StorageError
+from agentgym_rft.json_text import checked_json, with_checksum, without_checksum
+from agentgym_rft.store.files import open_to_append
 
+_WITHOUT = "Runs with --run.journal=false write none."
 _PREFIX, _SUFFIX = "after-", ".jsonl"
+_Line = tuple[str, str, list[int], list[float], Literal["stop", "length"], int]
+_LINE: TypeAdapter[_Line] = TypeAdapter(_Line)
 
 
 def request_digest(request: SampleRequest, weights: str) -> str:
@@ -56,7 +63,7 @@ class Journal:
                     self._read(path)
             self._file = self._open(step)
         except OSError as error:
-            raise self._refused(error) from error
+            raise DataError(f"Cannot write the journal '{folder}': {error.strerror}. {_WITHOUT}") from error
 
     @property
     def num_recorded(self) -> int:
@@ -64,10 +71,10 @@ class Journal:
         return sum(map(len, self.recorded.values()))
 
     def append(self, key: str, digest: str, completion: Completion) -> None:
-        """Add what was sampled for a request. Raises `DataError` where the disk refuses."""
+        """Add what was sampled for a request. Raises `StorageError` where the disk refuses."""
         body = [key, digest, completion.ids, completion.logprobs, completion.stop, completion.policy_version]
         try:
-            self._file.write(json.dumps(body, separators=(",", ":")).encode("ascii") + b"\n")
+            self._file.write(with_checksum(json.dumps(body, separators=(",", ":"))).encode("ascii") + b"\n")
             self._file.flush()
         except OSError as error:
             raise self._refused(error) from error
@@ -76,8 +83,11 @@ class Journal:
         """A checkpoint of a step is on disk: what follows goes to a file of its own, and `keep` files are left.
 
         So a run that has to go back to an older checkpoint finds what was sampled after that one, too.
+
+        Raises:
+            StorageError: the disk refuses.
         """
-        self._file.close()
+        self.close()
         try:
             self._file = self._open(step)
             past = sorted((number, path) for number, path in self._files() if number <= step)
@@ -88,11 +98,12 @@ class Journal:
 
     def close(self) -> None:
         """Leave the files as they are."""
-        self._file.close()
+        with suppress(OSError):  # a line that could not be written: that was said, and would be said again here
+            self._file.close()
 
     def _open(self, step: int) -> BinaryIO:
         path = self._folder / f"{_PREFIX}{step:06d}{_SUFFIX}"
-        file = path.open("ab")
+        file = open_to_append(path)
         if path.stat().st_size:
             file.truncate(path.read_bytes().rfind(b"\n") + 1)
         return file
@@ -107,14 +118,18 @@ class Journal:
         """Take in a file. What is on a damaged line is sampled again."""
         for line in path.read_bytes().split(b"\n")[:-1]:
             try:
-                key, digest, ids, logprobs, stop, version = json.loads(line)
-            except (ValueError, TypeError):
+                body = checked_json(_LINE, without_checksum(line.decode("ascii", errors="replace")))
+            except ValueError:
                 continue
+            key, digest, ids, logprobs, stop, version = body
             completion = Completion(tuple(ids), tuple(logprobs), stop, version)
             self.recorded.setdefault((key, version), {})[digest] = completion
 
-    def _refused(self, error: OSError) -> DataError:
-        return DataError(f"Cannot write the journal '{self._folder}': {error.strerror}. Or set run.journal to false.")
+    def _refused(self, error: OSError) -> StorageError:
+        return StorageError(
+            f"Cannot write the journal '{self._folder}': {error.strerror}. The checkpoints are as they were: make room "
+            f"and go on with --resume. {_WITHOUT}"
+        )
 
 
 def weights_digest(weights: Any) -> str:

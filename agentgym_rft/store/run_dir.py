@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import yaml
 
@@ -16,16 +14,23 @@ from agentgym_rft.config.base import Section
 from agentgym_rft.config.run import Config
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.store.checkpoint import has_checkpoint
-from agentgym_rft.store.files import write_atomically
+from agentgym_rft.store.files import file_name, lock, open_to_append, write_atomically
 
 
 def run_directory(config: Config) -> Path:
-    """Return the directory of a run: the given one, or a new one named after environment, algorithm and time."""
+    """Return the directory of a run: the given one, or a new one named after environment, algorithm and time.
+
+    The path is absolute: an environment that changes the working directory does not move it.
+    """
     if config.run.out:
-        return Path(config.run.out)
-    env_name = config.env.id.rpartition("/")[2].rpartition(":")[2].lower()
-    algorithm = config.algorithm.name.rpartition(":")[2]
-    return Path("runs") / f"{env_name}-{algorithm}-{time.strftime('%Y%m%d-%H%M%S')}"
+        return Path(config.run.out).absolute()
+    return default_directory(config.env.id.rpartition("/")[2].lower(), config.algorithm.name)
+
+
+def default_directory(*names: str) -> Path:
+    """Return a new directory named after these, of `module:name` the name, and the time."""
+    known = [file_name(name.rpartition(":")[2]) for name in names]
+    return Path("runs").absolute() / "-".join([*known, time.strftime("%Y%m%d-%H%M%S")])
 
 
 def holds_run(folder: Path) -> bool:
@@ -52,25 +57,23 @@ def opened(folder: Path, config: Section, *, is_new: bool) -> Iterator[Path]:
         if folder.exists() and not folder.is_dir():
             raise ConfigError(f"'{folder}' is a file, expected a directory.{advice}")
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        file = open_to_append(folder / ".lock")
     except OSError as error:
         raise ConfigError(f"Cannot write to '{folder}': {error.strerror}.{advice}") from error
-    try:
-        _claim(folder, lock, config, is_new)
+    with closing(file):
+        _claim(folder, file, config, is_new)
         try:
             yield folder
         except ConfigError:
             if is_new and not holds_run(folder):
                 (folder / "config.yaml").unlink(missing_ok=True)
             raise
-    finally:
-        os.close(lock)
 
 
-def _claim(folder: Path, lock: int, config: Section, is_new: bool) -> None:
+def _claim(folder: Path, file: BinaryIO, config: Section, is_new: bool) -> None:
     """Lock the directory and write `config.yaml`."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(file)
     except BlockingIOError as error:
         raise ConfigError(f"Another process is writing to '{folder}'. Wait for it, or choose another --out.") from error
     if is_new and holds_run(folder):
@@ -79,6 +82,7 @@ def _claim(folder: Path, lock: int, config: Section, is_new: bool) -> None:
     try:
         write_atomically(folder / "config.yaml", text.encode())
         if is_new:
-            shutil.rmtree(folder / "evaluations", ignore_errors=True)  # left by a start that finished no step
+            for left in (folder / "evaluations").glob("step_*.json"):  # by a start that finished no step
+                left.unlink()
     except OSError as error:
         raise ConfigError(f"Cannot write to '{folder}': {error.strerror}.") from error

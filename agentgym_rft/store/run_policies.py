@@ -14,6 +14,7 @@ from pathlib import Path
 
 from agentgym_rft.errors import DataError, did_you_mean
 from agentgym_rft.store.checkpoint import Checkpoint, checkpoint_at, load_checkpoint
+from agentgym_rft.store.files import file_name
 
 POLICIES = "policies"  # entry of a checkpoint's state that lists the keys of all policies
 MARK = "#"  # between run and role in a policy's name
@@ -21,7 +22,7 @@ MARK = "#"  # between run and role in a policy's name
 
 def policy_folder(checkpoints: Path, key: str) -> Path:
     """Return the checkpoint folder of a policy other than the first; `checkpoints` is the first one's."""
-    return checkpoints.parent / "policies" / key / checkpoints.name
+    return checkpoints.parent / "policies" / file_name(key) / checkpoints.name
 
 
 def split_role(name: str) -> tuple[Path, str]:

@@ -6,7 +6,9 @@ here only the classes that describe tensors can be made.
 
 from __future__ import annotations
 
+import io
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any
 
@@ -38,22 +40,36 @@ _DESCRIPTIONS = frozenset(
 )
 
 
+_DAMAGE = (
+    *(pickle.UnpicklingError, AttributeError, EOFError, LookupError, TypeError, ValueError),
+    *(ImportError, OverflowError, MemoryError),
+)
+
+
 class TensorReader(FileSystemReader):
     """Torch's reader of a folder, whose description of tensors is read with an allow-list of classes."""
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         """Return the description. Raises ValueError if it is something else."""
         path = Path(self.path, ".metadata")
-        with path.open("rb") as file:
-            try:
-                metadata = _Unpickler(file).load()
-            except (pickle.UnpicklingError, AttributeError, EOFError, IndexError, TypeError, ImportError) as error:
-                raise ValueError(f"{path.name} is no description of tensors: {error}") from error
+        content = path.read_bytes()
+        try:
+            _check_places(content)
+            metadata = _Unpickler(io.BytesIO(content)).load()
+        except _DAMAGE as error:
+            raise ValueError(f"{path.name} is no description of tensors: {error}") from error
         if not isinstance(metadata, Metadata):
             raise ValueError(f"{path.name} is no description of tensors: it holds a {type(metadata).__name__}")
         metadata.storage_meta = metadata.storage_meta or StorageMeta()
         metadata.storage_meta.load_id = self.load_id
         return metadata
+
+
+def _check_places(content: bytes) -> None:
+    """Raise ValueError for a pickle that remembers a value at a place for which Python would take gigabytes."""
+    for opcode, place, _ in pickletools.genops(content):
+        if opcode.name.endswith("PUT") and int(place or 0) > len(content):
+            raise ValueError(f"it remembers {place} values")
 
 
 class _Unpickler(pickle.Unpickler):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ def load_trainer(folder: Path, optimizer: torch.optim.Optimizer) -> tuple[dict[s
         raise ValueError(difference)
     reader = TensorReader(folder)
     stored = reader.read_metadata().state_dict_metadata
+    _check_size(folder, stored.values())
     weights = dict(_named_weights(optimizer))
     tensors: dict[str, Any] = {}
     for key, kind in stored.items():
@@ -141,6 +142,15 @@ def _empty(kind: TensorStorageMetadata, weight: Tensor | None) -> Tensor:
     if weight is not None and kind.size == weight.shape:
         return torch.empty_like(weight, dtype=kind.properties.dtype, requires_grad=False)
     return torch.empty(kind.size, dtype=kind.properties.dtype)
+
+
+def _check_size(folder: Path, stored: Iterable[Any]) -> None:
+    """Raise ValueError if the description asks for more memory than the files beside it can fill."""
+    kinds = [kind for kind in stored if isinstance(kind, TensorStorageMetadata)]
+    asked = sum(abs(kind.size.numel()) * kind.properties.dtype.itemsize for kind in kinds)
+    there = sum(path.stat().st_size for path in folder.glob("*.distcp"))
+    if asked > there:
+        raise ValueError(f"its tensors have {asked:,} bytes, but their files {there:,}")
 
 
 def _difference(stored: list[dict[str, Any]], own: list[dict[str, Any]]) -> str | None:

@@ -1,21 +1,31 @@
-"""Trajectories on disk: one compressed file for each step, `step_000012.jsonl.zst`, a line of JSON each."""
+"""Trajectories on disk: one compressed file for each step, `step_000012.jsonl.zst`, a line each: checksum and JSON.
+
+The file has a checksum of its own, too, so that no line can be lost. Lines of version 0.1 have none; they are read.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zstandard
+from pydantic import TypeAdapter
 
 from agentgym_rft.core import Group, StopReason, Trajectory, Turn
 from agentgym_rft.errors import DataError
+from agentgym_rft.json_text import checked_json, with_checksum, without_checksum
 from agentgym_rft.store.files import write_atomically
+from agentgym_rft.store.trajectory_types import StoredGroup, StoredTrajectory
 
 SUFFIX = ".jsonl.zst"
 _LEVEL = 3  # higher levels cost more time than the space is worth
+_MAX_GROWTH = 1000  # times its size that a file may grow to, and 16 MiB in any case: ids in JSON grow by 3 to 50
+_CHUNK = 1024  # bytes decompressed at a time; they grow to 32 MiB at most
+_TRAJECTORY: TypeAdapter[Any] = TypeAdapter(StoredTrajectory)
+_GROUP: TypeAdapter[StoredGroup] = TypeAdapter(StoredGroup)
 
 
 class TrajectoryWriter:
@@ -34,18 +44,17 @@ class TrajectoryWriter:
 
 def write_trajectories(path: Path, trajectories: Iterable[Trajectory]) -> None:
     """Write a trajectory file in one piece. Raises `TypeError` for an `info` value that JSON cannot hold."""
-    lines = [trajectory_line(t) + "\n" for t in trajectories]
-    write_atomically(path, zstandard.ZstdCompressor(level=_LEVEL).compress("".join(lines).encode("ascii")))
+    write_atomically(path, _compressed("".join(f"{trajectory_line(t)}\n" for t in trajectories)))
 
 
 def trajectory_line(trajectory: Trajectory) -> str:
-    """Return a trajectory as one line of JSON. Raises `TypeError` for an `info` value that JSON cannot hold."""
-    return json.dumps(_to_json(trajectory), separators=(",", ":"), default=_plain)
+    """Return a trajectory as one line. Raises `TypeError` for an `info` value that JSON cannot hold."""
+    return with_checksum(json.dumps(_to_json(trajectory), separators=(",", ":"), default=_plain))
 
 
 def trajectory_of_line(line: str) -> Trajectory:
-    """Read a line of `trajectory_line`. Raises `ValueError`, `KeyError` or `TypeError` for anything else."""
-    return _from_json(json.loads(line))
+    """Read a line of `trajectory_line`. Raises `ValueError` for one that has changed, or is something else."""
+    return _from_json(checked_json(_TRAJECTORY, line if line.startswith("{") else without_checksum(line)))
 
 
 def read_trajectories(path: Path) -> Iterator[Trajectory]:
@@ -54,16 +63,20 @@ def read_trajectories(path: Path) -> Iterator[Trajectory]:
     All fields are as they were written; sequences of tokens are tuples, and tuples inside `info` are lists.
 
     Raises:
-        DataError: the path is missing, or a file is damaged.
+        DataError: the path is missing, or a file is damaged. That a line is lost is known after the last one.
     """
     if path.is_dir():
         for file in sorted(path.glob(f"step_*{SUFFIX}")):
             yield from read_trajectories(file)
         return
-    for number, line in enumerate(_text(path).splitlines(), start=1):
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"Cannot read trajectories from '{path}': {error.strerror}.") from error
+    for number, line in enumerate(_lines(content, str(path)), start=1):
         try:
             yield trajectory_of_line(line)
-        except (ValueError, KeyError, TypeError) as error:
+        except ValueError as error:
             raise DataError(f"Line {number} of '{path}' is no trajectory: {error}.") from error
 
 
@@ -74,38 +87,57 @@ def group_bytes(group: Group) -> bytes:
     """
     head = {"group_id": group.group_id, "task_id": group.task_id, "num_trajectories": len(group.trajectories)}
     lines = [json.dumps(head), *map(trajectory_line, (*group.trajectories, *group.auxiliary))]
-    return zstandard.ZstdCompressor(level=_LEVEL).compress("\n".join(lines).encode("ascii"))
+    return _compressed("\n".join(lines))
 
 
 def group_of_bytes(content: bytes, where: str) -> Group:
     """Read the bytes of `group_bytes`. Raises `DataError`, which names `where`, for anything else."""
     try:
-        first, *lines = _decompressed(content, where).split("\n")
-        head = json.loads(first)
+        first, *lines = _lines(content, where)
+        head = checked_json(_GROUP, first)
         trajectories = tuple(map(trajectory_of_line, lines))
-        number = int(head["num_trajectories"])
-        return Group(head["group_id"], head["task_id"], trajectories[:number], trajectories[number:])
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise error if isinstance(error, DataError) else DataError(f"'{where}' is no stored group: {error}.") from error
+    number = head["num_trajectories"]
+    return Group(head["group_id"], head["task_id"], trajectories[:number], trajectories[number:])
 
 
-def _text(path: Path) -> str:
+def _compressed(text: str) -> bytes:
+    return zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress(text.encode("ascii"))
+
+
+def _lines(content: bytes, where: str) -> Iterator[str]:
+    """Yield the lines of a compressed text as they are decompressed. Raises `DataError`."""
+    open_line: list[bytes] = []
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"Cannot read trajectories from '{path}': {error.strerror}.") from error
-    return _decompressed(content, str(path))
-
-
-def _decompressed(content: bytes, path: str) -> str:
-    frame = zstandard.ZstdDecompressor().decompressobj()
-    try:
-        text = frame.decompress(content).decode("ascii")
+        for piece in _decompressed(content, where):
+            head, mark, tail = piece.rpartition(b"\n")
+            if mark:
+                yield from b"".join((*open_line, head)).decode("ascii").split("\n")
+                open_line.clear()
+            open_line.append(tail)
+        if last := b"".join(open_line).decode("ascii"):
+            yield last
     except (zstandard.ZstdError, UnicodeDecodeError) as error:
-        raise DataError(f"'{path}' is no trajectory file: {error}.") from error
+        raise DataError(f"'{where}' is damaged, or no trajectory file: {error}.") from error
+
+
+def _decompressed(content: bytes, where: str) -> Iterator[bytes]:
+    """Yield a compressed text in bounded pieces. Raises `DataError` if it is cut off or longer, or grows too far."""
+    frame = zstandard.ZstdDecompressor(max_window_size=2**23).decompressobj()
+    left = max(_MAX_GROWTH * len(content), 2**24)
+    for start in range(0, len(content), _CHUNK):
+        piece = frame.decompress(content[start : start + _CHUNK])
+        left -= len(piece)
+        if left < 0:
+            raise DataError(f"'{where}' grows to more than {_MAX_GROWTH} times its size: it is no trajectory file.")
+        yield piece
+        if frame.eof:
+            break
     if not frame.eof:
-        raise DataError(f"'{path}' is cut off.")
-    return text
+        raise DataError(f"'{where}' is cut off.")
+    if frame.unused_data or start + _CHUNK < len(content):
+        raise DataError(f"'{where}' has changed since it was written: there is something behind its end.")
 
 
 def _to_json(trajectory: Trajectory) -> dict[str, Any]:
@@ -139,13 +171,16 @@ def _turn_to_json(turn: Turn) -> dict[str, Any]:
     }
 
 
-def _from_json(body: dict[str, Any]) -> Trajectory:
-    turns = tuple(_turn_from_json(turn) for turn in body["turns"])
-    return Trajectory(**body | {"stop_reason": StopReason(body["stop_reason"]), "turns": turns})
+def _from_json(body: Mapping[str, Any]) -> Trajectory:
+    turns = tuple(map(_turn_from_json, body["turns"]))
+    return Trajectory(**{**body, "stop_reason": StopReason(body["stop_reason"]), "turns": turns})
 
 
-def _turn_from_json(body: dict[str, Any]) -> Turn:
-    return Turn(**body | {key: tuple(body[key]) for key in ("context_ids", "action_ids", "logprobs")})
+def _turn_from_json(body: Mapping[str, Any]) -> Turn:
+    ids, logprobs = tuple(body["action_ids"]), tuple(body["logprobs"])
+    if len(ids) != len(logprobs):
+        raise ValueError(f"a turn has {len(ids)} action ids and {len(logprobs)} log-probs")
+    return Turn(**{**body, "context_ids": tuple(body["context_ids"]), "action_ids": ids, "logprobs": logprobs})
 
 
 def _plain(value: Any) -> Any:

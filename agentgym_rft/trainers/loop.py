@@ -19,9 +19,10 @@ from agentgym_rft.report.metrics import MetricsWriter
 from agentgym_rft.report.progress import NoProgress, Progress
 from agentgym_rft.rollouts.outcome import why_unplayed
 from agentgym_rft.rollouts.seats import template_notes
-from agentgym_rft.store.checkpoint import has_checkpoint
+from agentgym_rft.store.checkpoint import has_checkpoint, restored
 from agentgym_rft.store.run_dir import opened, run_directory
 from agentgym_rft.store.trajectories import TrajectoryWriter
+from agentgym_rft.store.under_way import under_way
 from agentgym_rft.trainers.algorithms.operators import apply_operators
 from agentgym_rft.trainers.batch.groups import by_seat, shared_out, split_errors
 from agentgym_rft.trainers.batch.packing import minibatches
@@ -54,7 +55,8 @@ def train(config: Config, *, resume: Path | None = None, progress: Progress | No
         resume: directory of a run to go on with, from its newest good checkpoint.
     Raises:
         ConfigError, RegistryError, DataError, CheckpointError: refused before the first rollout.
-        PolicyError, TokenMismatchError, NumericsError: the run failed; its last checkpoint stays usable.
+        PolicyError, TokenMismatchError, NumericsError, StorageError, RunError: the run failed; its last checkpoint
+            stays usable.
     """
     with joined(config.trainer.parallel) as ranks:
         if ranks.rank:
@@ -65,7 +67,7 @@ def train(config: Config, *, resume: Path | None = None, progress: Progress | No
 
 def _lead(config: Config, resume: Path | None, progress: Progress, ranks: Ranks) -> RunResult:
     """Lead the run in the first process, which often is all of it."""
-    folder = resume or run_directory(config)
+    folder = run_directory(config) if resume is None else resume.absolute()
     parts = build(_dated(config), folder, ranks)
     try:
         with opened(folder, parts.config, is_new=resume is None) as run_dir:
@@ -99,14 +101,16 @@ class Done:
 def _train(parts: Parts, run_dir: Path, progress: Progress, *, is_resumed: bool) -> RunResult:
     """Train to the last step, or to the one in which Ctrl-C was pressed, and keep what each step leaves."""
     config = parts.config
-    done = _restore(parts, run_dir) if is_resumed else Done()
+    done = restore_run(parts, run_dir) if is_resumed else Done()
     parts.source.begin(done.steps, parts.learners.weights)
     num_recorded = _begin_journal(parts, run_dir, done.steps, is_resumed)
     writer = MetricsWriter(run_dir / "metrics.jsonl", last_step=done.steps if is_resumed else None)
     trajectories = TrajectoryWriter(run_dir / "trajectories")
     progress.start(run_dir=run_dir, first_step=done.steps + 1, num_steps=config.trainer.steps)
     has_ended = False
-    with closing(writer) as metrics_file, interruptible(progress.note) as interrupted:
+    go_on = f"Make room and go on with: agentgym train --resume {run_dir}"
+    begun = under_way(run_dir, go_on, lambda: done.steps > 0)
+    with closing(writer) as metrics_file, interruptible(progress.note) as interrupted, begun:
         for note in template_notes(config, parts.tokenizer):
             progress.note(note)
         _say_where(done, config, num_recorded, progress, is_resumed=is_resumed)
@@ -243,11 +247,12 @@ def _begin_journal(parts: Parts, run_dir: Path, done: int, is_resumed: bool) -> 
     return parts.journaled.begin(run_dir / "journal", done, is_new=not is_resumed)
 
 
-def _restore(parts: Parts, run_dir: Path) -> Done:
+def restore_run(parts: Parts, run_dir: Path) -> Done:
     """Put the newest good checkpoint back, if there is one. Returns what was done by then."""
     if not has_checkpoint(run_dir / "checkpoints"):
         return Done()
     checkpoint = parts.learners.restore(run_dir / "checkpoints")
     state = checkpoint.state
-    parts.source.load_state_dict(state["source"])
-    return Done(checkpoint.step, float(state["time_s"]), int(state["generated_tokens"]))
+    with restored(checkpoint.path, "state"):
+        parts.source.load_state_dict(state["source"])
+        return Done(checkpoint.step, float(state["time_s"]), int(state["generated_tokens"]))

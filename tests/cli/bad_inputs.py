@@ -11,14 +11,16 @@ import json
 import re
 import shutil
 import signal
+import sqlite3
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import closing, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import zstandard
 
 from agentgym_rft.agents.policies.loading import load_model, save_model
 from agentgym_rft.cli import main as cli
@@ -125,6 +127,17 @@ def resume(what: str, change: Callable[[Path], object], *more: str) -> Case:
     return Case(what, args)
 
 
+def viewed(what: str, change: Callable[[Path], object], quotes: str = "") -> Case:
+    """The report of a changed copy of a good run."""
+
+    def args(at: Place) -> Sequence[str | Path]:
+        shutil.copytree(at.run, at.folder / "run")
+        change(at.folder / "run")
+        return ["view", at.folder / "run"]
+
+    return Case(what, args, quotes=quotes)
+
+
 def games(what: str, change: Callable[[Path], object], quotes: str = "") -> Case:
     """A new run on exported games whose files were changed."""
 
@@ -194,7 +207,8 @@ def evaluate(*more: str, quotes: str = "") -> Case:
 
 
 BOUNDLESS = (
-    "--sft.learning_rate=1e38",
+    "--sft.learning_rate=1e30",
+    "--sft.matrix_learning_rate=1e30",
     "--sft.max_grad_norm=1e38",
     "--sft.batch_tokens=200",
     "--sft.tokenizer_episodes=2",
@@ -242,6 +256,27 @@ def gguf(what: str, make: Callable[[Path], object], *more: str, quotes: str = ""
 def nothing(_: Path) -> None: ...
 
 
+LAST_TRAJECTORIES = "trajectories/step_000002.jsonl.zst"
+
+
+def first(pattern: str, change: Callable[[Path], object]) -> Callable[[Path], object]:
+    """A change of the first file of a folder that has this name."""
+    return lambda folder: change(min(folder.glob(pattern)))
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1
+    path.write_bytes(content)
+
+
+def won_as_a_word(path: Path) -> None:
+    text = zstandard.decompress(path.read_bytes()).decode()
+    lines = (line.partition(" ")[2] for line in text.splitlines())  # without their checksums, as version 0.1 wrote them
+    plain = re.sub(r'"won":\w+', '"won":"no"', "\n".join(lines))
+    path.write_bytes(zstandard.compress(plain.encode()))
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
@@ -268,6 +303,12 @@ def each_checkpoint(change: Callable[[Path], object]) -> Callable[[Path], None]:
 
 def other_vocabulary(folder: Path) -> None:
     ExperienceStore(folder / "s.db", "0123456789abcdef").close()
+
+
+def changed_row(folder: Path) -> None:
+    ExperienceStore(folder / "s.db", "words").close()
+    with closing(sqlite3.connect(folder / "s.db", isolation_level=None)) as db:
+        db.execute("UPDATE meta SET value = 'others' WHERE key = 'vocabulary'")
 
 
 def one_shard_less(folder: Path) -> None:
@@ -383,6 +424,7 @@ CASES: dict[str, tuple[Case, ...]] = {
         train("--trainer.learning_rate=0"),
         train("--trainer.learning_rate=.nan"),
         train("--trainer.learning_rate=.inf"),
+        train("--trainer.learning_rate=1e308", code=1),
         train("--trainer.betas=[0.9, 1]"),
         train("--trainer.steps=[1"),
         train("--rollout.temperature=0"),
@@ -409,6 +451,7 @@ CASES: dict[str, tuple[Case, ...]] = {
         sft("`sft --sft.tokens=0`", "--sft.tokens=0"),
         sft("`sft --sft.optimizer=sgd`", "--sft.optimizer=sgd"),
         sft("`sft --sft.learning_rate=nan`", "--sft.learning_rate=.nan"),
+        sft("`sft --sft.learning_rate=1e308`", "--sft.learning_rate=1e308"),
         sft("`sft --sft.gradient_checkpointing=true`", "--sft.gradient_checkpointing=true"),
         in_folder(
             "`sft --sft.lora.targets` that is not there",
@@ -569,8 +612,22 @@ CASES: dict[str, tuple[Case, ...]] = {
             text("config.yaml", f"env: {{id: '{ENV}'}}"),
             *("eval", "--policy", "DIR"),
         ),
+        in_folder(
+            "a run that names code of its own",
+            text("config.yaml", "env: {id: 'given:Env'}"),
+            *("eval", "--policy", "DIR"),
+        ),
         in_folder("`view` of no run", nothing, "view", "DIR"),
         in_folder("`report` on no run", nothing, "report", "DIR"),
+        viewed(
+            "an evaluation whose success is a word", first("evaluations/*.json", lambda p: edit_json(p, success="no"))
+        ),
+        viewed("a trajectory file in which a bit changed", first(LAST_TRAJECTORIES, flip), quotes="zstd"),
+        viewed("a trajectory whose `won` is a word", first(LAST_TRAJECTORIES, won_as_a_word)),
+        viewed(
+            "a small trajectory file that unpacks to 400 MB",
+            first(LAST_TRAJECTORIES, lambda path: path.write_bytes(zstandard.compress(b"[" * 400_000_000))),
+        ),
     ),
     "Resuming": (
         in_folder("no run there", nothing, "train", "--resume", "DIR"),
@@ -607,6 +664,7 @@ CASES: dict[str, tuple[Case, ...]] = {
         in_folder("`serve --store` in a missing folder", nothing, *SERVE, "--store", "DIR/none/s.db"),
         in_folder("`serve --store` is no store", text("s.db", "x" * 999), *SERVE, quotes="file is not"),
         in_folder("a store of another tokenizer", other_vocabulary, *SERVE),
+        in_folder("a store in which a row changed", changed_row, *SERVE),
     ),
 }
 

@@ -222,7 +222,7 @@ def test_a_panel_with_changed_tasks_is_refused(panel, capsys):
     panel.write_text(text.replace("valid_unseen-1", "valid_unseen-2"))
     assert "its panel_hash is not that of its tasks" in refused(capsys, "--panel", panel, "--policy", "oracle")
     panel.write_text(text.replace('"env": "tests.envs.counted_env:Counted"', '"env": "tests.cli.eval_envs:Changed"'))
-    assert "Task 'valid_unseen-1' of" in refused(capsys, "--panel", panel, "--policy", "oracle")
+    assert "Task 'valid_unseen-1' of" in refused(capsys, "--panel", panel, "--policy", "oracle", "--trust")
 
 
 @pytest.mark.parametrize(

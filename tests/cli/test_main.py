@@ -1,3 +1,4 @@
+import errno
 import io
 import itertools
 import os
@@ -170,8 +171,10 @@ def test_a_traceback_is_shown_on_request():
         (RuntimeError("the disk is full."), "RuntimeError: the disk is full"),
         (KeyError(), "KeyError"),
         (KeyError("x"), "KeyError: 'x'"),
-        (OSError(28, "No space left"), "OSError: [Errno 28] No space left"),
+        (OSError(71, "Protocol error"), "OSError: [Errno 71] Protocol error"),
         (ValueError("one\ntwo"), "ValueError: one two"),
+        (SystemExit(0), "SystemExit: 0"),
+        (GeneratorExit(), "GeneratorExit"),
     ],
 )
 def test_any_other_failure_exits_with_1_and_a_sentence(run, monkeypatch, error, said):
@@ -182,6 +185,17 @@ def test_any_other_failure_exits_with_1_and_a_sentence(run, monkeypatch, error, 
     code, _, err = run("play", "--env", COUNTER)
     assert code == 1
     assert err == f"{said}. Set AGENTGYM_DEBUG=1 to see where it was raised.\n"
+
+
+def test_a_disk_that_refuses_is_named_with_its_file(run, monkeypatch):
+    def fails(*_):
+        raise OSError(errno.EROFS, "Read-only file system", "a/b.json")
+
+    monkeypatch.setattr("agentgym_rft.cli.play.play_episode", fails)
+    assert run("play", "--env", COUNTER)[::2] == (
+        1,
+        "The operating system refuses 'a/b.json': Read-only file system. Make room, or choose another place.\n",
+    )
 
 
 def test_an_interrupt_exits_with_130(run, monkeypatch):
@@ -236,6 +250,9 @@ def test_view_writes_the_report_of_a_run(run, tmp_path):
     assert code == 0
     assert out.strip() == str(tmp_path / "report.html")
     assert (tmp_path / "report.html").is_file()
+    elsewhere = tmp_path / "page.html"
+    assert run("view", tmp_path, "--out", elsewhere)[1].strip() == str(elsewhere)
+    assert elsewhere.read_text() == (tmp_path / "report.html").read_text()
 
 
 def test_report_compares_runs(run, tmp_path):
@@ -255,3 +272,8 @@ def test_report_compares_runs(run, tmp_path):
     assert (tmp_path / "a" / "comparison.html").is_file()
     assert run("report", tmp_path / "b", "--out", tmp_path / "other.html")[1].strip() == str(tmp_path / "other.html")
     assert (tmp_path / "other.html").is_file()
+
+
+def test_a_name_that_no_file_can_have_is_one_sentence(capsys):
+    assert cli.run(["eval", "--policy", "a" * 300]) == 2
+    assert re.fullmatch(rf"'{'a' * 300}/config\.\w+' is too long for the name of a file\.\n", capsys.readouterr().err)

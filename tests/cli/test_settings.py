@@ -1,7 +1,18 @@
+import errno
+import tempfile
+from pathlib import Path
+
 import pytest
 import yaml
 
-from agentgym_rft.cli.settings import default_recipe, fresh_config, is_run_dir, resumed_config, say_whose_seed
+from agentgym_rft.cli.settings import (
+    default_recipe,
+    fresh_config,
+    is_run_dir,
+    place_in,
+    resumed_config,
+    say_whose_seed,
+)
 from agentgym_rft.config.load import load_config, shipped_dir
 from agentgym_rft.config.run import Config
 from agentgym_rft.errors import CheckpointError, ConfigError, DataError, RegistryError
@@ -106,3 +117,17 @@ def test_an_environment_with_a_seed_policy_gets_it_silently(capsys):
         say_whose_seed(config)
     say_whose_seed(fresh_config(COUNTER, None, [(("policy", "path"), "runs/mine")]))
     assert capsys.readouterr().err == ""
+
+
+def test_a_file_about_a_run_goes_into_it_or_beside_the_user_where_it_may_only_be_read(tmp_path, monkeypatch):
+    assert place_in(tmp_path, "report.html") == tmp_path / "report.html"
+    assert place_in(tmp_path / "none", "report.html") == tmp_path / "none" / "report.html"
+    temporary_file = tempfile.TemporaryFile
+
+    def read_only(dir):
+        if dir == tmp_path:
+            raise OSError(errno.EROFS, "Read-only file system")
+        return temporary_file(dir=dir)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", read_only)
+    assert place_in(tmp_path, "report.html") == Path(f"{tmp_path.name}-report.html")

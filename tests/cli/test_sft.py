@@ -66,7 +66,7 @@ def test_a_later_stage_of_imitation_starts_as_from_a_pretrained_model(tmp_path):
         f"  - {{name: first, model: {SHAPE}, sft: {{tokens: 1000, batch_tokens: 500}}}}\n"
         f"  - {{name: second, model: {SHAPE}, sft: {{tokens: 100, batch_tokens: 500}}, eval: {{num_tasks: 2}}}}\n"
     )
-    assert cli.run(["train", "--recipe", str(recipe), "--out", str(tmp_path / "run")]) == 0
+    assert cli.run(["train", "--recipe", str(recipe), "--out", str(tmp_path / "run"), "--trust"]) == 0
     first, second = (read_yaml(tmp_path / "run" / name / "config.yaml") for name in ("1-first", "2-second"))
     assert second["init"] == str(tmp_path / "run" / "1-first" / "model")
     assert (first["sft"]["optimizer"], second["sft"]["optimizer"]) == ("muon", "adamw")

@@ -81,6 +81,8 @@ def test_an_interrupted_run_goes_on_with_its_first_unfinished_stage(tmp_path):
         ({"stages": [{"trainer": {"steps": 3}}]}, "Stage 1 has the name None"),
         ({"stages": [{"name": "a/b"}]}, "Stage 1 has the name 'a/b'"),
         ({"stages": [{"name": "a", "trainer": {"stepz": 3}}]}, "Stage 'a': There is no configuration key"),
+        ({"stages": [{"name": "a", "recipe": 0.5}]}, "Stage 'a' has the recipe 0.5"),
+        ({"stages": [{"name": "a", "policy": 5, "env": "b"}]}, "Stage 'a': Configuration key"),
         ({"stages": [{"name": "a", "sft": {"tokenz": 3}}]}, "Stage 'a': There is no configuration key"),
     ],
 )

@@ -149,3 +149,9 @@ def test_a_supervised_run_has_its_own_keys():
 def test_a_configuration_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
         Config().trainer.steps = 3
+
+
+def test_a_name_that_no_file_can_have_is_refused_as_any_other():
+    for name in ("a" * 300, f"{'a' * 300}.yaml"):
+        with pytest.raises(ConfigError, match=r"called|There is no file"):
+            find_yaml("agents", name)

@@ -43,6 +43,7 @@ def test_aliases_that_grow_into_millions_are_refused():
         ("a: &a [*a]", "an alias inside of what it stands for"),
         ("a: 2020-13-45", "month"),
         ("a: " + "9" * 5000, "digits"),
+        ('a: "\\ud800"', "half of a surrogate pair"),
     ],
 )
 def test_what_cannot_be_a_configuration_is_a_yaml_error(text, problem):

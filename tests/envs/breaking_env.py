@@ -37,6 +37,20 @@ def fork_and_die():
     os._exit(5)
 
 
+def fork_and_exit():
+    if os.fork() == 0:
+        sys.exit()
+
+
+def hold_the_lock():
+    """Let no other thread run and hear no signal that can be ignored, beside a process that was started."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    subprocess.Popen(["sleep", "600"])
+    os.write(2, b"holding\n")
+    sum(range(10**12))
+
+
 def print_everywhere():
     print("print")
     sys.stdout.flush()
@@ -62,6 +76,8 @@ FAULTS = {
     "sleep": sleep_for_ever,
     "spin": lambda: [None for _ in iter(time.monotonic, None)],
     "fork": fork_and_die,
+    "fork and exit": fork_and_exit,
+    "hold": hold_the_lock,
     "print": print_everywhere,
 }
 

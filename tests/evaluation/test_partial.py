@@ -3,8 +3,9 @@ from contextlib import closing
 
 import pytest
 
-from agentgym_rft.errors import ConfigError, DataError
+from agentgym_rft.errors import ConfigError, DataError, StorageError
 from agentgym_rft.evaluation.partial import PartialEvaluation
+from tests.disk import files_up_to
 from tests.report.results import trajectory
 
 SETTINGS = {"panel_hash": "ab", "temperature": 0.0, "options": {"level": 2}}
@@ -91,6 +92,42 @@ def test_a_damaged_line_or_another_kind_of_file_is_refused(path):
     assert path.read_text() == '{"format": "x"}\n'
 
 
+def test_a_bit_that_flips_in_an_episode_is_refused(path):
+    content = path.read_bytes()
+    start = content.index(b"\n") + 1
+    for bit in range(8 * start, 8 * (len(content) - 1), 7):
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        with pytest.raises(DataError, match=r"Line \d of .* is damaged"):
+            PartialEvaluation(path, SETTINGS)
+
+
+@pytest.mark.parametrize("head", ["3", '{"settings": 3}', "[" * 5000])
+def test_a_head_of_other_types_is_refused(path, head):
+    path.write_text(f"{head}\n")
+    with pytest.raises(DataError, match="is no evaluation under way"):
+        PartialEvaluation(path, SETTINGS)
+
+
 def test_a_file_that_cannot_be_written_is_refused(tmp_path):
     with pytest.raises(DataError, match="Cannot write"):
         PartialEvaluation(tmp_path / "none" / "x", SETTINGS)
+
+
+def test_a_full_disk_is_said_once_and_the_episodes_before_are_kept(path):
+    partial = PartialEvaluation(path, SETTINGS)
+    with files_up_to(path.stat().st_size + 10):
+        with pytest.raises(StorageError, match="The finished episodes before are kept: make room, and the same"):
+            partial.append(trajectory("c", False), 4.0)
+        partial.close()
+    with closing(PartialEvaluation(path, SETTINGS)) as again:
+        assert list(again.finished) == ["a#0", "b#0"]
+
+
+def test_a_link_in_its_place_is_not_followed(tmp_path):
+    (tmp_path / "mine").write_text("a letter")
+    (tmp_path / "out.json.partial.jsonl").symlink_to(tmp_path / "mine")
+    with pytest.raises(DataError, match="Cannot write"):
+        PartialEvaluation(tmp_path / "out.json.partial.jsonl", SETTINGS)
+    assert (tmp_path / "mine").read_text() == "a letter"

@@ -7,6 +7,7 @@ import pytest
 from agentgym_rft.config.load import validate_config
 from agentgym_rft.config.run import Config
 from agentgym_rft.errors import ConfigError
+from agentgym_rft.evaluation.players import AgentWorkers
 from agentgym_rft.evaluation.run import Request, run_evaluation
 from tests.cli.eval_envs import Interrupted
 
@@ -49,6 +50,18 @@ def test_an_evaluation_tells_of_every_episode_and_prints_nothing(capfd):
     assert progress.told == [("start", 3, 0), *tasks, ("finish",)]
     assert run_evaluation(request(COUNTED, "oracle")) | {"wall_time_s": 0} == summary | {"wall_time_s": 0}
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_summary_is_kept_before_anything_is_closed(monkeypatch):
+    kept = []
+
+    def breaks(workers):
+        raise RuntimeError("the door is stuck")
+
+    monkeypatch.setattr(AgentWorkers, "close", breaks)
+    with pytest.raises(RuntimeError, match="stuck"):
+        run_evaluation(request(COUNTED, "oracle"), keep=kept.append)
+    assert [summary["success"] for summary in kept] == [1.0]
 
 
 def test_an_interrupted_evaluation_says_what_is_kept_and_where_it_goes_on(tmp_path, monkeypatch):

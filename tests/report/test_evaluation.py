@@ -178,5 +178,5 @@ def test_evaluations_of_a_run_are_read_in_order(tmp_path):
         write_evaluation(tmp_path, step, summary)
     assert read_evaluations(tmp_path) == [(0, summary), (20, summary), (100, summary)]
     (tmp_path / "evaluations" / "step_000020_valid_unseen.json").write_text("{")
-    with pytest.raises(DataError, match=r"step_000020_valid_unseen\.json' is no evaluation"):
+    with pytest.raises(DataError, match=r"step_000020_valid_unseen\.json' is no result"):
         read_evaluations(tmp_path)

@@ -1,4 +1,5 @@
 import json
+import math
 import re
 
 import pytest
@@ -128,11 +129,44 @@ def test_results_come_from_files_and_from_runs_under_a_name_of_choice(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [("{", "is no result"), ("[]", "has no 'policy'"), ('{"policy": "p"}', "has no 'success'")],
+    [
+        ("{", "is no result"),
+        ("[]", "input should be a valid dictionary"),
+        ('{"policy": "p"}', "it has no 'num_tasks'"),
+        ("[" * 5000, "nests too many levels"),
+    ],
 )
 def test_what_is_no_result_is_refused(tmp_path, content, sentence):
     (tmp_path / "r.json").write_text(content)
     with pytest.raises(DataError, match=sentence):
+        read_result(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "sentence"),
+    [
+        (("success",), "no", "its 'success' is 'no': input should be a valid number"),
+        (("success",), 7, "its 'success' is 7"),
+        (("success_ci95",), [0.5], "its 'success_ci95' is "),
+        (("success_ci95", 0), math.nan, "its 'success_ci95.0' is nan: input should be a finite number"),
+        (("num_tasks",), -1, "its 'num_tasks' is -1"),
+        (("mean_turns",), 10**400, "its 'mean_turns' is "),
+        (("protocol", "panel_hash"), None, "its 'protocol.panel_hash' is None"),
+        (("tasks", 1, "success"), "no", "its 'tasks.1.success"),
+        (("tasks",), [{"success": True, "score": 1.0}], "of 4 tasks it has 1"),
+        (("policy",), "\ud800", "its 'policy' is"),
+        (("by_type",), [], "its 'by_type' is \\[\\]: input should be a valid dictionary"),
+    ],
+)
+def test_a_result_with_a_value_of_another_type_is_refused(tmp_path, place, value, sentence):
+    changed = json.loads(json.dumps(GOOD))
+    *path, last = place
+    part = changed
+    for key in path:
+        part = part[key]
+    part[last] = value
+    (tmp_path / "r.json").write_text(json.dumps(changed))
+    with pytest.raises(DataError, match=f"r.json' is no result.*{sentence}"):
         read_result(tmp_path / "r.json")
 
 

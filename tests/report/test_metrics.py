@@ -62,11 +62,27 @@ def test_resuming_without_a_file_starts_one(tmp_path):
 def test_damage_before_the_last_line_is_named(tmp_path):
     path = tmp_path / "m.jsonl"
     path.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
-    with pytest.raises(DataError, match=r"Line 2 of '.*m\.jsonl' is damaged"):
+    with pytest.raises(DataError, match=r"Line 2 of '.*m\.jsonl' is no metrics row"):
         read_metrics(path)
     path.write_text('{"loss": 1}\n')
-    with pytest.raises(DataError, match=r"Line 1 .* no integer 'step'"):
+    with pytest.raises(DataError, match=r"Line 1 .* it has no 'step'"):
         read_metrics(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ('{"step": "1"}', "its 'step' is '1': input should be a valid integer"),
+        ('{"step": 1, "loss/total": 1e200}', "its 'loss/total' is larger than 1e.100"),
+        ("[1]", "input should be a valid dictionary"),
+        ("[" * 5000, "nests too many levels"),
+        ('{"step": 1' + "0" * 30 + "}", "less than or equal to"),
+    ],
+)
+def test_a_row_of_other_types_is_refused(tmp_path, line, sentence):
+    (tmp_path / "m.jsonl").write_text(f"{line}\n")
+    with pytest.raises(DataError, match=rf"Line 1 of '.*m\.jsonl' is no metrics row: .*{sentence}"):
+        read_metrics(tmp_path / "m.jsonl")
 
 
 def test_numbers_that_json_does_not_know_become_null_and_numpy_numbers_plain(tmp_path):

@@ -13,7 +13,8 @@ from agentgym_rft.report.progress import (
     make_progress,
     step_parts,
 )
-from agentgym_rft.report.tables import evaluation_view, print_wide
+from agentgym_rft.report.tables import evaluation_view
+from agentgym_rft.report.terminal import print_wide
 from tests.report.test_evaluation import PANEL, SETTINGS, TRAJECTORIES, summarise
 
 ROW = {"step": 2, "episode/success": 0.431, "entropy/mean": 0.52, "speed/tokens_per_s": 12345.6}

@@ -17,6 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from agentgym_rft.agents.policies.base import Completion, SampleRequest
 from agentgym_rft.agents.policies.loading import load_model, save_model
 from agentgym_rft.agents.policies.scripted import ScriptedPolicy
@@ -144,7 +146,8 @@ def test_at_the_end_a_request_that_takes_longer_than_the_grace_is_cancelled():
     assert (counts["recorded"], counts["open"], counts["dropped"]) == (0, 0, {})
 
 
-def test_the_command_serves_until_ctrl_c_and_says_what_became_of_the_conversations(switch_policy, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=["Ctrl-C", "a closed terminal"])
+def test_the_command_serves_until_a_signal_and_says_what_became_of_the_conversations(switch_policy, tmp_path, number):
     model, tokenizer = load_model(switch_policy, device="cpu")
     model.resize_token_embeddings(len(tokenizer) + 8)
     save_model(tmp_path / "padded", model, tokenizer)
@@ -162,7 +165,7 @@ def test_the_command_serves_until_ctrl_c_and_says_what_became_of_the_conversatio
             client.say(name, [], "Task 1, 2 turns left.")
         for name in ("a", "b", "c"):
             assert client.feedback(name, float(name == "a"), task_id="1").status == 200
-        server.send_signal(signal.SIGINT)
+        server.send_signal(number)
         output, errors = server.communicate(timeout=DEADLINE_S)
     finally:
         server.kill()

@@ -7,7 +7,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -200,7 +200,21 @@ def test_a_store_of_another_tokenizer_or_writer_is_refused(switch_policy, tmp_pa
     sink = StoreSink(path, tokenizer)
     sink.close()
     store = ExperienceStore(path)
-    store.owner = "agentgym explore"
+    store.fill("agentgym explore")
     store.close()
     with pytest.raises(ConfigError, match="is filled by agentgym explore"):
         StoreSink(path, tokenizer)
+
+
+def test_a_second_server_on_a_store_is_refused_and_does_not_end_the_first(switch_policy, tmp_path):
+    tokenizer = load_model(switch_policy, device="cpu")[1]
+    sink = StoreSink(tmp_path / "store.db", tokenizer)
+    (tmp_path / "link.db").symlink_to("store.db")
+    for path in (tmp_path / "store.db", tmp_path / "link.db"):
+        with pytest.raises(ConfigError, match=f"Another program is filling the experience store '{path}'. Wait for"):
+            StoreSink(path, tokenizer)
+    with closing(ExperienceStore(tmp_path / "store.db")) as store:
+        assert not store.is_finished
+        sink.close()
+        assert store.is_finished
+    StoreSink(tmp_path / "store.db", tokenizer).close()

@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agentgym_rft.config.run import TrainerSection
 from agentgym_rft.config.sft import ModelSection
-from agentgym_rft.errors import CheckpointError, StorageError
-from agentgym_rft.store.checkpoint import load_checkpoint, restore, save_checkpoint
+from agentgym_rft.errors import CheckpointError, DataError, StorageError
+from agentgym_rft.store.checkpoint import load_checkpoint, restore, restored, save_checkpoint
 from agentgym_rft.trainers.learner.optimizer import make_optimizer
 from agentgym_rft.trainers.sft.model import build_model, train_tokenizer
 
@@ -196,14 +196,63 @@ def test_a_checkpoint_of_another_optimizer_is_refused(saved):
         restore(load_checkpoint(saved[0]), model, optimizer)
 
 
+def sign(place, name, content):
+    """Put a file into a checkpoint, and its checksum into the manifest."""
+    (place / name).write_bytes(content)
+    manifest = json.loads((place / "manifest.json").read_text())
+    manifest["files"][name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (place / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("trainer/groups.json", b"[3]"),
+        ("trainer/groups.json", b"[" * 5000),
+        ("trainer/.metadata", b"\x80\x04."),
+        ("trainer/__0_0.distcp", b"nothing"),  # torch raises no Exception for it
+    ],
+)
+def test_what_an_optimizer_cannot_be_restored_from_is_refused_whoever_signed_it(saved, name, content):
+    sign(saved[0] / "step-000004", name, content)
+    with pytest.raises(CheckpointError, match=r"^The optimizer in '.*step-000004' cannot be restored: "):
+        restore(load_checkpoint(saved[0]), *make(0))
+
+
+def test_a_description_of_tensors_larger_than_their_files_is_refused_before_there_is_memory_for_them(saved):
+    place = saved[0] / "step-000004"
+    for path in (place / "trainer").glob("*.distcp"):
+        sign(place, f"trainer/{path.name}", path.read_bytes()[:100])
+    with pytest.raises(
+        CheckpointError, match=r"cannot be restored: its tensors have [\d,]+ bytes, but their files 100\."
+    ):
+        restore(load_checkpoint(saved[0]), *make(0))
+
+
+@pytest.mark.parametrize("content", [b"[]", b'{"policies": "a"}', b"[" * 5000])
+def test_a_state_of_other_types_is_refused_whoever_signed_it(saved, content):
+    sign(saved[0] / "step-000004", "state.json", content)
+    with pytest.raises(DataError, match=r"step-000004/state\.json' is no state of a checkpoint"):
+        load_checkpoint(saved[0])
+
+
+@pytest.mark.parametrize("content", ["[]", '{"format": "3", "files": {}}', '{"format": 3, "files": []}', "[" * 5000])
+def test_a_manifest_of_other_types_vouches_for_nothing(saved, content):
+    (saved[0] / "step-000004" / "manifest.json").write_text(content)
+    assert load_checkpoint(saved[0]).step == 2
+
+
+def test_what_is_restored_raises_one_kind_of_error_and_leaves_our_own(tmp_path):
+    sentence = rf"^The state in '{tmp_path}' cannot be restored: KeyError: 'cursor'\.$"
+    with pytest.raises(CheckpointError, match=sentence), restored(tmp_path, "state"):
+        {}["cursor"]
+    with pytest.raises(DataError, match=r"^mine$"), restored(tmp_path, "state"):
+        raise DataError("mine")
+
+
 def test_a_description_of_tensors_that_holds_something_else_is_refused_whoever_signed_it(saved, tokenizer):
     place = saved[0] / "step-000004"
-    description, manifest = place / "trainer" / ".metadata", place / "manifest.json"
-    description.write_bytes(pickle.dumps(Counter("ab")))
-    content = json.loads(manifest.read_text())
-    digest = hashlib.sha256(description.read_bytes()).hexdigest()
-    content["files"]["trainer/.metadata"] = {"bytes": description.stat().st_size, "sha256": digest}
-    manifest.write_text(json.dumps(content))
+    sign(place, "trainer/.metadata", pickle.dumps(Counter("ab")))
     with pytest.raises(CheckpointError, match=r"step-000004' cannot be restored: .*it names collections\.Counter\."):
         restore(load_checkpoint(saved[0]), *make(0))
 

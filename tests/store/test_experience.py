@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -14,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from agentgym_rft.core import Group, StopReason, Trajectory
-from agentgym_rft.errors import ConfigError, DataError
+from agentgym_rft.errors import ConfigError, DataError, StorageError
 from agentgym_rft.store.experience import Accounting, ExperienceStore, priority
 from agentgym_rft.store.stored_groups import STORED_VERSION, open_groups
+from tests.disk import files_up_to
 from tests.trainers.turns import group_of, turn
 
 
@@ -196,6 +198,17 @@ def test_two_runs_cannot_train_on_one_store(store):
         assert not other.reader_left
 
 
+def test_two_programs_cannot_fill_one_store(store):
+    store.fill("agentgym explore")
+    with pytest.raises(ConfigError, match="Another program is filling the experience store"):
+        ExperienceStore(store.path).fill("run x")
+    assert (store.owner, store.is_finished) == ("agentgym explore", False)
+    store.close()
+    with closing(ExperienceStore(store.path)) as other:
+        other.fill("run x")
+        assert other.owner == "run x"
+
+
 def test_a_store_of_another_tokenizer_is_refused(store):
     with pytest.raises(DataError, match="of another tokenizer"):
         ExperienceStore(store.path, "other words")
@@ -208,14 +221,14 @@ def test_what_is_no_store_is_refused_in_one_sentence(tmp_path):
     with pytest.raises(DataError, match="cannot be used as an experience store"):
         ExperienceStore(tmp_path / "text", "words")
     sqlite3.connect(tmp_path / "other.db").execute("CREATE TABLE t (x)").connection.commit()
-    with pytest.raises(DataError, match="is no experience store of format 1"):
+    with pytest.raises(DataError, match="is no experience store, expected one of format 2"):
         ExperienceStore(tmp_path / "other.db", "words")
 
 
 def test_a_damaged_body_is_refused_by_name(store):
     store.write(group("a", 1, 0))
     sqlite3.connect(store.path, isolation_level=None).execute("UPDATE bodies SET body = x'00ff'")
-    with pytest.raises(DataError, match=r"s\.db: a' is no trajectory file"):
+    with pytest.raises(DataError, match=r"s\.db: a' is damaged, or no trajectory file"):
         store.groups(["a"])
 
 
@@ -223,6 +236,9 @@ def test_the_state_of_who_plays_is_kept_with_the_group(store):
     assert store.state is None
     store.write(group("a", 1, 0), 0, {"begun": 4})
     assert ExperienceStore(store.path).state == {"begun": 4}
+    store._set("state", "[4]")
+    with pytest.raises(ValueError, match="input should be a valid dictionary"):
+        assert ExperienceStore(store.path).state
 
 
 def test_a_store_is_offline_data_whose_turns_are_of_no_current_version(store):
@@ -235,3 +251,104 @@ def test_a_store_is_offline_data_whose_turns_are_of_no_current_version(store):
     turns = [t for each in (*found.trajectories, *found.auxiliary) for t in each.turns]
     assert {(t.policy_version, t.last_version) for t in turns} == {(STORED_VERSION, None)}
     assert replace(found, trajectories=(), auxiliary=()) == replace(written, trajectories=(), auxiliary=())
+
+
+def used_store(path):
+    """A store with a row of every kind, in one file."""
+    store = filled(ExperienceStore(path, "words"), *(group(f"g{n}", n, 0, version=n) for n in range(4)))
+    store.take(3, 2)
+    store.drop("g3", "unwanted", 3)
+    store.finish()
+    store.close()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("UPDATE groups SET mean_return = 0.25 WHERE group_id = 'g1'", "row g1 of its table 'groups' has changed"),
+        ("UPDATE groups SET use_count = 7 WHERE group_id = 'g2'", "row 3 of its table 'groups' does not fit"),
+        ("UPDATE groups SET last_used_step = 9 WHERE group_id = 'g0'", "row 1 of its table 'groups' does not fit"),
+        ("DELETE FROM bodies WHERE number = 2", "row 2 of its table 'groups' does not fit its body"),
+        ("UPDATE bodies SET body = 3 WHERE number = 2", "row 2 of its table 'groups' does not fit its body"),
+        ("UPDATE uses SET step = 4", "of its table 'uses' has changed"),
+        ("UPDATE drops SET reason = 'wanted'", "row g3 of its table 'drops' has changed"),
+        ("UPDATE meta SET value = '0' WHERE key = 'finished'", "row finished of its table 'meta' has changed"),
+        ("DROP TRIGGER given_back", "its tables are others"),
+    ],
+)
+def test_a_row_that_changed_is_refused_by_table_and_row(tmp_path, change, sentence):
+    path = used_store(tmp_path / "s.db")
+    ExperienceStore(path, "words").close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute(change)
+    with pytest.raises(DataError, match=rf"^The experience store '{path}' is damaged: .*{sentence}"):
+        ExperienceStore(path, "words")
+
+
+def test_a_body_of_another_group_is_refused(tmp_path):
+    path = used_store(tmp_path / "s.db")
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("UPDATE bodies SET body = (SELECT body FROM bodies WHERE number = 2) WHERE number = 1")
+    with pytest.raises(DataError, match="'g0' holds 'g1'"):
+        ExperienceStore(path).groups(["g0"])
+
+
+def test_no_single_bit_that_flips_is_read_as_other_content(tmp_path):
+    path = used_store(tmp_path / "s.db")
+    content, written, num_refused = path.read_bytes(), all_of(path), 0
+    for bit in range(0, 8 * len(content), 311):  # the whole file is in benchmarks/faults_damage.py
+        for left in tmp_path.glob("s.db*"):
+            left.unlink()
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        try:
+            assert all_of(path) == written, bit
+        except DataError:
+            num_refused += 1
+    assert num_refused > 50  # most of the file's pages are empty
+
+
+def test_a_store_that_is_refused_is_left_open_by_nothing(tmp_path):
+    path = used_store(tmp_path / "s.db")
+    path.write_bytes(path.read_bytes().replace(b"newest_version INTEGER", b"newest_versio\xff INTEGER"))
+    with pytest.raises(DataError, match="decode") as refused:  # whose traceback is still there
+        ExperienceStore(path, "words")
+    left = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
+    assert not [name for name in left if str(path) in name], refused
+
+
+def all_of(path):
+    """All that a store tells."""
+    store = ExperienceStore(path, "words")
+    try:
+        counts = (store.use_counts(store.keys), store.mean_returns(9), store.num_waiting(), store.max_token_id)
+        return store.keys, store.groups(store.keys), store.accounting(), store.is_finished, counts
+    finally:
+        store.close()
+
+
+def test_a_store_of_another_format_is_refused_with_it(store):
+    store._set("format", "1")
+    with pytest.raises(DataError, match="is an experience store of format 1, expected one of format 2"):
+        ExperienceStore(store.path)
+
+
+def test_a_full_disk_is_a_storage_error_and_leaves_what_was_there(store):
+    filled(store, group("a", 1, 0))
+    many = group("b", *range(500))
+    size = store.path.with_name("s.db-wal").stat().st_size
+    refused = pytest.raises(StorageError, match=r"Cannot write to '.*s.db': .*\. What is in it is unchanged: make room")
+    with refused, store.training(), files_up_to(size):
+        store.write(many)
+    assert store.keys == ["a"]
+    assert store.write(many)
+    assert store.groups(["b"]) == [many]
+
+
+def test_a_link_in_the_place_of_its_lock_is_not_followed(store):
+    store.path.with_name("s.db.lock").symlink_to(store.path.with_name("made"))
+    with pytest.raises(OSError, match="symbolic"), store.training():
+        pass
+    assert not store.path.with_name("made").exists()

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from agentgym_rft.store.files import write_atomically
+from agentgym_rft.store.files import file_name, lock, open_to_append, write_atomically
 
 SIZE = 50_000
 
@@ -47,3 +48,61 @@ def test_the_file_may_be_read_by_whom_the_umask_allows(tmp_path: Path):
     plain.write_bytes(b"")
     write_atomically(written, b"")
     assert written.stat().st_mode == plain.stat().st_mode
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("valid_seen", "valid_seen"),
+        ("valid/easy", "valid%2Feasy"),
+        ("..", "%2E%2E"),
+        ("", "%"),
+        ("a\x00b \ud800", "a%00b%20%5Cud800"),
+        ("x" * 150, "x" * 150),
+    ],
+)
+def test_a_name_from_outside_names_one_file(name, file):
+    assert file_name(name) == file
+
+
+def test_names_that_no_file_system_takes_are_cut_and_stay_different(tmp_path):
+    names = ["ü" * 100, "ü" * 101, "/" * 4000, "/" * 4001]
+    for name in names:
+        (tmp_path / f"step_000001_{file_name(name)}.json.partial.jsonl").touch()
+    assert len(list(tmp_path.iterdir())) == len(names)
+
+
+def test_a_file_that_grows_is_not_opened_through_a_link(tmp_path):
+    with open_to_append(tmp_path / "log") as file:
+        file.write(b"a\n")
+    with open_to_append(tmp_path / "log") as file:
+        file.write(b"b\n")
+    assert (tmp_path / "log").read_bytes() == b"a\nb\n"
+    (tmp_path / "link").symlink_to(tmp_path / "log")
+    with pytest.raises(OSError, match="symbolic"):
+        open_to_append(tmp_path / "link")
+
+
+def test_a_fork_that_is_left_behind_keeps_no_lock_and_writes_nothing(tmp_path):
+    path = tmp_path / "rows"
+    (waits, go_on), (told, tell) = os.pipe(), os.pipe()
+    with open_to_append(path) as file:
+        lock(file)
+        file.write(b"a row")  # still in the buffer, which a fork has, too
+        child = os.fork()
+        if child == 0:
+            os.close(go_on)
+            os.write(tell, b".")
+            os.read(waits, 1)
+            file.flush()
+            os._exit(0)
+        os.read(told, 1)
+        with open_to_append(path) as other, pytest.raises(BlockingIOError):
+            lock(other)
+    with open_to_append(path) as other:
+        lock(other)
+    os.close(go_on)
+    assert os.waitpid(child, 0)[1] == 0
+    for descriptor in (waits, told, tell):
+        os.close(descriptor)
+    assert path.read_bytes() == b"a row"

@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from agentgym_rft.agents.policies.base import Completion, SampleRequest
-from agentgym_rft.errors import DataError
+from agentgym_rft.errors import DataError, StorageError
+from agentgym_rft.json_text import with_checksum
 from agentgym_rft.store.journal import Journal, request_digest, weights_digest
+from tests.disk import files_up_to
 
 REQUEST = SampleRequest("3.0/t/1", [1, 2, 3], 8, (7,), 1.0, seed=5)
 
@@ -110,3 +112,43 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "journal").write_text("")
     with pytest.raises(DataError, match="Cannot write the journal"):
         Journal(tmp_path / "journal")
+
+
+def test_a_bit_that_flips_loses_its_line_and_changes_none(tmp_path, opened, written):
+    written(tmp_path, range(2))
+    path = tmp_path / "after-000000.jsonl"
+    content, good = path.read_bytes(), opened(tmp_path).recorded["a", 0]
+    for bit in range(8 * len(content)):
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        journal = Journal(tmp_path)
+        journal.close()
+        assert journal.recorded.get(("a", 0), {}).items() < good.items(), bit
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['["a","d",[1],[-0.1],"stop","0"]', '["a","d",7,[-0.1],"stop",0]', '["a",["d"],[1],[-0.1],"stop",0]', "[" * 5000],
+)
+def test_a_line_of_other_types_is_dropped_whoever_signed_it(tmp_path, opened, line):
+    (tmp_path / "after-000000.jsonl").write_text(with_checksum(line) + "\n")
+    assert opened(tmp_path).recorded == {}
+
+
+def test_a_full_disk_is_said_once_and_not_again_when_the_journal_is_closed(tmp_path, opened, written):
+    journal = written(tmp_path, range(2))
+    with files_up_to(150):
+        with pytest.raises(StorageError, match=r"Cannot write the journal .* File too large"):
+            journal.append("a", "digest2", completion(2))
+        journal.close()
+    assert opened(tmp_path).num_recorded >= 1
+
+
+def test_a_link_in_the_place_of_a_journal_is_not_followed(tmp_path):
+    (tmp_path / "mine").write_text("a letter without an end of line")
+    (tmp_path / "journal").mkdir()
+    (tmp_path / "journal" / "after-000000.jsonl").symlink_to(tmp_path / "mine")
+    with pytest.raises(DataError, match="Cannot write the journal"):
+        Journal(tmp_path / "journal")
+    assert (tmp_path / "mine").read_text() == "a letter without an end of line"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from agentgym_rft.config.load import validate_config
 from agentgym_rft.errors import ConfigError, PolicyError
 from agentgym_rft.store.run_dir import opened
@@ -29,3 +31,20 @@ def test_a_new_run_that_is_refused_leaves_no_configuration(tmp_path):
 def test_a_run_that_has_steps_or_is_resumed_keeps_it(tmp_path):
     assert ended_by(ConfigError("no"), tmp_path / "steps", metrics='{"step": 1}\n')
     assert ended_by(ConfigError("no"), tmp_path / "resumed", is_new=False)
+
+
+def test_a_new_run_removes_what_an_earlier_start_left_and_nothing_of_its_user(tmp_path):
+    kept, left = tmp_path / "evaluations" / "notes.txt", tmp_path / "evaluations" / "step_000000_test.json"
+    kept.parent.mkdir()
+    for path in (kept, left):
+        path.touch()
+    with opened(tmp_path, CONFIG, is_new=True):
+        assert kept.exists()
+        assert not left.exists()
+
+
+def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path):
+    (tmp_path / ".lock").symlink_to(tmp_path / "made")
+    with pytest.raises(ConfigError, match="Cannot write to"), opened(tmp_path, CONFIG, is_new=True):
+        pass
+    assert not (tmp_path / "made").exists()

@@ -42,7 +42,7 @@ def test_nothing_but_descriptions_is_made(folder, content):
         TensorReader(folder).read_metadata()
 
 
-@pytest.mark.parametrize("content", [pickle.dumps([1]), b"", b"\x80", b"text"])
+@pytest.mark.parametrize("content", [pickle.dumps([1]), b"", b"\x80", b"text", b"K\x01r\xff\xff\xff\x7f."])
 def test_what_is_no_pickle_of_a_description_is_refused(folder, content):
     (folder / ".metadata").write_bytes(content)
     with pytest.raises(ValueError, match="no description of tensors"):

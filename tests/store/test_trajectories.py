@@ -1,4 +1,5 @@
 import dataclasses
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -87,13 +88,14 @@ def test_damaged_files_are_refused(tmp_path):
     content = good.read_bytes()
     damaged = {
         "missing": (None, "No such file"),
-        "text": (b"{}\n", "is no trajectory file"),
-        "cut": (content[:-20], "is cut off|is no trajectory file"),
+        "text": (b"{}\n", "is damaged, or no trajectory file"),
+        "cut": (content[:-20], "is cut off|is damaged, or no"),
         "other": (zstandard.compress(b'{"task_id": "t"}\n'), "Line 1 of .* is no trajectory"),
-        "reason": (
-            zstandard.compress(zstandard.decompress(content).replace(b"step_limit", b"bored")),
-            "'bored' is not a valid StopReason",
+        "row": (
+            zstandard.compress(zstandard.decompress(content).replace(b"e1", b"e5")),
+            "Line 2 of .* is no trajectory: it has changed since it was written",
         ),
+        "longer": (content + zstandard.compress(b""), "is something behind its end"),
     }
     for name, (body, sentence) in damaged.items():
         path = tmp_path / f"{name}.zst"
@@ -101,3 +103,70 @@ def test_damaged_files_are_refused(tmp_path):
             path.write_bytes(body)
         with pytest.raises(DataError, match=sentence):
             list(read_trajectories(path))
+
+
+def test_no_single_bit_that_flips_is_read_as_other_content(tmp_path):
+    path = tmp_path / "a.zst"
+    written = [_trajectory(n) for n in range(2)]
+    write_trajectories(path, written)
+    content = path.read_bytes()
+    num_refused = 0
+    for bit in range(8 * len(content)):
+        path.write_bytes(flipped(content, bit))
+        try:
+            read = list(read_trajectories(path))
+        except DataError:
+            num_refused += 1
+        else:
+            assert read == written, bit
+    assert num_refused > 8 * len(content) - 16  # the header has a few bits without a meaning
+
+
+def flipped(content, bit):
+    changed = bytearray(content)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def test_lines_of_version_0_1_have_no_checksum_and_are_read(tmp_path):
+    path = tmp_path / "a.zst"
+    write_trajectories(path, [_trajectory()])
+    plain = zstandard.decompress(path.read_bytes())[9:]
+    path.write_bytes(zstandard.compress(plain))
+    assert list(read_trajectories(path)) == [_trajectory()]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        (b'"stop_reason":"step_limit"', b'"stop_reason":"bored"', "'bored' is not a valid StopReason"),
+        (b'"won":true', b'"won":"no"', "its 'info.won' is 'no': input should be a valid boolean"),
+        (b'"fork_turn":1', b'"fork_turn":1e9999', "its 'fork_turn' is inf"),
+        (b'"context_ids":[1', b'"context_ids":[-1', "its 'turns.0.context_ids.0' is -1"),
+        (b'"context_ids":[1', b'"context_ids":[1' + b"0" * 5000, "Exceeds the limit"),
+        (b'"logprobs":[-0.1,', b'"logprobs":[', "2 action ids and 1 log-probs"),
+        (b'"reward":0.25', b'"reward":NaN', "'turns.0.reward' is nan: input should be a finite number"),
+        (b'"agent_id":"left"', b'"agent":"left"', "it has an unknown 'agent'"),
+        (b'"task_id":"train/1",', b"", "it has no 'task_id'"),
+        (b'"error":null', b'"error":' + 3000 * b'{"a":' + b"1" + 3000 * b"}", "nests too many levels"),
+    ],
+)
+def test_values_of_another_type_are_refused_with_their_place(tmp_path, old, new, sentence):
+    path = tmp_path / "a.zst"
+    trajectory = _trajectory()
+    write_trajectories(path, [dataclasses.replace(trajectory, info={**trajectory.info, "won": True})])
+    plain = zstandard.decompress(path.read_bytes())[9:]
+    assert old in plain
+    path.write_bytes(zstandard.compress(plain.replace(old, new)))
+    with pytest.raises(DataError, match=f"Line 1 of '{path}' is no trajectory: .*{sentence}"):
+        list(read_trajectories(path))
+
+
+def test_a_small_file_that_grows_huge_is_refused_before_it_fills_the_memory(tmp_path):
+    path = tmp_path / "a.zst"
+    path.write_bytes(zstandard.compress(b" " * 400_000_000))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="grows to more than 1000 times its size"):
+        list(read_trajectories(path))
+    assert tracemalloc.get_traced_memory()[1] < 2**27
+    tracemalloc.stop()

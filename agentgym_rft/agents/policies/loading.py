@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -18,12 +17,15 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from agentgym_rft.agents.policies.model_dir import check_files, check_kind
+from agentgym_rft.agents.policies.model_dir import WEIGHTS, check_files, check_kind
 from agentgym_rft.agents.template_shape import GENERATION_STOP_IDS
 from agentgym_rft.errors import DataError
+from agentgym_rft.json_text import parse_json
 
+_MOST_WEIGHTS = 8  # in a byte of their files; the most compressed ones have 5
 UNREADABLE = (  # what transformers raises for files that it cannot make a model or a tokenizer of
-    *(OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, ImportError),
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError),
+    *(AssertionError, ArithmeticError, MemoryError),
     *(SafetensorError, StrictDataclassError),
 )
 
@@ -139,7 +141,7 @@ def _generation_stop_ids(folder: Path, num_tokens: int) -> tuple[int, ...]:
     if not path.is_file():
         return ()
     try:
-        found = json.loads(path.read_bytes()).get("eos_token_id")
+        found = parse_json(path.read_bytes()).get("eos_token_id")
     except (OSError, ValueError, AttributeError) as error:
         raise DataError(f"{path} cannot be read: {first_line(error)}") from error
     ids = found if isinstance(found, list) else [] if found is None else [found]
@@ -156,6 +158,7 @@ def _read_config(folder: Path) -> Any:
 
 
 def _read_weights(folder: Path, config: Any, dtype: torch.dtype) -> Any:
+    _check_size(folder, config)
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -177,6 +180,21 @@ def _read_weights(folder: Path, config: Any, dtype: torch.dtype) -> Any:
         raise _unreadable(folder, first_line(error)) from error
     check_weights(folder, report)
     return model
+
+
+def _check_size(folder: Path, config: Any) -> None:
+    """Raise `DataError` for a configuration that asks for many more weights, and memory, than the files can hold."""
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except UNREADABLE:  # reading it says why
+        return
+    asked = sum(weight.numel() for weight in model.parameters())
+    stored = sum(path.stat().st_size for pattern in WEIGHTS for path in folder.glob(pattern))
+    if asked > _MOST_WEIGHTS * max(stored, 2**20):
+        raise _unreadable(
+            folder, f"its configuration asks for {asked:,} weights, but their files have {stored:,} bytes."
+        )
 
 
 def check_weights(source: Path, report: Mapping[str, Any]) -> None:

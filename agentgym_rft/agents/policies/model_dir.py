@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ import torch
 from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
 from agentgym_rft.errors import DataError
+from agentgym_rft.json_text import parse_json
 
-_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _INDICES = {"model.safetensors": "model.safetensors.index.json", "pytorch_model.bin": "pytorch_model.bin.index.json"}
 _LFS = b"version https://git-lfs"
@@ -97,7 +97,7 @@ def _is_adapter(folder: Path) -> str:
 def _check_config_file(folder: Path) -> None:
     path = folder / "config.json"
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}.") from error
     if not isinstance(config, dict):
@@ -106,6 +106,9 @@ def _check_config_file(folder: Path) -> None:
         word = config.get(key)
         if isinstance(word, str) and not isinstance(getattr(torch, word, None), torch.dtype):
             raise DataError(f"{path} has {key} '{word}', expected float32, bfloat16 or float16.")
+    heads = config.get("architectures") or []
+    if not isinstance(heads, list) or not all(isinstance(head, str) for head in heads):
+        raise DataError(f"{path} has the architectures {heads!r}, expected a list of names.")
     if config.get("auto_map") and config.get("model_type") not in CONFIG_MAPPING:
         raise DataError(
             f"The model of {folder} (type '{config.get('model_type')}') needs Python code from its own directory, "
@@ -119,7 +122,7 @@ def _missing_weights(folder: Path) -> str | None:
             return None
         if (folder / index).is_file():
             return _missing_shards(folder, index)
-    if any(file for pattern in _WEIGHTS for file in folder.glob(pattern)):
+    if any(file for pattern in WEIGHTS for file in folder.glob(pattern)):
         return None
     found = sorted(folder.glob("*.gguf"))
     return _is_gguf(found[0]) if found else f"{folder} has no weights (model.safetensors)."
@@ -127,7 +130,7 @@ def _missing_weights(folder: Path) -> str | None:
 
 def _missing_shards(folder: Path, index: str) -> str | None:
     try:
-        files = sorted(set(json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"].values()))
+        files = sorted(set(parse_json((folder / index).read_text(encoding="utf-8"))["weight_map"].values()))
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         return f"{folder / index} cannot be read: {type(error).__name__}: {error}."
     lost = [name for name in files if not (folder / name).is_file()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from agentgym_rft.errors import DataError, PolicyError
+from agentgym_rft.json_text import parse_json
 
 SHARED_MEMORY = Path("/dev/shm")  # a file system in memory, on every Linux
 _LORA_KEYS = (
@@ -85,7 +85,7 @@ def merged(base: Mapping[str, torch.Tensor], adapter: Path) -> dict[str, torch.T
 
 def _read_adapter(adapter: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     try:
-        config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+        config = parse_json((adapter / "adapter_config.json").read_text(encoding="utf-8"))
         tensors = load_file(adapter / "adapter_model.safetensors")
     except (OSError, ValueError, SafetensorError) as error:
         raise DataError(f"'{adapter}' holds no LoRA adapter in peft's format: {error}") from error

@@ -139,12 +139,13 @@ class GymTextEnv(SeedTasks, TextEnv):
         }
 
     def _truth(self, info: Mapping[str, Any], key: str, otherwise: bool) -> bool:
-        value = info.get(key, otherwise)
+        value = _scalar(info.get(key, otherwise))
         if not isinstance(value, (bool, np.bool_)):
             raise EnvError(f"{self._name} gave info['{key}'] = {value!r}, expected a bool.")
         return bool(value)
 
-    def _number(self, value: object, what: str) -> float:
+    def _number(self, given: object, what: str) -> float:
+        value = _scalar(given)
         if not isinstance(value, Real):
             raise EnvError(f"{self._name} gave a {what} of type {type(value).__name__}, expected a number.")
         return float(value)
@@ -167,6 +168,11 @@ def _spec_of(id: str, arguments: Mapping[str, Any]) -> Any:
     if known is None:
         return None
     return gym.envs.registration.EnvSpec(id, entry_point=known.entry_point, kwargs=dict(arguments))
+
+
+def _scalar(value: object) -> object:
+    """Return what an array without dimensions holds, and anything else as it is."""
+    return value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
 
 
 def _shape(result: object) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 from agentgym_rft.envs.alfworld.game import Game
 from agentgym_rft.envs.alfworld.goals import goal_clause, read_goal
 from agentgym_rft.errors import DataError, UnsupportedGameError
+from agentgym_rft.json_text import is_text, parse_json
 
 SINK_BASIN = ("SinkBasinType",)
 _DOMAINS = {  # receptacle types that clean, in alfworld 0.4.2 and in the published games
@@ -89,16 +90,16 @@ def read_document(document: str | Mapping[str, Any], source: str) -> Mapping[str
     """
     if isinstance(document, str):
         try:
-            document = json.loads(document)
+            document = parse_json(document)
         except ValueError as error:
             raise DataError(f"{source} is not JSON ({error}); copy the game file again.") from error
     if not isinstance(document, Mapping):
         raise DataError(f"{source} holds a {type(document).__name__}, not a JSON object; copy the game file again.")
     for key in _KEYS:
-        if not isinstance(document.get(key), str):
+        if not is_text(document.get(key)):
             raise DataError(f"{source} has no text under '{key}'; a game file needs {', '.join(_KEYS)}.")
     walkthrough = document.get("walkthrough") or ()
-    if not isinstance(walkthrough, list | tuple) or not all(isinstance(line, str) for line in walkthrough):
+    if not isinstance(walkthrough, list | tuple) or not all(map(is_text, walkthrough)):
         raise DataError(f"{source} has a 'walkthrough' that is not a list of commands.")
     return document
 
@@ -108,7 +109,13 @@ def task_text(grammar: str, source: str) -> str:
     match = _TASK.search(grammar)
     if match is None:
         raise DataError(f'{source} has a grammar without the line "Your task is to: ..."; copy the game file again.')
-    return str(json.loads(f'"{match[1]}"'))
+    try:
+        task = str(parse_json(f'"{match[1]}"'))
+    except ValueError:
+        task = ""
+    if not task or not is_text(task):
+        raise DataError(f"{source} has a task that is no text of a game; copy the game file again.")
+    return task
 
 
 def game_document(game: Game) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from agentgym_rft.envs.check.rules import check_observation
-from agentgym_rft.envs.check.subject import Observed, Subject, fail, record, require, short
+from agentgym_rft.envs.check.subject import Observed, Subject, fail, record, replay, require, require_equal, short
+from agentgym_rft.errors import message_of
 
 # Digits are among them: Python calls '²' a digit and reads no number from it, nor from more than 4,300 digits.
 _ODD_TEXTS = (
@@ -28,6 +29,7 @@ _ODD_TEXTS = (
     "\u2028\ufeff\uffff",
 )
 _LONG = 1_000_000
+_END_TAG = "</action>"
 
 
 def any_text_is_an_action(subject: Subject) -> None:
@@ -42,10 +44,37 @@ def any_text_is_an_action(subject: Subject) -> None:
         try:
             seen = Observed.from_step(env, text)
         except Exception as error:  # any error here breaks the rule
-            fail(f"the action {_named(text)} raises {type(error).__name__}: {short(str(error))}.")
+            fail(f"the action {_named(text)} raises {type(error).__name__}: {short(message_of(error))}.")
         require(isinstance(seen.observation, str), f"the action {_named(text)} is not answered with text.")
         answer = seen.observation[: _LONG // 10] if len(text) >= _LONG else seen.observation
         check_observation(env, answer, f"the action {_named(text)}")
+
+
+def admissible_actions_can_be_said(subject: Subject) -> str:
+    """Check that a reply can hold every admissible action.
+
+    White space at the ends of a reply, line breaks and runs of spaces are not kept, so an action with these has to be
+    done without them, too. None may be empty or hold the tag that ends an action.
+    """
+    first, second = subject.make(), subject.make()
+    num_actions = 0
+    for task_id in subject.tasks():
+        actions, seen = record(first, subject.start(first, task_id, seed=1), 1)
+        for turn, point in enumerate(seen):
+            listed: list[str] = point.info.get("admissible_actions") or []
+            num_actions += len(listed)
+            for action in listed:
+                said = " ".join(action.split())
+                is_held = bool(said) and _END_TAG not in said
+                require(is_held, f"no reply can hold the admissible action {_named(action)}.")
+                if said != action:
+                    answers = []
+                    for env, text in ((first, action), (second, said)):
+                        subject.start(env, task_id, seed=1)
+                        answers.append(replay(env, [*actions[:turn], text]))
+                    what = f"the admissible action {_named(action)} with its white space folded, as in a reply, differs"
+                    require_equal(answers[0], answers[1], what)
+    return f"{num_actions} actions"
 
 
 def _near(start: Observed) -> list[str]:

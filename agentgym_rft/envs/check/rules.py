@@ -15,6 +15,7 @@ from agentgym_rft.envs.check.subject import (
     books_of,
     fail,
     is_number,
+    raised,
     require,
     require_refused,
     short,
@@ -51,7 +52,7 @@ def can_be_closed_twice(subject: Subject) -> None:
         try:
             env.close()
         except Exception as error:  # any error here breaks the rule
-            fail(f"the {call} close raises {type(error).__name__}: {error}.")
+            fail(f"the {call} close raises {raised(error)}.")
 
 
 def lists_its_splits(subject: Subject) -> None:
@@ -248,6 +249,11 @@ def _check_info(info: Any, where: str, name: str = "info") -> None:
     require(
         isinstance(actions, list) and all(isinstance(action, str) for action in actions),
         f"{name}['admissible_actions'] is not a list of str.",
+    )
+    measures = info.get("measures", {})
+    require(
+        isinstance(measures, dict) and all(isinstance(each, str) and is_number(measures[each]) for each in measures),
+        f"{name}['measures'] is {short(measures)}, expected finite numbers by name.",
     )
     for key in _OPTIONAL_TEXTS:
         require(isinstance(info.get(key, ""), str), f"{name}['{key}'] is {short(info.get(key))}, expected a str.")

@@ -13,7 +13,7 @@ from agentgym_rft import registry
 from agentgym_rft.envs.adapters.gym import as_text_env
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.check import actions, leaks, multi_agent, processes, rules, runs, snapshots
-from agentgym_rft.envs.check.subject import THOROUGH, CheckSettings, NamedEnv, Subject
+from agentgym_rft.envs.check.subject import THOROUGH, CheckSettings, NamedEnv, Subject, raised
 from agentgym_rft.errors import AgentGymError, EnvContractError
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ RULES: tuple[Rule, ...] = (
     rules.reset_draws_a_task_by_its_seed,
     runs.same_seed_gives_the_same_episode,
     runs.global_generators_are_left_alone,
+    runs.the_working_directory_is_left_alone,
+    runs.the_process_is_left_alone,
     runs.action_logs_replay,
     runs.instances_do_not_share_state,
     runs.calls_may_come_from_any_thread,
@@ -47,6 +49,7 @@ RULES: tuple[Rule, ...] = (
     runs.wins_end_the_episode_with_full_score,
     runs.episodes_end_and_stay_ended,
     actions.any_text_is_an_action,
+    actions.admissible_actions_can_be_said,
     actions.state_keys_tell_states_apart,
     snapshots.snapshots_continue_the_episode,
     snapshots.damaged_snapshots_are_refused,
@@ -95,9 +98,10 @@ def check_rule(rule: Rule, subject: Subject) -> str:
         return note or ""
     except EnvContractError:
         raise
-    except (Exception, SystemExit) as error:  # whatever an environment raises while it is checked breaks the contract
-        what = f"While checking '{shown_name(rule)}'"
-        raise EnvContractError(f"{what}: {type(error).__name__}: {error}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever an environment raises while it is checked breaks the contract
+        raise EnvContractError(f"While checking '{shown_name(rule)}': {raised(error)}") from error
 
 
 def shown_name(rule: Rule) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,6 +13,7 @@ from itertools import zip_longest
 import numpy as np
 
 from agentgym_rft.envs.base import Expert, TextEnv
+from agentgym_rft.envs.check.process_state import process_state
 from agentgym_rft.envs.check.subject import (
     MAX_EPISODE_STEPS,
     Observed,
@@ -19,6 +22,7 @@ from agentgym_rft.envs.check.subject import (
     books_of,
     fail,
     play,
+    raised,
     record,
     replay,
     require,
@@ -65,6 +69,29 @@ def global_generators_are_left_alone(subject: Subject) -> None:
     require(first == second, "an episode depends on a global random generator; give the environment its own.")
 
 
+def the_working_directory_is_left_alone(subject: Subject) -> None:
+    """Check that an episode ends in the folder in which it began: paths of others are relative to it."""
+    env = subject.make()
+    record(env, subject.start(env), 0)
+    after = process_state().directory
+    os.chdir(subject.before.directory)
+    require(after == subject.before.directory, "an episode changes the working directory; use absolute paths.")
+
+
+def the_process_is_left_alone(subject: Subject) -> None:
+    """Check that Ctrl-C and SIGTERM stay the run's, and no thread that the interpreter waits for is left by `close`."""
+    env = subject.make()
+    record(env, subject.start(env), 0)
+    subject.close_all()
+    after = process_state()
+    for number, handler in subject.before.handlers.items():
+        if after.handlers[number] != handler:
+            signal.signal(number, handler)
+            fail(f"an episode changes what {number.name} does; leave signals to the run.")
+    left = sorted(thread.name for thread in after.threads - subject.before.threads)
+    require(not left, f"close leaves {', '.join(left)} running, for which Python waits at the end; make it a daemon.")
+
+
 def _episode_under_global_seed(subject: Subject, seed: int) -> list[Observed]:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
@@ -108,7 +135,7 @@ def calls_may_come_from_any_thread(subject: Subject) -> None:
     try:
         seen = [elsewhere(action) for action in (None, *actions)]
     except Exception as error:  # any error here breaks the rule
-        fail(f"a call from another thread raises {type(error).__name__}: {error}.")
+        fail(f"a call from another thread raises {raised(error)}.")
     require_equal(expected, seen, "an episode differs when its calls change threads")
 
 

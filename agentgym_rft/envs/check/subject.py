@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from agentgym_rft.envs.base import TextEnv
+from agentgym_rft.envs.check.process_state import ProcessState, process_state
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.turns import TurnsEnv
-from agentgym_rft.errors import EnvContractError, EnvError
+from agentgym_rft.errors import EnvContractError, EnvError, message_of
 
 if TYPE_CHECKING:
     from agentgym_rft.envs.multi_agent import TextAECEnv
@@ -62,6 +63,7 @@ class Subject:
     split: str = ""
     settings: CheckSettings = THOROUGH
     is_fresh: bool = True
+    before: ProcessState = field(default_factory=process_state)  # when the check began
     _opened: list[TextEnv] = field(default_factory=list)
     _tasks: list[str] = field(default_factory=list)
 
@@ -98,7 +100,7 @@ class Subject:
             try:
                 env.close()
             except Exception as error:  # any error here breaks the rule
-                fail(f"close raises {type(error).__name__}: {error}.")
+                fail(f"close raises {raised(error)}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +225,11 @@ def replay(env: TextEnv, actions: Iterable[str]) -> list[Observed]:
 def fail(sentence: str) -> NoReturn:
     """Raise the broken rule."""
     raise EnvContractError(sentence)
+
+
+def raised(error: BaseException) -> str:
+    """Return the type and the message of what an environment raised."""
+    return f"{type(error).__name__}: {message_of(error)}"
 
 
 def require(condition: bool, sentence: str) -> None:

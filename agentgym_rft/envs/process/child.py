@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import os
 import pickle
-import select
 import signal
 import socket
-import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -20,6 +18,7 @@ from typing import Any, NamedTuple
 
 from agentgym_rft import errors
 from agentgym_rft.envs.base import Expert, TextEnv
+from agentgym_rft.envs.forks import Lineage, end_fork
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.envs.process.channel import Channel
 
@@ -66,7 +65,6 @@ def main(descriptor: int) -> None:
     """Serve the environments that are asked for, until the other side closes them or goes away."""
     os.set_inheritable(descriptor, False)
     channel = Channel(socket.socket(fileno=descriptor))
-    threading.Thread(target=_watch, args=(descriptor,), daemon=True).start()
     try:
         channel.put(pickled(Reply("ready")))
         channel.flush()
@@ -84,14 +82,6 @@ def serve(channel: Channel) -> None:
             messages.extend(channel.take())
         channel.put(pickled(host.answer(messages.popleft())))
         channel.flush()  # at once: if the next call hangs or crashes, a waiting answer would be lost
-
-
-def _watch(descriptor: int) -> None:
-    """End the process when its owner is gone. This runs in a thread, because an environment may be busy or hang."""
-    poll = select.poll()
-    poll.register(descriptor, 0)  # no events but the hang-up, which is always reported
-    poll.poll()
-    _end()
 
 
 def _end() -> None:
@@ -132,13 +122,19 @@ class Host:
         self.is_closed = False
 
     def answer(self, message: bytes) -> Reply | Failure:
-        """Return carry out a pickled `Request`."""
+        """Carry out a pickled `Request` and return its reply."""
+        depth = Lineage.depth
+        problem: BaseException | None = None
         try:
             return self._call(pickle.loads(message))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # the edge of the process: whatever an environment raises is sent as data
+            problem = error
             return failure(error)
+        finally:
+            if Lineage.depth != depth:
+                end_fork(problem)
 
     def _call(self, request: Request) -> Reply:
         if request.name == "make":

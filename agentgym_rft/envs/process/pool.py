@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from agentgym_rft.envs.process.child import Request
-from agentgym_rft.envs.process.worker import Worker
+from agentgym_rft.envs.process.worker import CLOSE_TIMEOUT_S, Worker
 from agentgym_rft.errors import AgentGymError, ConfigError
 
 T = TypeVar("T")
@@ -76,7 +76,7 @@ class Processes:
         if worker.num_envs == 0:
             await worker.stop(is_blocking=is_blocking)
         elif worker.is_alive:
-            await worker.ask(Request(number, "drop"), is_blocking=is_blocking)
+            await worker.ask(Request(number, "drop"), is_blocking=is_blocking, timeout_s=CLOSE_TIMEOUT_S)
 
     def abandon(self, worker: Worker, number: int) -> None:
         """Leave without waiting, even in the middle of a call."""

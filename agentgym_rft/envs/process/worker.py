@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import os
+import logging
 import pickle
 import select
 import signal
-import socket
 import subprocess
-import sys
 import threading
 import time
 import weakref
@@ -21,21 +18,17 @@ from typing import cast
 from agentgym_rft import errors
 from agentgym_rft.envs.process.channel import Channel
 from agentgym_rft.envs.process.child import Failure, Reply, Request
+from agentgym_rft.envs.process.launch import launch
 from agentgym_rft.errors import ConfigError, EnvError, EnvTimeoutError
 
 START_TIMEOUT_S = 120.0  # to start Python and import this package, on a machine that may be very busy
 _STARTING = "starting"
-_CLOSE_TIMEOUT_S = 5.0
+CLOSE_TIMEOUT_S = 5.0
 _EXIT_TIMEOUT_S = 2.0  # from the answer to "close" to the end of the process
 _LOOK_S = 0.5  # how often a waiting caller checks the deadline and the process
 _CLOSED = "The environment was closed."
 _NEXT = "The next reset starts another."
-# A fresh interpreter, not a fork (engines do not survive one) and not multiprocessing's "spawn", which would run the
-# caller's main module again, with all that it imports.
-_MAIN = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from agentgym_rft.envs.process.child import main; main(int(sys.argv[2]))"
-)
+_log = logging.getLogger(__name__)
 
 
 class Call:
@@ -90,8 +83,9 @@ class Worker:
         self.num_envs = self.num_made = self.num_resets = 0  # counted by its users
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
-        self._process, self._channel = _start(hash_seed)
-        self._finalizer = weakref.finalize(self, _end, self._process, os.getpid())
+        launched, self._channel = launch(hash_seed)
+        self._process = launched.process
+        self._finalizer = weakref.finalize(self, launched.end)
         self._hang_up = weakref.finalize(self, self._channel.close)
         self._calls = deque([Call(_STARTING, START_TIMEOUT_S)])  # calls without an answer; the first one runs
         self._loop: asyncio.AbstractEventLoop | None = None  # the event loop that reads replies
@@ -136,10 +130,12 @@ class Worker:
             self._lock.release()
         reply: Reply | Failure = Reply(None)
         try:
-            reply = await self._answer(Request(0, "close"), is_blocking, _CLOSE_TIMEOUT_S)
+            reply = await self._answer(Request(0, "close"), is_blocking, CLOSE_TIMEOUT_S)
             await self._exit(is_blocking)  # functions registered with `atexit` may run first
+        except EnvTimeoutError as late:
+            _log.warning("%s", late)
         except EnvError:
-            pass  # it has ended already, or does not end by itself and is killed below
+            pass  # it has ended already
         finally:
             with self._lock:
                 self._finish(EnvError(_CLOSED), _CLOSED)
@@ -327,33 +323,6 @@ def exception(failure: Failure) -> Exception:
     if failure.where:
         error.add_note(f"In the environment's process:\n{failure.where}")
     return error
-
-
-def _start(hash_seed: int | None) -> tuple[subprocess.Popen[bytes], Channel]:
-    environment = None if hash_seed is None else {**os.environ, "PYTHONHASHSEED": str(hash_seed)}
-    ours, theirs = socket.socketpair()
-    with theirs:
-        descriptor = theirs.fileno()
-        arguments = [sys.executable, "-c", _MAIN, json.dumps([str(entry) for entry in sys.path]), str(descriptor)]
-        process = subprocess.Popen(
-            arguments,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=2,  # what an environment prints goes to the standard error: our output may be JSON
-            pass_fds=(descriptor,),
-            start_new_session=True,  # Ctrl-C is for the owner, and whatever an engine starts can be ended with it
-        )
-    ours.setblocking(False)
-    return process, Channel(ours)
-
-
-def _end(process: subprocess.Popen[bytes], owner: int) -> None:
-    """Kill what is left of a process and of what it started, and wait for it."""
-    if os.getpid() != owner:
-        return  # a fork of the owner must not end the owner's processes
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left in its group
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def _pickled(request: Request) -> bytes:

@@ -15,12 +15,28 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from agentgym_rft.errors import DataError
+from agentgym_rft.json_text import checked_json
 
 FORMAT = 1
 _HEADER = "header.json"
 _AGAIN = "Build the index again."
+
+
+class _File(TypedDict):
+    bytes: int
+    sha256: str
+
+
+class _Header(TypedDict):
+    format: int
+    files: dict[str, _File]
+
+
+_KIND = TypeAdapter(_Header)
 
 
 def save(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -54,23 +70,32 @@ def load(folder: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
             raise DataError(f"{path} of the search index has {size} bytes instead of {expected['bytes']}. {_AGAIN}")
         if _digest(path) != expected["sha256"]:
             raise DataError(f"{path} of the search index is damaged: its SHA-256 is not that of the header. {_AGAIN}")
-        # As a plain array: every slice of a memmap object costs microseconds.
-        arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+        arrays[name] = load_array(path)
     return arrays
 
 
-def _header(folder: Path) -> dict[str, dict[str, Any]]:
+def load_array(path: Path) -> NDArray[Any]:
+    """Return the array in a file, mapped read-only. Raises DataError if it is missing or damaged."""
+    try:
+        # As a plain array: every slice of a memmap object costs microseconds.
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+    except Exception as error:  # numpy reads a header as Python: what it raises depends on the damage
+        raise DataError(f"'{path}' is missing or damaged; delete its folder, it is made again.") from error
+    return array
+
+
+def _header(folder: Path) -> dict[str, _File]:
     path = folder / _HEADER
     if not path.is_file():
         raise DataError(f"There is no search index in {folder}: {_HEADER} is missing. {_AGAIN}")
     try:
-        header = json.loads(path.read_text())
-        version, files = header["format"], header["files"].items()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        header = checked_json(_KIND, path.read_bytes())
+    except ValueError as error:
         raise DataError(f"{path} is no header of a search index: {error}. {_AGAIN}") from error
-    if version != FORMAT:
+    if header["format"] != FORMAT:
+        version = header["format"]
         raise DataError(f"The search index in {folder} has format {version}; this version reads {FORMAT}. {_AGAIN}")
-    return dict(files)
+    return header["files"]
 
 
 def _digest(path: Path) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from agentgym_rft.envs.textworld.tasks import Task
 from agentgym_rft.errors import ConfigError, DataError
+from agentgym_rft.json_text import parse_json
 
 HASH_SEED = 0  # the generators depend on the order of sets
 _SUMS = "sha256.json"
@@ -55,7 +56,7 @@ def game_file(task: Task, cache: Path) -> Path:
 
 def _is_whole(folder: Path) -> bool:
     try:
-        sums: dict[str, str] = json.loads((folder / _SUMS).read_text())
+        sums: dict[str, str] = parse_json((folder / _SUMS).read_text())
         return all(_sha256(folder / name) == sums[name] for name in _FILES)
     except (OSError, ValueError, LookupError, TypeError):
         return False

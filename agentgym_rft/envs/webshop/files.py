@@ -14,6 +14,7 @@ from typing import Any
 from agentgym_rft.envs.webshop.goals import Wishes, read_humans, read_template
 from agentgym_rft.envs.webshop.products import NO_ATTRIBUTES, Product, clean_product, is_usable
 from agentgym_rft.errors import DataError
+from agentgym_rft.json_text import parse_json
 
 VARIABLE = "WEBSHOP_DATA"
 SMALL = 1000
@@ -126,6 +127,8 @@ def stream_array(path: Path) -> Iterator[Any]:
                     if len(text) - at > _LONGEST_ENTRY:
                         raise damaged from error
                     text, at = _more(file, text, at, damaged)
+                except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of levels
+                    raise damaged from error
             yield value
             text, at = _skip_blanks(file, text, end, damaged)
             if text[at] not in ",]":
@@ -155,7 +158,7 @@ def _more(file: Any, text: str, at: int, damaged: DataError) -> tuple[str, int]:
 
 def _read_mapping(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_bytes())
+        document = parse_json(path.read_bytes())
     except ValueError as error:
         raise DataError(f"{path} is truncated or damaged; expected a JSON object by asin. {_GET_DATA}") from error
     if not isinstance(document, dict):

@@ -120,7 +120,8 @@ def read_humans(entries: Sequence[Mapping[str, Any]], asin: str) -> tuple[Wish, 
     Raises `DataError`.
     """
     wishes = []
-    for entry in entries:
+    for each in entries:
+        entry = each if isinstance(each, Mapping) else {}
         text, attributes = entry.get("instruction"), entry.get("instruction_attributes")
         options = entry.get("instruction_options", [])
         if not isinstance(text, str) or not _are_texts(attributes) or not _are_texts(options):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from agentgym_rft.envs.text_search.index_files import load_array
 from agentgym_rft.envs.webshop.goal_list import RowTable
 from agentgym_rft.errors import DataError
 
@@ -72,9 +73,9 @@ def save_table(folder: Path, table: RowTable) -> None:
 
 def load_table(folder: Path) -> RowTable:
     """Return the table in a folder, mapped into memory. Raises `DataError` if it is damaged."""
+    columns = load_array(folder / _TABLE)
     try:
-        columns = np.load(folder / _TABLE, mmap_mode="r").view(np.ndarray)
         counts, hashes = columns[:3].view(np.int64), columns[3:]
         return RowTable(*counts, *hashes)
-    except (OSError, ValueError, TypeError, EOFError) as error:
+    except (ValueError, TypeError, IndexError) as error:
         raise DataError(f"'{folder / _TABLE}' is missing or damaged; delete the folder, it is made again.") from error

@@ -13,7 +13,7 @@ from agentgym_rft.envs.base import Expert, Lesson
 from agentgym_rft.envs.text_search.analyzer import analyze
 from agentgym_rft.envs.webshop.players import BACK, BUY, NEXT, PREVIOUS, values_to_click
 from agentgym_rft.envs.webshop.reading import Result, View, Wanted
-from agentgym_rft.envs.webshop.session import SEARCH, parse_action
+from agentgym_rft.envs.webshop.session import SEARCH, clicked
 from agentgym_rft.envs.webshop.transcript import Scene, read_scenes, read_wanted, searched
 
 _COMMAND = re.compile(r"(?:search|click)\[[^\[]+?\](?=, |\.$)")
@@ -131,7 +131,6 @@ def _summary(story: _Story) -> str:
 def _fault(story: _Story, pivot: int) -> str:
     """Return what was wrong with the action of a turn, as the end of a sentence."""
     action, before, after = story.steps[pivot][0], story.scenes[pivot], story.scenes[pivot + 1]
-    label = parse_action(action)[1] or ""
     words = searched(action)
     if words and after.view.kind == "results":
         left_out = _as_words(set(analyze(story.wanted.search)) - set(analyze(words)), story.wanted.search)
@@ -141,8 +140,8 @@ def _fault(story: _Story, pivot: int) -> str:
     if before.view.kind == "item" and after.view.kind == "done":
         values = story.values(before)
         return f"came before click[{values[0]}]" if values else _blame(story, before, "bought") or "was wrong"
-    is_option = any(label in values for _, values in before.view.options)
-    return "was not asked for" if is_option and label not in story.wanted.text else "was wrong"
+    option = clicked(action, [value for _, values in before.view.options for value in values])
+    return "was wrong" if option is None or option in story.wanted.text else "was not asked for"
 
 
 def _blame(story: _Story, scene: Scene, verb: str) -> str:

@@ -13,7 +13,7 @@ from agentgym_rft.envs.webshop.pages import SUB_PAGES
 from agentgym_rft.envs.webshop.players import BACK, BUY, NEXT, PREVIOUS
 from agentgym_rft.envs.webshop.products import Product
 from agentgym_rft.envs.webshop.reward import count_exact_options, count_options, judge
-from agentgym_rft.envs.webshop.session import PAGE_SIZE, SEARCH, Session, Shop, parse_action
+from agentgym_rft.envs.webshop.session import PAGE_SIZE, SEARCH, Session, Shop
 
 _NOT_A_WORD = re.compile(r"[^\w'&-]+")
 _BUTTONS = frozenset((SEARCH, "buy now", "back to search", "< prev", "next >", *(name.lower() for name in SUB_PAGES)))
@@ -113,7 +113,7 @@ class Planner:
         choices: dict[str, dict[int, str]] = {}
         if bare.reward == 1.0 or product.asin == goal.asin:
             wanted = {option if isinstance(option, str) else option[1] for option in goal.options}
-            sets = {value: group for group, values in product.options for value in values if _can_click(value)}
+            sets = {value: group for group, values in product.options for value in values if value not in _BUTTONS}
             for value in sorted(sets, key=lambda value: value not in wanted):
                 met = self._met(sets[value], value)
                 if met:
@@ -157,11 +157,6 @@ def _search_words(text: str) -> list[str]:
     them.
     """
     return _NOT_A_WORD.sub(" ", text.lower()).split()
-
-
-def _can_click(value: str) -> bool:
-    """Return whether a click on an option's value chooses it: not if it is named like a button, or brackets hide it."""
-    return value not in _BUTTONS and parse_action(f"click[{value}]") == ("click", value)
 
 
 def _after(actions: Sequence[str], ways: Iterable[Way]) -> list[Way]:

@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from agentgym_rft.envs.text_search.index_files import load_array
 from agentgym_rft.envs.webshop.goals import Wish, Wishes
 from agentgym_rft.envs.webshop.products import Product
 from agentgym_rft.errors import DataError
+from agentgym_rft.json_text import parse_json
 
 _LINES, _OFFSETS, _SORTED, _ROWS = "products.jsonl", "offsets.npy", "asins.npy", "rows_by_asin.npy"
 _FIELDS = [field.name for field in fields(Product)]
@@ -25,15 +27,19 @@ class RecordStore:
     """The products of a folder that `write_records` made. Memory grows with what is looked at, up to a limit."""
 
     def __init__(self, folder: Path) -> None:
+        self._offsets = load_array(folder / _OFFSETS)  # [products + 1], bytes
+        self._asins = load_array(folder / _SORTED)  # [products], sorted
+        self._rows = load_array(folder / _ROWS)  # [products], the row of each of those
         try:
-            self._offsets = np.load(folder / _OFFSETS, mmap_mode="r")  # [products + 1], bytes
-            self._asins = np.load(folder / _SORTED, mmap_mode="r")  # [products], sorted
-            self._rows = np.load(folder / _ROWS, mmap_mode="r")  # [products], the row of each of those
             self._bytes = _mapped(folder / _LINES)
-        except (OSError, ValueError, EOFError) as error:
+        except OSError as error:
             raise DataError(f"The products in {folder} are damaged ({error}); delete the folder.") from error
+        arrays, number = (self._offsets, self._asins, self._rows), self._asins.size
+        if [(a.dtype.kind, a.shape) for a in arrays] != [("i", (number + 1,)), ("S", (number,)), ("i", (number,))]:
+            raise DataError(f"The products in {folder} are damaged; delete the folder, it is made again.")
         if len(self._bytes) != int(self._offsets[-1]):
             raise DataError(f"{folder / _LINES} is truncated; delete the folder, it is made again.")
+        self._folder = folder
         self._record = lru_cache(maxsize=_PRODUCTS_KEPT)(self._read)
 
     def __len__(self) -> int:
@@ -57,7 +63,10 @@ class RecordStore:
     def _read(self, row: int) -> tuple[Product, Wishes]:
         if not 0 <= row < len(self):
             raise IndexError(f"There is no row {row}; there are {len(self)}.")
-        return decode(self._bytes[int(self._offsets[row]) : int(self._offsets[row + 1])])
+        try:
+            return decode(self._bytes[int(self._offsets[row]) : int(self._offsets[row + 1])])
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise DataError(f"Product {row} in {self._folder} is damaged; delete the folder.") from error
 
 
 def _mapped(path: Path) -> mmap.mmap | bytes:
@@ -96,7 +105,7 @@ def encode(product: Product, wishes: Wishes) -> bytes:
 
 def decode(line: bytes) -> tuple[Product, Wishes]:
     """Return the value that `encode` was given."""
-    record: dict[str, Any] = json.loads(line)
+    record: dict[str, Any] = parse_json(line)
     values = dict(zip(_FIELDS, record["product"], strict=True))
     values["options"] = tuple((group, tuple(choices)) for group, choices in values["options"])
     for name in ("bullets", "prices", "attributes"):

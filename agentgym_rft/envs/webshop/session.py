@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +21,7 @@ BASE_URL = "http://127.0.0.1:3000"
 PAGE_SIZE = 10
 SEARCH = "search"
 _ACTION = re.compile(r"(.+)\[(.+)\]")
+_CLICK = re.compile(r"click\[(.+)\]")
 _PAGES_BY_URL = ("search_results", "item_page", "item_sub_page", "done")
 _SUB_PAGES = {name.lower(): name for name in pages.SUB_PAGES}
 
@@ -67,6 +68,22 @@ def parse_action(action: str) -> tuple[str, str | None]:
     return (match[1], match[2].lower()) if match else (action, None)
 
 
+def clicked(action: str, labels: Collection[str]) -> str | None:
+    """Return the label that an action clicks, None if it clicks none.
+
+    The original splits an action at its last bracket and compares exactly. So nobody could choose an option with
+    brackets in it, and no agent one with two spaces in a row, which a reply does not keep: here they can.
+    """
+    name, argument = parse_action(action)
+    if name == "click" and argument is not None and argument != SEARCH and argument in labels:
+        return argument
+    click = _CLICK.fullmatch(action)
+    if click is None:
+        return None
+    said = click[1].lower().split()
+    return next((label for label in labels if label != SEARCH and label.split() == said), None)
+
+
 class Session:
     """One customer with one goal. It never raises for an action, and may go on after buying, as the original may."""
 
@@ -84,9 +101,8 @@ class Session:
         if name == SEARCH and argument and self._can_search():
             self._search(argument.split(" "), 1)
             return Outcome()
-        if name == "click" and argument is not None and argument != SEARCH and argument in self._targets():
-            return self._click(argument)
-        return Outcome(is_valid=False)
+        label = clicked(action, self._targets())
+        return Outcome(is_valid=False) if label is None else self._click(label)
 
     def observation(self, mode: str) -> str:
         """Return the current page in one of `pages.MODES`."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agentgym_rft.envs.webshop.reading import Result, View, Wanted, read_instruction, read_view
-from agentgym_rft.envs.webshop.session import BASE_URL, SEARCH, parse_action
+from agentgym_rft.envs.webshop.session import BASE_URL, SEARCH, clicked, parse_action
 from agentgym_rft.errors import DataError
 
 _PAGE_START = re.compile(r"(?:WebShop\s*(?:\[SEP\])?\s*)?Instruction:\s*(?:\[SEP\]|\n)|Thank you for shopping")
@@ -86,9 +86,9 @@ def _next_scene(before: Scene, action: str, seen: str) -> Scene:
     if before.view.kind not in ("item", "sub"):
         return Scene(view, view.title)
     groups = {value: group for group, values in before.view.options for value in values}
-    label = parse_action(action)[1] or ""
-    clicked = {groups[label]: label} if label in groups else {}
-    return Scene(view, view.title, {**before.chosen, **clicked})
+    label = clicked(action, groups)
+    chosen = {} if label is None else {groups[label]: label}
+    return Scene(view, view.title, {**before.chosen, **chosen})
 
 
 def _read_compact(page: str) -> View:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+from asyncio.tasks import _enter_task, _leave_task  # for those who run tasks of other loops
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
+from types import TracebackType
 from typing import Any, TypeVar
 
 from agentgym_rft.agents.policies.base import Completion
 from agentgym_rft.core import StopReason
-from agentgym_rft.errors import EnvError, PolicyError, message_of
+from agentgym_rft.envs.forks import Lineage, end_fork
+from agentgym_rft.envs.values import as_measures, as_number, as_score, as_won
+from agentgym_rft.errors import EnvError, PolicyError, StorageError, message_of
 
 T = TypeVar("T")
 Step = tuple[str, float, bool, bool, dict[str, Any]]
@@ -20,7 +24,10 @@ Step = tuple[str, float, bool, bool, dict[str, Any]]
 async def guarded(
     play: Callable[[], Awaitable[StopReason]], num_turns: Callable[[], int]
 ) -> tuple[StopReason, dict[str, Any] | None]:
-    """Play, and return how it ended; after an error also its type, message and turn. Never raises for one."""
+    """Play, and return how it ended; after an error also its type, message and turn.
+
+    Raises nothing but StorageError: a disk that is full is no fault of the episode, and would be the end of them all.
+    """
 
     def described(problem: Exception) -> dict[str, Any]:
         return {"type": type(problem).__name__, "message": message_of(problem)[:500], "turn": num_turns()}
@@ -29,6 +36,8 @@ async def guarded(
         return await play(), None
     except TimeoutError as problem:
         return StopReason.TIMEOUT, described(problem)
+    except StorageError:
+        raise
     except PolicyError as problem:
         return StopReason.POLICY_ERROR, described(problem)
     except Exception as problem:  # the one boundary: an environment may raise anything
@@ -51,15 +60,46 @@ async def call(function: Callable[[], T], timeout_s: float | None) -> T:
 def contained(function: Callable[[], T]) -> T:
     """Return what code from outside gives, and let it end neither the process nor the episode's task.
 
+    It may run an event loop of its own, as it may where nobody else does. A fork that it makes does not come back.
+
     Raises:
         EnvError: it raised `SystemExit` or another exception that is no error. Ctrl-C goes through.
     """
     try:
-        return function()
+        with _Outside():
+            return function()
     except (Exception, KeyboardInterrupt):
         raise
     except BaseException as problem:
         raise EnvError(f"The environment raised {type(problem).__name__}: {message_of(problem)}") from problem
+
+
+class _Outside:
+    """Hide the event loop that runs in this thread, and its task, from what is called inside, and end its forks.
+
+    No generator: it is a part of every turn, and takes 1 us as it is.
+    """
+
+    __slots__ = ("_depth", "_loop", "_task")
+
+    def __enter__(self) -> None:
+        self._depth = Lineage.depth
+        self._loop = asyncio._get_running_loop()
+        if self._loop is not None:
+            self._task = asyncio.current_task(self._loop)
+            if self._task is not None:
+                _leave_task(self._loop, self._task)
+            asyncio._set_running_loop(None)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if Lineage.depth != self._depth:
+            end_fork(problem)
+        if self._loop is not None:
+            asyncio._set_running_loop(self._loop)
+            if self._task is not None:
+                _enter_task(self._loop, self._task)
 
 
 async def in_thread(function: Callable[[], T]) -> T:
@@ -83,43 +123,22 @@ async def in_thread(function: Callable[[], T]) -> T:
 def checked_step(step: Step) -> Step:
     """Return what `step` gave, with plain types. Raises `EnvError` for a reward that is no finite number."""
     observation, reward, terminated, truncated, info = step
-    if not math.isfinite(float(reward)):
-        raise EnvError(f"The environment gave reward {reward}, expected a finite number.")
-    return observation, float(reward), bool(terminated), bool(truncated), info
+    return observation, as_number("reward", reward), bool(terminated), bool(truncated), info
 
 
 def checked_info(observation: str, info: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `info` with defaults for `won` and `score`. Raises `EnvError` for a wrong score or observation."""
+    """Return `info` with defaults for `won` and `score`. Raises `EnvError` for a wrong value or observation."""
     if not isinstance(observation, str):
         raise EnvError(f"The environment gave an observation of type {type(observation).__name__}, expected str.")
     complete = {"won": False, "score": 0.0, "task_type": "", **info}
-    won, score = (_number(name, complete[name]) for name in ("won", "score"))
-    if not 0.0 <= score <= 1.0:
-        raise EnvError(f"The environment gave score {score}, expected 0 to 1.")
-    if won not in (0.0, 1.0):
-        raise EnvError(f"The environment gave won={won}, expected True or False.")
+    complete |= {"won": as_won(complete["won"]), "score": as_score(complete["score"])}
     if not isinstance(complete["task_type"], str):
         raise EnvError(
             f"The environment gave a task_type of type {type(complete['task_type']).__name__}, expected str."
         )
-    complete |= {"won": bool(won), "score": score}
     if "measures" in complete:
-        complete["measures"] = _numbers(complete["measures"])
+        complete["measures"] = as_measures(complete["measures"])
     return complete
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError) as error:
-        raise EnvError(f"The environment gave {name} of type {type(value).__name__}, expected one number.") from error
-
-
-def _numbers(measures: Any) -> dict[str, float]:
-    try:
-        return {name: float(value) for name, value in measures.items()}
-    except (AttributeError, TypeError, ValueError) as error:
-        raise EnvError(f"The environment gave measures {measures!r}, expected numbers by name.") from error
 
 
 def outcome_info(info: Mapping[str, Any], last_observation: str, max_steps: int, reset_seed: int) -> dict[str, Any]:

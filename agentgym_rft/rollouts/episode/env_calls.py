@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from agentgym_rft.envs.base import AwaitableEnv, Expert, TextEnv
+from agentgym_rft.envs.ended import close_in_time
 from agentgym_rft.rollouts.episode.boundary import Step, call, contained
 
 T = TypeVar("T")
@@ -67,7 +68,7 @@ class EnvCalls:
         return await self._call(partial(player.act, observation), "act", player, observation)
 
     async def close(self) -> None:
-        await self._call(self.env.close, "close")
+        await self._call(self.env.close if self._timeout_s else partial(close_in_time, self.env), "close")
 
     def abandon(self) -> None:
         """Give up an environment that runs elsewhere, even in the middle of a call; any other is left as it is."""

@@ -12,6 +12,7 @@ from agentgym_rft.agents.parse import format_reply
 from agentgym_rft.agents.policies.base import Completion, Policy, SampleRequest
 from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.envs.base import TextEnv
+from agentgym_rft.envs.values import as_score
 from agentgym_rft.errors import EnvError
 from agentgym_rft.rollouts.episode.boundary import check_completion, checked_info, checked_step, guarded, is_stepped
 from agentgym_rft.rollouts.episode.ending import Ending
@@ -236,6 +237,7 @@ class Episode:
             return
         for agent, outcome in self.info["outcomes"].items():
             state = self._state(agent)
+            as_score(outcome["score"])  # the mean of all, which is checked above, may hide it
             if outcome["is_over"] and state.outcome is None:
                 cut = StopReason.STEP_LIMIT if outcome["is_truncated"] else StopReason.FAILURE
                 state.outcome = StopReason.SUCCESS if outcome["won"] else cut, dict(outcome)

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from agentgym_rft.envs.ended import close_env
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.rollouts.episode.forks import Fork
 from agentgym_rft.rollouts.episode.spec import EpisodeSpec
+from agentgym_rft.rollouts.ray.failures import check_sendable, readable
 from agentgym_rft.rollouts.ray.packing import Packed, unpack
 from agentgym_rft.rollouts.ray.replicas import ReplicaPolicy
 from agentgym_rft.rollouts.ray.setup import Answer, Location, Setup, location, open_policy
@@ -27,13 +29,14 @@ class RolloutWorker:
         self._replicas: ReplicaPolicy | None = None
         self._ended = asyncio.Event()
 
+    @readable
     async def start(self, setup: Setup, packed: Packed | None, version: int) -> Location:
         """Make the environments and the policy.
 
         Returns where this process runs; raises whatever keeps it from playing.
         """
         config = setup.config
-        make_env(config.env.id, config.env.options).close()
+        close_env(make_env(config.env.id, config.env.options))
         if setup.has_policy:
             policy = open_policy(setup, packed, version)
         else:
@@ -46,10 +49,14 @@ class RolloutWorker:
         """Wait until the actor is closed. If its process dies, Ray raises an error for the caller."""
         await self._ended.wait()
 
+    @readable
     async def record(self, spec: EpisodeSpec, start: Fork | None) -> Answer:
-        """Return one episode, see `Workers.record`."""
-        return self._answer(await self._ready().record(spec, start))
+        """Return one episode, see `Workers.record`. Raises `EnvError` for an info that cannot be sent."""
+        played = await self._ready().record(spec, start)
+        check_sendable(played.observations)
+        return self._answer(played)
 
+    @readable
     async def play(self, spec: EpisodeSpec) -> Answer:
         """Play one episode and return only its trajectory.
 
@@ -58,10 +65,12 @@ class RolloutWorker:
         played = await self._ready().record(spec)
         return self._answer(replace(played, observations=(), snapshots=(), remaining=()))
 
+    @readable
     async def reply(self, request: ChatRequest) -> Answer:
         """Return a free-standing reply, see `Workers.reply`."""
         return self._answer(await self._ready().reply(request))
 
+    @readable
     async def load(self, packed: Packed, version: int) -> None:
         """Load new weights into this worker's own policy. Raises `PolicyError` if they do not fit."""
         await self._ready().load(unpack(packed), version)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from agentgym_rft.rollouts.ray.failures import first_line, own_error, refusal
 from agentgym_rft.rollouts.ray.setup import Location
 
 _CLOSE_S = 10.0  # for environments to close; after that the process is killed
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -169,7 +171,9 @@ class ActorGroup:
         """Close all actors, and end those that do not answer."""
         closed = [member.handle.close.remote() for member in self.members if member.is_ready]
         if closed:
-            ray.wait(closed, num_returns=len(closed), timeout=_CLOSE_S)
+            _, late = ray.wait(closed, num_returns=len(closed), timeout=_CLOSE_S)
+            if late:
+                _log.warning("%d Ray %ss did not close within %g s and are ended.", len(late), self.kind, _CLOSE_S)
         for member in self.members:
             ray.kill(member.handle)
         self.members = []

@@ -86,7 +86,7 @@ def probe(address: str, timeout_s: float) -> None:
             _await_listener(host.strip("[]"), int(port), deadline)
         except (OSError, OverflowError) as error:
             raise ConfigError(refused.format(error)) from error
-    command = [sys.executable, "-c", _PROBE, address]
+    command = [sys.executable, "-P", "-c", _PROBE, address]
     try:
         left = max(deadline - time.monotonic(), 0.1)
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=left)

@@ -9,6 +9,7 @@ from typing import Any
 from agentgym_rft.agents.policies.base import Completion, Policy, SampleRequest
 from agentgym_rft.errors import PolicyError
 from agentgym_rft.rollouts.ray.actor_group import answer_of
+from agentgym_rft.rollouts.ray.failures import readable
 from agentgym_rft.rollouts.ray.packing import Packed, unpack
 from agentgym_rft.rollouts.ray.setup import Location, Setup, location, open_policy
 from agentgym_rft.rollouts.seeds import derive_seed
@@ -21,6 +22,7 @@ class PolicyReplica:
         self._policy: Policy | None = None
         self._ended = asyncio.Event()
 
+    @readable
     async def start(self, setup: Setup, packed: Packed | None, version: int) -> Location:
         """Load the model. Returns where it is."""
         self._policy = open_policy(setup, packed, version)
@@ -30,6 +32,7 @@ class PolicyReplica:
         """Wait until the actor is closed. If its process dies, Ray raises an error for the caller."""
         await self._ended.wait()
 
+    @readable
     async def sample(self, request: SampleRequest) -> Completion:
         """Return one action, see `Policy.sample`."""
         return await self._ready().sample(request)
@@ -38,6 +41,7 @@ class PolicyReplica:
         """The episode is over."""
         self._ready().release(cache_key)
 
+    @readable
     async def load(self, packed: Packed, version: int) -> None:
         """New weights. Raises `PolicyError` if they do not fit."""
         self._ready().load(unpack(packed), version)

@@ -16,7 +16,7 @@ from agentgym_rft.agents.policies.routed import RoutedPolicy
 from agentgym_rft.config.run import Config
 from agentgym_rft.core import StopReason, Trajectory, Turn
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.errors import PolicyError
+from agentgym_rft.errors import EnvError, PolicyError, message_of
 from agentgym_rft.rollouts.episode.forks import EpisodeRecord, Fork
 from agentgym_rft.rollouts.episode.run import Episode
 from agentgym_rft.rollouts.episode.spec import EpisodeSpec
@@ -124,14 +124,16 @@ class RayWorkers:
                 return played
             except LOST as error:
                 reason = error
+            except EnvError as error:
+                return self._errored(spec, start, type(error).__name__, message_of(error))
         self._faults["episode_given_up"] += 1
-        return self._lost(spec, start, first_line(reason))
-
-    def _lost(self, spec: EpisodeSpec, start: Fork | None, reason: str) -> EpisodeRecord:
-        """Return what stands for an episode of which nothing came back: an error of all its agents, without turns."""
         tried = self._section.max_replays + 1
-        message = f"The process that played it was lost, {tried} times. The last time: {reason}"
-        error = {"type": "WorkerLost", "message": message[:500], "turn": 0}
+        message = f"The process that played it was lost, {tried} times. The last time: {first_line(reason)}"
+        return self._errored(spec, start, "WorkerLost", message)
+
+    def _errored(self, spec: EpisodeSpec, start: Fork | None, kind: str, message: str) -> EpisodeRecord:
+        """Return what stands for an episode of which nothing came back: an error of all its agents, without turns."""
+        error = {"type": kind, "message": message[:500], "turn": 0}
         return Episode(TextEnv(), self.agents, RoutedPolicy({}, ()), spec, start).record(StopReason.ENV_ERROR, error)
 
     async def reply(self, request: ChatRequest) -> Turn | None:

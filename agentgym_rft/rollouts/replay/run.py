@@ -19,6 +19,7 @@ from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.errors import DataError
 from agentgym_rft.rollouts.episode.boundary import checked_info, checked_step, guarded, is_stepped
 from agentgym_rft.rollouts.episode.env_calls import EnvCalls
+from agentgym_rft.rollouts.workers.env_pool import discard
 from agentgym_rft.rollouts.workers.event_loop import EventLoop
 
 _SHOWN = 160  # characters of a value in a sentence
@@ -92,12 +93,12 @@ def replay(trajectories: Sequence[Trajectory], setting: Setting) -> Replayed:
 
 
 async def _replay(trajectories: Sequence[Trajectory], setting: Setting) -> Replayed:
-    env = EnvCalls(setting.make_env(), setting.timeout_s)
-    again = _Episode(env, trajectories, setting)
+    env = setting.make_env()
+    again = _Episode(EnvCalls(env, setting.timeout_s), trajectories, setting)
     try:
         _, error = await guarded(again.play, lambda: again.num_turns)
     finally:
-        await env.close()
+        await discard(env, setting.timeout_s)
     return again.outcome(error)
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from agentgym_rft.core import StopReason
 from agentgym_rft.envs.base import TextEnv
-from agentgym_rft.envs.ended import UnmadeEnv, close_env
+from agentgym_rft.envs.ended import UnmadeEnv, close_envs
 from agentgym_rft.rollouts.episode.boundary import contained, guarded
 from agentgym_rft.rollouts.episode.env_calls import EnvCalls
 from agentgym_rft.rollouts.episode.forks import EpisodeRecord
@@ -63,7 +63,7 @@ class EnvPool:
                 EnvCalls(env, None).abandon()
                 raise
             if played.trajectory.is_error:
-                await _discard(env, close_timeout_s)
+                await discard(env, close_timeout_s)
             else:
                 self._idle.append(env)
             return played
@@ -82,12 +82,11 @@ class EnvPool:
     def close(self) -> None:
         """End the background loop, if there is one, and close all idle environments."""
         self.loop.close()
-        while self._idle:
-            close_env(self._idle.pop())
+        close_envs(self._idle)
 
 
-async def _discard(env: TextEnv, timeout_s: float | None) -> None:
-    """Close an environment that broke. Errors of the closing are ignored: the first error is on record."""
+async def discard(env: TextEnv, timeout_s: float | None) -> None:
+    """Close an environment that broke, or is done with. Errors of the closing are ignored: what counts came before."""
 
     async def close() -> StopReason:
         await EnvCalls(env, timeout_s).close()

@@ -1,4 +1,7 @@
-"""The event loop that episodes run on: a fresh one for each call, or one that keeps running in a thread."""
+"""The event loop that episodes run on: a fresh one for each call, or one that keeps running in a thread.
+
+Neither becomes the current loop of its thread: that one is for environments, which may run it.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,6 @@ class EventLoop:
         loop = asyncio.new_event_loop()
 
         def serve() -> None:
-            asyncio.set_event_loop(loop)
             loop.call_soon(ready.set)
             loop.run_forever()
 
@@ -74,16 +76,16 @@ async def _cancel_others() -> None:
 
 
 def _run_in_fresh_loop(work: Work[T]) -> T:
-    is_interrupted = False
+    is_failed = False
 
     def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        if not is_interrupted:  # Ctrl-C cancels every episode; a traceback for each would not help
+        if not is_failed:  # Ctrl-C and a full disk end every episode; a traceback for each would not help
             loop.default_exception_handler(context)
 
-    with asyncio.Runner() as runner:
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         runner.get_loop().set_exception_handler(report)
         try:
             return runner.run(work())
-        except KeyboardInterrupt:
-            is_interrupted = True
+        except BaseException:
+            is_failed = True
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -13,11 +13,13 @@ import torch.distributed as dist
 
 @contextmanager
 def interruptible(
-    note: Callable[[str], None], first: str = "this step is finished and saved first"
+    note: Callable[[str], None],
+    first: str = "this step is finished and saved first",
+    more: Sequence[signal.Signals] = (),
 ) -> Iterator[threading.Event]:
     """Return an event that the first Ctrl-C or SIGTERM sets, with a note; a Ctrl-C after it interrupts at once.
 
-    Only the main thread gets signals.
+    `more` signals do the same, except those that the process was started to ignore. Only the main thread gets signals.
     """
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -33,7 +35,8 @@ def interruptible(
 
     # torchrun ends the other processes of a run that failed with SIGTERM: these would wait for the one that is lost.
     numbers = (signal.SIGINT,) if dist.is_initialized() else (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, on_signal) for number in numbers}
+    heard = [number for number in more if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores SIGHUP
+    before = {number: signal.signal(number, on_signal) for number in (*numbers, *heard)}
     try:
         yield event
     finally:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from agentgym_rft.config.run import Config
-from agentgym_rft.store.checkpoint import Checkpoint, save_checkpoint
+from agentgym_rft.store.checkpoint import Checkpoint, restored, save_checkpoint
 from agentgym_rft.store.trainer_state import assign
 from agentgym_rft.trainers.algorithms.base import Algorithm
 from agentgym_rft.trainers.algorithms.parts import Context
@@ -152,11 +152,12 @@ def load(learner: Learner, checkpoint: Checkpoint) -> None:
     """Put a checkpoint back. Raises CheckpointError if it is of another model, optimizer or kind of training."""
     extra = restore_trained(checkpoint, learner.model, learner.adapter, learner.optimizer)
     head = learner.scorer.value_head
-    if head is not None:
-        for name, weight in head.state_dict().items():
-            assign(weight, extra["value_head"][name])
-    learner.algorithm.load_state_dict(checkpoint.state["algorithm"])
-    learner.probe.load_state_dict(checkpoint.state["probe"])
+    with restored(checkpoint.path, "state"):
+        if head is not None:
+            for name, weight in head.state_dict().items():
+                assign(weight, extra["value_head"][name])
+        learner.algorithm.load_state_dict(checkpoint.state["algorithm"])
+        learner.probe.load_state_dict(checkpoint.state["probe"])
 
 
 def _head_weights(learner: Learner, head: nn.Module) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -49,15 +50,27 @@ def clipped_step(
     """Clip the gradients to a total norm, take one step, clear them; returns the norm before clipping.
 
     Args:
-        advice: what to do if that norm is not finite, as a sentence.
+        advice: what to do if that norm or a weight is not finite, as a sentence.
     Raises:
-        NumericsError: the norm is not finite. The weights are unchanged then.
+        NumericsError: the norm is not finite, and the weights are unchanged; or a weight is not finite after the step.
     """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     total = nn.utils.clip_grad_norm_(weights, max_grad_norm)
-    norm = float(total.full_tensor() if isinstance(total, DTensor) else total)
+    norm = _number(total)
     if not math.isfinite(norm):
         raise NumericsError(f"The gradient norm is {norm}. {advice}")
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
+    if not are_finite(weights):
+        raise NumericsError(f"After the update a weight is no finite number. {advice}")
     return norm
+
+
+def are_finite(weights: Sequence[torch.Tensor]) -> bool:
+    """Return False if a number in the weights is not finite. It reads them once, which a step does many times."""
+    own = [weight.detach() for weight in weights]
+    return any(math.isfinite(_number(nn.utils.get_total_norm(own, order))) for order in (2.0, math.inf))
+
+
+def _number(norm: torch.Tensor) -> float:
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)

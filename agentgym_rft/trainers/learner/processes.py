@@ -22,6 +22,7 @@ from torch.distributed import PrefixStore, Store, rendezvous  # type: ignore[att
 
 from agentgym_rft.config.run import ParallelSection
 from agentgym_rft.errors import AgentGymError, ConfigError, ParallelError
+from agentgym_rft.trainers.learner.launcher import is_launched
 
 Strategy = Literal["none", "ddp", "fsdp2"]
 IDLE_S = 86_400.0  # how long the others wait while process 0 rolls out
@@ -136,14 +137,14 @@ def choose_strategy(section: ParallelSection) -> Strategy:
     Raises:
         ConfigError: the strategy and the number of processes do not go together.
     """
-    is_launched, size = "RANK" in os.environ, int(os.environ.get("WORLD_SIZE", "1"))
+    size = int(os.environ["WORLD_SIZE"]) if is_launched() else 1
     if section.strategy == "auto":
-        return "ddp" if is_launched and size > 1 else "none"
+        return "ddp" if size > 1 else "none"
     if section.strategy == "none" and size > 1:
         raise ConfigError(
             f"torchrun started {size} processes, but trainer.parallel.strategy is 'none'. Write auto, ddp or fsdp2."
         )
-    if section.strategy != "none" and not is_launched:
+    if section.strategy != "none" and not is_launched():
         raise ConfigError(
             f"trainer.parallel.strategy is '{section.strategy}', which needs several processes. Start them with: "
             "torchrun --nproc-per-node N -m agentgym_rft train ..."
@@ -198,4 +199,4 @@ def _keep_for_ever(group: Any) -> None:
 def local_device(name: str) -> str:
     """Return the device of this process. If `name` does not say which GPU, it is the one of torchrun's local rank."""
     is_gpu = name == "cuda" or (name == "auto" and torch.cuda.is_available())
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if is_gpu and "RANK" in os.environ else name
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if is_gpu and is_launched() else name

@@ -15,6 +15,7 @@ from agentgym_rft.store.checkpoint import (
     Checkpoint,
     restore,
     restore_optimizer,
+    restored,
     stored_weights,
     weights_difference,
 )
@@ -67,7 +68,9 @@ def restore_trained(
 
 def _load_adapter(model: Any, checkpoint: Checkpoint) -> None:
     """Load a checkpoint's adapters, after a check that they were trained on the same frozen weights."""
-    stored, adapters = stored_weights(checkpoint, model.dtype), stored_adapter(checkpoint.path / "adapter")
+    stored = stored_weights(checkpoint, model.dtype)
+    with restored(checkpoint.path, "adapter"):
+        adapters = stored_adapter(checkpoint.path / "adapter")
     own = model.state_dict()
     base = {base_name(name): tensor for name, tensor in own.items() if ".lora_" not in name}
     difference = (

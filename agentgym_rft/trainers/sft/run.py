@@ -11,9 +11,8 @@ OUT/evaluations         of the start (step 0) and of what came out
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -39,7 +38,8 @@ from agentgym_rft.report.sft_progress import NoSftProgress, SftProgress
 from agentgym_rft.rollouts.policies import policy_dir, refused_as_data
 from agentgym_rft.rollouts.seats import template_notes
 from agentgym_rft.store.checkpoint import has_checkpoint
-from agentgym_rft.store.run_dir import opened
+from agentgym_rft.store.run_dir import default_directory, opened
+from agentgym_rft.store.under_way import under_way
 from agentgym_rft.trainers.learner.interruption import interruptible
 from agentgym_rft.trainers.sft.batches import batches
 from agentgym_rft.trainers.sft.fit import progress, steps
@@ -65,14 +65,15 @@ def imitate(config: SftConfig, *, resume: Path | None = None, shown: SftProgress
         resume: directory of a run to go on with, from its newest good checkpoint.
     Raises:
         ConfigError, DataError, CheckpointError: refused before the first step.
-        NumericsError, StorageError: the run failed; its last checkpoint stays usable.
+        NumericsError, StorageError, RunError: the run failed; its last checkpoint stays usable.
     """
     shown = shown or NoSftProgress()
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
     config = _dated(config)
     card = load_card(config.agent)
-    with _environment(config) as env, opened(resume or run_directory(config), config, is_new=resume is None) as folder:
+    run_dir = run_directory(config) if resume is None else resume.absolute()
+    with _environment(config) as env, opened(run_dir, config, is_new=resume is None) as folder:
         if (folder / "model").is_dir():
             _check_made(folder / "model")
             shown.note("The model is there already.")
@@ -84,7 +85,8 @@ def imitate(config: SftConfig, *, resume: Path | None = None, shown: SftProgress
                 return SftResult(folder, done.steps, True, tuple(read_evaluations(folder)))
         num_steps = _last_step(folder)
         if all(step != num_steps for step, _ in read_evaluations(folder)):
-            _evaluate(config, folder, num_steps, str(folder / "model"), shown)
+            with _under_way(folder, lambda: True):
+                _evaluate(config, folder, num_steps, str(folder / "model"), shown)
         return SftResult(folder, num_steps, False, tuple(read_evaluations(folder)))
 
 
@@ -103,8 +105,9 @@ def _dated(config: SftConfig) -> SftConfig:
 
 def run_directory(config: SftConfig) -> Path:
     """Return the directory of a run: the given one, or a new one named after environment and time."""
-    name = f"sft-{config.env.id.rpartition('/')[2].rpartition(':')[2].lower()}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return Path(config.run.out or f"runs/{name}")
+    if config.run.out:
+        return Path(config.run.out).absolute()
+    return default_directory("sft", config.env.id.rpartition("/")[2].lower())
 
 
 @contextmanager
@@ -138,7 +141,11 @@ def _train(
     checkpoints, keep = folder / "checkpoints", config.run.keep_checkpoints
     shown.start(folder, config.sft.tokens, progress(done, config.sft))
     writer = MetricsWriter(folder / "metrics.jsonl", last_step=done.steps if is_resumed else None)
-    with closing(writer) as metrics, interruptible(shown.note) as interrupted:
+    with (
+        closing(writer) as metrics,
+        interruptible(shown.note) as interrupted,
+        _under_way(folder, lambda: done.steps > 0),
+    ):
         for row in steps(trainee, left, done):
             metrics.write(row)
             shown.step(row)
@@ -147,9 +154,14 @@ def _train(
                 trainee.save(checkpoints, done, tokenizer, keep)
             if interrupted.is_set() and not is_last:
                 return done, True
-    save_model(folder / "model", trainee.policy_model(), tokenizer)
+    with _under_way(folder, lambda: True):
+        save_model(folder / "model", trainee.policy_model(), tokenizer)
     shutil.rmtree(checkpoints, ignore_errors=True)  # the model takes their place
     return done, False
+
+
+def _under_way(folder: Path, has_begun: Callable[[], bool]) -> AbstractContextManager[None]:
+    return under_way(folder, f"Make room and go on with: agentgym sft --resume {folder}", has_begun)
 
 
 def _restored(trainee: Trainee, folder: Path, shown: SftProgress) -> Done:
@@ -171,8 +183,8 @@ def _evaluate(config: SftConfig, folder: Path, step: int, policy: str, shown: Sf
     """Play the panel with a policy and save the summary in the run directory; nothing without a panel."""
     if not config.eval.num_tasks:
         return
-    summary = run_evaluation(Request(evaluation_config(config, policy), f"{folder.name}@{step}"))
-    write_evaluation(folder, step, summary)
+    request = Request(evaluation_config(config, policy), f"{folder.name}@{step}")
+    summary = run_evaluation(request, keep=lambda summary: write_evaluation(folder, step, summary))
     shown.evaluation(step, summary)
 
 

@@ -12,7 +12,7 @@ import torch
 
 from agentgym_rft.config.sft import SftSection
 from agentgym_rft.errors import ConfigError
-from agentgym_rft.store.checkpoint import load_checkpoint, save_checkpoint
+from agentgym_rft.store.checkpoint import load_checkpoint, restored, save_checkpoint
 from agentgym_rft.trainers.batch.packing import Layout, MicroBatch
 from agentgym_rft.trainers.learner.lora import Adapter, add_lora
 from agentgym_rft.trainers.learner.scoring import Scorer, make_scorer, recomputable_layers
@@ -73,7 +73,8 @@ class Trainee:
         checkpoint = load_checkpoint(folder)
         restore_trained(checkpoint, self.scorer.model, self.adapter, self.optimizer)
         state = checkpoint.state
-        return Done(checkpoint.step, int(state["tokens"]), int(state["read"]), float(state["time_s"]))
+        with restored(checkpoint.path, "state"):
+            return Done(checkpoint.step, int(state["tokens"]), int(state["read"]), float(state["time_s"]))
 
 
 def make_trainee(model: Any, section: SftSection, seed: int, note: Note = lambda message: None) -> Trainee:

@@ -9,6 +9,7 @@ from agentgym_rft.agents.chat import ChatFormat
 from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.base import TextEnv
+from agentgym_rft.envs.ended import close_env
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.errors import ConfigError, EnvError
 from agentgym_rft.rollouts.sampler import TaskSampler
@@ -52,7 +53,7 @@ class Demonstrator:
 
     def close(self) -> None:
         """Close the environment."""
-        self._env.close()
+        close_env(self._env)
 
     def _play(self, task_id: str, seed: int) -> Trajectory:
         (trajectory,) = demonstrate(self._env, self._agents, task_id, seed=seed, noise=0.0)

@@ -21,6 +21,7 @@ import torch
 from agentgym_rft.agents.policies.loading import load_model
 from agentgym_rft.config.run import Config
 from agentgym_rft.core import Trajectory
+from agentgym_rft.envs.ended import close_env
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.errors import AgentGymError
 from agentgym_rft.rollouts.make import make_reflector, make_workers
@@ -29,9 +30,10 @@ from agentgym_rft.rollouts.policies import load_policy_model, policy_section, sa
 from agentgym_rft.rollouts.sampler import TaskSampler
 from agentgym_rft.rollouts.strategies import STRATEGIES
 from agentgym_rft.rollouts.workers.base import Workers
-from agentgym_rft.store.checkpoint import checkpoint_folders, load_checkpoint
+from agentgym_rft.store.checkpoint import checkpoint_folders, load_checkpoint, restored
 from agentgym_rft.store.experience import Accounting, ExperienceStore, vocabulary_of
 from agentgym_rft.store.stored_groups import STORED_VERSION
+from agentgym_rft.store.under_way import under_way
 from agentgym_rft.trainers.algorithms import build_algorithm
 from agentgym_rft.trainers.checks import check_exploration
 from agentgym_rft.trainers.sources.explorer import Explorer
@@ -88,13 +90,14 @@ def explore(plan: Exploration, *, is_stopped: Callable[[], bool], on_round: Call
     workers = make_workers(config, tokenizer, policy, make_reflector(config), dtype=dtype)
     store = file.open()
     try:
-        store.owner = EXPLORER
-        store.finish(False)
+        store.fill(EXPLORER)
         if not plan.is_start_of_run:
             workers.run(lambda: workers.load(model.state_dict(), STORED_VERSION))
         sampler = TaskSampler(_task_ids(config), config.run.seed, section=config.rollout.tasks)
         explorer = Explorer(config, config.rollout.num_tasks, workers, strategy, sampler, algorithm)
-        return _Rounds(plan, explorer, store).run(is_stopped, on_round)
+        rounds = _Rounds(plan, explorer, store)
+        with under_way(file.path, "Make room, and the same command goes on.", lambda: rounds.num_begun > 0):
+            return rounds.run(is_stopped, on_round)
     finally:
         store.close()
         workers.close()
@@ -107,10 +110,11 @@ class _Rounds:
         self._plan = plan
         self._explorer = explorer
         self._store = store
-        state = store.state or {}
-        self._num_begun = int(state.get("begun", 0))
-        if "sampler" in state:
-            explorer.sampler.load_state_dict(state["sampler"])
+        with restored(store.path, "state"):
+            state = store.state or {}
+            self.num_begun = int(state.get("begun", 0))
+            if "sampler" in state:
+                explorer.sampler.load_state_dict(state["sampler"])
         self._had_reader = store.reader_left  # an earlier run has ended; its end must not end this exploration
 
     def run(self, is_stopped: Callable[[], bool], on_round: Callable[[Round], None]) -> Accounting:
@@ -122,14 +126,14 @@ class _Rounds:
             if self._plan.follow is not None:
                 _take_up(self._plan.follow, workers)
             self._play_round()
-            on_round(Round(self._num_begun, workers.version, self._store.accounting()))
+            on_round(Round(self.num_begun, workers.version, self._store.accounting()))
         if self._num_left() <= 0:
             self._store.finish()
         return self._store.accounting()
 
     def _num_left(self) -> int:
         most = self._explorer.groups_per_step
-        return most if self._plan.num_groups is None else min(self._plan.num_groups - self._num_begun, most)
+        return most if self._plan.num_groups is None else min(self._plan.num_groups - self.num_begun, most)
 
     def _is_reader_gone(self) -> bool:
         left = self._store.reader_left
@@ -145,14 +149,14 @@ class _Rounds:
         tasks = explorer.sampler.draw(self._num_left())
         version = explorer.workers.version
         step = max(version, 0)
-        numbers = range(self._num_begun, self._num_begun + len(tasks))
-        self._num_begun += len(tasks)
+        numbers = range(self.num_begun, self.num_begun + len(tasks))
+        self.num_begun += len(tasks)
         trajectories: list[Trajectory] = []
         seed = explorer.config.run.seed
 
         async def play(number: int, task_id: str) -> None:
             group = await explorer.play(explorer.plan(f"explore.{seed}.{number}", task_id, step))
-            store.write(group, step, {"begun": self._num_begun, "sampler": explorer.sampler.state_dict()})
+            store.write(group, step, {"begun": self.num_begun, "sampler": explorer.sampler.state_dict()})
             trajectories.extend(group.trajectories)
 
         async def play_all() -> None:
@@ -184,4 +188,4 @@ def _task_ids(config: Config) -> list[str]:
     try:
         return list(env.task_ids(config.env.split))
     finally:
-        env.close()
+        close_env(env)

@@ -31,6 +31,7 @@ Rule = Literal["uniform", "latest", "prioritised"]
 UNKNOWN = 0.5  # success against a member that has not played yet: an even match
 NEWEST_WEIGHT = 0.2  # of the newest group in the moving average of the success against a member
 _PREFIX = "pool/"  # of the members' keys in the routed policy
+_SUFFIX = ".safetensors"  # of their files
 
 
 def draw_weights(rule: Rule, successes: Sequence[float]) -> np.ndarray:
@@ -131,7 +132,9 @@ class OpponentPool:
     def begin(self, version: int) -> None:
         """Put the members into the routed policy; a new run's first is the starting policy. Raises CheckpointError."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        for path in self._folder.iterdir():  # left by a start that finished no step, or by steps that are repeated
+        for path in self._folder.glob(
+            f"step-*{_SUFFIX}"
+        ):  # left by a start that finished no step, or by steps that are repeated
             if path not in {self._file(step) for step in (*self._success, *self._left)}:
                 path.unlink()
         for step in self._success:
@@ -222,7 +225,7 @@ class OpponentPool:
             ) from error
 
     def _file(self, step: int) -> Path:
-        return self._folder / f"step-{step:06d}.safetensors"
+        return self._folder / f"step-{step:06d}{_SUFFIX}"
 
 
 def make_pool(config: Config, model: Any, policy: Policy | None, run_dir: Path) -> OpponentPool:

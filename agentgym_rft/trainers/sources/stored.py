@@ -144,9 +144,9 @@ class ReplaySource(SourceAround):
         self._opened: ExperienceStore | None = None
 
     def begin(self, version: int, weights: Weights) -> None:
-        store = self._opened = self._file.open()
-        store.owner = self._file.owner
-        store.finish(False)
+        store = self._file.open()
+        store.fill(self._file.owner)
+        self._opened = store
         store.forget_groups(version - 1)
         store.forget_uses(version - 1)
         super().begin(version, weights)

@@ -92,8 +92,13 @@ def cut_weights(folder: Path) -> None:
         (lambda f: (f / "tokenizer.json").write_text("{"), "tokenizer of .* cannot be read"),
         (lambda f: (f / "config.json").write_text("{}"), "cannot be read"),
         (lambda f: change_config(f, model_type="nonesuch"), "cannot be read"),
+        (lambda f: change_config(f, architectures=[3]), "has the architectures .3., expected a list of names"),
+        (lambda f: change_config(f, pad_token_id=10**9), "cannot be read"),  # an AssertionError of torch
+        (lambda f: (f / "config.json").write_text("[" * 5000), "it nests too many levels"),
+        (lambda f: (f / "generation_config.json").write_text("[" * 5000), "it nests too many levels"),
         (cut_weights, "cannot be read"),
         (lambda f: change_config(f, hidden_size=64), "cannot be read"),
+        (lambda f: change_config(f, hidden_size=2**16), "asks for .* weights, but their files have .* bytes"),
         (lambda f: change_config(f, num_hidden_layers=4, layer_types=["full_attention"] * 4), "lack model.layers.3"),
     ],
 )

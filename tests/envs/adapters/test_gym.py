@@ -108,6 +108,7 @@ def test_gymnasium_makes_the_plain_environment():
         (("x", 0.0, True, False, {"won": np.bool_(True), "is_success": False}), True, 1.0),
         (("x", 0.0, True, False, {"score": np.float32(0.25)}), False, 0.25),
         (("x", np.float64(0.5), np.bool_(True), False, {}), False, 0.5),
+        (("x", np.array(0.5), np.array(True), False, {"is_success": np.array(True)}), True, 1.0),
     ],
 )
 def test_won_and_score_are_filled_by_the_documented_rules(step, won, score):

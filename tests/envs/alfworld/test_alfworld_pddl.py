@@ -112,6 +112,8 @@ def test_a_sliced_object_under_a_lamp_cannot_be_written():
         ("", "not JSON"),
         ("{", "not JSON"),
         ("[]", "a list"),
+        ("[" * 5000, "not JSON .it nests too many levels"),
+        ('{"pddl_domain": "\\ud800"}', "no text under 'pddl_domain'"),
         ("{}", "no text under 'pddl_domain'"),
         ('{"pddl_domain": "", "grammar": 3, "pddl_problem": ""}', "no text under 'grammar'"),
     ],

@@ -134,6 +134,25 @@ class GlobalRandom(CounterEnv):
         return super().observation()
 
 
+class ChangesFolder(CounterEnv):
+    def step(self, action):
+        os.chdir("/")
+        return super().step(action)
+
+
+class BlankAction(CounterEnv):
+    def info(self, invalid=False):
+        return {**super().info(invalid), "admissible_actions": ["up", "down", " "]}
+
+
+class TwoSpaces(CounterEnv):
+    def step(self, action):
+        return super().step("up" if action == "go  up" else action)
+
+    def info(self, invalid=False):
+        return {**super().info(invalid), "admissible_actions": ["up", "down", "go  up"]}
+
+
 class GlobalSeeding(CounterEnv):
     def reset(self, *, seed=None, options=None):
         np.random.seed(seed)  # noqa: NPY002
@@ -501,3 +520,51 @@ class ExitsOnEmptyText(CounterEnv):
         if not action:
             os._exit(7)
         return super().step(action)
+
+
+class TakesSignals(CounterEnv):
+    def reset(self, *, seed=None, options=None):
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        return super().reset(seed=seed, options=options)
+
+
+class KeepsAThread(CounterEnv):
+    """One for all instances, so no number of them grows."""
+
+    thread: ClassVar = None
+    done = threading.Event()
+
+    def step(self, action):
+        if KeepsAThread.thread is None:
+            KeepsAThread.thread = threading.Thread(target=self.done.wait, name="engine")
+            KeepsAThread.thread.start()
+        return super().step(action)
+
+
+class WithoutText(BaseException):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+class RaisesWithoutText(CounterEnv):
+    def step(self, action):
+        raise WithoutText
+
+
+class CountedMeasures(CounterEnv):
+    def step(self, action):
+        *rest, info = super().step(action)
+        return *rest, info | {"measures": {"length": None}}
+
+
+class FailsToBeMade(CounterEnv):
+    """Works some times."""
+
+    made = 0
+
+    def __init__(self):
+        super().__init__()
+        FailsToBeMade.made += 1
+        if FailsToBeMade.made % 7 == 0:
+            raise OSError("no port is left")

@@ -43,9 +43,11 @@ FAULTS = {
         "NanReward": "reward is nan, expected a finite number.",
         "IntegerFlag": "terminated is a int, expected bool.",
         "EndsPython": "While checking 'step gives five values': SystemExit: 3",
+        "RaisesWithoutText": "While checking 'step gives five values': WithoutText: its message cannot be shown",
     },
     "step_info_has_its_keys": {
         "ScoreInPercent": "info['score'] is 33.3",
+        "CountedMeasures": "info['measures'] is {'length': None}, expected finite numbers by name.",
         "TaskIdChanges": "info['task_id'] is 'train-3' in an episode of 'train-0'.",
     },
     "tasks_have_content": {
@@ -70,6 +72,13 @@ FAULTS = {
         "Unrepeatable": "an episode with the same seed and actions in another instance differs: observation ",
     },
     "global_generators_are_left_alone": {"GlobalRandom": GLOBAL, "GlobalSeeding": GLOBAL},
+    "the_working_directory_is_left_alone": {
+        "ChangesFolder": "an episode changes the working directory; use absolute paths.",
+    },
+    "the_process_is_left_alone": {
+        "TakesSignals": "an episode changes what SIGTERM does; leave signals to the run.",
+        "KeepsAThread": "close leaves engine running, for which Python waits at the end; make it a daemon.",
+    },
     "instances_do_not_share_state": {
         "SharedRoom": "an instance plays differently while another one is stepped: observation ",
         "SharedCounter": "While checking 'instances do not share state': EnvError: The episode is over; call reset.",
@@ -100,6 +109,10 @@ FAULTS = {
         "DigitParser": "the action '²' raises ValueError: ",
         "Echo": "the observation of the action '\\ud800' holds a lone surrogate, which cannot be written to a file;",
         "LongEcho": "the observation of the action '99999999999999999999'... of 5000 characters, of 5040 character",
+    },
+    "admissible_actions_can_be_said": {
+        "BlankAction": "no reply can hold the admissible action ' '.",
+        "TwoSpaces": "the admissible action 'go  up' with its white space folded, as in a reply, differs: observation ",
     },
     "state_keys_tell_states_apart": {
         "OneStateKey": "info['state_key'] stays 'train-0' while the score changes; equal keys mean equal states.",
@@ -148,11 +161,13 @@ def first_broken(env, settings=QUICK):
 def clean_up(monkeypatch):
     monkeypatch.delenv("PYTHONHASHSEED", raising=False)  # other processes hash with seeds of their own
     planted.LeaksThreads.done.clear()
+    planted.KeepsAThread.done.clear()
     yield
     for stream in planted.LeaksFiles.files:
         stream.close()
     planted.LeaksFiles.files.clear()
     planted.LeaksThreads.done.set()
+    planted.KeepsAThread.done.set()
     for process in planted.LeaksProcesses.processes:
         process.kill()
         process.wait()
@@ -184,6 +199,11 @@ def test_a_step_that_takes_longer_than_the_limit_is_named():
 
 def test_every_rule_holds_for_a_good_environment():
     assert check_env(CounterEnv) == [rule.__name__ for rule in RULES]
+
+
+def test_an_environment_that_cannot_always_be_made_is_found():
+    rule, sentence = first_broken(planted.FailsToBeMade)
+    assert sentence == f"While checking '{rule.replace('_', ' ')}': OSError: no port is left"
 
 
 def test_an_environment_is_checked_by_name_by_function_and_by_instance():

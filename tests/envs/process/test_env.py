@@ -310,12 +310,35 @@ print(env.pid, flush=True)
     assert int(done.stdout) > 0, done.stderr
 
 
+def test_one_that_holds_the_interpreter_s_lock_does_not_outlive_a_killed_parent():
+    program = f"from agentgym_rft.envs.process.env import *; e = ProcessEnv({BREAKING!r}); e.reset(); e.step('hold')"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with subprocess.Popen([sys.executable, "-c", program], env=environment, stderr=subprocess.PIPE) as driver:
+        assert driver.stderr.readline() == b"holding\n"
+        driver.kill()
+        driver.communicate(timeout=10)  # returns when all have ended that have our pipe
+
+
+def test_a_fork_that_comes_back_answers_nothing(make):
+    env = make()
+    env.reset(options=TASK)
+    shown = [env.step(action)[0].split(".")[0] for action in ("up", "fork and exit", "up")]
+    assert shown == [f"train-1: the counter shows {count}" for count in (1, 1, 2)]
+
+
 def test_the_process_imports_no_torch():
     env = ProcessEnv("tests.envs.process.test_env:ModulesEnv")
     names = env.task_ids("train")
     env.close()
     assert "numpy" in names
     assert not {"torch", "transformers", "textworld"} & set(names)
+
+
+def test_no_file_of_the_working_directory_hides_a_library_there(tmp_path, make, monkeypatch):
+    for name in ("json", "socket", "typing"):
+        (tmp_path / f"{name}.py").write_text("import os; os._exit(7)")
+    monkeypatch.chdir(tmp_path)
+    make().reset(options=TASK)
 
 
 def test_the_order_of_sets_can_be_fixed():

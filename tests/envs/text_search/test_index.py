@@ -175,7 +175,11 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "header", ["", "[]", "{}", '{"format": 1}', '{"format": 1, "files": 3}', '{"format": 1, "files": {}}']
+    "header",
+    [
+        *("", "[]", "{}", '{"format": 1}', '{"format": 1, "files": 3}', '{"format": 1, "files": {}}', "[" * 5000),
+        '{"format": 1, "files": {"rows": {"bytes": "3", "sha256": ""}}}',
+    ],
 )
 def test_a_damaged_header_is_refused(tmp_path: Path, header: str) -> None:
     small().save(tmp_path)

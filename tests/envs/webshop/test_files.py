@@ -1,9 +1,12 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from agentgym_rft.envs.text_search.index_files import load_array
 from agentgym_rft.envs.webshop import files
 from agentgym_rft.envs.webshop.catalog import CatalogOptions, open_catalog
 from agentgym_rft.envs.webshop.files import entries, find_files, stream_array
@@ -101,7 +104,9 @@ def test_wishes_of_people_for_products_outside_the_small_set_are_ignored_but_not
         list(entries(find_files(tmp_path, None)))
 
 
-@pytest.mark.parametrize("content", ["{}", "[1]", "[[]]", '[{"asin": "B000000001"}]', "[,]"])
+@pytest.mark.parametrize(
+    "content", ["{}", "[1]", "[[]]", '[{"asin": "B000000001"}]', "[,]", "[" * 5000, f"[{'9' * 5000}]"]
+)
 def test_a_file_of_something_else_is_refused(folder: Path, tmp_path: Path, content: str) -> None:
     (folder / "items_shuffle_1000.json").write_text(content)
     with pytest.raises(DataError):
@@ -162,3 +167,27 @@ def test_a_damaged_store_is_refused(folder: Path, tmp_path: Path) -> None:
     (_kept(tmp_path) / "products.jsonl").write_bytes(b"{}\n")
     with pytest.raises(DataError, match="truncated"):
         RecordStore(_kept(tmp_path))
+
+
+@pytest.mark.parametrize("values", [np.zeros(3), np.zeros((2, 2), np.int64), np.zeros(0, np.int64)])
+def test_offsets_of_another_kind_are_refused(folder: Path, tmp_path: Path, values: NDArray[Any]) -> None:
+    open_catalog(_options(folder, tmp_path))
+    np.save(_kept(tmp_path) / "offsets.npy", values)
+    with pytest.raises(DataError, match=r"The products in .* are damaged"):
+        RecordStore(_kept(tmp_path))
+
+
+@pytest.mark.parametrize("header", [b"", b"\x93NUMPY\x01\x00\x06\x00{'a':[", b"\x93NUMPY\x01\x00\x04\x00{}  "])
+def test_an_array_that_cannot_be_read_is_refused_whatever_numpy_raises(tmp_path: Path, header: bytes) -> None:
+    (tmp_path / "a.npy").write_bytes(header)
+    with pytest.raises(DataError, match=r"a\.npy' is missing or damaged"):
+        load_array(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("line", ["{}", "[" * 40, '{"product":3,"template":null,"humans":[]}'])
+def test_a_damaged_line_of_a_store_is_refused_when_it_is_read(folder: Path, tmp_path: Path, line: str) -> None:
+    open_catalog(_options(folder, tmp_path))
+    path = _kept(tmp_path) / "products.jsonl"
+    path.write_bytes(line.encode().ljust(path.stat().st_size))
+    with pytest.raises(DataError, match=r"Product 0 in .* is damaged"):
+        RecordStore(_kept(tmp_path))[0]

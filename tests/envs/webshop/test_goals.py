@@ -133,4 +133,6 @@ def test_damaged_wishes_are_refused_with_the_asin() -> None:
         read_template({"instruction": "x", "instruction_attributes": []}, "B0")
     with pytest.raises(DataError, match="'B0'"):
         read_humans([{"instruction": "x", "instruction_attributes": "clean"}], "B0")
+    with pytest.raises(DataError, match="human instruction of 'B0' is damaged"):
+        read_humans(["x"], "B0")
     assert read_template({"attributes": []}, "B0") is None

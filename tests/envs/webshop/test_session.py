@@ -50,6 +50,16 @@ def test_anything_else_changes_nothing(action: str) -> None:
     assert (customer.snapshot(), customer.observation("text"), customer.url) == before
 
 
+@pytest.mark.parametrize("value", ["8.4 ounce  |  250 ml", "red [matte]", "[a] b]", "a[b"])
+def test_options_that_the_original_could_not_be_told_are_chosen(value: str) -> None:
+    shop = Shop(catalog([raw("B000000001", "Mug", customization_options=choices(Size=[value, "red [glossy]"]))]))
+    customer = _play(Session(shop, goals(shop.catalog)[0], "7"), "search[mug]", "click[b000000001]")
+    label = _clickables(customer)[-2]
+    assert label == value
+    _play(customer, f"click[{' '.join(label.split())}]")
+    assert customer.snapshot()["options"] == {"size": value}
+
+
 def test_clickables_of_every_page() -> None:
     customer = session(show_attributes=True)
     assert customer.available_actions() == {"has_search_bar": True, "clickables": ["search"]}

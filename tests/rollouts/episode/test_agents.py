@@ -165,6 +165,8 @@ def test_an_agent_that_was_out_before_keeps_its_outcome():
         ((), "nan", "EnvError", 0),
         (agents_of(), "step", "ZeroDivisionError", 3),
         (agents_of(), "stranger", "EnvError", 1),
+        (agents_of(), "won", "EnvError", 2),
+        (agents_of(), "score", "EnvError", 3),
     ],
 )
 def test_what_the_environment_breaks_is_an_error_of_all_with_type_and_turn(agents, fault, kind, turn):

@@ -26,10 +26,17 @@ class FaultySwitch(LightSwitch):
         return super().step(action)
 
 
+class NotThere(ModuleNotFoundError):
+    """Pickle cannot make it again, because it is made of two values."""
+
+    def __init__(self, name: str, place: str) -> None:
+        super().__init__(f"No module named '{name}' {place}")
+
+
 class Unbuildable(LightSwitch):
     """An environment whose package is missing on the workers, but not where the driver runs."""
 
     def __init__(self) -> None:
         super().__init__()
         if "RAY_JOB_ID" in os.environ or "ray::" in Path("/proc/self/cmdline").read_text():
-            raise ModuleNotFoundError("No module named 'switches'")
+            raise NotThere("switches", "there")

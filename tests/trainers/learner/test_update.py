@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,7 @@ from agentgym_rft.trainers.algorithms.parts import Context, Stage
 from agentgym_rft.trainers.batch.groups import split_errors
 from agentgym_rft.trainers.batch.table import build_table
 from agentgym_rft.trainers.learner.metrics import logprob_drift
-from agentgym_rft.trainers.learner.optimizer import learning_rate, make_optimizer
+from agentgym_rft.trainers.learner.optimizer import are_finite, clipped_step, learning_rate, make_optimizer
 from agentgym_rft.trainers.learner.scoring import make_scorer, score_rows
 from tests.trainers.tiny import CFG, step, tiny_batch, tiny_groups, tiny_model, update, weights
 
@@ -201,6 +202,22 @@ def test_a_gradient_that_is_not_finite_stops_the_run_and_changes_nothing(batch):
     with pytest.raises(NumericsError, match="gradient norm"):
         update(scorer, make_optimizer(model, CFG), *batch, build(), CFG, Context())
     assert torch.equal(weights(model), before)
+
+
+def test_weights_that_are_not_finite_after_a_step_stop_the_run():
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.AdamW([weight], lr=1e308)
+    weight.grad = torch.ones(3)
+    with pytest.raises(NumericsError, match=r"^After the update a weight is no finite number\. Lower trainer"):
+        clipped_step(optimizer, 1.0)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_weights_are_finite_however_large_they_are(value):
+    large = torch.full((40, 3), 3e38)  # the sum of their squares is not
+    assert are_finite([large, torch.zeros(2)])
+    large[7, 1] = value
+    assert not are_finite([torch.zeros(2), large])
 
 
 def test_a_missing_reference_is_refused_by_name(model, batch):

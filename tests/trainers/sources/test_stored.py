@@ -7,12 +7,13 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from agentgym_rft.config.load import validate_config
-from agentgym_rft.errors import ConfigError, DataError
+from agentgym_rft.errors import ConfigError, DataError, RunError
 from agentgym_rft.report.metrics import read_metrics
 from agentgym_rft.store.experience import Accounting, ExperienceStore
 from agentgym_rft.trainers.loop import train
@@ -88,8 +89,9 @@ def test_an_exploration_that_was_stopped_goes_on_and_writes_no_group_twice(switc
 
 def test_a_store_that_nobody_fills_fails_the_run_after_its_deadline(switch_policy, explored, tmp_path):
     path = copied(explored, tmp_path)
-    ExperienceStore(Path(path)).finish(False)
-    with pytest.raises(DataError, match=r"No group came into '.*s\.db' for 0\.2 s"):
+    with closing(ExperienceStore(Path(path))) as store:
+        store.fill()
+    with pytest.raises(RunError, match=r"No group came into '.*s\.db' for 0\.2 s"):
         train(on_store(switch_policy, tmp_path / "run", path=path, replay_share=1, wait_s=0.2))
     assert [row["group/num"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl")] == [8, 8]
 
