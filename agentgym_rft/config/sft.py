@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from agentgym_rft.config.base import MAIN, Section
+from agentgym_rft.config.base import MAIN, MAX_THREADS, Section
 from agentgym_rft.config.run import AgentSection, EnvSection, LoraSection, PanelSection
 from agentgym_rft.config.team import SeatSection
 
@@ -150,7 +150,7 @@ class SftConfig(Section):
         "scratch", description="'scratch', or a directory in Hugging Face format to go on from", json_schema_extra=MAIN
     )
     device: str = Field("auto", description="auto (CUDA if present), cpu, cuda, cuda:0 ...", json_schema_extra=MAIN)
-    num_threads: int | None = Field(None, ge=1, description="torch threads; default: all cores")
+    num_threads: int | None = Field(None, ge=1, le=MAX_THREADS, description="torch threads; default: all cores")
     model: ModelSection = ModelSection()
     sft: SftSection = SftSection()
     team: SftTeamSection = SftTeamSection()

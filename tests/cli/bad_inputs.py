@@ -655,7 +655,8 @@ CASES: dict[str, tuple[Case, ...]] = {
     ),
     "Serving": (
         in_folder("`serve --host 0.0.0.0`", nothing, *SERVE, "--host", "0.0.0.0"),
-        in_folder("`serve --token ''`", nothing, *SERVE, "--token", ""),
+        in_folder("`serve --token ''`, an empty `AGENTGYM_SERVE_TOKEN`", nothing, *SERVE, "--token", ""),
+        in_folder("a token with an accent or a line end in it", nothing, *SERVE, "--token", "clé"),
         in_folder(
             "an address of another machine", nothing, *SERVE, "--host", "192.0.2.1", "--token", "t", quotes="Cannot ass"
         ),
