@@ -13,6 +13,8 @@ from agentgym_rft.errors import ConfigError, did_you_mean
 LARGEST = 2**53  # of whole numbers: larger ones are not exact everywhere, and results and torch refuse them
 MAX_THREADS = 1024
 MAX_PROCESSES = 1024
+MAX_SAMPLES = 10_000  # of a task
+MAX_RATE = 1e30  # torch cannot take a step with a learning rate near the largest number of float32
 MAIN: dict[str, JsonValue] = {"is_main": True}  # json_schema_extra of the keys that `--help` shows
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from agentgym_rft.config.base import MAIN, MAX_PROCESSES, Section
+from agentgym_rft.config.base import MAIN, MAX_PROCESSES, MAX_RATE, Section
 from agentgym_rft.config.policy import PolicySection
 from agentgym_rft.config.team import TeamSection
 
@@ -195,7 +195,9 @@ class ParallelSection(Section):
 class LoraSection(Section):
     """Low-rank adapters by peft; the policy's own weights stay as they are."""
 
-    rank: int = Field(0, ge=0, description="rank of the adapters; 0: train all weights", json_schema_extra=MAIN)
+    rank: int = Field(
+        0, ge=0, le=2**16, description="rank of the adapters; 0: train all weights", json_schema_extra=MAIN
+    )
     alpha: float = Field(16.0, gt=0, description="the adapters' product counts alpha / rank times")
     targets: tuple[str, ...] = Field((), description="linear layers, such as q_proj; default: all but the head")
 
@@ -211,14 +213,16 @@ class TrainerSection(Section):
     sync_interval: int = Field(1, ge=1, description="steps between hand-overs of new weights to the sampling policy")
     sync_offset: int = Field(1, ge=1, description="mode=one_step_off: batches played ahead of the trainer")
     max_staleness: int = Field(2, ge=0, description="versions that a group may lag behind (async, overprovision)")
-    learning_rate: float = Field(1e-4, gt=0, description="peak learning rate of AdamW", json_schema_extra=MAIN)
+    learning_rate: float = Field(
+        1e-4, gt=0, le=MAX_RATE, description="peak learning rate of AdamW", json_schema_extra=MAIN
+    )
     warmup_steps: int = Field(2, ge=0, description="steps of linear warm-up")
     weight_decay: float = Field(0.0, ge=0, description="of AdamW, on matrices alone")
     max_grad_norm: float = Field(1.0, gt=0, description="gradient clipping")
     num_minibatches: int = Field(
         1, ge=1, description="optimizer steps a batch, over whole groups", json_schema_extra=MAIN
     )
-    num_epochs: int = Field(1, ge=1, description="passes over a batch")
+    num_epochs: int = Field(1, ge=1, le=1000, description="passes over a batch")
     micro_batch_tokens: int = Field(8192, ge=1, description="padded tokens in one forward pass", json_schema_extra=MAIN)
     bf16: bool = Field(False, description="autocast the trainer's forward pass to bfloat16", json_schema_extra=MAIN)
     packing: Literal["padded", "packed"] = Field(
