@@ -22,6 +22,10 @@ class DataError(AgentGymError, ValueError):
     """A file or folder given by the user is missing, damaged or of an unknown kind. The command line exits with 2."""
 
 
+class NoTasksError(DataError):
+    """The data have no task of a split. An evaluation that only compares itself with that split goes on without."""
+
+
 class EnvError(AgentGymError, RuntimeError):
     """An environment was used against its contract, or broke it."""
 

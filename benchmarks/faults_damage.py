@@ -163,10 +163,12 @@ def won_is_a_word(folder: Path) -> None:
 
 
 def rate_without_bounds(folder: Path) -> None:
-    """A learning rate of 1e308 ends the run, and the last checkpoint is the one before."""
+    """An update that leaves no finite weights ends the run, and the last checkpoint is the one before."""
     run = made(folder)
-    trained = agentgym("train", "--resume", "run", "--steps", 2, "--trainer.learning_rate=1e308", cwd=folder)
-    trained.ended(1, "After the update a weight is no finite number.")
+    resume = ("train", "--resume", "run", "--steps", 2)
+    agentgym(*resume, "--trainer.learning_rate=1e308", cwd=folder).refused("is 1e+308: input should be less than")
+    rates = ("--trainer.learning_rate=1e30", "--trainer.weight_decay=1e30")
+    agentgym(*resume, *rates, cwd=folder).ended(1, "After the update a weight is no finite number.")
     assert [path.name for path in run.glob("checkpoints/*")] == ["step-000001"]
     agentgym("eval", "--policy", "run", "--tasks", 2, cwd=folder).ended(0)
 

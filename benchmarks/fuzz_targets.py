@@ -26,7 +26,7 @@ from agentgym_rft.envs.alfworld import tasks as alfworld_tasks
 from agentgym_rft.envs.alfworld.export import export_games
 from agentgym_rft.envs.ended import close_env
 from agentgym_rft.envs.making import make_env
-from agentgym_rft.envs.panels import check_panel, panel_text, read_panel
+from agentgym_rft.envs.panels import checked_panel, panel_text, read_panel
 from agentgym_rft.envs.text_search import index_files
 from agentgym_rft.envs.webshop.records import RecordStore, write_records
 from agentgym_rft.envs.webshop.synth import export
@@ -131,7 +131,7 @@ def panels(folder: Path) -> Read:
         panel_text(panel)
         env = make_env(panel.env_id, panel.options)
         try:
-            check_panel(env, panel)
+            checked_panel(env, panel)
         finally:
             close_env(env)
 

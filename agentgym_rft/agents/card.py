@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
+from agentgym_rft.config.base import Section
 from agentgym_rft.config.load import find_yaml, merge, read_yaml
 from agentgym_rft.config.run import AgentSection
 from agentgym_rft.errors import ConfigError, did_you_mean
@@ -21,10 +22,8 @@ _RESERVED = frozenset(
 )
 
 
-class Part(BaseModel):
+class Part(Section):
     """Base of the parts of a card."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ActionCard(Part):

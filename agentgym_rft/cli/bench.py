@@ -13,6 +13,7 @@ import typer
 from agentgym_rft.cli.evaluation_settings import given_values, merge_settings
 from agentgym_rft.cli.settings import is_run_dir, place_in, read_run_config, with_full_names
 from agentgym_rft.cli.trust import Trust, check_trust
+from agentgym_rft.config.base import MAX_SAMPLES
 from agentgym_rft.config.load import merge, validate_config
 from agentgym_rft.config.run import Config
 from agentgym_rft.errors import ConfigError
@@ -21,7 +22,7 @@ from agentgym_rft.report.terminal import say, shown_path
 
 def bench_command(
     run: Annotated[Path, typer.Argument(help="Run directory; --run.keep_checkpoints says how many it keeps.")],
-    samples: Annotated[int, typer.Option(min=1, help="Episodes a task, for best@k and worst@k.")] = 4,
+    samples: Annotated[int, typer.Option(min=1, max=MAX_SAMPLES, help="Episodes a task, for best@k and worst@k.")] = 4,
     temperature: Annotated[float, typer.Option(min=0, help="Of sampling; 0 is greedy, with --samples 1.")] = 1.0,
     split: Annotated[str | None, typer.Option(help="Split; default: the run's.")] = None,
     tasks: Annotated[int | None, typer.Option(min=1, help="First tasks of the panel; default: the run's.")] = None,

@@ -18,6 +18,7 @@ from agentgym_rft.cli.evaluation_settings import (
     with_env_options,
 )
 from agentgym_rft.cli.settings import check_out, is_piped
+from agentgym_rft.config.base import MAX_SAMPLES
 from agentgym_rft.config.load import merge
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.report.terminal import say, shown_path
@@ -30,7 +31,7 @@ def crossplay_command(
         str | None, typer.Option(help="Split; default: the recipe's, else the environment's last.")
     ] = None,
     tasks: Annotated[int | None, typer.Option(min=1, help="First tasks of the panel; default: the recipe's.")] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Episodes a pair and task.")] = 1,
+    samples: Annotated[int, typer.Option(min=1, max=MAX_SAMPLES, help="Episodes a pair and task.")] = 1,
     data: Annotated[str | None, typer.Option(help="Data directory of the environment.")] = None,
     env_option: Annotated[list[str] | None, typer.Option(help=ENV_OPTION)] = None,
     out: Annotated[Path | None, typer.Option(help="Write the JSON here, and beside it the matrix as .svg.")] = None,

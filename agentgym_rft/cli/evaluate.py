@@ -20,6 +20,7 @@ from agentgym_rft.cli.evaluation_settings import (
 )
 from agentgym_rft.cli.settings import check_out, is_piped, say_whose_seed
 from agentgym_rft.cli.trust import Trust, check_trust
+from agentgym_rft.config.base import MAX_SAMPLES
 from agentgym_rft.config.run import Config
 from agentgym_rft.envs.panels import Panel, read_panel
 from agentgym_rft.errors import ConfigError
@@ -48,7 +49,7 @@ def evaluate_command(
     temperature: Annotated[
         float | None, typer.Option(min=0, help="Of sampling; default: the recipe's, greedy.")
     ] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Episodes a task, for pass@k; needs a temperature.")] = 1,
+    samples: Annotated[int, typer.Option(min=1, max=MAX_SAMPLES, help="Episodes a task; needs a temperature.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Seed of environments and sampling.")] = 0,
     card: Annotated[str | None, typer.Option(help="Agent card; default: the run's or recipe's.")] = None,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Steps before an episode is cut.")] = None,

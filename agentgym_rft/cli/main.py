@@ -120,6 +120,8 @@ def run(args: Sequence[str]) -> int:
         sys.stderr.flush()
         os._exit(FAILED)  # threads of the broken process group still wait, and would abort at the interpreter's end
     except BaseException as error:  # `SystemExit`, too: none is ours, and that of an environment is no success
+        if isinstance(error.__context__, BrokenPipeError):  # typer's end: nobody reads on
+            return FAILED
         if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:  # of whatever was looked for
             return _report(f"'{error.filename}' is too long for the name of a file.", USAGE)
         return _report(_failure_sentence(error), FAILED)
@@ -152,7 +154,16 @@ def _failure_sentence(error: BaseException) -> str:
         file = "" if error.filename is None else f" '{error.filename}'"
         return f"The operating system refuses{file}: {error.strerror}. Make room, or choose another place."
     text = f"{type(error).__name__}: {message_of(error)}".rstrip(": .")
+    if _is_out_of_memory(error):
+        smaller = "a smaller model, or lower trainer.micro_batch_tokens or policy.max_concurrency"
+        return f"There is too little memory ({text}). Use {smaller}."
     return f"{text}. Set AGENTGYM_DEBUG=1 to see where it was raised."
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Return true for what Python and torch raise: a GPU's error is a class of its own, a CPU's is not."""
+    is_torch = isinstance(error, RuntimeError) and "allocate memory" in message_of(error)
+    return isinstance(error, MemoryError) or is_torch or type(error).__name__ == "OutOfMemoryError"
 
 
 if __name__ == "__main__":

@@ -37,6 +37,8 @@ def panel_command(
     check_out(out)
     panel = _panel_of_split(env, split, tasks, data)
     write_atomically(out, panel_text(panel).encode())
+    if panel.unchecked:
+        say(panel.unchecked, err=True)
     say(f"panel {panel.panel_hash[:16]} ({len(panel)} tasks of {panel.split}): {out}")
 
 

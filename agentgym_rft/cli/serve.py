@@ -11,6 +11,7 @@ import typer
 
 from agentgym_rft.agents.policies.names import model_name, renamed
 from agentgym_rft.cli.settings import is_run_dir, read_run_config
+from agentgym_rft.config.base import read_options
 from agentgym_rft.config.load import validate_config
 from agentgym_rft.config.run import Config
 from agentgym_rft.errors import AgentGymError
@@ -62,24 +63,25 @@ def serve_command(
     Ends with Ctrl-C, or with its terminal: running requests are answered, conversations without feedback counted.
     """
     config = _config(policy)
-    settings = ServeSettings(
-        host=host,
-        port=port,
-        token=os.environ.get(TOKEN_VARIABLE) if token is None else token,  # an empty one, too, which Typer leaves out
-        group_size=group_size or config.rollout.group_size,
-        max_context=max_context or config.policy.max_context,
-        max_tokens=max_tokens,
-        max_conversations=max_conversations,
-        max_turns=max_turns,
-        max_body=max_body,
-        request_s=request_timeout,
-        expire_s=expire,
-        grace_s=grace,
-        seed=seed,
-    )
+    given: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "token": os.environ.get(TOKEN_VARIABLE) if token is None else token,  # Typer leaves out an empty one
+        "group_size": group_size or config.rollout.group_size,
+        "max_context": max_context or config.policy.max_context,
+        "max_tokens": max_tokens,
+        "max_conversations": max_conversations,
+        "max_turns": max_turns,
+        "max_body": max_body,
+        "request_s": request_timeout,
+        "expire_s": expire,
+        "grace_s": grace,
+        "seed": seed,
+    }
+    settings = read_options(ServeSettings, given, "The server")
     check_exposure(settings)
-    given = {"device": device, "max_concurrency": max_concurrency, "max_context": settings.max_context}
-    section = {key: value for key, value in given.items() if value is not None}
+    policy_keys = {"device": device, "max_concurrency": max_concurrency, "max_context": settings.max_context}
+    section = {key: value for key, value in policy_keys.items() if value is not None}
     config = config.model_copy(update={"policy": config.policy.model_copy(update=section)})
     served = Path(model_name(policy))
     run_dir = follow or (served if is_run_dir(served) else None)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from agentgym_rft.config.base import MAIN, Section
+from agentgym_rft.config.base import MAIN, MAX_PROCESSES, MAX_THREADS, Section
 
 
 class VLLMSection(Section):
@@ -17,7 +17,7 @@ class VLLMSection(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="of the engine's weights; auto: bfloat16 on CUDA, float32 on a CPU"
     )
-    tensor_parallel: int = Field(1, ge=1, description="devices that share the model")
+    tensor_parallel: int = Field(1, ge=1, le=MAX_PROCESSES, description="devices that share the model")
     gpu_memory: float = Field(0.5, gt=0, le=1, description="share of each GPU's memory for the engine")
     kv_cache_gb: float = Field(1.0, gt=0, description="size of the key-value cache on a CPU, in GiB")
     enforce_eager: bool = Field(True, description="no compilation, no CUDA graphs: a faster start, slower sampling")
@@ -33,8 +33,12 @@ class PolicySection(Section):
     max_context: int = Field(
         2048, ge=16, description="tokens in one row before the episode ends with token_limit", json_schema_extra=MAIN
     )
-    num_threads: int | None = Field(None, ge=1, description="torch threads; default: all cores", json_schema_extra=MAIN)
-    sampling_threads: int | None = Field(None, ge=1, description="torch threads while sampling; default: num_threads")
+    num_threads: int | None = Field(
+        None, ge=1, le=MAX_THREADS, description="torch threads; default: all cores", json_schema_extra=MAIN
+    )
+    sampling_threads: int | None = Field(
+        None, ge=1, le=MAX_THREADS, description="torch threads while sampling; default: num_threads"
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the hf policy's weights; auto: bfloat16 on CUDA, in training and on a CPU float32"
     )

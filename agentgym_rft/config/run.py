@@ -7,9 +7,11 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from agentgym_rft.config.base import MAIN, Section
+from agentgym_rft.config.base import MAIN, MAX_PROCESSES, MAX_RATE, Section
 from agentgym_rft.config.policy import PolicySection
 from agentgym_rft.config.team import TeamSection
+
+MAX_EPISODES = 1_000_000  # a step, all of which are in memory
 
 
 class EnvSection(Section):
@@ -78,9 +80,11 @@ class RaySection(Section):
     """Workers on Ray, see docs/ray.md; only `rollout.workers=ray` reads it."""
 
     address: str | None = Field(None, description="auto, HOST:PORT or ray://HOST:PORT; default: Ray on this machine")
-    num_workers: int = Field(2, ge=1, description="worker processes; each hosts many environments")
-    episodes_per_worker: int = Field(32, ge=1, description="episodes at once in one worker")
-    policy_replicas: int = Field(0, ge=0, description="policies that all workers share; 0: one in each worker")
+    num_workers: int = Field(2, ge=1, le=MAX_PROCESSES, description="worker processes; each hosts many environments")
+    episodes_per_worker: int = Field(32, ge=1, le=MAX_EPISODES, description="episodes at once in one worker")
+    policy_replicas: int = Field(
+        0, ge=0, le=MAX_PROCESSES, description="policies that all workers share; 0: one in each worker"
+    )
     num_cpus: float = Field(1.0, ge=0, description="CPUs, and torch threads, of each worker and replica")
     num_gpus: float = Field(
         0.0, ge=0, description="GPUs of each process that has a policy; 0: device auto means the CPU there"
@@ -94,7 +98,10 @@ class ProcessSection(Section):
     """Environments in worker processes: `rollout.workers=processes`, or those of a worker on Ray."""
 
     num_processes: int | None = Field(
-        None, ge=1, description="processes that environments share; default: as many as cores; on Ray: none"
+        None,
+        ge=1,
+        le=MAX_PROCESSES,
+        description="processes that environments share; default: as many as cores; on Ray: none",
     )
     recycle_after: int | None = Field(None, ge=1, description="episodes after which a process is replaced; null: never")
     timeout_s: float | None = Field(
@@ -104,8 +111,8 @@ class ProcessSection(Section):
 
 class RolloutSection(Section):
     strategy: str = Field("plain", description="rollout strategy, or module:name", json_schema_extra=MAIN)
-    num_tasks: int = Field(8, ge=1, description="tasks (groups) a step", json_schema_extra=MAIN)
-    group_size: int = Field(8, ge=1, description="trajectories a group", json_schema_extra=MAIN)
+    num_tasks: int = Field(8, ge=1, le=MAX_EPISODES, description="tasks (groups) a step", json_schema_extra=MAIN)
+    group_size: int = Field(8, ge=1, le=MAX_EPISODES, description="trajectories a group", json_schema_extra=MAIN)
     temperature: float = Field(1.0, gt=0, description="sampling temperature", json_schema_extra=MAIN)
     max_steps: int = Field(50, ge=1, description="environment steps before an episode is cut", json_schema_extra=MAIN)
     invalid_penalty: float = Field(0.0, ge=0, description="taken off the reward for each invalid action")
@@ -129,6 +136,12 @@ class RolloutSection(Section):
     ray: RaySection = RaySection()
     tasks: TasksSection = TasksSection()
     experts: ExpertsSection = ExpertsSection()
+
+    @model_validator(mode="after")
+    def _check_size(self) -> Self:
+        if (size := self.num_tasks * self.group_size) > MAX_EPISODES:
+            raise ValueError(f"num_tasks times group_size is {size}; expected at most {MAX_EPISODES} episodes a step")
+        return self
 
 
 Unit = Literal["token", "turn", "trajectory"]
@@ -182,7 +195,9 @@ class ParallelSection(Section):
 class LoraSection(Section):
     """Low-rank adapters by peft; the policy's own weights stay as they are."""
 
-    rank: int = Field(0, ge=0, description="rank of the adapters; 0: train all weights", json_schema_extra=MAIN)
+    rank: int = Field(
+        0, ge=0, le=2**16, description="rank of the adapters; 0: train all weights", json_schema_extra=MAIN
+    )
     alpha: float = Field(16.0, gt=0, description="the adapters' product counts alpha / rank times")
     targets: tuple[str, ...] = Field((), description="linear layers, such as q_proj; default: all but the head")
 
@@ -198,14 +213,16 @@ class TrainerSection(Section):
     sync_interval: int = Field(1, ge=1, description="steps between hand-overs of new weights to the sampling policy")
     sync_offset: int = Field(1, ge=1, description="mode=one_step_off: batches played ahead of the trainer")
     max_staleness: int = Field(2, ge=0, description="versions that a group may lag behind (async, overprovision)")
-    learning_rate: float = Field(1e-4, gt=0, description="peak learning rate of AdamW", json_schema_extra=MAIN)
+    learning_rate: float = Field(
+        1e-4, gt=0, le=MAX_RATE, description="peak learning rate of AdamW", json_schema_extra=MAIN
+    )
     warmup_steps: int = Field(2, ge=0, description="steps of linear warm-up")
     weight_decay: float = Field(0.0, ge=0, description="of AdamW, on matrices alone")
     max_grad_norm: float = Field(1.0, gt=0, description="gradient clipping")
     num_minibatches: int = Field(
         1, ge=1, description="optimizer steps a batch, over whole groups", json_schema_extra=MAIN
     )
-    num_epochs: int = Field(1, ge=1, description="passes over a batch")
+    num_epochs: int = Field(1, ge=1, le=1000, description="passes over a batch")
     micro_batch_tokens: int = Field(8192, ge=1, description="padded tokens in one forward pass", json_schema_extra=MAIN)
     bf16: bool = Field(False, description="autocast the trainer's forward pass to bfloat16", json_schema_extra=MAIN)
     packing: Literal["padded", "packed"] = Field(

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from agentgym_rft.config.base import MAIN, Section
+from agentgym_rft.config.base import MAIN, MAX_RATE, MAX_THREADS, Section
 from agentgym_rft.config.run import AgentSection, EnvSection, LoraSection, PanelSection
 from agentgym_rft.config.team import SeatSection
 
@@ -16,14 +16,14 @@ class ModelSection(Section):
     """A small decoder built from scratch."""
 
     vocab_size: int = Field(
-        1024, ge=300, description="byte-level BPE tokens, special ones included", json_schema_extra=MAIN
+        1024, ge=300, le=2**24, description="byte-level BPE tokens, special ones included", json_schema_extra=MAIN
     )
-    hidden_size: int = Field(128, ge=8, description="width of the decoder", json_schema_extra=MAIN)
-    intermediate_size: int = Field(384, ge=8, description="width of its feed-forward layers")
-    num_layers: int = Field(4, ge=1, description="decoder layers", json_schema_extra=MAIN)
-    num_heads: int = Field(4, ge=1, description="query heads")
-    num_kv_heads: int = Field(1, ge=1, description="key-value heads")
-    head_dim: int = Field(32, ge=2, description="width of a head")
+    hidden_size: int = Field(128, ge=8, le=2**16, description="width of the decoder", json_schema_extra=MAIN)
+    intermediate_size: int = Field(384, ge=8, le=2**18, description="width of its feed-forward layers")
+    num_layers: int = Field(4, ge=1, le=1024, description="decoder layers", json_schema_extra=MAIN)
+    num_heads: int = Field(4, ge=1, le=1024, description="query heads")
+    num_kv_heads: int = Field(1, ge=1, le=1024, description="key-value heads")
+    head_dim: int = Field(32, ge=2, le=1024, description="width of a head")
     rope_theta: float = Field(10_000.0, gt=0, description="base of the rotary positions; more reaches further back")
     max_context: int = Field(2048, ge=16, description="longest row, tokens", json_schema_extra=MAIN)
 
@@ -75,15 +75,15 @@ class SftSection(Section):
     )
     keep_words: tuple[str, ...] = Field((), description="words that are not: those of actions and fixed texts")
     tokenizer_episodes: int = Field(400, ge=1, description="demonstrations that the tokenizer is trained on")
-    learning_rate: float = Field(  # torch cannot take a step with a rate near the largest number of float32
+    learning_rate: float = Field(
         3e-3,
         gt=0,
-        le=1e30,
+        le=MAX_RATE,
         description="of AdamW; with init 1e-4, with adapters 1e-3, with Muon 3e-3",
         json_schema_extra=MAIN,
     )
     matrix_learning_rate: float = Field(
-        2e-2, gt=0, le=1e30, description="of Muon, for hidden matrices", json_schema_extra=MAIN
+        2e-2, gt=0, le=MAX_RATE, description="of Muon, for hidden matrices", json_schema_extra=MAIN
     )
     warmup_fraction: float = Field(0.02, ge=0, le=1, description="first part of the steps, linearly up")
     cooldown_fraction: float = Field(0.4, ge=0, le=1, description="last part of the steps, linearly to zero")
@@ -150,7 +150,7 @@ class SftConfig(Section):
         "scratch", description="'scratch', or a directory in Hugging Face format to go on from", json_schema_extra=MAIN
     )
     device: str = Field("auto", description="auto (CUDA if present), cpu, cuda, cuda:0 ...", json_schema_extra=MAIN)
-    num_threads: int | None = Field(None, ge=1, description="torch threads; default: all cores")
+    num_threads: int | None = Field(None, ge=1, le=MAX_THREADS, description="torch threads; default: all cores")
     model: ModelSection = ModelSection()
     sft: SftSection = SftSection()
     team: SftTeamSection = SftTeamSection()

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from agentgym_rft.config.base import Section
+from agentgym_rft.config.base import MAX_SAMPLES, Section
 
 
 class SeatSection(Section):
@@ -37,7 +37,7 @@ class CounterfactualSection(Section):
     by: Literal["noop", "policy"] = Field(
         "noop", description="the environment's no-op, or another sample of the policy"
     )
-    samples: int = Field(1, ge=1, description="continuations of each replacement")
+    samples: int = Field(1, ge=1, le=MAX_SAMPLES, description="continuations of each replacement")
     coef: float = Field(1.0, ge=0, description="weight of the difference reward")
 
 

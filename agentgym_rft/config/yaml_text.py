@@ -12,6 +12,8 @@ from agentgym_rft.json_text import is_text
 
 MAX_DEPTH = 50  # of mappings and lists in each other
 MAX_VALUES = 100_000  # with every alias counted as what it stands for
+MAX_DIGITS = 1000  # of a whole number; Python cannot show one of more than 4,300
+_INT = "tag:yaml.org,2002:int"
 _FLOAT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
@@ -43,6 +45,8 @@ class _Loader(yaml.SafeLoader):
         is_alias = self.check_event(yaml.AliasEvent)
         node = super().compose_node(parent, index)
         self._depth -= 1
+        if isinstance(node, yaml.ScalarNode) and node.tag == _INT and len(node.value) > MAX_DIGITS:
+            raise yaml.composer.ComposerError(None, None, f"a number of more than {MAX_DIGITS} digits", mark)
         if is_alias and id(node) not in self._sizes:
             raise yaml.composer.ComposerError(None, None, "an alias inside of what it stands for", mark)
         size = self._sizes.setdefault(id(node), 1 + sum(self._sizes[id(part)] for part in _parts(node)))

@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.turns import TurnsEnv
-from agentgym_rft.errors import DataError
+from agentgym_rft.errors import DataError, NoTasksError
 from agentgym_rft.json_text import OPEN, Name, checked, read_json
 
 # Options that change no result: where the files lie (their content is hashed), how a person sees the episode, and what
@@ -60,7 +60,7 @@ class Panel:
     `panel_hash` is the sha256 over the ordered task ids and the sha256 of each task's content; `contents` are the
     latter, one a task, in hex. `options` are those of the environment that matter (see `lasting_options`).
     `held_out_of` is the training split that the panel shares no task with; None where that was not checked, or the
-    panel is of the training split itself.
+    panel is of the training split itself. `unchecked` is a sentence where it should have been and could not be.
     """
 
     env_id: str
@@ -70,6 +70,7 @@ class Panel:
     contents: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     held_out_of: str | None = None
+    unchecked: str = ""
 
     def __len__(self) -> int:
         return len(self.task_ids)
@@ -90,7 +91,7 @@ def load_panel(env: TextEnv, split: str, num_tasks: int | None = None, *, env_id
     """
     ids = tuple(env.task_ids(split)[:num_tasks])
     if not ids:
-        raise DataError(f"Split '{split}' of {type(env).__name__} has no tasks.")
+        raise _no_tasks(env, split)
     contents = tuple(content_hash(env, task_id) for task_id in ids)
     return Panel(env_id or _id_of(env), split, ids, hash_of(ids, contents), contents)
 
@@ -107,6 +108,8 @@ def held_out_panel(
 ) -> Panel:
     """Return the panel of a split, checked to share no task with the training split by content.
 
+    Where the data hold no training split at all the panel says so, and is held out of nothing.
+
     Args:
         options: what `env` was made with.
         num_tasks: only the first tasks of the split.
@@ -116,13 +119,14 @@ def held_out_panel(
     Raises:
         DataError: the split is unknown or empty, or the panel shares a task with the training split.
     """
-    panel = load_panel(env, split, num_tasks, env_id=env_id)
+    panel = replace(load_panel(env, split, num_tasks, env_id=env_id), options=lasting_options(env, options))
     train = env.splits[0] if train_split is None else train_split
-    if split != train and whole_split:
-        assert_disjoint(env, train, split)
-    elif split != train:
-        assert_held_out(env, panel, train)
-    return replace(panel, options=lasting_options(env, options), held_out_of=None if split == train else train)
+    if split == train:
+        return panel
+    if not whole_split:
+        return _compared(env, panel, train)
+    assert_disjoint(env, train, split)
+    return replace(panel, held_out_of=train)
 
 
 def content_hash(env: TextEnv, task_id: str) -> str:
@@ -161,13 +165,29 @@ def assert_disjoint(env: TextEnv, split_a: str, split_b: str, num_tasks: int | N
 def assert_held_out(env: TextEnv, panel: Panel, train_split: str) -> None:
     """Raise `DataError`, naming one pair, if a task of the panel has the content of a training task.
 
-    Every training task is hashed, at the cost of reading or generating it once.
+    Every training task is hashed, at the cost of reading or generating it once. Raises `NoTasksError` if there is none.
     """
     tasks = dict(zip(panel.contents, panel.task_ids, strict=True))
     _assert_none_in(env, train_split, env.task_ids(train_split), panel.split, tasks)
 
 
+def _compared(env: TextEnv, panel: Panel, train_split: str) -> Panel:
+    """Return the panel with what it is held out of, or why that is not known."""
+    try:
+        assert_held_out(env, panel, train_split)
+    except NoTasksError as error:
+        problem = f"That the tasks are held out of '{train_split}' could not be checked: {error}"
+        return replace(panel, held_out_of=None, unchecked=problem)
+    return replace(panel, held_out_of=train_split)
+
+
+def _no_tasks(env: TextEnv, split: str) -> NoTasksError:
+    return NoTasksError(f"Split '{split}' of {type(env).__name__} has no tasks.")
+
+
 def _assert_none_in(env: TextEnv, split: str, ids: Sequence[str], other: str, by_content: Mapping[str, str]) -> None:
+    if not ids:
+        raise _no_tasks(env, split)
     for task_id in ids:
         twin = by_content.get(content_hash(env, task_id))
         if twin is not None:
@@ -202,8 +222,8 @@ def _class_of(env: TextEnv) -> type:
     return type(env.env) if isinstance(env, TurnsEnv) else type(env)
 
 
-def check_panel(env: TextEnv, panel: Panel) -> None:
-    """Compare every task with the frozen one, and the panel with the training split.
+def checked_panel(env: TextEnv, panel: Panel) -> Panel:
+    """Return a frozen panel, every task compared with the frozen one, and all with the training split, if it is there.
 
     Raises:
         DataError: a task is not there, has another content, or is a training task by content.
@@ -218,8 +238,7 @@ def check_panel(env: TextEnv, panel: Panel) -> None:
                 f"Task '{task_id}' of {panel.env_id} is not the one of the panel: its content has the hash "
                 f"{found[:16]}, expected {content[:16]}. {_ADVICE}, or use the version that the panel was made with."
             )
-    if panel.held_out_of is not None:
-        assert_held_out(env, panel, panel.held_out_of)
+    return panel if panel.held_out_of is None else _compared(env, panel, panel.held_out_of)
 
 
 def panel_text(panel: Panel) -> str:

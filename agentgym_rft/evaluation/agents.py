@@ -13,7 +13,7 @@ from agentgym_rft.config.run import Config
 from agentgym_rft.envs.making import seats_of
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.evaluation.panel import PanelWorkers
-from agentgym_rft.evaluation.players import ENDPOINT, AgentWorkers, at_endpoint, text_workers
+from agentgym_rft.evaluation.players import ENDPOINT, AgentWorkers, at_endpoint, named_endpoint, text_workers
 from agentgym_rft.evaluation.policy_mapping import policy_for, policy_mapping
 from agentgym_rft.evaluation.team import EvaluationPolicies
 from agentgym_rft.rollouts.episode.players import MakePlayer, scripted
@@ -45,13 +45,14 @@ class OpenedAgents:
 
     `card` is the label of their agent cards, None where only scripts play. `exact` gives what the environment's theory
     says about them at a temperature, under the key `exact`; nothing where there is none. `notes` are on the chat
-    templates of their policies.
+    templates of their policies, and `late_notes` gives what is only known when they have played.
     """
 
     workers: PanelWorkers
     card: str | None
     exact: Callable[[float], dict[str, Any]]
     notes: tuple[str, ...] = ()
+    late_notes: Callable[[], tuple[str, ...]] = tuple
 
 
 def find_evaluated(config: Config, named: str | None, given: Sequence[str]) -> EvaluatedAgents:
@@ -97,13 +98,15 @@ def _open_one(config: Config) -> OpenedAgents:
         return OpenedAgents(_text_workers(config, scripted(name)), None, _no_theory)
     card = load_card(config.agent)  # what is wrong with it is said before the model is loaded
     if name.startswith(ENDPOINT):
-        return OpenedAgents(_text_workers(config, at_endpoint(name, card)), card_label(card), _no_theory)
+        endpoint = named_endpoint(name)
+        workers = _text_workers(config, at_endpoint(endpoint, card))
+        return OpenedAgents(workers, card_label(card), _no_theory, late_notes=lambda: endpoint.notes)
     from agentgym_rft.rollouts.make import workers_of
     from agentgym_rft.rollouts.policies import load_policy_model
 
     model, tokenizer = load_policy_model(config.policy)
-    workers = workers_of(config, model, tokenizer)
-    return OpenedAgents(workers, card_label(card), _no_theory, template_notes(config, tokenizer))
+    local = workers_of(config, model, tokenizer)
+    return OpenedAgents(local, card_label(card), _no_theory, template_notes(config, tokenizer))
 
 
 def _card_labels(agents: Agents) -> str | None:

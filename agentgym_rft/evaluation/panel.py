@@ -13,7 +13,7 @@ from agentgym_rft.core import Trajectory
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.ended import close_env
 from agentgym_rft.envs.making import make_env
-from agentgym_rft.envs.panels import Panel, check_panel, held_out_panel, lasting_options, quoted_split
+from agentgym_rft.envs.panels import Panel, checked_panel, held_out_panel, lasting_options, quoted_split
 from agentgym_rft.evaluation.partial import PartialEvaluation
 from agentgym_rft.evaluation.players import check_script
 from agentgym_rft.evaluation.progress import EvaluationProgress, NoEvaluationProgress
@@ -101,8 +101,7 @@ def open_panel(config: Config, policies: Set[str], frozen: Panel | None = None) 
             check_script(policy, env, config.env.id)
         if frozen is None:
             return configured_panel(env, config)
-        check_panel(env, frozen)
-        return replace(frozen, options=lasting_options(env, config.env.options))
+        return replace(checked_panel(env, frozen), options=lasting_options(env, config.env.options))
     finally:
         close_env(env)
 

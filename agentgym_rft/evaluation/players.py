@@ -94,10 +94,14 @@ def check_script(kind: str, env: TextEnv, env_id: str) -> None:
         raise ConfigError(f"Environment '{env_id}' has no {kind} that could play it.")
 
 
-def at_endpoint(policy: str, card: AgentCard) -> MakePlayer:
-    """Return what makes the players of `openai:MODEL@URL`. Raises `ConfigError` for a name that is not of this form."""
+def named_endpoint(policy: str) -> ChatEndpoint:
+    """Return the endpoint of `openai:MODEL@URL`. Raises `ConfigError` for a name that is not of this form."""
     model, _, url = policy.removeprefix(ENDPOINT).partition("@")
-    endpoint = ChatEndpoint(model, url, retries=3)
+    return ChatEndpoint(model, url, retries=3)
+
+
+def at_endpoint(endpoint: ChatEndpoint, card: AgentCard) -> MakePlayer:
+    """Return what makes players that ask an endpoint."""
 
     async def make(env: EnvCalls, observation: str, spec: EpisodeSpec) -> Player:
         return EndpointPlayer(endpoint, card, spec)

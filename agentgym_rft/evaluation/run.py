@@ -15,7 +15,7 @@ from agentgym_rft.evaluation.agents import EvaluatedAgents, find_evaluated, open
 from agentgym_rft.evaluation.panel import make_settings, open_panel, play_panel
 from agentgym_rft.evaluation.partial import PartialEvaluation, partial_path
 from agentgym_rft.evaluation.players import ENDPOINT
-from agentgym_rft.evaluation.progress import EvaluationProgress
+from agentgym_rft.evaluation.progress import EvaluationProgress, NoEvaluationProgress
 from agentgym_rft.report.evaluation import EvaluationSettings, Summary, protocol
 from agentgym_rft.rollouts.seats import SCRIPTS
 
@@ -54,20 +54,22 @@ def run_evaluation(
     _check_decoding(config, samples, evaluated)
     panel = open_panel(config, evaluated.policies, request.panel)
     agents = open_evaluated(config, evaluated)
-    if progress is not None:
-        for note in agents.notes:
-            progress.note(note)
+    shown = progress or NoEvaluationProgress()
+    for note in filter(None, (panel.unchecked, *agents.notes)):
+        shown.note(note)
     try:
         settings = make_settings(
             config, evaluated.label, agents.card, samples=samples, is_scripted=evaluated.is_scripted
         )
         with _partial(request, evaluated, panel, settings) as partial:
-            result = play_panel(agents.workers, config, panel, settings, partial=partial, progress=progress)
+            result = play_panel(agents.workers, config, panel, settings, partial=partial, progress=shown)
             if result.problem:
                 if partial is not None:
                     partial.remove()  # or the same command would find nothing left to play
                 raise result.problem.error("Every episode")
-        summary = result.summary | agents.exact(1.0 if settings.temperature is None else settings.temperature)
+        exact = agents.exact(1.0 if settings.temperature is None else settings.temperature)
+        notes = {"notes": [*result.summary["notes"], *agents.notes, *agents.late_notes()]}
+        summary = result.summary | notes | exact
         if keep is not None:
             keep(summary)
         return summary

@@ -81,6 +81,7 @@ def summarise(
         "samples": settings.samples,
         "wall_time_s": wall_time_s,
         "held_out_of": panel.held_out_of,
+        "notes": [panel.unchecked] if panel.unchecked else [],
         "version": __version__,
         "protocol": protocol(panel, settings),
         **seats_block(tasks),

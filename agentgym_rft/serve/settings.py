@@ -7,13 +7,13 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from agentgym_rft.config.base import Section
+from agentgym_rft.config.base import Options
 from agentgym_rft.errors import ConfigError
 
 TOKEN_VARIABLE = "AGENTGYM_SERVE_TOKEN"
 
 
-class ServeSettings(Section):
+class ServeSettings(Options):
     """Address, limits and seed of a gateway."""
 
     host: str = Field("127.0.0.1", description="address to listen at; any but this machine's own needs a token")

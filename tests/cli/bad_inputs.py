@@ -393,6 +393,8 @@ CASES: dict[str, tuple[Case, ...]] = {
         train("--rollout.operators=[drop_truncate]"),
         train("--algorithm.options.scal=std"),
         train("--algorithm.options.scale=sd"),
+        train("--policy.num_threads=1000000000"),
+        train("--rollout.num_tasks=1000", "--rollout.group_size=10000"),
         train("--rollout.strategy=plian"),
         train("--rollout.reflect.reflector=me"),
         train("--rollout.stored=runs/none"),
@@ -424,7 +426,8 @@ CASES: dict[str, tuple[Case, ...]] = {
         train("--trainer.learning_rate=0"),
         train("--trainer.learning_rate=.nan"),
         train("--trainer.learning_rate=.inf"),
-        train("--trainer.learning_rate=1e308", code=1),
+        train("--trainer.learning_rate=1e308"),
+        train("--trainer.learning_rate=1e30", "--trainer.weight_decay=1e30", code=1),
         train("--trainer.betas=[0.9, 1]"),
         train("--trainer.steps=[1"),
         train("--rollout.temperature=0"),
@@ -655,7 +658,8 @@ CASES: dict[str, tuple[Case, ...]] = {
     ),
     "Serving": (
         in_folder("`serve --host 0.0.0.0`", nothing, *SERVE, "--host", "0.0.0.0"),
-        in_folder("`serve --token ''`", nothing, *SERVE, "--token", ""),
+        in_folder("`serve --token ''`, an empty `AGENTGYM_SERVE_TOKEN`", nothing, *SERVE, "--token", ""),
+        in_folder("a token with an accent or a line end in it", nothing, *SERVE, "--token", "clé"),
         in_folder(
             "an address of another machine", nothing, *SERVE, "--host", "192.0.2.1", "--token", "t", quotes="Cannot ass"
         ),

@@ -13,6 +13,7 @@ import pytest
 
 import agentgym_rft
 from agentgym_rft.cli import main as cli
+from agentgym_rft.envs.alfworld.export import export_games
 from tests.rollouts.chat_server import chat_server, said
 
 ROOT = Path(agentgym_rft.__file__).parent.parent
@@ -86,6 +87,25 @@ def test_a_reply_without_content_counts_as_a_task_that_was_not_won(tmp_path):
         result = evaluated(tmp_path, "--env", COUNTER, "--policy", f"openai:big@{url}", "--max-steps", "5")
     assert (result["num_errors"], result["num_tasks"]) == (0, 3)
     assert result["success"] == pytest.approx(2 / 3)
+
+
+def test_a_result_says_what_an_endpoint_refused(tmp_path):
+    def answer(body):
+        return (400, {"error": "min_p is unknown"}) if "min_p" in body else said("<action>up</action>")
+
+    with chat_server(answer) as (url, _):
+        result = evaluated(tmp_path, "--env", COUNTER, "--policy", f"openai:big@{url}", "--max-steps", "5")
+    (note,) = result["notes"]
+    assert note.startswith("The endpoint takes no top_p, top_k, min_p, repetition_penalty")
+
+
+def test_data_with_the_evaluated_split_alone_are_played_and_both_result_and_terminal_say_so(tmp_path, capsys):
+    export_games(tmp_path / "games", "valid_unseen", 2)
+    result = evaluated(tmp_path, "--env", "alfworld", "--policy", "oracle", "--data", tmp_path / "games")
+    (note,) = result["notes"]
+    assert "held out of 'train' could not be checked: No playable games in" in note
+    assert note in " ".join(capsys.readouterr().err.split())
+    assert (result["num_tasks"], result["success"], result["held_out_of"]) == (2, 1.0, None)
 
 
 def test_a_dead_endpoint_fails_and_leaves_nothing_to_go_on_with(tmp_path, capsys):
@@ -206,7 +226,7 @@ def panel(tmp_path_factory, capsys):
 
 
 def test_a_frozen_panel_is_played_and_shown(tmp_path, panel, capsys):
-    result = evaluated(tmp_path, "--panel", panel, "--policy", "oracle")
+    result = evaluated(tmp_path, "--panel", panel, "--policy", "oracle", "--trust")
     assert (result["env"], result["num_tasks"], result["held_out_of"]) == (COUNTED, 2, "train")
     by_split = evaluated(tmp_path, "--env", COUNTED, "--tasks", "2", "--policy", "oracle")
     assert by_split["protocol"] == result["protocol"]

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import agentgym_rft
 from agentgym_rft.cli import main as cli
@@ -185,6 +186,20 @@ def test_any_other_failure_exits_with_1_and_a_sentence(run, monkeypatch, error, 
     code, _, err = run("play", "--env", COUNTER)
     assert code == 1
     assert err == f"{said}. Set AGENTGYM_DEBUG=1 to see where it was raised.\n"
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory"), torch.OutOfMemoryError("CUDA")]
+)
+def test_too_little_memory_is_said_with_what_needs_less(run, monkeypatch, error):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr("agentgym_rft.cli.play.play_episode", fails)
+    code, _, err = run("play", "--env", COUNTER)
+    assert code == 1
+    assert err.startswith(f"There is too little memory ({type(error).__name__}")
+    assert "trainer.micro_batch_tokens" in err
 
 
 def test_a_disk_that_refuses_is_named_with_its_file(run, monkeypatch):

@@ -155,3 +155,22 @@ def test_a_name_that_no_file_can_have_is_refused_as_any_other():
     for name in ("a" * 300, f"{'a' * 300}.yaml"):
         with pytest.raises(ConfigError, match=r"called|There is no file"):
             find_yaml("agents", name)
+
+
+@pytest.mark.parametrize(
+    ("key", "number", "sentence"),
+    [
+        ("run.seed", 2**53 + 1, "'run.seed' is 9007199254740993: expected a whole number up to 9007199254740992."),
+        ("trainer.learning_rate", 10**400, "'trainer.learning_rate' is 1"),
+        (
+            "policy.num_threads",
+            10**9,
+            "'policy.num_threads' is 1000000000: input should be less than or equal to 1024.",
+        ),
+        ("rollout.num_tasks", 200_000, "num_tasks times group_size is 1600000; expected at most 1000000 episodes"),
+    ],
+)
+def test_numbers_beyond_all_use_are_refused(key, number, sentence):
+    section, name = key.split(".")
+    assert sentence in _error(validate_config, {section: {name: number}})
+    assert validate_config({"run": {"seed": 2**53}}).run.seed == 2**53

@@ -42,7 +42,8 @@ def test_aliases_that_grow_into_millions_are_refused():
         ("[" * 3000 + "]" * 3000, "more than 50 levels"),
         ("a: &a [*a]", "an alias inside of what it stands for"),
         ("a: 2020-13-45", "month"),
-        ("a: " + "9" * 5000, "digits"),
+        ("a: " + "9" * 5000, "more than 1000 digits"),
+        ("a: 0x" + "f" * 5000, "more than 1000 digits"),
         ('a: "\\ud800"', "half of a surrogate pair"),
     ],
 )

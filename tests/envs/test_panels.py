@@ -8,7 +8,7 @@ from agentgym_rft.envs.alfworld.env import ALFWorldEnv
 from agentgym_rft.envs.panels import (
     assert_disjoint,
     assert_held_out,
-    check_panel,
+    checked_panel,
     held_out_panel,
     lasting_options,
     load_panel,
@@ -17,7 +17,7 @@ from agentgym_rft.envs.panels import (
     quoted_split,
     read_panel,
 )
-from agentgym_rft.errors import DataError
+from agentgym_rft.errors import DataError, NoTasksError
 from tests.envs.counter_env import CounterEnv
 
 
@@ -115,13 +115,29 @@ def test_a_panel_comes_back_from_its_file(path, frozen):
     assert (frozen.options, frozen.held_out_of, len(frozen)) == ({"goal": 4}, "train", 3)
     assert frozen.panel_hash == load_panel(CounterEnv(goal=4), "valid_unseen").panel_hash
     assert len(path.read_text().splitlines()) == 14  # a line a task
-    check_panel(CounterEnv(goal=4), frozen)
+    checked_panel(CounterEnv(goal=4), frozen)
 
 
 def test_a_panel_may_be_the_first_tasks_and_one_of_the_training_split_is_held_out_of_nothing():
     panel = held_out_panel(CounterEnv(), {}, "train", 2, env_id="tests/C-v0")
     assert (panel.task_ids, panel.held_out_of) == (("train-0", "train-1"), None)
-    check_panel(CounterEnv(), panel)
+    checked_panel(CounterEnv(), panel)
+
+
+class WithoutTrain(CounterEnv):
+    """The data have no training tasks."""
+
+    def task_ids(self, split):
+        return [] if split == "train" else super().task_ids(split)
+
+
+def test_a_panel_without_training_tasks_beside_it_says_that_it_was_not_compared(frozen):
+    env = WithoutTrain(goal=4)
+    said = "That the tasks are held out of 'train' could not be checked: Split 'train' of WithoutTrain has no tasks."
+    for panel in (held_out_panel(env, {}, "valid_unseen", env_id="tests/C-v0"), checked_panel(env, frozen)):
+        assert (panel.held_out_of, panel.unchecked, len(panel)) == (None, said, 3)
+    with pytest.raises(NoTasksError, match="'train'"):  # a run trains on them
+        held_out_panel(env, {}, "valid_unseen", env_id="tests/C-v0", whole_split=True)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +150,7 @@ def test_a_panel_may_be_the_first_tasks_and_one_of_the_training_split_is_held_ou
 )
 def test_a_task_that_is_not_as_it_was_frozen_is_named(frozen, env, sentence):
     with pytest.raises(DataError) as refused:
-        check_panel(env, frozen)
+        checked_panel(env, frozen)
     assert sentence in str(refused.value)
 
 

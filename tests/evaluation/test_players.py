@@ -14,7 +14,7 @@ from agentgym_rft.envs.alfworld.env import ALFWorldEnv
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.errors import ConfigError, EnvError
 from agentgym_rft.evaluation.panel import EvaluationPlan, evaluate
-from agentgym_rft.evaluation.players import EndpointPlayer, at_endpoint, check_script, text_workers
+from agentgym_rft.evaluation.players import EndpointPlayer, at_endpoint, check_script, named_endpoint, text_workers
 from agentgym_rft.rollouts.episode.players import MakePlayer, scripted
 from agentgym_rft.rollouts.reflection.endpoint import ChatEndpoint
 from tests.envs.counted_env import Counted
@@ -231,7 +231,7 @@ def test_a_thought_that_the_endpoint_tells_apart_belongs_to_the_reply(field):
         return 200, {"choices": [{"message": {"content": content, field: thought}}]}
 
     with chat_server(answer) as (url, asked):
-        (trajectory,) = played(CounterEnv, at_endpoint(f"openai:m@{url}", card), TASKS[:1])
+        (trajectory,) = played(CounterEnv, at_endpoint(named_endpoint(f"openai:m@{url}"), card), TASKS[:1])
     assert trajectory.won
     assert [turn.info["invalid_action"] for turn in trajectory.turns] == ["", "no_action", "", ""]
     assert {"role": "assistant", "content": "<action>up</action>"} in asked[-1]["messages"]
@@ -317,7 +317,7 @@ def test_an_endpoint_that_is_not_there_is_the_policys_error():
 @pytest.mark.parametrize("policy", ["openai:gpt", "openai:gpt@localhost:80", "openai:@http://localhost"])
 def test_an_endpoint_of_another_form_is_refused(policy):
     with pytest.raises(ConfigError, match=r"is no endpoint\. Write openai:MODEL@URL"):
-        at_endpoint(policy, CARD)
+        named_endpoint(policy)
 
 
 def test_the_default_environment_has_no_players():

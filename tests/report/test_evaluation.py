@@ -55,6 +55,7 @@ def test_the_summary_names_what_the_result_depends_on():
         "samples": 1,
         "wall_time_s": None,
         "held_out_of": None,
+        "notes": [],
         "version": __version__,
         "protocol": {
             "env": "agentgym/ALFWorld-v0",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -187,6 +188,16 @@ def test_ctrl_c_finishes_the_step_and_saves_it(switch_policy, tmp_path):
     assert not resumed.is_interrupted
     train(switch_config(switch_policy, tmp_path / "whole"))
     assert_equal_weights(tmp_path / "run", tmp_path / "whole")
+
+
+def test_a_resumed_run_decays_its_weights_as_it_is_told_now(switch_policy, tmp_path):
+    train(switch_config(switch_policy, tmp_path / "0.0", steps=1))
+    shutil.copytree(tmp_path / "0.0", tmp_path / "9.0")
+    for decay in (0.0, 9.0):
+        out = tmp_path / str(decay)
+        train(switch_config(switch_policy, out, steps=2, weight_decay=decay), resume=out)
+    plain, decayed = (final_weights(tmp_path / name)["model.layers.0.mlp.up_proj.weight"] for name in ("0.0", "9.0"))
+    assert decayed.norm() < 0.95 * plain.norm()
 
 
 def test_groups_without_signal_are_replaced_when_asked(switch_policy, tmp_path):

@@ -18,7 +18,7 @@ from agentgym_rft.envs.alfworld.game import Game
 from agentgym_rft.envs.alfworld.pddl import game_document, parse_game, read_document
 from agentgym_rft.envs.base import SPLITS
 from agentgym_rft.envs.task_selection import check_split
-from agentgym_rft.errors import DataError, UnsupportedGameError
+from agentgym_rft.errors import DataError, NoTasksError, UnsupportedGameError
 
 LAYOUT = "json_2.1.1"
 _GAME_FILE = "game.tw-pddl"
@@ -145,7 +145,8 @@ def _official_ids(root: Path, split: str) -> tuple[str, ...]:
         if "movable" not in task and "Sliced" not in task and _is_solvable(path):
             found.append(f"{split}/{task}/{trial}")
     if not found:
-        raise DataError(f"No playable games in '{root / split}': expected <task>/<trial>/{_GAME_FILE} marked solvable.")
+        expected = f"<task>/<trial>/{_GAME_FILE} marked solvable"
+        raise NoTasksError(f"No playable games in '{root / split}': expected {expected}.")
     return tuple(sorted(found, key=lambda task_id: hashlib.sha256(task_id.encode()).digest()))
 
 

@@ -59,6 +59,8 @@ class Engine:
         import textworld
         from textworld import EnvInfos
 
+        from agentgym_rft.envs.textworld.sentences import LastReport
+
         self.path = path
         infos = EnvInfos(
             admissible_commands=True,
@@ -70,6 +72,8 @@ class Engine:
             lost=True,
         )
         self._env = textworld.start(str(path), infos)
+        outer = self._layers()[-2]  # around the interpreter
+        outer["_wrapped_env"] = LastReport(outer["_wrapped_env"])
         self._env.seed(_SEED)
         self.reset()
 

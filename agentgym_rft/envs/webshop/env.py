@@ -23,7 +23,7 @@ from agentgym_rft.envs.webshop.presets import find_preset
 from agentgym_rft.envs.webshop.session import SEARCH, Session, Shop
 from agentgym_rft.envs.webshop.splits import SPLITS, TaskIds
 from agentgym_rft.envs.webshop.stock import open_stock
-from agentgym_rft.errors import ConfigError, DataError, EnvError, did_you_mean
+from agentgym_rft.errors import ConfigError, DataError, EnvError, NoTasksError, did_you_mean
 
 COMPACT = "compact"
 MODES = (*pages.MODES, COMPACT)
@@ -138,7 +138,7 @@ class WebShopEnv(TaskEnv):
         self.check_split(split)
         indexes = self._stock.indexes[split]
         if not len(indexes):
-            raise DataError(
+            raise NoTasksError(
                 f"Split '{split}' has no goals: {self._stock.catalog.name} has {len(self._stock.goals)} of the kind(s) "
                 f"{', '.join(self._stock.goals.rules.kinds)}; use more products or other goals."
             )

@@ -83,6 +83,7 @@ class ChatEndpoint:
         self._backoff_s = backoff_s
         self._open = build_opener(_NoRedirects).open
         self._sampling = _WHOLE
+        self.notes: tuple[str, ...] = ()  # on what it refused, as far as that is known
 
     async def ask(
         self, messages: Sequence[Message], *, max_tokens: int, temperature: float, seed: int | None = None
@@ -121,10 +122,9 @@ class ChatEndpoint:
                 raise HTTPError(error.url, error.code, error.reason, error.headers, io.BytesIO(said)) from error
             if self._sampling:  # of several requests at once, the first one says it
                 self._sampling = {}
-                _log.warning(
-                    "The endpoint takes no %s: where the server has values of its own for them, those apply.",
-                    ", ".join(_WHOLE),
-                )
+                names = ", ".join(_WHOLE)
+                self.notes = (f"The endpoint takes no {names}: where the server has values of its own, those apply.",)
+                _log.warning(self.notes[0])
             return self._post(body)
         message = reply_message(reply)
         return Answer(

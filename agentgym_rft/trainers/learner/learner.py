@@ -149,8 +149,14 @@ def save(learner: Learner, folder: Path, step: int, state: Mapping[str, Any], ke
 
 
 def load(learner: Learner, checkpoint: Checkpoint) -> None:
-    """Put a checkpoint back. Raises CheckpointError if it is of another model, optimizer or kind of training."""
+    """Put a checkpoint back. Raises CheckpointError if it is of another model, optimizer or kind of training.
+
+    The weight decay stays the configuration's, which a resumed run may change, as its learning rate.
+    """
+    decays = [group["weight_decay"] for group in learner.optimizer.param_groups]
     extra = restore_trained(checkpoint, learner.model, learner.adapter, learner.optimizer)
+    for group, decay in zip(learner.optimizer.param_groups, decays, strict=True):
+        group["weight_decay"] = decay
     head = learner.scorer.value_head
     with restored(checkpoint.path, "state"):
         if head is not None:

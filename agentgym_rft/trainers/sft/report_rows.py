@@ -21,7 +21,7 @@ from agentgym_rft.agents.chat import ChatFormat
 from agentgym_rft.agents.policies.hf import HFPolicy
 from agentgym_rft.agents.reflect import Outcome, Report, format_report, guidance_text, reflection_messages
 from agentgym_rft.config.sft import SftConfig, SftSection
-from agentgym_rft.core import StopReason, Trajectory
+from agentgym_rft.core import StopReason, Trajectory, rounded_sum
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.making import make_env
 from agentgym_rft.errors import DataError
@@ -83,7 +83,7 @@ def cut_off(trajectory: Trajectory, num_turns: int) -> Trajectory:
         "last_observation": trajectory.turns[num_turns].info["observation"],
     }
     turns = trajectory.turns[:num_turns]
-    rewards = {"env": float(sum(turn.reward for turn in turns))}
+    rewards = {"env": rounded_sum(turn.reward for turn in turns)}
     return replace(trajectory, turns=turns, stop_reason=StopReason.STEP_LIMIT, rewards=rewards, info=info)
 
 

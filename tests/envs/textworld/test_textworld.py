@@ -61,6 +61,25 @@ def test_rewards_add_up_to_the_score(shared):
     assert steps[-1][3]["score"] == 1.0
 
 
+@pytest.mark.parametrize("task", [COIN, COOKING])
+def test_several_sentences_do_what_they_do_one_by_one(shared, task):
+    observation, _ = shared.reset(options={"task_id": task})
+    steps = play_oracle(shared, observation)
+    actions = [action for action, *_ in steps]
+    shared.reset(options={"task_id": task})
+    for action in actions[:-3]:
+        shared.step(action)
+    first = shared.step(f"look. {actions[-3]}")
+    assert steps[-3][2] in first[0]  # the text of the last sentence, after that of the others
+    assert first[1] == pytest.approx(steps[-3][1])
+    assert first[4]["state_key"] == steps[-3][3]["state_key"]
+    assert first[4]["admissible_actions"] == steps[-3][3]["admissible_actions"]
+    last = shared.step(". ".join(actions[-2:]))
+    assert last[1] == pytest.approx(steps[-2][1] + steps[-1][1])
+    assert (last[2], last[4]["won"], last[4]["score"]) == (True, True, 1.0)
+    assert "<score>" not in first[0] + last[0]
+
+
 def test_a_spoiled_meal_loses(shared):
     observation, _ = shared.reset(options={"task_id": COOKING})
     oracle = shared.oracle()

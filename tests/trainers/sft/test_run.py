@@ -192,7 +192,7 @@ def test_an_evaluation_that_was_stopped_is_made_up_for(tmp_path, monkeypatch):
     data = config(tmp_path / "run").model_dump() | {"eval": {"num_tasks": 3}}
     made, evaluation = validate_sft_config(data), run.run_evaluation
 
-    def stopped(request):
+    def stopped(request, keep):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "run_evaluation", stopped)
