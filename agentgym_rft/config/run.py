@@ -225,8 +225,8 @@ class TrainerSection(Section):
     num_epochs: int = Field(1, ge=1, le=1000, description="passes over a batch")
     micro_batch_tokens: int = Field(8192, ge=1, description="padded tokens in one forward pass", json_schema_extra=MAIN)
     bf16: bool = Field(False, description="autocast the trainer's forward pass to bfloat16", json_schema_extra=MAIN)
-    packing: Literal["padded", "packed"] = Field(
-        "padded", description="rows of a forward pass one below the other, or one after another without padding"
+    packing: Literal["auto", "padded", "packed"] = Field(
+        "auto", description="rows of a pass below each other, or packed, shared beginnings once; auto: if the model can"
     )
     gradient_checkpointing: bool = Field(False, description="recompute each layer in the backward pass: less memory")
     parallel: ParallelSection = ParallelSection()

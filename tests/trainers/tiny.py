@@ -24,7 +24,7 @@ from agentgym_rft.trainers.learner.processes import ALONE
 from agentgym_rft.trainers.learner.scoring import Scorer, make_scorer, score_rows
 
 VOCABULARY = 23
-CFG = TrainerSection(learning_rate=1e-2, warmup_steps=0, max_grad_norm=1e9, micro_batch_tokens=64)
+CFG = TrainerSection(packing="padded", learning_rate=1e-2, warmup_steps=0, max_grad_norm=1e9, micro_batch_tokens=64)
 
 
 def tiny_model(seed: int = 0, dtype: torch.dtype = torch.float64) -> Qwen3ForCausalLM:

@@ -5,6 +5,7 @@ Every function here is called by all processes together, with the same arguments
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -27,9 +28,10 @@ from agentgym_rft.trainers.learner.objective import Measured
 from agentgym_rft.trainers.learner.optimizer import make_optimizer
 from agentgym_rft.trainers.learner.parallelize import trained_module, wrapped
 from agentgym_rft.trainers.learner.processes import Ranks
-from agentgym_rft.trainers.learner.scoring import Scorer, make_scorer
+from agentgym_rft.trainers.learner.scoring import Scorer, fitting_scorer, make_scorer
 from agentgym_rft.trainers.learner.stored import adapter_writer, restore_trained, whole_model
 
+_log = logging.getLogger(__name__)
 _FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
@@ -82,19 +84,22 @@ def make_learner(config: Config, algorithm: Algorithm, model: Any, tokenizer: An
     copied = (
         sharing_copy if trainer.lora.rank and ranks.size == 1 else deepcopy
     )  # with adapters the base weights do not change
-    reference = make_scorer(copied(model), bf16=trainer.bf16) if algorithm.needs_reference else None
-    if reference is not None:
-        reference.model.requires_grad_(False)
-        reference = wrapped(reference, ranks, is_trained=False)
+    frozen = copied(model) if algorithm.needs_reference else None
     value_head = make_value_head(model) if algorithm.needs_critic else None
     adapter = add_lora(model, trainer.lora, config.run.seed)
-    scorer = make_scorer(
+    scorer = fitting_scorer(
         model,
+        trainer.packing,
+        _log.warning if ranks.rank == 0 else _log.debug,  # all processes find the same
         bf16=trainer.bf16,
         value_head=value_head,
-        layout=trainer.packing,
         recompute=trainer.gradient_checkpointing,
     )
+    reference = None
+    if frozen is not None:
+        frozen.requires_grad_(False)
+        reference = make_scorer(frozen, bf16=trainer.bf16, layout=scorer.layout)
+        reference = wrapped(reference, ranks, is_trained=False)
     scorer = wrapped(scorer, ranks)
     return Learner(
         config=config,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -168,6 +169,34 @@ def make_scorer(
             raise ConfigError("A critic needs a model whose logits are its head on its last hidden state.")
         return Scorer(model, None, None, bf16, layout=layout, recomputed=recomputed)
     return Scorer(model, body, head, bf16, value_head, layout, recomputed)
+
+
+def fitting_scorer(
+    model: PreTrainedModel,
+    packing: Literal["auto"] | Layout,
+    note: Callable[[str], None],
+    *,
+    bf16: bool = False,
+    value_head: nn.Linear | None = None,
+    recompute: bool = False,
+) -> Scorer:
+    """Return a scorer with the packing that is asked for; `auto`: packed where the model can, else padded, with a note.
+
+    Raises:
+        ConfigError: as `make_scorer`.
+    """
+
+    def make(layout: Layout) -> Scorer:
+        return make_scorer(model, bf16=bf16, value_head=value_head, layout=layout, recompute=recompute)
+
+    if packing != "auto":
+        return make(packing)
+    try:
+        return make("packed")
+    except ConfigError as error:
+        scorer = make("padded")
+        note(f"Rows are padded. {error}")
+        return scorer
 
 
 def decoder_layers(model: nn.Module) -> tuple[nn.Module, ...]:

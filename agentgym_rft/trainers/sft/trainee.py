@@ -13,9 +13,9 @@ import torch
 from agentgym_rft.config.sft import SftSection
 from agentgym_rft.errors import ConfigError
 from agentgym_rft.store.checkpoint import load_checkpoint, restored, save_checkpoint
-from agentgym_rft.trainers.batch.packing import Layout, MicroBatch
+from agentgym_rft.trainers.batch.packing import MicroBatch
 from agentgym_rft.trainers.learner.lora import Adapter, add_lora
-from agentgym_rft.trainers.learner.scoring import Scorer, make_scorer, recomputable_layers
+from agentgym_rft.trainers.learner.scoring import Scorer, fitting_scorer, recomputable_layers
 from agentgym_rft.trainers.learner.stored import adapter_writer, restore_trained, whole_model
 from agentgym_rft.trainers.sft.optimizer import make_optimizer
 
@@ -87,26 +87,12 @@ def make_trainee(model: Any, section: SftSection, seed: int, note: Note = lambda
     """
     with _keys_of_sft():
         adapter = add_lora(model, section.lora, seed)
-        scorer = _make_scorer(model, section, note)
+        is_recomputed = section.gradient_checkpointing == "always"
+        scorer = fitting_scorer(model, section.packing, note, bf16=section.bf16, recompute=is_recomputed)
         layers = _layers(model, note) if section.gradient_checkpointing == "long_rows" else ()
     optimizer = make_optimizer(model, section)
     rates = tuple(float(group["lr"]) for group in optimizer.param_groups)
     return Trainee(scorer, layers, optimizer, rates, adapter, section)
-
-
-def _make_scorer(model: Any, section: SftSection, note: Note) -> Scorer:
-    is_recomputed = section.gradient_checkpointing == "always"
-
-    def make(layout: Layout) -> Scorer:
-        return make_scorer(model, bf16=section.bf16, layout=layout, recompute=is_recomputed)
-
-    if section.packing != "auto":
-        return make(section.packing)
-    try:
-        return make("packed")
-    except ConfigError as error:
-        note(f"Rows are padded. {error}")
-        return make("padded")
 
 
 def _layers(model: Any, note: Note) -> tuple[torch.nn.Module, ...]:
