@@ -95,6 +95,17 @@ def tiny_groups(
     ]
 
 
+def alike(group: Group) -> Group:
+    """The group whose episodes begin with the first one's first turn; two of one turn are the same then."""
+    first = group.trajectories[0].turns[0]
+    members = []
+    for trajectory in group.trajectories:
+        own, *others = trajectory.turns
+        begun = replace(first, reward=own.reward, state_key=own.state_key)
+        members.append(replace(trajectory, turns=(begun, *others)))
+    return replace(group, trajectories=tuple(members))
+
+
 def tiny_batch(model: Qwen3ForCausalLM, seed: int = 0) -> tuple[TokenTable, list[Row]]:
     """Table and rows of `tiny_groups`."""
     return build_table(tiny_groups(model, seed=seed), version=0)
@@ -184,6 +195,7 @@ def step(
     before = weights(trained)
     section = CFG.model_copy(update={"learning_rate": 1.0, "logprob_tolerance": 1e9, **cfg})
     optimizer = torch.optim.SGD(trained.parameters())
-    scorer = make_scorer(trained[0], value_head=trained[1] if algorithm.needs_critic else None)
+    head = trained[1] if algorithm.needs_critic else None
+    scorer = make_scorer(trained[0], value_head=head, layout=section.packing, recompute=section.gradient_checkpointing)
     metrics = update(scorer, optimizer, table, rows, algorithm, section, Context())
     return before - weights(trained), metrics
