@@ -124,7 +124,8 @@ def columns(learner: Learner, table: TokenTable, rows: Sequence[Row], number: in
     algorithm.validate(table.names | DISTRIBUTION_STATS.keys() | {"old_logprobs"} | critic)
     table = table.to(scorer.device)
     is_several = trainer.num_minibatches * trainer.num_epochs > 1
-    is_old_asked = is_several and (algorithm.surrogate.uses_ratio or trainer.entropy_dynamics)
+    is_anchor = algorithm.surrogate.uses_ratio and algorithm.ratio.anchor == "old_logprobs"
+    is_old_asked = is_several and (is_anchor or trainer.entropy_dynamics)
     is_scored = is_old_asked or bool(algorithm.scored_columns)
     drift: dict[str, float] = {}
     if is_scored:
