@@ -17,6 +17,7 @@ from typing import Any
 time.perf_counter = time.process_time  # before the package takes it: what it measures are processor seconds
 
 import torch  # noqa: E402
+
 from agentgym_rft.cli.main import run  # noqa: E402
 from agentgym_rft.trainers import loop  # noqa: E402
 

@@ -81,8 +81,10 @@ class Engine:
             self._waiting.remove(row)
 
     def release(self, key: str) -> None:
-        """Frees the slot of a key without running requests."""
+        """Free the slot of a key without running requests; with the last one, copies that only speed sampling up, too."""
         self._slots.release(key)
+        if not self.is_busy and not self.num_cached:
+            self._model.linears.renew()
 
     def renew(self, version: int) -> None:
         """Drop all cached keys and values after the weights changed. Running rows are fed again and continue."""
@@ -93,6 +95,7 @@ class Engine:
         self._running.clear()
         self._slots.clear()
         self._model.pool.wipe(slice(None))
+        self._model.linears.renew()
         self.version = version
 
     def forget(self) -> None:

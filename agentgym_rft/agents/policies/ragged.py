@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ from transformers import AttentionInterface
 from agentgym_rft.agents.policies import invariant
 from agentgym_rft.agents.policies.attention import attention_of
 from agentgym_rft.agents.policies.kv_cache import KVPool
+from agentgym_rft.agents.policies.packed_linear import PackedLinears
 
 ATTENTION_NAME = "agentgym_ragged"
 _MAX_IDLE_SHARE = 4  # decode all slots at once unless fewer than one in this many takes part
@@ -262,6 +262,7 @@ class RaggedModel:
         self.model = model
         self.is_invariant = is_invariant
         self.pool = KVPool()
+        self.linears = PackedLinears(model)
         self.device: torch.device = model.device
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
 
@@ -273,7 +274,7 @@ class RaggedModel:
         batch = RaggedBatch(segments, self.pool, self.device, self.is_invariant)
         indices, slots = batch.logit_indices()
         inputs: dict[str, Any] = {"logits_to_keep": indices} if self._keeps_logits else {}
-        layers = invariant.TiledLinear() if self.is_invariant else nullcontext()
+        layers = invariant.TiledLinear() if self.is_invariant else self.linears.used()
         with torch.inference_mode(), attention_of(self.model, ATTENTION_NAME), layers:
             logits = self.model(
                 input_ids=batch.token_ids.unsqueeze(0),
