@@ -81,7 +81,7 @@ class Engine:
             self._waiting.remove(row)
 
     def release(self, key: str) -> None:
-        """Free the slot of a key without running requests; with the last one, copies that only speed sampling up, too."""
+        """Free the slot of a key without running requests; with the last one, what only speeds sampling up, too."""
         self._slots.release(key)
         if not self.is_busy and not self.num_cached:
             self._model.linears.renew()

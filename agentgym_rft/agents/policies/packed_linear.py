@@ -1,7 +1,7 @@
 """Linear layers on a CPU by oneDNN, with copies of their weights in its own layout, as compiled models have them.
 
 torch multiplies by a float32 matrix with MKL, which is slow for few rows, as sampling has them: 8 rows by 576 x 1,536
-weights take 1.6 times as long as here, 64 rows 1.3 times (AMD EPYC with AVX-512, one thread; `benchmarks/linear.py`).
+weights take 1.5 times as long as here, 64 rows 1.2 times (AMD EPYC with AVX-512, one thread; `benchmarks/linear.py`).
 Small matrices, which stay in the processor's cache, are left to torch. The copies cost the weights' memory once more.
 """
 
