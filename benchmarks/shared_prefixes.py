@@ -159,9 +159,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="directory of a pretrained model")
     parser.add_argument("--old", type=Path, help="folder of the other build")
     parser.add_argument("--rounds", type=int, default=2, help="times that each side runs")
-    parser.add_argument(
-        "--growth", action="store_true", help="how the cost of a group grows, in place of the rows"
-    )
+    parser.add_argument("--growth", action="store_true", help="how the cost of a group grows, in place of the rows")
     args = parser.parse_args()
     model = "" if args.model is None else str(args.model.absolute())
     print(f"{describe()}, one thread, processor seconds\n")

@@ -23,6 +23,7 @@ from agentgym_rft.agents.policies.kv_cache import KVPool
 from agentgym_rft.agents.policies.packed_linear import PackedLinears
 
 ATTENTION_NAME = "agentgym_ragged"
+_BLOCK = 4  # neighbouring slots that decode together on a CPU, where each pays for the longest of them
 _MAX_IDLE_SHARE = 4  # decode all slots at once unless fewer than one in this many takes part
 
 
@@ -39,8 +40,9 @@ class Segment:
 class RaggedBatch:
     """The row and position of each packed token, and the masks; shared by the layers of one forward pass.
 
-    The first `num_decode` tokens are segments of one token in rising slot order, which attend in one batched product
-    over the slots `low` to `high`; each later segment attends on its own, at its exact length.
+    The first `num_decode` tokens are segments of one token in rising slot order, which attend in batched products over
+    the slots `low` to `high`, a block of neighbours at a time; each later segment attends on its own, at its exact
+    length.
 
     `is_invariant`: all sizes are rounded up, so that a token's result is the same in any batch, bit for bit. The
     padding tokens at the end then belong to no row.
@@ -70,6 +72,7 @@ class RaggedBatch:
         self.positions = self._tensor(positions + idle)
         self._lengths = [s.start + 1 for s in decode]
         self.decode_length = self.padded(max(self._lengths, default=0))
+        self.blocks = self._blocks(decode)
         self.decode_slots = self._token_slots[: self.num_decode] - self.low  # [decode]
         self._write_indices: dict[int, torch.Tensor] = {}
         self._decode_masks: dict[int | None, torch.Tensor] = {}
@@ -78,6 +81,16 @@ class RaggedBatch:
     def padded(self, length: int) -> int:
         """Return number of cached positions that a row of this length is computed with."""
         return length + (-length % invariant.KEYS if self.is_invariant else 0)
+
+    def _blocks(self, decode: Sequence[Segment]) -> list[tuple[int, int, int]]:
+        """Return first slot after `low`, slot after the last, and cached positions of each block that takes part."""
+        longest: dict[int, int] = {}
+        span = self.high - self.low
+        size = _BLOCK if self._device.type == "cpu" else max(span, 1)
+        for segment in decode:
+            block = (segment.slot - self.low) // size
+            longest[block] = max(longest.get(block, 0), segment.start + 1)
+        return [(n * size, min((n + 1) * size, span), self.padded(longest[n])) for n in sorted(longest)]
 
     def logit_indices(self) -> tuple[torch.Tensor, list[int]]:
         """Return the packed index of the last token of each segment that wants logits, and the slots of these in that
@@ -185,24 +198,44 @@ def _attend_decode(
     window: int | None,
     softcap: float | None,
 ) -> torch.Tensor:
-    """Return output of the one-token segments, [decode, heads, head dim], in one product over neighbouring slots."""
-    span, length, heads = batch.high - batch.low, batch.decode_length, keys.shape[1]
+    """Return output of the one-token segments, [decode, heads, head dim], in a product for each block of slots."""
     rows = query[:, : batch.num_decode].transpose(0, 1)  # [decode, H, D]
+    span = batch.high - batch.low
     is_dense = batch.num_decode == span
     if not is_dense:
         rows = query.new_zeros(span, *rows.shape[1:]).index_copy_(0, batch.decode_slots, rows)
-    near_keys, near_values = keys[batch.low : batch.high, :, :length], values[batch.low : batch.high, :, :length]
     mask = batch.decode_mask(window)
-    if rows.dtype == torch.bfloat16 and rows.device.type == "cpu" and softcap is None and not batch.is_invariant:
-        out = _fused(rows.view(span, heads, -1, rows.shape[-1]), near_keys, near_values, mask)
-    else:
-        folded = rows.reshape(span * heads, -1, rows.shape[-1])  # [span * Hkv, G, D]
-        # Slots and heads merge into one dimension without a copy, since only positions are cut off.
-        scores = _scores(batch, folded, near_keys.view(span * heads, length, -1), softcap)  # [span * Hkv, G, L]
-        scores.view(span, -1, length).add_(mask)
-        out = _weighted(batch, scores, near_values.view(span * heads, length, -1))
-    out = out.view(span, rows.shape[1], -1)
+    out = rows.new_empty(span, rows.shape[1], values.shape[-1])
+    for low, high, length in batch.blocks:
+        near = slice(batch.low + low, batch.low + high), slice(None), slice(length)
+        part = _attend_block(batch, rows[low:high], keys[near], values[near], mask[low:high, :, :length], softcap)
+        out[low:high] = part.view(high - low, rows.shape[1], -1)
     return out if is_dense else out[batch.decode_slots]
+
+
+def _attend_block(
+    batch: RaggedBatch,
+    rows: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor,
+    softcap: float | None,
+) -> torch.Tensor:
+    """Return output of a block's slots, [slots * kv heads, group, head dim].
+
+    Args:
+        rows: queries, [slots, heads, head dim].
+        keys, values: [slots, kv heads, positions, head dim].
+        mask: [slots, 1, positions].
+    """
+    slots, heads, length = keys.shape[:3]
+    if rows.dtype == torch.bfloat16 and rows.device.type == "cpu" and softcap is None and not batch.is_invariant:
+        return _fused(rows.reshape(slots, heads, -1, rows.shape[-1]), keys, values, mask)
+    folded = rows.reshape(slots * heads, -1, rows.shape[-1])  # [slots * Hkv, G, D]
+    # Slots and heads merge into one dimension without a copy, since only positions are cut off.
+    scores = _scores(batch, folded, keys.view(slots * heads, length, -1), softcap)  # [slots * Hkv, G, L]
+    scores.view(slots, -1, length).add_(mask)
+    return _weighted(batch, scores, values.view(slots * heads, length, -1))
 
 
 def _fused(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
