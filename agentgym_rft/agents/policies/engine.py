@@ -81,9 +81,14 @@ class Engine:
             self._waiting.remove(row)
 
     def release(self, key: str) -> None:
-        """Free the slot of a key without running requests; with the last one, what only speeds sampling up, too."""
+        """Free the slot of a key without running requests; with the last one, forget what episodes left behind.
+
+        Keys computed among other rows differ in their last digits. What is played from here on must not depend on
+        what was played before, since a resumed run begins without it.
+        """
         self._slots.release(key)
         if not self.is_busy and not self.num_cached:
+            self._slots.clear()
             self._model.linears.renew()
 
     def renew(self, version: int) -> None:

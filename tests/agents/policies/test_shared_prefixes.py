@@ -57,10 +57,15 @@ def test_a_prompt_that_takes_many_steps_is_waited_for() -> None:
     assert fed(policy, [PROMPT] * 8) == 40 + 7
 
 
-def test_a_retry_takes_over_the_turns_of_an_episode_that_is_over() -> None:
+@pytest.mark.parametrize(("others", "num_fed"), [(["other"], 9), ([], len(PROMPT) + 4 + 9)])
+def test_a_retry_takes_over_the_turns_of_an_episode_that_is_over_while_another_one_lasts(
+    others: list[str], num_fed: int
+) -> None:
     policy = HFPolicy(make_model())
 
     async def episode_and_retry() -> int:
+        for other in others:
+            await policy.sample(ask(other, tokens(3, 8), 1))
         row = [*PROMPT, *(await policy.sample(ask("base", PROMPT, 4))).ids]
         await policy.sample(ask("base", [*row, *tokens(12, 5)], 4))
         policy.release("base")
@@ -68,7 +73,7 @@ def test_a_retry_takes_over_the_turns_of_an_episode_that_is_over() -> None:
         await policy.sample(ask("retry", [*row, *tokens(9, 6)], 1))
         return policy.num_forward_tokens - before
 
-    assert asyncio.run(episode_and_retry()) == 9
+    assert asyncio.run(episode_and_retry()) == num_fed
 
 
 def test_forks_of_an_episode_that_goes_on_take_over_its_turns() -> None:

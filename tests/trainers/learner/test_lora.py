@@ -120,7 +120,7 @@ def test_without_peft_the_command_to_install_it_is_named(monkeypatch):
 @pytest.fixture(scope="module")
 def learned(switch_policy, tmp_path_factory):
     """The directory of a run that trained adapters."""
-    config = switch_config(switch_policy, tmp_path_factory.mktemp("lora") / "run", steps=6, **LORA)
+    config = switch_config(switch_policy, tmp_path_factory.mktemp("lora") / "run", steps=10, **LORA)
     return train(config)
 
 
@@ -128,7 +128,7 @@ def test_adapters_learn_in_step_with_the_policy_that_samples_from_them(learned, 
     rows = read_metrics(learned.run_dir / "metrics.jsonl")
     assert max(row["drift/logprob_max"] for row in rows) < 1e-3
     assert learned.evaluations[-1]["success"] > learned.evaluations[0]["success"]
-    place = learned.run_dir / "checkpoints/step-000006"
+    place = learned.run_dir / "checkpoints/step-000010"
     assert sorted(path.name for path in place.iterdir() if path.is_dir()) == ["adapter", "model", "trainer"]
     merged, base = weights_of(place / "model"), weights_of(switch_policy)
     assert merged.keys() == base.keys()
