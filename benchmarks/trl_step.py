@@ -2,8 +2,8 @@
 
     pip install "trl==1.16.*" && python benchmarks/trl_step.py [--steps 6] [--threads 2] [--policy DIR] [--prompts 4]
 
-Both generate 32 completions (4 prompts x 8) of at most 64 tokens after prompts of 150 words from one model in float32 on
-the CPU and take one AdamW step on them, each in a process of its own. The model is randomly initialised, of 0.9 M
+Both generate 32 completions (4 prompts x 8) of at most 64 tokens after prompts of 150 words from one model in float32
+on the CPU and take one AdamW step on them, each in a process of its own. The model is randomly initialised, of 0.9 M
 parameters and with a token for each word, unless `--policy` names another. The table shows the tokens that each
 generated, since a completion may end early. The first step is not counted.
 """
