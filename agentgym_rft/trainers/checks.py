@@ -179,6 +179,8 @@ def _check_store(config: Config, algorithm: Algorithm) -> None:
 def _check_experts(config: Config, algorithm: Algorithm) -> None:
     """Refuse demonstrations that nothing imitates, or that there can be none of."""
     number = config.rollout.experts.num
+    if algorithm.learns_labels and seats_of(config.env.id, config.env.options):
+        raise ConfigError(f"Algorithm '{algorithm.name}' is for environments with one agent. Choose another.")
     if not number:
         return
     if not algorithm.uses_auxiliary:

@@ -200,6 +200,8 @@ def trained_groups(parts: Parts, batch: Batch, step: int) -> tuple[list[Group], 
     baseline = parts.config.team.baseline
     played = by_seat(batch.groups, baseline)
     kept, errors = split_errors(played)
+    if batch.labelled_groups is not None:
+        kept = [group for group in batch.labelled_groups if group.trajectories]
     kept, dropped = apply_operators(parts.operators, kept + by_seat(batch.imitation_groups, baseline))
     groups = [parts.algorithm.shape(group) for group in shared_out(kept)]
     faults = {f"fault/{name}": float(count) for name, count in parts.workers.take_faults().items()}

@@ -33,6 +33,7 @@ def check(sections, ranks=ALONE):
             ALONE,
             "rollout.experts.num is for environments with one agent",
         ),
+        ({"env": {"id": TEAM}, "algorithm": {"name": "dagger"}}, ALONE, "'dagger' is for environments with one agent"),
         ({"env": {"id": TEAM}, "team": {"seats": {"switcher": {"policy": "random"}}}}, ALONE, "No seat is trained"),
         ({"team": {"weights": "separate"}}, ALONE, "team.weights=separate is for several agents"),
         ({"team": {"pool": {"share": 1}}}, ALONE, "with fewer than two trained seats"),

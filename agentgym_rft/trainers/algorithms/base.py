@@ -33,7 +33,8 @@ class Algorithm:
     """One training algorithm, composed of small functions.
 
     `distribution_stats` adds statistics of the next-token distribution to the known ones. `temperature` replaces the
-    sampling temperature of the rollouts.
+    sampling temperature of the rollouts. With `learns_labels` the trained actions are those of the environment's expert
+    at the states that the policy reached (`trainers/sources/labels.py`).
     """
 
     name: str
@@ -49,6 +50,7 @@ class Algorithm:
     distribution_stats: tuple[DistributionStat, ...] = ()
     temperature: float | Coefficient | None = None
     min_group_size: int = 1
+    learns_labels: bool = False
 
     def _parts(self) -> Iterator[tuple[str, frozenset[str], frozenset[str]]]:
         """Yield the name, needs and provides of every part, in order."""

@@ -7,12 +7,14 @@ from dataclasses import replace
 
 from pydantic import Field
 
+from agentgym_rft.config.base import Options
 from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.trainers.algorithms import losses
 from agentgym_rft.trainers.algorithms.base import Algorithm
 from agentgym_rft.trainers.algorithms.composing import register_algorithm
-from agentgym_rft.trainers.algorithms.grpo import GrpoOptions, grpo
-from agentgym_rft.trainers.algorithms.parts import Coefficient, Context
+from agentgym_rft.trainers.algorithms.credit import constant_advantage
+from agentgym_rft.trainers.algorithms.grpo import GrpoOptions, aggregation_of, grpo, regularizers_of
+from agentgym_rft.trainers.algorithms.parts import Coefficient, Context, Ratio
 from agentgym_rft.trainers.algorithms.regularizers import auxiliary_nll, self_imitation
 
 
@@ -30,6 +32,23 @@ def mix(section: AlgorithmSection, options: MixOptions) -> Algorithm:
     imitation = (auxiliary_nll(options.mu),) if options.mu else ()
     surrogate = losses.scaled(algorithm.surrogate, 1 - options.mu)
     return replace(algorithm, surrogate=surrogate, regularizers=(*algorithm.regularizers, *imitation))
+
+
+@register_algorithm("dagger")
+def dagger(section: AlgorithmSection, options: Options) -> Algorithm:
+    """DAgger: imitation of what the environment's expert would do at every state that the policy reached.
+
+    Source: arXiv 1011.0686, with the policy's own play from the first iteration on and the newest episodes alone.
+    """
+    return Algorithm(
+        name=section.name,
+        advantage=constant_advantage(),
+        surrogate=losses.reinforce(),
+        aggregation=aggregation_of(section),
+        ratio=Ratio(),
+        regularizers=regularizers_of(section),
+        learns_labels=True,
+    )
 
 
 class SpearOptions(GrpoOptions):

@@ -20,13 +20,15 @@ Weights = Callable[[], Mapping[str, Any]]  # the trainer's weights by name; call
 class Batch:
     """The groups of a step. `is_sampled`: this run sampled their tokens, so they count as sampled.
 
-    `imitation_groups` are trained with them but were not played for this step. They hold no errored trajectories.
+    `imitation_groups` are trained with them but were not played for this step. `labelled_groups` are trained in their
+    place: the same episodes with an expert's actions. Neither hold errored trajectories.
     """
 
     groups: list[Group]
     is_sampled: bool = True
     metrics: Mapping[str, float] = field(default_factory=dict)
     imitation_groups: list[Group] = field(default_factory=list)
+    labelled_groups: list[Group] | None = None
 
 
 class Source(Protocol):

@@ -18,6 +18,7 @@ from agentgym_rft.store.stored_groups import GroupStore
 from agentgym_rft.trainers.sources.base import Source
 from agentgym_rft.trainers.sources.experts import Demonstrator
 from agentgym_rft.trainers.sources.explorer import Explorer, SyncSource
+from agentgym_rft.trainers.sources.labels import LabelSource
 from agentgym_rft.trainers.sources.pipelined import AsyncSource, LaggedSource
 from agentgym_rft.trainers.sources.pooled import PooledSource
 from agentgym_rft.trainers.sources.stored import (
@@ -37,11 +38,13 @@ def make_source(config: Config, explorer: Explorer, stored: GroupStore | None, t
     source = _base(config, explorer, stored, tokenizer, run_dir)
     if explorer.pool is not None:
         source = PooledSource(source, explorer.pool)
-    if not config.rollout.experts.num:
+    if not (config.rollout.experts.num or explorer.algorithm.learns_labels):
         return source
     card = load_card(config.agent)
-    demonstrator = Demonstrator(config, card, chat_format(tokenizer, card))
-    return ExpertSource(source, demonstrator)
+    chat = chat_format(tokenizer, card)
+    if explorer.algorithm.learns_labels:
+        source = LabelSource(source, config, card, chat)
+    return ExpertSource(source, Demonstrator(config, card, chat)) if config.rollout.experts.num else source
 
 
 def _base(config: Config, explorer: Explorer, stored: GroupStore | None, tokenizer: Any, run_dir: Path) -> Source:
