@@ -29,6 +29,7 @@ from machine import describe
 ROOT = Path(__file__).parents[1]
 OLD = "8352362"
 _QUICK = ("--eval.num_tasks=0", "--policy.num_threads=1")
+_REAL = ("--policy.max_context=2560", "--trainer.micro_batch_tokens=1024", "--trainer.num_minibatches=1")
 _TEAM = ("--rollout.strategy=counterfactual", "--rollout.num_tasks=4", "--rollout.group_size=4")
 
 
@@ -76,7 +77,11 @@ ROWS = {
         whole,
     ),
     "group": Row("prefix_group.py", ("MODEL", "ours"), whole, needs_model=True),
-    "model": train("--env", "alfworld", "--recipe", "real_model", "--policy", "MODEL", needs_model=True),
+    "model": train(
+        *("--env", "alfworld", "--policy", "MODEL", *_REAL),
+        *("--rollout.num_tasks=1", "--rollout.group_size=8", "--rollout.max_steps=5", "--algorithm.name=asymre"),
+        needs_model=True,
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 torch multiplies by a float32 matrix with MKL, which is slow for few rows, as sampling has them: 8 rows by 576 x 1,536
 weights take 1.5 times as long as here, 64 rows 1.2 times (AMD EPYC with AVX-512, one thread; `benchmarks/linear.py`).
+With AVX2 alone 8 rows take 1.2 times as long, and from 64 rows on MKL is the faster one.
 Small matrices, which stay in the processor's cache, are left to torch. The copies cost the weights' memory once more.
 """
 
@@ -13,8 +14,10 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 SMALLEST = 2**18  # weights of a matrix
+MOST_ROWS = 32 if torch.backends.cpu.get_cpu_capability() == "AVX2" else 2**31
 
 
 class PackedLinears:
@@ -57,9 +60,11 @@ def _packed(layer: nn.Linear) -> partial[Tensor]:
     """Return the forward pass of a layer, with a copy of its weights."""
     with torch.inference_mode():
         weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach())
-    return partial(_linear, weight, layer.bias)
+    return partial(_linear, layer, weight)
 
 
-def _linear(weight: Tensor, bias: Tensor | None, rows: Tensor) -> Tensor:
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+def _linear(layer: nn.Linear, weight: Tensor, rows: Tensor) -> Tensor:
+    if rows.numel() > MOST_ROWS * layer.in_features:
+        return F.linear(rows, layer.weight, layer.bias)
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, layer.bias, "none", [], "")
     return product
