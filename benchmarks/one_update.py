@@ -29,7 +29,7 @@ def update(
     """Update a scorer's model as `train_step` does. With several processes, each calls it."""
     config = Config(trainer=trainer)
     probe = EntropyProbe(0, 0, trainer.micro_batch_tokens)
-    learner = Learner(config, scorer.model, None, algorithm, scorer, None, optimizer, probe, None)
+    learner = Learner(config, scorer.model, None, algorithm, scorer, None, None, optimizer, probe, None)
     learners = LearnerGroup(learner, ALONE, shares_model=True)
     learners.columns(table, rows, step)
     for part in minibatches(rows, trainer, seed=config.run.seed, step=step):

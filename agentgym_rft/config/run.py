@@ -178,6 +178,7 @@ class AlgorithmSection(Section):
         json_schema_extra=MAIN,
     )
     kl_estimator: Literal["k1", "k2", "k3"] = Field("k3", description="estimator of that KL")
+    teacher: str | None = Field(None, description="policy that opd, kdrl and trrd learn from, named as policy.path")
     entropy_coef: float = Field(0.0, description="weight of the entropy bonus", json_schema_extra=MAIN)
     aggregation: Literal["token_mean", "sequence_mean", "fixed_length"] = Field("token_mean", description="loss mean")
     fixed_length: int = Field(256, ge=1, description="divisor of aggregation=fixed_length, tokens a trajectory")
@@ -224,7 +225,11 @@ class TrainerSection(Section):
     )
     num_epochs: int = Field(1, ge=1, le=1000, description="passes over a batch")
     micro_batch_tokens: int = Field(8192, ge=1, description="padded tokens in one forward pass", json_schema_extra=MAIN)
-    bf16: bool = Field(False, description="autocast the trainer's forward pass to bfloat16", json_schema_extra=MAIN)
+    bf16: bool | Literal["auto"] = Field(
+        False,
+        description="autocast passes to bfloat16; auto: where the device multiplies in it",
+        json_schema_extra=MAIN,
+    )
     packing: Literal["auto", "padded", "packed"] = Field(
         "auto", description="rows of a pass below each other, or packed, shared beginnings once; auto: if the model can"
     )

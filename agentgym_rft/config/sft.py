@@ -73,6 +73,9 @@ class SftSection(Section):
     disguise: float = Field(
         0.0, ge=0, le=1, description="share of words replaced, alike in a whole demonstration", json_schema_extra=MAIN
     )
+    renumber: float = Field(
+        0.0, ge=0, le=1, description="share of demonstrations in which numbers after a word, as in mug 2, are others"
+    )
     keep_words: tuple[str, ...] = Field((), description="words that are not: those of actions and fixed texts")
     tokenizer_episodes: int = Field(400, ge=1, description="demonstrations that the tokenizer is trained on")
     learning_rate: float = Field(
@@ -88,7 +91,9 @@ class SftSection(Section):
     warmup_fraction: float = Field(0.02, ge=0, le=1, description="first part of the steps, linearly up")
     cooldown_fraction: float = Field(0.4, ge=0, le=1, description="last part of the steps, linearly to zero")
     max_grad_norm: float = Field(1.0, gt=0, description="gradient clipping")
-    bf16: bool = Field(False, description="autocast the forward pass to bfloat16; with init true")
+    bf16: bool | Literal["auto"] = Field(
+        False, description="autocast passes to bfloat16; auto: where the device multiplies in it; with init auto"
+    )
     gradient_checkpointing: Literal["never", "long_rows", "always"] = Field(
         "never",
         description="recompute layers; long_rows: some, for rows beyond micro_batch_tokens; with init long_rows",
@@ -180,7 +185,7 @@ def pretrained_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
         "packing": "auto",
         "micro_batch_tokens": 256,
         "gradient_checkpointing": "long_rows",
-        "bf16": True,
+        "bf16": "auto",
         "context_weight": 0.0,
     }
     if given.get("optimizer", "adamw") == "muon":

@@ -30,7 +30,8 @@ def check_config(config: Config, algorithm: Algorithm, ranks: Ranks = ALONE) -> 
         ConfigError: one sentence about the first problem, with what to write instead.
         RegistryError: there is no such environment.
     """
-    algorithm.validate(available_columns(reference=True, critic=True), config.rollout.group_size)
+    algorithm.validate(available_columns(reference=True, critic=True, teacher=True), config.rollout.group_size)
+    _check_teacher(config, algorithm, ranks)
     _check_mode(config)
     _check_store(config, algorithm)
     _check_experts(config, algorithm)
@@ -189,6 +190,24 @@ def _check_experts(config: Config, algorithm: Algorithm) -> None:
         )
     if seats_of(config.env.id, config.env.options):
         raise ConfigError("rollout.experts.num is for environments with one agent: set it to 0.")
+
+
+def _check_teacher(config: Config, algorithm: Algorithm, ranks: Ranks) -> None:
+    """Refuse an algorithm without the teacher that it needs, and a teacher that nothing learns from."""
+    teacher = config.algorithm.teacher
+    if algorithm.needs_teacher and teacher is None:
+        raise ConfigError(
+            f"Algorithm '{algorithm.name}' learns from another policy: name one with algorithm.teacher, as policy.path."
+        )
+    if teacher is not None and not algorithm.needs_teacher:
+        raise ConfigError(
+            f"algorithm.teacher is for an algorithm that learns from one, such as opd; '{algorithm.name}' does not."
+        )
+    if algorithm.compares_with_teacher and ranks.is_sharded:
+        raise ConfigError(
+            f"Algorithm '{algorithm.name}' compares whole distributions, which needs all weights in each process: "
+            "write trainer.parallel.strategy=ddp, or algorithm.options.divergence=sampled."
+        )
 
 
 def _check_mode(config: Config) -> None:

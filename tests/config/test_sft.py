@@ -17,7 +17,7 @@ def test_a_model_from_scratch_trains_with_muon_on_all_tokens_and_is_not_evaluate
 def test_a_pretrained_model_trains_with_adamw_on_packed_actions_and_is_evaluated():
     config = load_sft_config(None, [(["init"], "some/dir")])
     assert (config.sft.optimizer, config.sft.learning_rate, config.sft.context_weight) == ("adamw", 1e-4, 0.0)
-    assert (config.sft.packing, config.sft.micro_batch_tokens, config.sft.bf16) == ("auto", 256, True)
+    assert (config.sft.packing, config.sft.micro_batch_tokens, config.sft.bf16) == ("auto", 256, "auto")
     assert (config.sft.gradient_checkpointing, config.eval.num_tasks) == ("long_rows", 100)
 
 

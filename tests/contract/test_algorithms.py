@@ -64,13 +64,13 @@ def test_the_order_of_groups_changes_nothing(algorithm, sampled):
 
 
 def test_it_runs_with_the_columns_that_every_run_has(algorithm):
-    algorithm.validate(available_columns(reference=False, critic=True), group_size=8)
+    algorithm.validate(available_columns(reference=False, critic=True, teacher=True), group_size=8)
 
 
 def test_it_refuses_to_run_without_what_it_needs(algorithm):
     for name in sorted(algorithm.needs - set(algorithm.known_functionals)):
         with pytest.raises(ValueError, match=f"needs the column '{name}'"):
-            algorithm.validate(available_columns(reference=True, critic=True) - {name})
+            algorithm.validate(available_columns(reference=True, critic=True, teacher=True) - {name})
 
 
 def test_its_columns_are_finite_and_cover_every_token(algorithm, sampled):

@@ -97,7 +97,7 @@ def test_it_changes_the_update(name, sampled):
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_it_goes_with_every_algorithm(name):
-    columns = available_columns(reference=True, critic=True)
+    columns = available_columns(reference=True, critic=True, teacher=True)
     stops = build_algorithm(AlgorithmSection(name=name)).surrogate.stops_gradient
     for control in CONTROLS:
         section = AlgorithmSection(name=name, controls=(control,), entropy_coef=0.01)

@@ -23,7 +23,8 @@ ENVS = sorted(spec.short_name for spec in env_specs() if default_recipe(spec.id)
 def test_a_recipe_builds_an_algorithm_that_can_run(recipe, env):
     config = fresh_config(env, recipe, ())
     algorithm = build_algorithm(config.algorithm)
-    columns = available_columns(reference=algorithm.needs_reference, critic=algorithm.needs_critic)
+    needs = {"reference": algorithm.needs_reference, "critic": algorithm.needs_critic}
+    columns = available_columns(**needs, teacher=algorithm.needs_teacher)
     algorithm.validate(columns, config.rollout.group_size)
 
 

@@ -15,7 +15,7 @@ from agentgym_rft.config.run import Config, RunSection, TrainerSection
 from agentgym_rft.core import Group, StopReason, Trajectory, Turn
 from agentgym_rft.trainers.algorithms.base import Algorithm
 from agentgym_rft.trainers.algorithms.parts import Context
-from agentgym_rft.trainers.batch.packing import minibatches
+from agentgym_rft.trainers.batch.packing import Layout, minibatches
 from agentgym_rft.trainers.batch.table import Row, TokenTable, build_table
 from agentgym_rft.trainers.learner.entropy_probe import EntropyProbe
 from agentgym_rft.trainers.learner.group import LearnerGroup
@@ -143,11 +143,25 @@ def trained_weights(model: Qwen3ForCausalLM, algorithm: Algorithm) -> torch.nn.M
     return torch.nn.ModuleList([model, *([value_head(model)] if algorithm.needs_critic else [])])
 
 
+def teacher_scorer(layout: Layout = "padded") -> Scorer:
+    """A teacher: another tiny model."""
+    return make_scorer(tiny_model(seed=9).requires_grad_(False), layout=layout)
+
+
+def taught(table: TokenTable, rows: Sequence[Row], algorithm: Algorithm) -> TokenTable:
+    """The table with the log-probs of the teacher, if the algorithm needs them."""
+    if "teacher_logprobs" not in algorithm.needs:
+        return table
+    scores = score_rows(teacher_scorer(), rows, table.num_tokens, 64)
+    return table.with_columns({"teacher_logprobs": scores.logprobs})
+
+
 def scored(model: Qwen3ForCausalLM, table: TokenTable, rows: Sequence[Row], algorithm: Algorithm) -> TokenTable:
     """The table with every column that the algorithm needs of the policy before the update."""
     head = value_head(model) if algorithm.needs_critic else None
     distribution_stats = algorithm.stats_named(algorithm.scored_columns)
-    scorer = make_scorer(model, value_head=head)
+    scorer = replace(make_scorer(model, value_head=head), teacher=teacher_scorer())
+    table = taught(table, rows, algorithm)
     scores = score_rows(scorer, rows, table.num_tokens, 64, distribution_stats, value=head is not None)
     return table.with_columns({"old_logprobs": scores.logprobs, **scores.columns})
 
@@ -164,7 +178,7 @@ def update(
     """One update of a scorer's model on a batch, as `train_step` makes it; returns its metrics."""
     config = Config(trainer=trainer, run=RunSection(seed=context.seed))
     probe = EntropyProbe(0, context.seed, trainer.micro_batch_tokens)
-    learner = Learner(config, scorer.model, None, algorithm, scorer, None, optimizer, probe, None)
+    learner = Learner(config, scorer.model, None, algorithm, scorer, None, None, optimizer, probe, None)
     return updated(LearnerGroup(learner, ALONE, shares_model=True), table, rows, config, context.step)
 
 
@@ -197,5 +211,7 @@ def step(
     optimizer = torch.optim.SGD(trained.parameters())
     head = trained[1] if algorithm.needs_critic else None
     scorer = make_scorer(trained[0], value_head=head, layout=section.packing, recompute=section.gradient_checkpointing)
-    metrics = update(scorer, optimizer, table, rows, algorithm, section, Context())
+    if algorithm.compares_with_teacher:
+        scorer = replace(scorer, teacher=teacher_scorer(section.packing))
+    metrics = update(scorer, optimizer, taught(table, rows, algorithm), rows, algorithm, section, Context())
     return before - weights(trained), metrics

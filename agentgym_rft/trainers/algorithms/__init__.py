@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agentgym_rft.config.base import Options
 from agentgym_rft.config.run import AlgorithmSection
-from agentgym_rft.trainers.algorithms import grpo, imitation, multi_turn, reflective, single_return  # noqa: F401
+from agentgym_rft.trainers.algorithms import distillation, grpo, imitation, multi_turn, reflective, single_return  # noqa: F401
 from agentgym_rft.trainers.algorithms.base import Algorithm
 from agentgym_rft.trainers.algorithms.composing import ALGORITHMS, register_algorithm, weigh_behaviour
 from agentgym_rft.trainers.algorithms.entropy.controls import apply_controls, register_control

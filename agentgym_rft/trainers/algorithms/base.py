@@ -114,6 +114,16 @@ class Algorithm:
         return "ref_logprobs" in self.needs
 
     @property
+    def needs_teacher(self) -> bool:
+        """True if another policy must score the batch (column `teacher_logprobs`), or be compared with."""
+        return "teacher_logprobs" in self.needs or self.compares_with_teacher
+
+    @property
+    def compares_with_teacher(self) -> bool:
+        """True if a statistic compares the whole distribution with the teacher's."""
+        return any(stat.uses_teacher for stat in self.distribution_stats)
+
+    @property
     def needs_critic(self) -> bool:
         """True if the model must have a value head (column `value`)."""
         return VALUE in self.needs

@@ -14,10 +14,14 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class DistributionStat:
-    """A column computed from log-probs and probs [k, V] -> [k]. `name` is the column's name."""
+    """A column computed from log-probs and probs [k, V] -> [k]. `name` is the column's name.
+
+    With `uses_teacher` the function gets the teacher's log-probs [k, V], too, which carry no gradient.
+    """
 
     name: str
-    fn: Callable[[Tensor, Tensor], Tensor]
+    fn: Callable[..., Tensor]
+    uses_teacher: bool = False
 
 
 def entropy(log_probs: Tensor, probs: Tensor) -> Tensor:

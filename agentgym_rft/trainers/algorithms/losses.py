@@ -147,6 +147,16 @@ def reinforce(scale: float = 1.0) -> Surrogate:
     return Surrogate("reinforce", fn, uses_ratio=False)
 
 
+def nothing() -> Surrogate:
+    """Return a policy loss of 0, for algorithms whose whole loss is a term beside it."""
+
+    def fn(inputs: LossInputs) -> tuple[Tensor, Tensor]:
+        loss = torch.zeros_like(inputs.logprobs)
+        return loss, torch.zeros_like(loss, dtype=torch.bool)
+
+    return Surrogate("nothing", fn, needs=frozenset(), uses_ratio=False)
+
+
 def token_mean() -> Aggregation:
     """Every counted token weighs the same: 1 / number of counted tokens."""
 

@@ -22,14 +22,15 @@ TURN_COLUMNS = frozenset({"reward", "state", "position", "policy_version", "on_p
 TRAJECTORY_COLUMNS = frozenset({"episode_return", "num_turns", "num_tokens", "won", "pivot", "auxiliary", "imitation"})
 
 
-def available_columns(*, reference: bool, critic: bool = False) -> frozenset[str]:
+def available_columns(*, reference: bool, critic: bool = False, teacher: bool = False) -> frozenset[str]:
     """Return the names of the columns that a run can have before its stages run, beside those of the next-token
     distribution.
 
-    `ref_logprobs` only with a reference policy, `value` only with a critic.
+    `ref_logprobs` only with a reference policy, `value` only with a critic, `teacher_logprobs` only with a teacher.
     """
     names = TOKEN_COLUMNS | TURN_COLUMNS | TRAJECTORY_COLUMNS | {"old_logprobs"}
-    return names | ({"ref_logprobs"} if reference else set()) | ({"value"} if critic else set())
+    given = {"ref_logprobs": reference, "value": critic, "teacher_logprobs": teacher}
+    return names | {name for name, is_there in given.items() if is_there}
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,9 +116,10 @@ def columns(learner: Learner, table: TokenTable, rows: Sequence[Row], number: in
         raise ValueError("The batch has no trained token.")
     trainer, algorithm, scorer = learner.config.trainer, learner.algorithm, learner.scorer
     context = Context(step=number, seed=learner.config.run.seed)
-    if learner.reference is not None:
-        scores = score_rows(learner.reference, rows, table.num_tokens, trainer.micro_batch_tokens)
-        table = table.with_columns({"ref_logprobs": scores.logprobs.cpu()})
+    for column, other in (("ref_logprobs", learner.reference), ("teacher_logprobs", learner.teacher)):
+        if other is not None and column in algorithm.needs:
+            scores = score_rows(other, rows, table.num_tokens, trainer.micro_batch_tokens)
+            table = table.with_columns({column: scores.logprobs.cpu()})
     before = learner.probe.before(scorer, table, rows)
     critic = {VALUE} if scorer.value_head else set()
     algorithm.validate(table.names | DISTRIBUTION_STATS.keys() | {"old_logprobs"} | critic)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,16 +17,20 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from agentgym_rft.config.run import Config
+from agentgym_rft.errors import DataError
+from agentgym_rft.rollouts.policies import load_policy_model
 from agentgym_rft.store.checkpoint import Checkpoint, restored, save_checkpoint
 from agentgym_rft.store.trainer_state import assign
 from agentgym_rft.trainers.algorithms.base import Algorithm
 from agentgym_rft.trainers.algorithms.parts import Context
+from agentgym_rft.trainers.batch.packing import Layout
 from agentgym_rft.trainers.batch.table import Row, TokenTable
 from agentgym_rft.trainers.learner.entropy_probe import Before, EntropyProbe
 from agentgym_rft.trainers.learner.lora import Adapter, add_lora, sharing_copy
 from agentgym_rft.trainers.learner.objective import Measured
 from agentgym_rft.trainers.learner.optimizer import make_optimizer
 from agentgym_rft.trainers.learner.parallelize import trained_module, wrapped
+from agentgym_rft.trainers.learner.precision import is_bfloat16
 from agentgym_rft.trainers.learner.processes import Ranks
 from agentgym_rft.trainers.learner.scoring import Scorer, fitting_scorer, make_scorer
 from agentgym_rft.trainers.learner.stored import adapter_writer, restore_trained, whole_model
@@ -63,6 +67,7 @@ class Learner:
     algorithm: Algorithm
     scorer: Scorer
     reference: Scorer | None
+    teacher: Scorer | None
     optimizer: torch.optim.Optimizer
     probe: EntropyProbe
     adapter: Adapter | None
@@ -79,8 +84,10 @@ def make_learner(config: Config, algorithm: Algorithm, model: Any, tokenizer: An
 
     Raises:
         ConfigError: the model, the algorithm and the settings under `trainer` do not go together.
+        DataError, CheckpointError: the teacher cannot be used.
     """
     trainer = config.trainer
+    bf16 = is_bfloat16(trainer.bf16, model.device)
     copied = (
         sharing_copy if trainer.lora.rank and ranks.size == 1 else deepcopy
     )  # with adapters the base weights do not change
@@ -91,15 +98,18 @@ def make_learner(config: Config, algorithm: Algorithm, model: Any, tokenizer: An
         model,
         trainer.packing,
         _log.warning if ranks.rank == 0 else _log.debug,  # all processes find the same
-        bf16=trainer.bf16,
+        bf16=bf16,
         value_head=value_head,
         recompute=trainer.gradient_checkpointing,
     )
     reference = None
     if frozen is not None:
         frozen.requires_grad_(False)
-        reference = make_scorer(frozen, bf16=trainer.bf16, layout=scorer.layout)
+        reference = make_scorer(frozen, bf16=bf16, layout=scorer.layout)
         reference = wrapped(reference, ranks, is_trained=False)
+    teacher = make_teacher(config, model, tokenizer, scorer.layout) if algorithm.needs_teacher else None
+    if algorithm.compares_with_teacher:
+        scorer = replace(scorer, teacher=teacher)
     scorer = wrapped(scorer, ranks)
     return Learner(
         config=config,
@@ -108,10 +118,32 @@ def make_learner(config: Config, algorithm: Algorithm, model: Any, tokenizer: An
         algorithm=algorithm,
         scorer=scorer,
         reference=reference,
+        teacher=None if teacher is None else wrapped(teacher, ranks, is_trained=False),
         optimizer=make_optimizer(trained_module(scorer), trainer),
         probe=EntropyProbe(trainer.entropy_probe, config.run.seed, trainer.micro_batch_tokens),
         adapter=adapter,
     )
+
+
+def make_teacher(config: Config, model: Any, tokenizer: Any, layout: Layout) -> Scorer:
+    """Return the scorer of `algorithm.teacher`.
+
+    Raises:
+        DataError: it has another vocabulary than the policy, or cannot be used.
+        CheckpointError: it is a run without a good checkpoint.
+    """
+    path = config.algorithm.teacher
+    section = config.policy.model_copy(update={"path": path})
+    teacher, own = load_policy_model(section, dtype=torch.float32)
+    needed, found = (each.get_output_embeddings().weight.shape[0] for each in (model, teacher))
+    if own.get_vocab() != tokenizer.get_vocab() or found < needed:
+        raise DataError(
+            f"The teacher '{path}' has another vocabulary than the policy ({found:,} tokens, the policy {needed:,}). "
+            "Name one with the policy's tokenizer."
+        )
+    teacher.requires_grad_(False)
+    scorer = make_scorer(teacher, bf16=is_bfloat16(config.trainer.bf16, teacher.device), layout=layout)
+    return replace(scorer, vocabulary=needed)
 
 
 def make_value_head(model: Any) -> nn.Linear:

@@ -21,6 +21,7 @@ from agentgym_rft.trainers.learner.packed_attention import check_packing, packed
 from agentgym_rft.trainers.learner.processes import ALONE, Ranks
 
 CHUNK_ELEMENTS = 2**24  # logits held at once, 64 MiB in float32
+Outputs = tuple[Tensor, Callable[[Tensor], Tensor]]  # vectors where tokens are predicted, and what makes logits of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class Scorer:
     recomputed: tuple[nn.Module, ...] = ()  # layers that keep no activations for the backward pass
     ranks: Ranks = ALONE
     root: nn.Module | None = None  # runs a pass under DDP or FSDP2, see `parallelize.py`
+    teacher: Scorer | None = None  # another model, whose distribution a statistic compares with this one's
+    vocabulary: int | None = None  # tokens to which logits are cut, where there are more
 
     @property
     def device(self) -> torch.device:
@@ -77,7 +80,9 @@ class Scorer:
         def compute() -> tuple[Tensor, ...]:
             with self._autocast():
                 hidden, head = self._outputs(batch)
-            columns = _scores(hidden, batch.targets, head, distribution_stats, frozenset(with_grad if grad else ()))
+            taught = self._taught(batch) if any(stat.uses_teacher for stat in distribution_stats) else None
+            is_graded = frozenset(with_grad if grad else ())
+            columns = _scores((hidden, head), batch.targets, distribution_stats, is_graded, taught)
             if value:
                 assert self.value_head is not None
                 columns = (*columns, self.value_head(hidden.to(self.value_head.weight.dtype))[:, 0])
@@ -107,6 +112,12 @@ class Scorer:
         """Return this process's micro-batches of `rows`; None is a pass without rows."""
         return deal(rows, micro_batch_tokens, self.layout, self.ranks.rank, self.ranks.size)
 
+    def _taught(self, batch: MicroBatch) -> Outputs:
+        """Return the teacher's outputs for a batch."""
+        assert self.teacher is not None, "a statistic compares with a teacher, so the algorithm has one"
+        with torch.no_grad(), self.teacher.attending(batch), self.teacher._autocast():
+            return self.teacher._outputs(batch)
+
     @contextmanager
     def _recomputing(self, grad: bool) -> Iterator[None]:
         """Return transformers recomputes a layer only if the layer itself, not what is in it, is in training mode."""
@@ -119,12 +130,12 @@ class Scorer:
             for layer in layers:
                 layer.training = False
 
-    def _outputs(self, batch: MicroBatch) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    def _outputs(self, batch: MicroBatch) -> Outputs:
         """Return vectors at the predicting positions, and the function that turns them into logits."""
         packed = {} if batch.packed is None else {"position_ids": batch.packed.positions, "packed": batch.packed}
         if self.body is None or self.head is None:
             logits = self.model(input_ids=batch.input_ids, use_cache=False, **packed).logits
-            return logits.flatten(0, 1)[batch.predictors], _identity
+            return logits.flatten(0, 1)[batch.predictors, : self.vocabulary], _identity
         hidden = self.body(input_ids=batch.input_ids, use_cache=False, **packed).last_hidden_state
         return hidden.flatten(0, 1)[batch.predictors], self._apply_head
 
@@ -132,7 +143,7 @@ class Scorer:
         assert self.head is not None
         with self._autocast():
             logits: Tensor = self.head(hidden)
-        return logits
+        return logits[:, : self.vocabulary]
 
     def _autocast(self) -> AbstractContextManager[None]:
         """Return the types of a pass. Where layers are recomputed to save memory, no copies of all weights are kept."""
@@ -241,23 +252,32 @@ def _identity(logits: Tensor) -> Tensor:
 
 
 def _scores(
-    hidden: Tensor,
+    outputs: Outputs,
     targets: Tensor,
-    head: Callable[[Tensor], Tensor],
     distribution_stats: Sequence[DistributionStat],
     with_grad: frozenset[str],
+    taught: Outputs | None,
 ) -> tuple[Tensor, ...]:
     """Return log-probs and columns, in chunks; with several chunks and a graph, each chunk's logits are recomputed in
     the backward pass.
+
+    Args:
+        taught: the teacher's outputs, for statistics that compare with them.
     """
+    hidden, head = outputs
 
-    def score(hidden: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
-        return _score_chunk(head(hidden), targets, distribution_stats, with_grad)
+    def score(hidden: Tensor, targets: Tensor, *of_teacher: Tensor) -> tuple[Tensor, ...]:
+        teacher_log_probs = None
+        if taught is not None:
+            with torch.no_grad():
+                teacher_log_probs = _log_probs(taught[1](*of_teacher))
+        return _score_chunk(_log_probs(head(hidden)), targets, distribution_stats, with_grad, teacher_log_probs)
 
+    given = (hidden, targets) if taught is None else (hidden, targets, taught[0])
     chunk = max(1, CHUNK_ELEMENTS // _vocabulary(head, hidden))
     pieces: list[tuple[Tensor, ...]] = []
     for start in range(0, max(len(targets), 1), chunk):
-        piece = hidden[start : start + chunk], targets[start : start + chunk]
+        piece = tuple(tensor[start : start + chunk] for tensor in given)
         is_recomputed = len(targets) > chunk and hidden.requires_grad
         pieces.append(checkpoint(score, *piece, use_reentrant=False) if is_recomputed else score(*piece))
     return tuple(torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*pieces, strict=True))
@@ -268,12 +288,18 @@ def _vocabulary(head: Callable[[Tensor], Tensor], hidden: Tensor) -> int:
     return head(hidden[:1]).shape[-1]
 
 
+def _log_probs(logits: Tensor) -> Tensor:
+    """Return log-probs [k, V] in at least float32."""
+    return torch.log_softmax(logits if logits.dtype in (torch.float32, torch.float64) else logits.float(), dim=-1)
+
+
 def _score_chunk(
-    logits: Tensor, targets: Tensor, distribution_stats: Sequence[DistributionStat], with_grad: frozenset[str]
+    log_probs: Tensor,
+    targets: Tensor,
+    distribution_stats: Sequence[DistributionStat],
+    with_grad: frozenset[str],
+    teacher_log_probs: Tensor | None,
 ) -> tuple[Tensor, ...]:
-    if logits.dtype not in (torch.float32, torch.float64):
-        logits = logits.float()
-    log_probs = torch.log_softmax(logits, dim=-1)  # [k, V]
     logprobs = log_probs.gather(-1, targets[:, None])[:, 0]
     if not distribution_stats:
         return (logprobs,)
@@ -281,8 +307,9 @@ def _score_chunk(
     with torch.set_grad_enabled(bool(with_grad)):
         probs = log_probs.exp()
     for distribution_stat in distribution_stats:
+        given = (log_probs, probs, teacher_log_probs) if distribution_stat.uses_teacher else (log_probs, probs)
         with torch.set_grad_enabled(distribution_stat.name in with_grad):
-            columns.append(distribution_stat.fn(log_probs, probs))
+            columns.append(distribution_stat.fn(*given))
     return (logprobs, *columns)
 
 

@@ -194,6 +194,15 @@ def _drawn_tasks(
         number = sampler.cursor
         task_id = sampler.draw(1)[0]
         own_seed = derive_seed(seed, task_id, number)
-        words = np.random.default_rng(derive_seed(own_seed, "disguise"))
-        substitution = WordSubstitution(words, section.disguise, section.keep_words, book) if section.disguise else None
-        yield task_id, own_seed, substitution
+        yield task_id, own_seed, _substitution(own_seed, section, book)
+
+
+def _substitution(seed: int, section: SftSection, book: Wordbook) -> WordSubstitution | None:
+    """Return what replaces words and numbers in a demonstration; None if nothing does."""
+    rng = np.random.default_rng(derive_seed(seed, "disguise"))
+    renumbers = (
+        bool(section.renumber) and np.random.default_rng(derive_seed(seed, "numbers")).random() < section.renumber
+    )
+    if not (section.disguise or renumbers):
+        return None
+    return WordSubstitution(rng, section.disguise, section.keep_words, book, renumbers=renumbers)

@@ -15,6 +15,7 @@ from agentgym_rft.errors import ConfigError
 from agentgym_rft.store.checkpoint import load_checkpoint, restored, save_checkpoint
 from agentgym_rft.trainers.batch.packing import MicroBatch
 from agentgym_rft.trainers.learner.lora import Adapter, add_lora
+from agentgym_rft.trainers.learner.precision import is_bfloat16
 from agentgym_rft.trainers.learner.scoring import Scorer, fitting_scorer, recomputable_layers
 from agentgym_rft.trainers.learner.stored import adapter_writer, restore_trained, whole_model
 from agentgym_rft.trainers.sft.optimizer import make_optimizer
@@ -88,7 +89,8 @@ def make_trainee(model: Any, section: SftSection, seed: int, note: Note = lambda
     with _keys_of_sft():
         adapter = add_lora(model, section.lora, seed)
         is_recomputed = section.gradient_checkpointing == "always"
-        scorer = fitting_scorer(model, section.packing, note, bf16=section.bf16, recompute=is_recomputed)
+        bf16 = is_bfloat16(section.bf16, model.device)
+        scorer = fitting_scorer(model, section.packing, note, bf16=bf16, recompute=is_recomputed)
         layers = _layers(model, note) if section.gradient_checkpointing == "long_rows" else ()
     optimizer = make_optimizer(model, section)
     rates = tuple(float(group["lr"]) for group in optimizer.param_groups)

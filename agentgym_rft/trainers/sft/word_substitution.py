@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+_NUMBERED = re.compile(r"\b([a-z]+) (\d{1,2})\b")
 _WORD = re.compile(r"[A-Za-z][a-z']{2,}|[A-Z]{3,}")
 _CONSONANTS, _VOWELS = "bcdfghjklmnprstvwz", "aeiou"
 _MADE_UP = 0.5  # share of replacements that are made of syllables; the others are words that were met before
@@ -34,21 +35,27 @@ class Wordbook:
 
 
 class WordSubstitution:
-    """Replaces words of one episode, each always by the same other word in the same case.
+    """Replaces words of one episode, each always by the same other word in the same case, and numbers after a word.
 
     Args:
         rng: decides which words and by what.
         share: of the words that are replaced; 0: none.
         keep: words that are never replaced, in lower case: those of the action grammar and of fixed texts.
         book: where replacements come from, and where the words of this episode go.
+        renumbers: `mug 2` becomes a mug of another number below 100, and no two mugs get the same.
     """
 
-    def __init__(self, rng: np.random.Generator, share: float, keep: Collection[str], book: Wordbook) -> None:
-        self._rng, self._share, self._book = rng, share, book
+    def __init__(
+        self, rng: np.random.Generator, share: float, keep: Collection[str], book: Wordbook, *, renumbers: bool = False
+    ) -> None:
+        self._rng, self._share, self._book, self._renumbers = rng, share, book, renumbers
         self._words = {word: word for word in keep}
+        self._numbers: dict[str, list[str]] = {}  # by word: the new number of each old one
 
     def text(self, text: str) -> str:
         """Return the text in substitution."""
+        if self._renumbers:
+            text = _NUMBERED.sub(self._renumbered, text)
         return _WORD.sub(self._replaced, text) if self._share else text
 
     def info(self, info: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,6 +66,12 @@ class WordSubstitution:
         if "admissible_actions" in info:
             changed["admissible_actions"] = [self.text(action) for action in info["admissible_actions"]]
         return changed
+
+    def _renumbered(self, match: re.Match[str]) -> str:
+        word, number = match[1], int(match[2])
+        if word not in self._numbers:
+            self._numbers[word] = [str(other) for other in self._rng.permutation(100)]
+        return f"{word} {self._numbers[word][number]}"
 
     def _replaced(self, match: re.Match[str]) -> str:
         word = match[0]

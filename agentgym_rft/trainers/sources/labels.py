@@ -16,7 +16,7 @@ from agentgym_rft.agents.card import AgentCard
 from agentgym_rft.agents.chat import ChatFormat
 from agentgym_rft.agents.parse import format_reply
 from agentgym_rft.config.run import Config
-from agentgym_rft.core import Group, Trajectory, Turn
+from agentgym_rft.core import Trajectory, Turn
 from agentgym_rft.envs.base import TextEnv
 from agentgym_rft.envs.ended import close_env
 from agentgym_rft.envs.making import make_env
