@@ -3,6 +3,7 @@
 Each episode becomes a trajectory of its own whose trained turns are those in which the policy did what the expert
 says, and one more for every other turn: the turns before it as they were played, and the expert's action in its place.
 All of these begin as the episode does, so packed rows hold the episode once, with a branch for each difference.
+A state that an episode comes back to is learnt from once: an episode that goes in circles would have most of the batch.
 
 Source: Ross, Gordon and Bagnell 2011, arXiv 1011.0686 (with beta 0 from the first iteration on).
 """
@@ -55,19 +56,21 @@ def _is_shown(observation: str, turn: Turn) -> bool:
 def labelled(
     trajectory: Trajectory, actions: Sequence[str], reply: Callable[[str], Sequence[int]]
 ) -> tuple[list[Trajectory], int]:
-    """Return the trajectories to imitate, and in how many turns the policy did what the expert says.
+    """Return the trajectories to imitate, and in how many turns of all the policy did what the expert says.
 
     Args:
         actions: the expert's, one for each turn.
         reply: the token ids of a reply that holds an action.
     """
     agrees = [turn.info["action"] == action for turn, action in zip(trajectory.turns, actions, strict=True)]
-    turns = [replace(turn, trainable=same) for turn, same in zip(trajectory.turns, agrees, strict=True)]
-    found = [replace(trajectory, turns=tuple(turns))] if any(agrees) else []
+    is_new = _first_visits(trajectory.turns)
+    is_kept = [same and new for same, new in zip(agrees, is_new, strict=True)]
+    turns = [replace(turn, trainable=kept) for turn, kept in zip(trajectory.turns, is_kept, strict=True)]
+    found = [replace(trajectory, turns=tuple(turns))] if any(is_kept) else []
     start = 0  # of the row
     for number, turn in enumerate(trajectory.turns):
         start = number if turn.restart else start
-        if agrees[number]:
+        if agrees[number] or not is_new[number]:
             continue
         ids = tuple(reply(actions[number]))
         own = replace(turn, action_ids=ids, logprobs=(0.0,) * len(ids), trainable=True, off_context=True)
@@ -75,6 +78,16 @@ def labelled(
         name = f"{trajectory.episode_id}/label.{number}"
         found.append(replace(trajectory, episode_id=name, turns=(*past, own)))
     return found, sum(agrees)
+
+
+def _first_visits(turns: Sequence[Turn]) -> list[bool]:
+    """Return of each turn whether the episode was not in its state before; one without a key is always new."""
+    seen: set[str] = set()
+    found = []
+    for turn in turns:
+        found.append(not turn.state_key or turn.state_key not in seen)
+        seen.add(turn.state_key)
+    return found
 
 
 class LabelSource(SourceAround):

@@ -76,6 +76,14 @@ def test_a_branch_of_a_history_that_was_written_anew_begins_with_its_own_row():
     ]
 
 
+def test_a_state_that_the_episode_comes_back_to_is_learnt_from_once():
+    turns = (said("left", 1), said("left", 2), said("right", 3), said("right", 4))
+    played = episode(*(replace(turn, state_key=key) for turn, key in zip(turns, "abab", strict=True)))
+    found, agreeing = labelled(played, ["left", "right", "right", "right"], REPLIES.__getitem__)
+    assert agreeing == 3
+    assert trained(found) == [([1, 20, 9], [20, 9]), ([1, 20, 9, 2, 21, 9], [21, 9])]
+
+
 def test_where_nothing_agrees_only_the_experts_actions_are_trained():
     found, agreeing = labelled(episode(said("left", 1)), ["right"], REPLIES.__getitem__)
     assert (agreeing, trained(found)) == (0, [([1, 21, 9], [21, 9])])
