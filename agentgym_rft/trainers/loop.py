@@ -19,6 +19,7 @@ from agentgym_rft.report.metrics import MetricsWriter
 from agentgym_rft.report.progress import NoProgress, Progress
 from agentgym_rft.rollouts.outcome import why_unplayed
 from agentgym_rft.rollouts.seats import template_notes
+from agentgym_rft.rollouts.workers.env_maker import num_cores
 from agentgym_rft.store.checkpoint import has_checkpoint, restored
 from agentgym_rft.store.run_dir import opened, run_directory
 from agentgym_rft.store.trajectories import TrajectoryWriter
@@ -31,7 +32,7 @@ from agentgym_rft.trainers.learner.group import follow
 from agentgym_rft.trainers.learner.interruption import interruptible
 from agentgym_rft.trainers.learner.per_policy import joined_metrics
 from agentgym_rft.trainers.learner.processes import Ranks, joined
-from agentgym_rft.trainers.metrics import Metrics, rollout_metrics, seat_metrics
+from agentgym_rft.trainers.metrics import Metrics, idle_share, rollout_metrics, seat_metrics
 from agentgym_rft.trainers.run import Parts, build
 from agentgym_rft.trainers.sources.base import Batch
 from agentgym_rft.trainers.sources.stored import SourceEnded
@@ -165,7 +166,7 @@ def train_step(parts: Parts, step: int) -> tuple[Metrics, Batch]:
 
     Returns the metrics and the batch. Each policy of the run, most often one, is trained on what it played itself.
     """
-    config, start = parts.config, time.perf_counter()
+    config, start, used = parts.config, time.perf_counter(), time.process_time()
     batch = parts.source.batch(step)
     rolled_out = time.perf_counter()
     groups, metrics = trained_groups(parts, batch, step)
@@ -185,6 +186,7 @@ def train_step(parts: Parts, step: int) -> tuple[Metrics, Batch]:
     metrics |= {
         "time/rollout_s": rolled_out - start,
         "time/update_s": end - rolled_out,
+        "time/idle_share": idle_share(time.process_time() - used, end - start, num_cores()),
         "speed/tokens_per_s": metrics.get("tokens/total", 0.0) / (end - start),
     }
     return metrics, batch

@@ -87,6 +87,16 @@ def seat_metrics(groups: Sequence[Group]) -> dict[str, float]:
 Metrics = dict[str, float]
 
 
+def idle_share(processor_s: float, wall_s: float, num_cores: int) -> float:
+    """Return the share of the cores' time in which a process used none, in [0, 1].
+
+    Args:
+        processor_s: processor time of all its threads.
+        num_cores: those that it may use.
+    """
+    return min(max(1 - processor_s / (wall_s * num_cores), 0.0), 1.0)
+
+
 def rollout_metrics(groups: Sequence[Group], errors: dict[str, int]) -> Metrics:
     """Return the metrics of a step's episodes. Means are over the trajectories without an error, retries left out."""
     valid = [trajectory for group in groups for trajectory in group.valid if trajectory.parent_id is None]

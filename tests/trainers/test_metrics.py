@@ -2,11 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from agentgym_rft.trainers.metrics import generation_metrics, rollout_metrics
+from agentgym_rft.trainers.metrics import generation_metrics, idle_share, rollout_metrics
 from tests.rollouts.ladder import SUCCESS, Climber, play, reply, report, workers
 from tests.trainers.tiny import fixed_groups
 
 LOSING = ["up", "down", "down", "down"]
+
+
+def test_the_idle_share_is_that_of_all_cores():
+    assert idle_share(3.0, 2.0, 2) == 0.25
+    assert idle_share(0.0, 2.0, 2) == 1.0
+    assert idle_share(4.1, 2.0, 2) == 0.0
 
 
 def test_plain_episodes_count_their_turns_and_tokens_and_no_reflections():
