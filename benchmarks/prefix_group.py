@@ -1,9 +1,10 @@
 """Samples one group's turns: 8 episodes that begin with the same prompt; `shared_prefixes.py` runs it on two builds.
 
-    python benchmarks/prefix_group.py MODEL ours|generate [--members 8] [--turns 3]
+    python benchmarks/prefix_group.py MODEL ours|generate [--members 8] [--turns 3] [--vocabulary N]
 
 A prompt of 400 tokens, then turns of 24 sampled tokens, each after 80 observed ones of the episode's own. `generate` is
-transformers' own loop on the whole batch, which feeds all rows at every turn. The last line is JSON: processor seconds,
+transformers' own loop on the whole batch, which feeds all rows at every turn. With `--vocabulary` a model of MODEL's
+shape and random weights has so many tokens. The last line is JSON: processor seconds,
 and token positions that the model took in.
 """
 
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from agentgym_rft.agents.policies.base import SampleRequest
 from agentgym_rft.agents.policies.hf import HFPolicy
@@ -64,6 +65,14 @@ def generate(model: Any, members: int, turns: int, vocabulary: int) -> int:
     return fed
 
 
+def opened(folder: Path, vocabulary: int | None) -> Any:
+    """Return the model, or one of its shape with another vocabulary and random weights."""
+    if vocabulary is None:
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    config = AutoConfig.from_pretrained(folder, vocab_size=vocabulary, bos_token_id=0, eos_token_id=0, pad_token_id=0)
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+
+
 def main() -> None:
     """Play the group and print what it took."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -71,9 +80,10 @@ def main() -> None:
     parser.add_argument("way", choices=("ours", "generate"))
     parser.add_argument("--members", type=int, default=8)
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--vocabulary", type=int)
     args = parser.parse_args()
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
+    model = opened(args.model, args.vocabulary)
     vocabulary = model.get_input_embeddings().num_embeddings
 
     def play() -> int:

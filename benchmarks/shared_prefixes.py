@@ -5,7 +5,7 @@
 Both builds run in turn, each in a process of its own with one thread, and a row has the ratio of processor seconds and
 of token positions that the model took in. The other build is commit 8352362, checked out in a temporary folder unless
 `--old` names one. Rows of a pretrained model need `--model`. `--growth` shows how the cost of a group grows with its
-size and its turns, with the exponent of a power law through the points.
+size, its turns and the vocabulary, with the exponent of a power law through the points.
 """
 
 from __future__ import annotations
@@ -137,9 +137,10 @@ def against_generate(model: str, rounds: int) -> None:
 
 
 def grow(old: Path, model: str) -> None:
-    """Print seconds of a group by its size and turns on both builds, with the exponents of their growth."""
+    """Print seconds of a group by its size, turns and vocabulary on both builds, with the exponents of their growth."""
     print("\n| what | of | before, s | now, s |\n|---|---|---|---|")
-    for option, values in (("--members", (2, 4, 8, 16, 32)), ("--turns", (2, 4, 8, 16))):
+    sizes = {"--members": (2, 4, 8, 16, 32), "--turns": (2, 4, 8, 16), "--vocabulary": (1000, 8000, 49152, 152000)}
+    for option, values in sizes.items():
         points: dict[Path, list[tuple[float, float]]] = {old: [], ROOT: []}
         for value in values:
             for build, found in points.items():
