@@ -90,6 +90,7 @@ class Worker:
         self._calls = deque([Call(_STARTING, START_TIMEOUT_S)])  # calls without an answer; the first one runs
         self._loop: asyncio.AbstractEventLoop | None = None  # the event loop that reads replies
         self._timer: asyncio.TimerHandle | None = None
+        self._is_finished = False  # nobody waits for it any more
         self._is_writing = False  # the socket was full, so the loop waits until it can be written
         self._poller = select.poll()
 
@@ -247,8 +248,15 @@ class Worker:
         self._finish(EnvError(f"{what} during '{name}'. {_NEXT}"), f"{what} during '{name}'{whose}.")
 
     def _finish(self, problem: Exception, others: str) -> None:
-        """End the process, with `problem` for the call that runs and a sentence for all others."""
+        """End the process, with `problem` for the call that runs and a sentence for all others.
+
+        Only once: the socket must not be closed a second time before the loop has let go of it, since the next process
+        may get its number.
+        """
         self._finalizer()
+        if self._is_finished:
+            return
+        self._is_finished = True
         loop = self._unwatch()
         if loop is None:
             self._hang_up()

@@ -1,5 +1,6 @@
 """An environment in a process of its own plays as it does without one, and its faults stay there."""
 
+import asyncio
 import copy
 import os
 import pickle
@@ -174,6 +175,21 @@ def test_a_death_is_an_error_and_the_next_reset_starts_afresh(make, fault, endin
     alone = BreakingEnv()
     alone.reset(seed=5)
     assert env.reset() == alone.reset()  # the generator goes on where it was
+
+
+def test_a_process_that_is_ended_twice_leaves_the_event_loop_to_the_next(make):
+    """Its socket is closed once the loop has let go of it: the next one may get the same number."""
+    first, second = make(), make()
+
+    async def play():
+        await first.ask("reset", None, TASK)
+        ended = first._worker
+        second.close()
+        ended.kill()
+        ended.kill()
+        return await asyncio.wait_for(second.ask("reset", None, TASK), 60)
+
+    assert asyncio.run(play())[1]["task_id"] == "train-1"
 
 
 def test_a_death_between_calls_is_noticed_by_the_next(make):
