@@ -69,6 +69,7 @@ def train(*arguments: str, needs_model: bool = False) -> Row:
 
 ROWS = {
     "main": train("--env", "alfworld"),
+    "behaviour": train("--env", "alfworld", "--algorithm.options.anchor=behaviour"),
     "r3l": train("--env", "alfworld", "--recipe", "r3l"),
     "counterfactual": train("--env", "householdteam", *_TEAM),
     "eval8": Row(

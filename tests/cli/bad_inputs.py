@@ -393,6 +393,8 @@ CASES: dict[str, tuple[Case, ...]] = {
         train("--rollout.operators=[drop_truncate]"),
         train("--algorithm.options.scal=std"),
         train("--algorithm.options.scale=sd"),
+        train("--algorithm.name=opd"),
+        train("--algorithm.teacher=seed"),
         train("--policy.num_threads=1000000000"),
         train("--rollout.num_tasks=1000", "--rollout.group_size=10000"),
         train("--rollout.strategy=plian"),

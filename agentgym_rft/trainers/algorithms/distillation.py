@@ -20,16 +20,14 @@ from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.trainers.algorithms import losses
 from agentgym_rft.trainers.algorithms.base import Algorithm
 from agentgym_rft.trainers.algorithms.composing import register_algorithm
-from agentgym_rft.trainers.algorithms.credit import constant_advantage
 from agentgym_rft.trainers.algorithms.distribution_stats import DistributionStat
 from agentgym_rft.trainers.algorithms.grpo import (
     GrpoOptions,
-    aggregation_of,
     clipped_policy_gradient,
     grpo,
-    regularizers_of,
+    negative_log_likelihood,
 )
-from agentgym_rft.trainers.algorithms.parts import Coefficient, Context, LossInputs, Ratio, Regularizer, Stage
+from agentgym_rft.trainers.algorithms.parts import Coefficient, Context, LossInputs, Regularizer, Stage
 from agentgym_rft.trainers.algorithms.regularizers import kl_estimate
 from agentgym_rft.trainers.batch.table import TokenTable
 
@@ -116,15 +114,8 @@ def opd(section: AlgorithmSection, options: OpdOptions) -> Algorithm:
         1.0,
         needs_grad=frozenset({distance.name}),
     )
-    return Algorithm(
-        name=section.name,
-        advantage=constant_advantage(),
-        surrogate=losses.nothing(),
-        aggregation=aggregation_of(section),
-        ratio=Ratio(),
-        regularizers=(*regularizers_of(section), term),
-        distribution_stats=(distance,),
-    )
+    algorithm = replace(negative_log_likelihood(section), surrogate=losses.nothing(), distribution_stats=(distance,))
+    return replace(algorithm, regularizers=(*algorithm.regularizers, term))
 
 
 def teacher_gain(scale: float) -> Stage:

@@ -20,6 +20,7 @@ from agentgym_rft.trainers.algorithms.advantages import (
 )
 from agentgym_rft.trainers.algorithms.base import Algorithm
 from agentgym_rft.trainers.algorithms.composing import register_algorithm
+from agentgym_rft.trainers.algorithms.credit import constant_advantage
 from agentgym_rft.trainers.algorithms.parts import Aggregation, Ratio, Regularizer, Stage
 from agentgym_rft.trainers.algorithms.regularizers import entropy_bonus, kl_penalty
 from agentgym_rft.trainers.algorithms.units import Unit, unit_of
@@ -66,6 +67,18 @@ def clipped_policy_gradient(
         advantage_transforms=(weigh_negative(section.negative_weight),) if section.negative_weight != 1 else (),
         regularizers=regularizers_of(section),
         min_group_size=2,
+    )
+
+
+def negative_log_likelihood(section: AlgorithmSection) -> Algorithm:
+    """Return the imitation of every trained token, with everything else as the section says."""
+    return Algorithm(
+        name=section.name,
+        advantage=constant_advantage(),
+        surrogate=losses.reinforce(),
+        aggregation=aggregation_of(section),
+        ratio=Ratio(),
+        regularizers=regularizers_of(section),
     )
 
 

@@ -12,9 +12,8 @@ from agentgym_rft.config.run import AlgorithmSection
 from agentgym_rft.trainers.algorithms import losses
 from agentgym_rft.trainers.algorithms.base import Algorithm
 from agentgym_rft.trainers.algorithms.composing import register_algorithm
-from agentgym_rft.trainers.algorithms.credit import constant_advantage
-from agentgym_rft.trainers.algorithms.grpo import GrpoOptions, aggregation_of, grpo, regularizers_of
-from agentgym_rft.trainers.algorithms.parts import Coefficient, Context, Ratio
+from agentgym_rft.trainers.algorithms.grpo import GrpoOptions, grpo, negative_log_likelihood
+from agentgym_rft.trainers.algorithms.parts import Coefficient, Context
 from agentgym_rft.trainers.algorithms.regularizers import auxiliary_nll, self_imitation
 
 
@@ -40,15 +39,7 @@ def dagger(section: AlgorithmSection, options: Options) -> Algorithm:
 
     Source: arXiv 1011.0686, with the policy's own play from the first iteration on and the newest episodes alone.
     """
-    return Algorithm(
-        name=section.name,
-        advantage=constant_advantage(),
-        surrogate=losses.reinforce(),
-        aggregation=aggregation_of(section),
-        ratio=Ratio(),
-        regularizers=regularizers_of(section),
-        learns_labels=True,
-    )
+    return replace(negative_log_likelihood(section), learns_labels=True)
 
 
 class SpearOptions(GrpoOptions):

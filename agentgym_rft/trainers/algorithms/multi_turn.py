@@ -9,12 +9,11 @@ from pydantic import Field
 
 from agentgym_rft.config.base import Options
 from agentgym_rft.config.run import AlgorithmSection
-from agentgym_rft.trainers.algorithms import credit, losses
+from agentgym_rft.trainers.algorithms import credit
 from agentgym_rft.trainers.algorithms.advantages import group_advantage, group_mean
 from agentgym_rft.trainers.algorithms.base import Algorithm
 from agentgym_rft.trainers.algorithms.composing import register_algorithm
-from agentgym_rft.trainers.algorithms.grpo import SCALES, aggregation_of, clipped_policy_gradient, regularizers_of
-from agentgym_rft.trainers.algorithms.parts import Ratio
+from agentgym_rft.trainers.algorithms.grpo import SCALES, clipped_policy_gradient, negative_log_likelihood
 from agentgym_rft.trainers.algorithms.regularizers import value_loss
 from agentgym_rft.trainers.algorithms.token_filters import only
 from agentgym_rft.trainers.algorithms.units import unit_of
@@ -84,12 +83,4 @@ class SftOptions(Options):
 @register_algorithm("sft", SftOptions)
 def sft(section: AlgorithmSection, options: SftOptions) -> Algorithm:
     """Imitation: the negative log-likelihood of the actions of won (or all) trajectories, played or stored."""
-    return Algorithm(
-        name=section.name,
-        advantage=credit.constant_advantage(),
-        surrogate=losses.reinforce(),
-        aggregation=aggregation_of(section),
-        ratio=Ratio(),
-        filters=(only("won"),) if options.which == "won" else (),
-        regularizers=regularizers_of(section),
-    )
+    return replace(negative_log_likelihood(section), filters=(only("won"),) if options.which == "won" else ())

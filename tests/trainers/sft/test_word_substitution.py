@@ -14,7 +14,7 @@ from agentgym_rft.config.load import find_yaml, read_yaml
 from agentgym_rft.config.sft import SftSection
 from agentgym_rft.envs.webshop.env import WebShopEnv
 from agentgym_rft.rollouts.seats import only_agent
-from agentgym_rft.trainers.sft.demonstrations import demonstrations
+from agentgym_rft.trainers.sft.demonstrations import _substitution, demonstrations
 from agentgym_rft.trainers.sft.model import train_tokenizer
 from agentgym_rft.trainers.sft.word_substitution import Wordbook, WordSubstitution
 
@@ -42,6 +42,17 @@ def test_the_share_of_changed_words_is_as_asked() -> None:
     shown = substitution(0.4).text(" ".join(words)).split()
     changed = sum(a != b for a, b in zip(words, shown, strict=True))
     assert 0.3 * 500 < changed < 0.5 * 500
+
+
+def test_numbers_after_a_word_are_always_the_same_other_numbers_and_nothing_else_changes() -> None:
+    veil = WordSubstitution(np.random.default_rng(0), 0.0, (), Wordbook(), renumbers=True)
+    text = "a mug 2, a mug 1 and a desk 2; 3 turns, step 123."
+    shown = veil.text(text)
+    first, second, desk = re.findall(r"(?:mug|desk) (\d+)", shown)
+    assert shown == f"a mug {first}, a mug {second} and a desk {desk}; 3 turns, step 123."
+    assert first != second
+    assert (first, second) != ("2", "1")
+    assert veil.text("take mug 1 from desk 2") == f"take mug {second} from desk {desk}"
 
 
 def test_without_a_share_nothing_changes() -> None:
@@ -88,6 +99,13 @@ def test_the_actions_of_a_demonstration_are_in_the_words_of_its_pages(shop: WebS
         words = set(re.findall(r"[a-z]{3,}", pages.lower()))
         for action in actions:
             assert set(re.findall(r"[a-z]{3,}", action)) <= words | set(keep)
+
+
+def test_the_share_of_renumbered_demonstrations_is_as_asked() -> None:
+    section = SftSection(renumber=0.4)
+    found = [_substitution(seed, section, Wordbook()) for seed in range(500)]
+    assert 0.35 * 500 < sum(each is not None for each in found) < 0.45 * 500
+    assert _substitution(0, SftSection(), Wordbook()) is None
 
 
 def test_the_same_seed_gives_the_same_disguise(shop: WebShopEnv) -> None:
